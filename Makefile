@@ -1,0 +1,126 @@
+# csm: one Makefile, no recursion. `make help` lists the targets.
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DEFAULT_GOAL := all
+.DELETE_ON_ERROR:
+.SUFFIXES:
+
+VERSION := 0.1.0
+PREFIX ?= /usr
+DESTDIR ?=
+TRIPLET := $(shell gcc -print-multiarch)
+LIBDIR := $(PREFIX)/lib/$(TRIPLET)
+B := build
+Q := $(if $(V),,@)
+
+CC := gcc
+CLANG := clang-14
+WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
+	-Wwrite-strings -Wvla -Wundef -Wformat=2 -Wimplicit-fallthrough
+BASE_CFLAGS := -std=gnu11 -g -fPIC -pthread -fvisibility=hidden -fno-strict-aliasing -I. -I$(B)/gen \
+	-D_GNU_SOURCE -DCSM_VERSION='"$(VERSION)"' -DCSM_TRIPLET='"$(TRIPLET)"' $(WARN)
+HARDEN := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection -fcf-protection
+HARDEN_LD := -Wl,-z,relro,-z,now,-z,noexecstack
+
+# Libraries that may be absent before scripts/deps.sh has run: asked for late.
+pc = $(shell pkg-config --libs $(1) 2>/dev/null)
+LIBS_BASE := -lsodium
+LIBS_WIRE := -lmsgpackc
+LIBS_DAEMON = -levent_core -levent_pthreads -llmdb -lyaml -lseccomp -lcrypto $(LIBS_WIRE) $(LIBS_BASE) -ldl
+LIBS_CLI = -ljansson $(LIBS_WIRE) $(LIBS_BASE)
+LIBS_soft := -lcrypto $(LIBS_BASE)
+LIBS_fake := -lcrypto $(LIBS_BASE)
+LIBS_tpm2 := -ltss2-sys -ltss2-mu -ltss2-rc -lcrypto $(LIBS_BASE)
+
+# ---- what is built from what -------------------------------------------------
+src = $(wildcard $(addsuffix /*.c,$(1)))
+SRC_base := $(call src,libclient/base)
+SRC_wire := $(call src,libclient/wire)
+SRC_client := $(call src,libclient/client)
+SRC_cli := $(call src,libclient/cli)
+SRC_pki := $(call src,daemon/pki)
+SRC_svc := $(call src,daemon/svc)
+SRC_node := $(call src,daemon/node)
+SRC_alg := $(call src,plugins/alg)
+PLUGINS := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/soft/*.c plugins/tpm2/*.c plugins/fake/*.c))))
+PLUGINS := $(sort $(PLUGINS))
+$(foreach p,soft tpm2 fake,$(eval SRC_$(p) := $(call src,plugins/$(p))))
+LIB_SRC := $(SRC_base) $(SRC_wire) $(SRC_client) $(SRC_pki) $(SRC_svc) $(SRC_alg)
+PLUGIN_SRC := $(SRC_soft) $(SRC_tpm2) $(SRC_fake)
+ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_cli) $(SRC_node)
+
+GEN := $(B)/gen/csm/errors.h
+
+# ---- variants: release in build/, others in build/<variant>/ --------------------
+# $(1) variant, $(2) compiler, $(3) flags, $(4) link flags, $(5) output root
+define variant
+O_$(1) := $(B)/obj/$(1)
+R_$(1) := $(5)
+obj_$(1) = $$(patsubst %.c,$(B)/obj/$(1)/%.o,$$(1))
+$(B)/obj/$(1)/%.o: %.c | $$(GEN)
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$(2) $$(BASE_CFLAGS) $(3) -MMD -MP -c -o $$@ $$<
+
+LIBCSM_OBJ_$(1) := $$(call obj_$(1),$$(SRC_client) $$(SRC_wire) $$(SRC_base))
+$(5)/lib/libcsm.so.0: $$(LIBCSM_OBJ_$(1)) libclient/client/libcsm.map
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$(2) $(3) $(4) -shared -Wl,-soname,libcsm.so.0 -Wl,--version-script=libclient/client/libcsm.map -o $$@ \
+		$$(LIBCSM_OBJ_$(1)) $$(LIBS_WIRE) $$(LIBS_BASE) -pthread
+	$$(Q)ln -sf libcsm.so.0 $$(@D)/libcsm.so
+$(5)/lib/libcsm.a: $$(LIBCSM_OBJ_$(1))
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)rm -f $$@; ar rcs $$@ $$^
+
+$(5)/lib/csm/plugins/%.so:
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$(2) $(3) $(4) -shared -Wl,-Bsymbolic -o $$@ $$(filter %.o,$$^) $$(LIBS_$$*) -pthread
+$$(foreach p,$$(PLUGINS),$$(eval $(5)/lib/csm/plugins/$$(p).so: \
+	$$(call obj_$(1),$$(SRC_$$(p)) $$(SRC_alg) $$(SRC_base))))
+
+CSMD_OBJ_$(1) := $$(call obj_$(1),$$(SRC_node) $$(SRC_svc) $$(SRC_pki) $$(SRC_alg) $$(SRC_wire) $$(SRC_base))
+$(5)/bin/csmd: $$(CSMD_OBJ_$(1))
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_DAEMON) -pthread
+$(5)/bin/csm: $$(call obj_$(1),$$(SRC_cli) $$(SRC_client) $$(SRC_wire) $$(SRC_base))
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_CLI) -pthread
+
+# Tests: every tests/{unit,vectors,conformance}/test_*.c is a program over all of the code.
+TESTLIB_OBJ_$(1) := $$(call obj_$(1),$$(LIB_SRC) $$(PLUGIN_SRC) $$(call src,tests/lib))
+$(5)/tests/%: $(B)/obj/$(1)/tests/%.o $$(TESTLIB_OBJ_$(1))
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$(2) $(3) $(4) -o $$@ $$^ -lcmocka $$(LIBS_DAEMON) $$(LIBS_tpm2) $$(LIBS_CLI) -ltss2-esys -ltss2-tctildr -pthread
+-include $$(wildcard $(B)/obj/$(1)/*/*.d $(B)/obj/$(1)/*/*/*.d)
+.PHONY: programs-$(1)
+programs-$(1): $$(if $$(SRC_node),$(5)/bin/csmd) $$(if $$(SRC_cli),$(5)/bin/csm) \
+	$$(if $$(SRC_client),$(5)/lib/libcsm.so.0 $(5)/lib/libcsm.a) $$(PLUGINS:%=$(5)/lib/csm/plugins/%.so)
+endef
+
+FUZZ_SAN := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
+FUZZ_LD := -fsanitize=fuzzer,address,undefined
+SAN := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+$(eval $(call variant,release,$$(CC),$$(HARDEN),$$(HARDEN_LD),$(B)))
+$(eval $(call variant,asan,$$(CC),-O1 $$(SAN) -DCSM_SANITIZED=1,$$(SAN),$(B)/asan))
+$(eval $(call variant,tsan,$$(CC),-O1 -fsanitize=thread -DCSM_SANITIZED=1,-fsanitize=thread,$(B)/tsan))
+$(eval $(call variant,cov,$$(CC),-O0 --coverage -DCSM_SANITIZED=1 -DCSM_COVERAGE=1,--coverage,$(B)/cov))
+$(eval $(call variant,fuzz,$$(CLANG),-O1 $$(FUZZ_SAN) -Wno-unused-command-line-argument,$$(FUZZ_LD),$(B)/fuzz))
+
+.PHONY: all
+all: programs-release ## build everything
+
+$(B)/gen/csm/errors.h: proto-spec/errors.def scripts/gen-errors.sh
+	$(Q)mkdir -p $(@D)
+	$(Q)scripts/gen-errors.sh $< >$@
+
+# ---- tests -------------------------------------------------------------------
+UNIT := $(patsubst tests/%.c,%,$(wildcard tests/unit/test_*.c tests/vectors/test_*.c tests/conformance/test_*.c))
+.PHONY: unit
+unit: $(UNIT:%=$(B)/asan/tests/%) ## build the unit, vector and conformance programs (sanitizers on)
+	$(Q)for t in $^; do echo "== $$t"; timeout 300 $$t || exit 1; done
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: clean
+clean: ## remove build/
+	$(Q)rm -rf $(B)

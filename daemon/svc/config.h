@@ -1,0 +1,34 @@
+/* csmd.yaml: strict, every key optional. */
+#ifndef CSM_SVC_CONFIG_H
+#define CSM_SVC_CONFIG_H
+
+#include "daemon/svc/policy.h"
+
+enum csm_root_key_mode { CSM_ROOT_TPM, CSM_ROOT_PASSPHRASE, CSM_ROOT_FILE, CSM_ROOT_CREDENTIAL };
+
+/* Strings are owned by the structure; names of users stay text here ("csm" or "64001"). */
+struct csm_config {
+	char *socket, *admin_socket, *state_dir, *policy;
+	char *user_broker, *user_enrol, *user_ident, *user_plughost;
+	enum csm_root_key_mode root_key;
+	char *root_key_file;        /* root_key_file: path, for file, passphrase and credential (a name) */
+	bool root_key_unprotected;  /* root_key_unprotected: true is the consent that `file` needs */
+	char *backend_default;      /* "auto" or a name */
+	char *backends;             /* backends: {enable: [soft, tpm2]}: comma list, NULL for all present */
+	char *fake_script;          /* backends: {fake: "..."}: NULL unless given */
+	char *tpm_device, *tpm_tcti, *tpm_owner_auth_file, *tpm_bus_protection; /* owner_auth: "" or "@FILE" */
+	bool tpm_accept_foreign;    /* tpm: {accept_foreign_primary: true} */
+	uint64_t map_size;          /* bytes; "64GiB" */
+	uint64_t epoch_interval_s;  /* "10min" */
+	bool audit_strict;
+	unsigned connections_per_uid;
+	char *kubepods_root;
+	unsigned loops;             /* 0: one per core */
+	char *log_level;            /* "info" */
+	bool require_sandbox;       /* sandbox: required | best-effort */
+};
+/* text NULL: the defaults. CSM_EINVALID with *err. */
+CSM_MUST int csm_config_parse(const char *text, size_t n, struct csm_config *ret, struct csm_policy_error *err);
+void csm_config_clear(struct csm_config *c);
+
+#endif

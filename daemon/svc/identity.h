@@ -1,0 +1,41 @@
+/* Who is at the other end of a Unix socket, as the kernel tells it, and what names policy
+ * gives it. A peer is made once per process and loop; see peer.h for how it is found. */
+#ifndef CSM_SVC_IDENTITY_H
+#define CSM_SVC_IDENTITY_H
+
+#include <sys/types.h>
+#include "libclient/base/name.h"
+
+/* The facts that selectors look at. A NULL string is a factor that is not there or could not be
+ * read: no selector on it matches. */
+struct csm_facts {
+	uid_t uid;
+	gid_t gid;
+	pid_t pid;
+	bool valid;        /* pid is not 0, uid and gid are not the overflow ids */
+	bool same_ns;      /* peer is in csmd's own user and pid namespaces */
+	gid_t *groups;     /* supplementary */
+	size_t n_groups;
+	char *cgroup;      /* path from the root of the unified hierarchy */
+	char *unit;        /* "nginx.service", below /system.slice */
+	char *user_unit;   /* a user manager's unit, "uid/app.service" */
+	char *container;   /* full id below a known engine's parent */
+	char *pod;         /* uid of the pod, below the kubepods root */
+	char *label;       /* SO_PEERSEC */
+};
+void csm_facts_clear(struct csm_facts *f);
+
+/* Split a cgroup path (from the unified hierarchy's root) into unit, user_unit, container, pod.
+ * kubepods_root: "/kubepods.slice" or "/kubepods". Nothing matches by a name inside a path that
+ * the peer's own user can make: only anchored forms. Strings are allocated into f. */
+CSM_MUST int csm_facts_from_cgroup(struct csm_facts *f, const char *path, const char *kubepods_root);
+
+/* The peer of a connected Unix socket. *pidfd (may be -1 on kernels without SO_PEERPIDFD) becomes
+ * the caller's. All of /proc is read between the taking of the pidfd and a check that the process
+ * still lives. csmd_degraded: pid, cgroup facts are left out. CSM_ESYSTEM. */
+CSM_MUST int csm_facts_of_socket(int fd, const char *kubepods_root, bool csmd_degraded, struct csm_facts *ret, int *pidfd);
+
+/* True when this process is in a pid, user or cgroup namespace of its own; *why (static) says which. */
+bool csm_identity_degraded(const char **why);
+
+#endif

@@ -1,0 +1,165 @@
+/* The store: sealed records in LMDB, one writer thread with group commit, readers per loop.
+ * The record format and its promises are in ARCHITECTURE.md ("The store"). */
+#ifndef CSM_SVC_STORE_H
+#define CSM_SVC_STORE_H
+
+#include "libclient/base/buf.h"
+#include "libclient/base/name.h"
+#include "plugins/include/csm_plugin.h"
+
+struct csm_store;
+struct csm_reader; /* a loop's read transaction and its cache of key-encryption keys */
+
+/* How the store gets and keeps its root key and its epoch; filled by the broker (tpm, passphrase,
+ * file or credential). */
+struct csm_root_source {
+	void *arg;
+	const char *mode; /* "tpm", "passphrase", "file", "credential" */
+	/* Protect a new root key for keeping inside the store (NULL: kept outside, by `get`). */
+	int (*wrap)(void *arg, const uint8_t key[static 32], struct csm_plugin_out *wrapped);
+	int (*unwrap)(void *arg, const uint8_t *wrapped, size_t n, uint8_t key[static 32]);
+	/* A counter that only grows; NULL where there is none. */
+	int (*counter_read)(void *arg, uint64_t *ret);
+	int (*counter_increment)(void *arg, uint64_t *ret);
+};
+
+struct csm_store_options {
+	const char *dir; /* absolute; 0700, ours */
+	size_t map_size;
+	uint64_t epoch_interval_s;
+	struct csm_root_source root;
+};
+
+/* Open or make; checks schema, root record, every domain's set hash and the epoch. Returns 0 also when the
+ * contents were tampered with: csm_store_locked tells, and only csm_store_accept and reads of status work.
+ * CSM_ETAMPERED only when not even the root record can be read; CSM_EUNSUPPORTED: a newer schema;
+ * CSM_EUNAVAILABLE: the root key's keeper is away. Starts no thread. */
+CSM_MUST int csm_store_open(const struct csm_store_options *opt, struct csm_store **ret);
+/* Start the writer. After the sandbox is up. */
+CSM_MUST int csm_store_start(struct csm_store *s);
+/* Answers what is queued, commits, writes the epoch, stops the writer, closes. */
+void csm_store_close(struct csm_store *s);
+
+bool csm_store_locked(const struct csm_store *s);
+struct csm_store_stat {
+	uint32_t schema;
+	uint64_t epoch, used, size;
+	bool low_space;
+	uint64_t keys, domains, secrets; /* totals */
+	uint64_t commits, commit_ops;
+	const char *const *damaged; /* "ns:domain", "ns:domain/name", "ns:key", or "root"; count in n_damaged */
+	size_t n_damaged;
+};
+void csm_store_stat(struct csm_store *s, struct csm_store_stat *ret);
+
+/* ---- reading: by the thread that owns the reader ---- */
+CSM_MUST int csm_reader_new(struct csm_store *s, struct csm_reader **ret);
+void csm_reader_free(struct csm_reader *r);
+/* A read transaction spans begin..end; slices given out live until end. Secrets are decrypted into
+ * buffers of the caller. */
+CSM_MUST int csm_reader_begin(struct csm_reader *r);
+void csm_reader_end(struct csm_reader *r);
+
+#define CSM_KEY_ID_LEN 16
+struct csm_key_record {
+	uint8_t id[CSM_KEY_ID_LEN]; /* drawn at creation: the same name made anew has another */
+	struct csm_str backend;
+	enum csm_alg alg;
+	unsigned use;
+	bool exportable;
+	struct csm_str protection;
+	uint64_t created;    /* seconds since 1970 */
+	uint64_t signatures; /* from the counter record */
+	struct csm_bin spki, pub;
+	struct csm_bin priv; /* only with want_priv */
+};
+/* The clear parts (id, backend, alg, use, spki ...) without opening the seal of the private part;
+ * `scratch` (secret) receives priv when it is wanted. CSM_ENOT_FOUND, CSM_ETAMPERED. Authenticity: the
+ * clear parts are associated data of the seal, which is opened only with want_priv. */
+CSM_MUST int csm_store_key_get(struct csm_reader *r, struct csm_str ns, struct csm_str name, bool want_priv,
+	struct csm_buf *scratch, struct csm_key_record *ret);
+/* The names after `after`, in byte order; calls back until it returns false. */
+typedef bool csm_store_key_fn(void *arg, struct csm_str name, const struct csm_key_record *rec);
+CSM_MUST int csm_store_key_list(struct csm_reader *r, struct csm_str ns, struct csm_str after,
+	csm_store_key_fn *fn, void *arg);
+
+struct csm_domain_info {
+	uint64_t created, secrets;
+};
+CSM_MUST int csm_store_domain_get(struct csm_reader *r, struct csm_str ns, struct csm_str domain,
+	struct csm_domain_info *ret);
+typedef bool csm_store_domain_fn(void *arg, struct csm_str name, const struct csm_domain_info *info);
+CSM_MUST int csm_store_domain_list(struct csm_reader *r, struct csm_str ns, struct csm_str after,
+	csm_store_domain_fn *fn, void *arg);
+
+/* The plain payload (an encoded array of `pair` maps) of a version, 0 the newest, appended to out (a secret
+ * buffer). CSM_ENOT_FOUND. */
+CSM_MUST int csm_store_secret_get(struct csm_reader *r, struct csm_str ns, struct csm_str domain,
+	struct csm_str name, uint64_t version, struct csm_buf *out, uint64_t *version_ret, uint64_t *created);
+typedef bool csm_store_secret_fn(void *arg, struct csm_str name, uint64_t version, uint64_t created);
+CSM_MUST int csm_store_secret_list(struct csm_reader *r, struct csm_str ns, struct csm_str domain,
+	struct csm_str after, csm_store_secret_fn *fn, void *arg);
+
+/* Data bound to this store and namespace, for the methods seal and unseal. The first seal of a namespace
+ * that has no record yet is CSM_ENOT_FOUND: commit CSM_OP_NAMESPACE, then repeat. */
+CSM_MUST int csm_store_seal(struct csm_reader *r, struct csm_str ns, struct csm_bin context, struct csm_bin in,
+	struct csm_buf *out);
+CSM_MUST int csm_store_unseal(struct csm_reader *r, struct csm_str ns, struct csm_bin context, struct csm_bin in,
+	struct csm_buf *out);
+
+/* The outcome stored for a request_id: 0 when there is one for the same request (code and answer
+ * bytes in *code, *answer until end), CSM_ECONFLICT for another request, CSM_ENOT_FOUND. `who` is the
+ * caller's identity ("uid-1000"), `hash` is BLAKE2b-256 of method and params. */
+struct csm_request_id {
+	struct csm_str who, id; /* id.p NULL: none */
+	uint8_t hash[32];
+};
+CSM_MUST int csm_store_replay(struct csm_reader *r, const struct csm_request_id *rid, struct csm_buf *answer);
+
+/* ---- writing: queued, committed in groups ---- */
+enum csm_op_kind {
+	CSM_OP_KEY_CREATE,    /* EEXISTS; makes the namespace's record on demand */
+	CSM_OP_KEY_DELETE,    /* ENOT_FOUND */
+	CSM_OP_DOMAIN_CREATE, /* EEXISTS */
+	CSM_OP_DOMAIN_DELETE, /* ENOT_FOUND; takes its secrets along */
+	CSM_OP_SECRET_SET,    /* ENOT_FOUND: no such domain; ECONFLICT: version is not `expect` */
+	CSM_OP_SECRET_DELETE, /* ENOT_FOUND; all versions */
+	CSM_OP_NAMESPACE,     /* make the namespace's record if it is not there */
+	CSM_OP_COUNTS,        /* fold signature counts in */
+	CSM_OP_REMEMBER,      /* a small named record (back end pins) */
+	CSM_OP_EPOCH,         /* raise the epoch now */
+	CSM_OP_ACCEPT,        /* accept the store as it is (store.accept) */
+};
+struct csm_count {
+	uint8_t id[CSM_KEY_ID_LEN];
+	uint64_t add;
+};
+/* The caller owns the op and what it points to until done is called; done runs on the writer's thread, after
+ * the commit is durable (or failed), and must only hand the op back to its owner. */
+struct csm_store_op {
+	enum csm_op_kind kind;
+	struct csm_str ns, name, secret; /* name: key or domain */
+	struct csm_key_record key;       /* KEY_CREATE, with priv */
+	struct csm_bin payload;          /* SECRET_SET, REMEMBER */
+	uint64_t expect;                 /* SECRET_SET: with has_expect; 0 means must not exist */
+	bool has_expect;
+	const struct csm_count *counts;
+	size_t n_counts;
+	struct csm_request_id rid;
+	struct csm_bin answer;           /* result bytes to store with rid; for SECRET_SET the store writes
+	                                  * {version: n} itself */
+	void (*done)(struct csm_store_op *op);
+	void *arg;
+	/* results */
+	int r;               /* CSM_ECONFLICT for a request_id used for something else */
+	bool replayed;       /* the request_id had been done: replay tells its answer */
+	uint64_t version;    /* SECRET_SET */
+	struct csm_store_op *next; /* the store's */
+};
+/* CSM_EBUSY when the queue is full, CSM_ETAMPERED when locked (but for ACCEPT), CSM_ESHUTDOWN; then done is not
+ * called. Any thread. */
+CSM_MUST int csm_store_submit(struct csm_store *s, struct csm_store_op *op);
+/* CSM_OP_REMEMBER's counterpart: read at open or later; *len is capacity on entry. Any thread. */
+CSM_MUST int csm_store_recall(struct csm_store *s, const char *name, uint8_t *p, size_t *len);
+
+#endif

@@ -1,0 +1,34 @@
+/* Memory for what must not reach swap, a core file or the next owner of the page:
+ * locked, MADV_DONTDUMP, MADV_DONTFORK, and wiped on free. Size classes from one
+ * arena up to 64 KiB, above that a mapping each. Any thread. */
+#ifndef CSM_BASE_LOCKMEM_H
+#define CSM_BASE_LOCKMEM_H
+
+#include <stddef.h>
+#include <stdbool.h>
+#include "libclient/base/err.h"
+
+/* Map and lock the arena (bytes, rounded up to pages). Called once, before threads.
+ * Where the lock is refused (RLIMIT_MEMLOCK) it goes on unlocked; csm_lockmem_locked tells. */
+CSM_MUST int csm_lockmem_init(size_t arena);
+bool csm_lockmem_locked(void);
+
+/* NULL when there is no memory; contents undefined. Works before csm_lockmem_init, with a
+ * mapping each. */
+void *csm_lock_alloc(size_t size);
+/* The usable size of p. */
+size_t csm_lock_size(const void *p);
+/* Wipe and give back. NULL is a no-op. */
+void csm_lock_free(void *p);
+
+/* Wipe by scope: CSM_WIPED(buf, 32); declares uint8_t buf[32] = {0}, wiped at the end of its scope. */
+struct csm_wipe {
+	void *p;
+	size_t n;
+};
+void csm_wipe_scope(struct csm_wipe *w);
+#define CSM_WIPED(name, size) \
+	uint8_t name[size] = {0}; \
+	__attribute__((cleanup(csm_wipe_scope), unused)) struct csm_wipe name##_wipe = {name, sizeof(name)}
+
+#endif

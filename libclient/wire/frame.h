@@ -1,0 +1,40 @@
+/* Framing: where one message ends on a stream, and its MessagePack-RPC envelope. */
+#ifndef CSM_WIRE_FRAME_H
+#define CSM_WIRE_FRAME_H
+
+#include "libclient/base/buf.h"
+#include "libclient/base/name.h"
+#include "libclient/wire/msg.h"
+
+/* The bounds of the first message in p[0..n): its length in *ret when whole and within the
+ * limits (size, depth, counts against the bytes that could hold them, no reserved byte 0xc1).
+ * CSM_EBUSY: more bytes are needed (*ret is at least how many in all, a lower bound).
+ * CSM_ETOO_LARGE, CSM_EPROTOCOL: the stream cannot be used any more. No allocation. */
+CSM_MUST int csm_scan(const uint8_t *p, size_t n, size_t *ret);
+/* The msgid of a request whose envelope could be read though the message is bad; false if not. */
+bool csm_scan_msgid(const uint8_t *p, size_t n, uint32_t *ret);
+
+enum csm_frame_type { CSM_REQUEST = 0, CSM_RESPONSE = 1, CSM_NOTIFICATION = 2 };
+struct csm_frame {
+	enum csm_frame_type type;
+	uint32_t msgid;        /* request, response */
+	struct csm_str method; /* request, notification */
+	struct csm_bin params; /* request, notification: the bytes of the one map in params */
+	struct csm_bin error;  /* response: the bytes of the error map, p NULL when nil */
+	struct csm_bin result; /* response: the bytes of result */
+};
+/* One whole message as csm_scan measured it; nothing may be left over. An empty params array
+ * counts as an empty map. Slices borrow p. CSM_EPROTOCOL. */
+CSM_MUST int csm_frame_parse(const uint8_t *p, size_t n, struct csm_frame *ret);
+
+/* Append a request, a response with a result, or a response with an error. On failure the
+ * buffer is as before. `params`/`result` are structures of `def`. */
+CSM_MUST int csm_frame_request(struct csm_buf *b, uint32_t msgid, const char *method,
+	const struct csm_msgdef *def, const void *params);
+CSM_MUST int csm_frame_result(struct csm_buf *b, uint32_t msgid, const struct csm_msgdef *def, const void *result);
+/* A response whose result is already encoded as a map. */
+CSM_MUST int csm_frame_result_raw(struct csm_buf *b, uint32_t msgid, struct csm_bin result);
+/* message NULL: the code's own text. retry_after_ms 0: none. */
+CSM_MUST int csm_frame_error(struct csm_buf *b, uint32_t msgid, int code, const char *message, uint32_t retry_after_ms);
+
+#endif

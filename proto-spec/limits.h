@@ -1,0 +1,63 @@
+/* Every limit of csm, in one place. Sizes are bytes, times milliseconds unless said. */
+#ifndef CSM_LIMITS_H
+#define CSM_LIMITS_H
+
+/* the wire */
+#define CSM_PROTO_VERSION 1
+#define CSM_MESSAGE_MAX (1024u * 1024u) /* one whole message, header and all */
+#define CSM_DEPTH_MAX 8u
+#define CSM_IN_FLIGHT_MAX 1024u /* requests of one connection without an answer */
+#define CSM_OUT_MAX (2u * CSM_MESSAGE_MAX)
+#define CSM_REQUEST_ID_MAX 64u
+#define CSM_REQUEST_ID_TTL_S (24u * 3600u)
+#define CSM_LIST_MAX 1000u /* entries of one answer to a list method */
+#define CSM_LIST_DEFAULT 100u
+
+/* names */
+#define CSM_NAMESPACE_MAX 63u
+#define CSM_NAME_MAX 128u
+#define CSM_KEYREF_MAX (CSM_NAMESPACE_MAX + 1 + CSM_NAME_MAX)
+#define CSM_SECRETREF_MAX (CSM_NAMESPACE_MAX + 1 + CSM_NAME_MAX + 1 + CSM_NAME_MAX)
+#define CSM_TOKEN_STR_MAX 64u /* algorithm, scheme, back end, type names */
+
+/* objects */
+#define CSM_PAIRS_MAX 256u
+#define CSM_SECRET_MAX (768u * 1024u) /* names and values of one version together */
+#define CSM_SECRET_VERSIONS_KEPT 10u
+#define CSM_SIGN_MESSAGE_MAX (768u * 1024u) /* longer messages go by init, update, final */
+#define CSM_DIGEST_MAX 64u
+#define CSM_SIGNATURE_MAX 1024u
+#define CSM_SPKI_MAX 1024u
+#define CSM_CSR_MAX 16384u
+#define CSM_SANS_MAX 64u
+#define CSM_SAN_MAX 512u
+#define CSM_SUBJECT_MAX 1024u
+#define CSM_RANDOM_MAX (64u * 1024u)
+#define CSM_SEAL_MAX (64u * 1024u)
+#define CSM_SIGN_STREAMS_MAX 16u /* open init/update/final operations of one connection */
+
+/* connections */
+#define CSM_CONNECTIONS_MAX 16384u
+#define CSM_CONNECTIONS_PER_UID 256u
+#define CSM_CONNECTIONS_ADMIN 32u   /* kept free for the administrator */
+#define CSM_FIRST_MESSAGE_MS 10000u /* from the connection to its first whole message */
+#define CSM_MESSAGE_MS 10000u       /* from a message's first byte to its last */
+#define CSM_SHUTDOWN_MS 5000u       /* to answer what was accepted */
+#define CSM_FD_RESERVE 64u
+
+/* memory of keys */
+#define CSM_KEY_IDLE_MS 60000u /* a parsed software key unused for so long is wiped */
+#define CSM_KEYS_PARSED_MAX 1024u
+
+/* queues */
+#define CSM_QUEUE_MAX 1024u         /* operations waiting for one back end */
+#define CSM_QUEUE_PER_IDENTITY 256u /* of them from one uid */
+#define CSM_COMMIT_QUEUE_MAX 4096u
+
+/* files */
+#define CSM_CONFIG_MAX (64u * 1024u)
+#define CSM_POLICY_MAX (512u * 1024u)
+#define CSM_POLICY_IDENTITIES_MAX 1024u
+#define CSM_POLICY_RULES_MAX 4096u
+
+#endif
