@@ -25,10 +25,11 @@ void csm_buf_free(struct csm_buf *b);
 void csm_buf_reset(struct csm_buf *b);
 /* Room for n more bytes at *ret without committing them; CSM_ETOO_LARGE above max, CSM_ENOMEM. */
 CSM_MUST int csm_buf_reserve(struct csm_buf *b, size_t n, uint8_t **ret);
-/* Commit n bytes written after csm_buf_reserve. */
+/* Commit n bytes written after csm_buf_reserve; more than were reserved aborts. */
 void csm_buf_commit(struct csm_buf *b, size_t n);
 CSM_MUST int csm_buf_put(struct csm_buf *b, const void *p, size_t n);
-/* Take n bytes from the front; n <= len. */
+/* Take n bytes from the front; n <= len, else it aborts. A secret buffer wipes them: no slice of
+ * them is good afterwards. */
 void csm_buf_consume(struct csm_buf *b, size_t n);
 static inline const uint8_t *csm_buf_ptr(const struct csm_buf *b)
 {

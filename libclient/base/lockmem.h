@@ -8,17 +8,20 @@
 #include <stdbool.h>
 #include "libclient/base/err.h"
 
-/* Map and lock the arena (bytes, rounded up to pages). Called once, before threads.
- * Where the lock is refused (RLIMIT_MEMLOCK) it goes on unlocked; csm_lockmem_locked tells. */
+/* Map and lock the arena (bytes, rounded up to pages). Called once, before threads, and not in
+ * a library: a child of fork has no arena. Where the lock is refused (RLIMIT_MEMLOCK) it goes on
+ * unlocked; csm_lockmem_locked tells: true when there is an arena and no lock was ever refused.
+ * CSM_EINVALID, CSM_ESTATE (there is one), CSM_ENOMEM. */
 CSM_MUST int csm_lockmem_init(size_t arena);
 bool csm_lockmem_locked(void);
 
-/* NULL when there is no memory; contents undefined. Works before csm_lockmem_init, with a
- * mapping each. */
+/* NULL when there is no memory; contents undefined; aligned to 16. Without csm_lockmem_init,
+ * beyond the largest class, or when the arena is full it is a mapping of its own (some
+ * microseconds), which a child of fork finds full of zeros (MADV_WIPEONFORK) and may free. */
 void *csm_lock_alloc(size_t size);
-/* The usable size of p. */
+/* The usable size of p, at least what was asked for; 0 for one that a fork has wiped. */
 size_t csm_lock_size(const void *p);
-/* Wipe and give back. NULL is a no-op. */
+/* Wipe and give back. NULL is a no-op. A second free, or a pointer that is none, aborts. */
 void csm_lock_free(void *p);
 
 /* Wipe by scope: CSM_WIPED(buf, 32); declares uint8_t buf[32] = {0}, wiped at the end of its scope. */
