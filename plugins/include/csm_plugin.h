@@ -136,6 +136,8 @@ struct csm_plugin {
 	/* All keys are unloaded before. */
 	void (*close)(struct csm_plugin_ctx *ctx);
 	int (*capabilities)(struct csm_plugin_ctx *ctx, struct csm_plugin_caps *ret);
+	/* Optional. The owner's thread has had nothing to do for about 5 ms: give up what others may wait for. */
+	void (*idle)(struct csm_plugin_ctx *ctx);
 	/* Never fails to answer; fills what it knows. */
 	void (*health)(struct csm_plugin_ctx *ctx, struct csm_plugin_health *ret);
 

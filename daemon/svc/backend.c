@@ -1,0 +1,272 @@
+#include <dlfcn.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include "daemon/svc/backend.h"
+
+#define IDLE_MS 5u
+
+static const char *const call_names[CSM_CALL__COUNT] = {
+	[CSM_CALL_GENERATE] = "generate", [CSM_CALL_LOAD] = "load", [CSM_CALL_SIGN] = "sign",
+	[CSM_CALL_DECRYPT] = "decrypt", [CSM_CALL_DERIVE] = "derive", [CSM_CALL_SEAL] = "seal",
+	[CSM_CALL_COUNTER] = "counter",
+};
+
+const char *csm_backend_call_name(enum csm_backend_call call)
+{
+	return call_names[call];
+}
+
+int csm_backend_load_so(struct csm_backend *be, const char *dir, const char *name, const char **why)
+{
+	const struct csm_plugin *const *found;
+	char path[512];
+
+	*why = "the path is too long";
+	if ((size_t)snprintf(path, sizeof(path), "%s/%s.so", dir, name) >= sizeof(path))
+		return CSM_ENOT_FOUND;
+	be->so = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	if (be->so == NULL) {
+		*why = dlerror();
+		return CSM_ENOT_FOUND;
+	}
+	found = dlsym(be->so, "csm_plugin_export");
+	if (found == NULL || *found == NULL || (*found)->abi != CSM_PLUGIN_ABI || strcmp((*found)->name, name) != 0) {
+		*why = "it is not a back end of this version";
+		dlclose(be->so);
+		be->so = NULL;
+		return CSM_EUNSUPPORTED;
+	}
+	be->plugin = *found;
+	be->last_open = CSM_EUNAVAILABLE;
+	return 0;
+}
+
+/* A back end answers in CSM_E*; what is none of those it may use becomes BACKEND. */
+static int map_result(int r)
+{
+	switch (r) {
+	case 0:
+	case CSM_EUNSUPPORTED:
+	case CSM_EUNAVAILABLE:
+	case CSM_ELOCKOUT:
+	case CSM_EINVALID:
+	case CSM_ETOO_LARGE:
+	case CSM_EBUSY:
+	case CSM_ETAMPERED:
+	case CSM_ENOMEM:
+		return r;
+	default:
+		return CSM_EBACKEND;
+	}
+}
+
+int csm_backend_open(struct csm_backend *be)
+{
+	int r;
+
+	if (be->ctx != NULL)
+		return 0;
+	if (be->plugin->probe != NULL && (r = be->plugin->probe(&be->host)) != 0) {
+		be->last_open = map_result(r);
+		return be->last_open;
+	}
+	r = be->plugin->open(&be->host, &be->ctx);
+	if (r == 0 && (r = be->plugin->capabilities(be->ctx, &be->caps)) != 0) {
+		be->plugin->close(be->ctx);
+		be->ctx = NULL;
+	}
+	if (r != 0)
+		be->ctx = NULL;
+	be->last_open = map_result(r);
+	return be->last_open;
+}
+
+static void on_idle(void *arg)
+{
+	struct csm_backend *be = arg;
+
+	if (be->ctx != NULL)
+		be->plugin->idle(be->ctx);
+}
+
+int csm_backend_start(struct csm_backend *be, size_t queue_max, size_t queue_per_user)
+{
+	struct csm_workq_options opt = {
+		.name = be->plugin->name,
+		.threads = 1,
+		.max = queue_max,
+		.max_per_user = queue_per_user,
+		.idle = be->plugin->idle != NULL ? on_idle : NULL,
+		.idle_ms = IDLE_MS,
+		.arg = be,
+	};
+
+	if (!(be->plugin->flags & CSM_PLUGIN_SERIAL))
+		return 0;
+	return csm_workq_new(&opt, &be->owner);
+}
+
+void csm_backend_close(struct csm_backend *be)
+{
+	csm_workq_free(be->owner);
+	be->owner = NULL;
+	if (be->ctx != NULL)
+		be->plugin->close(be->ctx);
+	be->ctx = NULL;
+	/* The object stays mapped: libraries under it may have registered exit handlers. */
+	be->plugin = NULL;
+}
+
+int csm_backend_run(struct csm_backend *be, void (*fn)(void *arg), void *arg)
+{
+	if (be->owner != NULL)
+		return csm_workq_call(be->owner, fn, arg);
+	fn(arg);
+	return 0;
+}
+
+bool csm_backend_inline(const struct csm_backend *be, enum csm_alg alg)
+{
+	return !(be->plugin->flags & CSM_PLUGIN_SERIAL) && (be->plugin->flags & CSM_PLUGIN_INLINE_EC) &&
+		!csm_alg_is_rsa(alg) && alg != CSM_ALG_P384 && alg != CSM_ALG_P521;
+}
+
+bool csm_backend_has(const struct csm_backend *be, enum csm_alg alg)
+{
+	return be->ctx != NULL && (be->caps.algs & (1u << alg)) != 0;
+}
+
+static uint64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
+}
+
+/* The end of every call: counts, and a result that fits its buffer or is a failure. */
+static int finish(struct csm_backend *be, enum csm_backend_call call, uint64_t began, int r, struct csm_plugin_out *out)
+{
+	r = map_result(r);
+	if (r == 0 && out != NULL && (out->len == 0 || out->len > out->cap))
+		r = CSM_EBACKEND;
+	atomic_fetch_add_explicit(&be->calls[call], 1, memory_order_relaxed);
+	if (r != 0)
+		atomic_fetch_add_explicit(&be->failures[call], 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&be->micros[call], now_us() - began, memory_order_relaxed);
+	if (r != 0 && out != NULL)
+		out->len = 0;
+	return r;
+}
+
+int csm_be_generate(struct csm_backend *be, const struct csm_plugin_keyspec *spec, struct csm_plugin_out *spki,
+	struct csm_plugin_out *pub, struct csm_plugin_out *priv)
+{
+	uint64_t began = now_us();
+	int r;
+
+	if (be->ctx == NULL)
+		return CSM_EUNAVAILABLE;
+	if (!csm_backend_has(be, spec->alg) || (spec->use & ~be->caps.uses) != 0)
+		return CSM_EUNSUPPORTED;
+	spki->len = pub->len = priv->len = 0;
+	r = be->plugin->generate(be->ctx, spec, spki, pub, priv);
+	if (r == 0 && (pub->len > pub->cap || priv->len > priv->cap))
+		r = CSM_EBACKEND;
+	return finish(be, CSM_CALL_GENERATE, began, r, spki);
+}
+
+int csm_be_load(struct csm_backend *be, const struct csm_plugin_keyspec *spec, const struct csm_plugin_blob *blob,
+	struct csm_plugin_key **ret)
+{
+	uint64_t began = now_us();
+
+	if (be->ctx == NULL)
+		return CSM_EUNAVAILABLE;
+	return finish(be, CSM_CALL_LOAD, began, be->plugin->load(be->ctx, spec, blob, ret), NULL);
+}
+
+void csm_be_unload(struct csm_backend *be, struct csm_plugin_key *key)
+{
+	if (key != NULL && be->ctx != NULL)
+		be->plugin->unload(be->ctx, key);
+}
+
+int csm_be_sign(struct csm_backend *be, struct csm_plugin_key *key, const struct csm_scheme *scheme, struct csm_bin in,
+	struct csm_plugin_out *sig)
+{
+	uint64_t began = now_us();
+
+	if (scheme->hash != CSM_HASH_NONE && in.n != csm_hash_size(scheme->hash))
+		return CSM_EINVALID;
+	return finish(be, CSM_CALL_SIGN, began, be->plugin->sign(be->ctx, key, scheme, in.p, in.n, sig), sig);
+}
+
+int csm_be_decrypt(struct csm_backend *be, struct csm_plugin_key *key, const struct csm_scheme *scheme,
+	struct csm_bin in, struct csm_bin label, struct csm_plugin_out *plain)
+{
+	uint64_t began = now_us();
+	int r;
+
+	if (be->plugin->decrypt == NULL)
+		return CSM_EUNSUPPORTED;
+	r = be->plugin->decrypt(be->ctx, key, scheme, in.p, in.n, label.p, label.n, plain);
+	/* An empty message is a legal plain text. */
+	if (r == 0 && plain->len == 0)
+		return finish(be, CSM_CALL_DECRYPT, began, 0, NULL);
+	return finish(be, CSM_CALL_DECRYPT, began, r, plain);
+}
+
+int csm_be_derive(struct csm_backend *be, struct csm_plugin_key *key, struct csm_bin peer, struct csm_plugin_out *shared)
+{
+	uint64_t began = now_us();
+
+	if (be->plugin->derive == NULL)
+		return CSM_EUNSUPPORTED;
+	return finish(be, CSM_CALL_DERIVE, began, be->plugin->derive(be->ctx, key, peer.p, peer.n, shared), shared);
+}
+
+int csm_be_seal(struct csm_backend *be, struct csm_bin in, struct csm_plugin_out *sealed)
+{
+	uint64_t began = now_us();
+
+	if (be->ctx == NULL)
+		return CSM_EUNAVAILABLE;
+	if (be->plugin->seal == NULL)
+		return CSM_EUNSUPPORTED;
+	return finish(be, CSM_CALL_SEAL, began, be->plugin->seal(be->ctx, in.p, in.n, sealed), sealed);
+}
+
+int csm_be_unseal(struct csm_backend *be, struct csm_bin sealed, struct csm_plugin_out *out)
+{
+	uint64_t began = now_us();
+
+	if (be->ctx == NULL)
+		return CSM_EUNAVAILABLE;
+	if (be->plugin->unseal == NULL)
+		return CSM_EUNSUPPORTED;
+	return finish(be, CSM_CALL_SEAL, began, be->plugin->unseal(be->ctx, sealed.p, sealed.n, out), out);
+}
+
+int csm_be_counter(struct csm_backend *be, bool increment, uint64_t *ret)
+{
+	uint64_t began = now_us();
+	int r;
+
+	if (be->ctx == NULL)
+		return CSM_EUNAVAILABLE;
+	if (be->plugin->counter_read == NULL || be->plugin->counter_increment == NULL)
+		return CSM_EUNSUPPORTED;
+	r = increment ? be->plugin->counter_increment(be->ctx, ret) : be->plugin->counter_read(be->ctx, ret);
+	return finish(be, CSM_CALL_COUNTER, began, r, NULL);
+}
+
+void csm_be_health(struct csm_backend *be, struct csm_plugin_health *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	if (be->ctx != NULL)
+		be->plugin->health(be->ctx, ret);
+	else
+		ret->reason = be->last_open == CSM_ELOCKOUT ? "lockout" : "not opened";
+}

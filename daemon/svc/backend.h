@@ -1,0 +1,68 @@
+/* The back ends of the broker: opened plugins, and the one wrapper through which all their slots are called.
+ * The wrapper checks that a slot is there, that outputs stay within their buffers and results are CSM_E*,
+ * and counts calls, failures and time. */
+#ifndef CSM_SVC_BACKEND_H
+#define CSM_SVC_BACKEND_H
+
+#include <stdatomic.h>
+#include "daemon/svc/workq.h"
+#include "plugins/include/csm_alg.h"
+
+enum csm_backend_call {
+	CSM_CALL_GENERATE,
+	CSM_CALL_LOAD,
+	CSM_CALL_SIGN,
+	CSM_CALL_DECRYPT,
+	CSM_CALL_DERIVE,
+	CSM_CALL_SEAL,
+	CSM_CALL_COUNTER,
+	CSM_CALL__COUNT
+};
+const char *csm_backend_call_name(enum csm_backend_call call);
+
+struct csm_backend {
+	const struct csm_plugin *plugin;
+	struct csm_plugin_host host;
+	struct csm_plugin_ctx *ctx; /* NULL until opened */
+	struct csm_plugin_caps caps;
+	void *so;
+	struct csm_workq *owner; /* SERIAL: the thread that calls it; NULL before csm_backend_start */
+	bool preferred;          /* new keys go here by default */
+	int last_open;           /* result of the last try to open */
+	atomic_ullong calls[CSM_CALL__COUNT], failures[CSM_CALL__COUNT], micros[CSM_CALL__COUNT];
+};
+
+/* Load `dir`/`name`.so and check its ABI; nothing is opened. CSM_ENOT_FOUND when there is no such file,
+ * CSM_EUNSUPPORTED for another ABI; why (static or dlerror's text) for the log. */
+CSM_MUST int csm_backend_load_so(struct csm_backend *be, const char *dir, const char *name, const char **why);
+/* Probe and open. Called before threads, later on the owner's thread. */
+CSM_MUST int csm_backend_open(struct csm_backend *be);
+/* Start the owner's thread of a SERIAL back end; none for others. */
+CSM_MUST int csm_backend_start(struct csm_backend *be, size_t queue_max, size_t queue_per_user);
+/* Finish what is queued, close, unload. */
+void csm_backend_close(struct csm_backend *be);
+
+/* Run fn where the back end may be called: on the owner's thread (waits), or at once. */
+CSM_MUST int csm_backend_run(struct csm_backend *be, void (*fn)(void *arg), void *arg);
+/* May a loop call load and sign for this algorithm by itself? */
+bool csm_backend_inline(const struct csm_backend *be, enum csm_alg alg);
+bool csm_backend_has(const struct csm_backend *be, enum csm_alg alg);
+
+/* The slots; see csm_plugin.h. All but health answer CSM_EUNAVAILABLE while the back end is not open. */
+CSM_MUST int csm_be_generate(struct csm_backend *be, const struct csm_plugin_keyspec *spec, struct csm_plugin_out *spki,
+	struct csm_plugin_out *pub, struct csm_plugin_out *priv);
+CSM_MUST int csm_be_load(struct csm_backend *be, const struct csm_plugin_keyspec *spec,
+	const struct csm_plugin_blob *blob, struct csm_plugin_key **ret);
+void csm_be_unload(struct csm_backend *be, struct csm_plugin_key *key);
+CSM_MUST int csm_be_sign(struct csm_backend *be, struct csm_plugin_key *key, const struct csm_scheme *scheme,
+	struct csm_bin in, struct csm_plugin_out *sig);
+CSM_MUST int csm_be_decrypt(struct csm_backend *be, struct csm_plugin_key *key, const struct csm_scheme *scheme,
+	struct csm_bin in, struct csm_bin label, struct csm_plugin_out *plain);
+CSM_MUST int csm_be_derive(struct csm_backend *be, struct csm_plugin_key *key, struct csm_bin peer,
+	struct csm_plugin_out *shared);
+CSM_MUST int csm_be_seal(struct csm_backend *be, struct csm_bin in, struct csm_plugin_out *sealed);
+CSM_MUST int csm_be_unseal(struct csm_backend *be, struct csm_bin sealed, struct csm_plugin_out *out);
+CSM_MUST int csm_be_counter(struct csm_backend *be, bool increment, uint64_t *ret);
+void csm_be_health(struct csm_backend *be, struct csm_plugin_health *ret);
+
+#endif

@@ -1,0 +1,88 @@
+#include <errno.h>
+#include <grp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <linux/capability.h>
+#include <unistd.h>
+#include "daemon/svc/log.h"
+#include "daemon/svc/sandbox.h"
+#include "daemon/svc/sandbox_internal.h"
+
+void csm_sandbox_note(struct csm_sandbox_report *report, bool in_force, const char *text)
+{
+	if (report->n < CSM_SANDBOX_NOTES)
+		snprintf(report->note[report->n++], sizeof(report->note[0]), "%s", text);
+	report->full = report->full && in_force;
+}
+
+static int drop_capabilities(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[2] = {{0}};
+
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	return syscall(SYS_capset, &head, none) == 0 ? 0 : CSM_ESYSTEM;
+}
+
+/* Every way back that the kernel knows is tried; one that works is a reason to stop at once. */
+static void prove_drop(uid_t uid, gid_t gid)
+{
+	uid_t ru, eu, su;
+	gid_t rg, eg, sg;
+	bool back = uid != 0 && (setuid(0) == 0 || seteuid(0) == 0 || setresuid(0, 0, 0) == 0);
+
+	back = back || (gid != 0 && (setgid(0) == 0 || setegid(0) == 0 || setresgid(0, 0, 0) == 0));
+	back = back || (uid != 0 && setgroups(0, NULL) == 0);
+	if (back || getresuid(&ru, &eu, &su) != 0 || getresgid(&rg, &eg, &sg) != 0 || ru != uid || eu != uid ||
+		su != uid || rg != gid || eg != gid || sg != gid || getgroups(0, NULL) != 0) {
+		log_err("privileges came back after the drop");
+		abort();
+	}
+}
+
+int csm_sandbox_drop(uid_t uid, gid_t gid)
+{
+	if (setgroups(0, NULL) != 0 || setresgid(gid, gid, gid) != 0 || setresuid(uid, uid, uid) != 0)
+		return CSM_ESYSTEM;
+	if (drop_capabilities() != 0)
+		return CSM_ESYSTEM;
+	prove_drop(uid, gid);
+	return 0;
+}
+
+int csm_sandbox_harden(void)
+{
+	struct rlimit none = {0, 0};
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || setrlimit(RLIMIT_CORE, &none) != 0 ||
+		prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
+		return CSM_ESYSTEM;
+	return 0;
+}
+
+int csm_sandbox_enter(const struct csm_sandbox *s, struct csm_sandbox_report *report)
+{
+	int r;
+
+	report->n = 0;
+	report->full = true;
+	if (s->uid != (uid_t)-1) {
+		if ((r = csm_sandbox_drop(s->uid, s->gid)) != 0)
+			return r;
+		csm_sandbox_note(report, true, "user: dropped");
+	} else {
+		csm_sandbox_note(report, false, "user: not dropped, started unprivileged");
+	}
+	if ((r = csm_sandbox_harden()) != 0)
+		return r;
+	csm_sandbox_note(report, true, "no_new_privs, no core dumps, no ptrace");
+	if ((r = csm_sandbox_landlock(s, report)) != 0 || (r = csm_sandbox_seccomp(report)) != 0)
+		return r;
+	if (s->required && !report->full)
+		return CSM_EUNSUPPORTED;
+	return 0;
+}

@@ -1,0 +1,31 @@
+/* Giving up privileges for good: user, capabilities, core dumps, ptrace, files, system calls. Called while the
+ * process has one thread. */
+#ifndef CSM_SVC_SANDBOX_H
+#define CSM_SVC_SANDBOX_H
+
+#include <sys/types.h>
+#include "libclient/base/err.h"
+
+struct csm_sandbox {
+	uid_t uid; /* (uid_t)-1: stay who we are */
+	gid_t gid;
+	const char *write_dir;    /* the only folder that may be written */
+	const char *read_dirs[4]; /* folders that may be read, NULL ends */
+	bool required;            /* a facility that the kernel lacks is a failure */
+};
+#define CSM_SANDBOX_NOTES 8
+struct csm_sandbox_report {
+	char note[CSM_SANDBOX_NOTES][96]; /* "seccomp: on", "landlock: not in this kernel", ... */
+	size_t n;
+	bool full; /* all of it is in force */
+};
+
+/* Become uid and gid without supplementary groups and capabilities, and prove that there is no way back;
+ * ends the process when there is. */
+CSM_MUST int csm_sandbox_drop(uid_t uid, gid_t gid);
+/* No new privileges, no core dumps, not dumpable, so that no process of the same user may ptrace. */
+CSM_MUST int csm_sandbox_harden(void);
+/* All of it: drop, harden, Landlock, seccomp. */
+CSM_MUST int csm_sandbox_enter(const struct csm_sandbox *s, struct csm_sandbox_report *report);
+
+#endif
