@@ -14,7 +14,8 @@
  *
  * Errors are CSM_E* of err.h: UNSUPPORTED, UNAVAILABLE (away now, may come back; nothing
  * has changed), LOCKOUT, INVALID (the caller's data: a ciphertext that does not decrypt),
- * TOO_LARGE (an output does not fit), BACKEND (all else). */
+ * TOO_LARGE (an output does not fit), TAMPERED (a stored form is damaged), BACKEND (all else).
+ * A scheme or use that the key does not have is UNSUPPORTED. */
 #ifndef CSM_PLUGIN_H
 #define CSM_PLUGIN_H
 
@@ -54,7 +55,7 @@ enum csm_use { CSM_USE_SIGN = 1, CSM_USE_DECRYPT = 2, CSM_USE_DERIVE = 4 };
 
 enum csm_plugin_flag {
 	CSM_PLUGIN_SERIAL = 1,    /* all calls from one owner thread */
-	CSM_PLUGIN_INLINE_EC = 2, /* load and EC or Ed25519 signature take under 200 us: the loop may call */
+	CSM_PLUGIN_INLINE_EC = 2, /* load and signature of P-256 and Ed25519 take under 200 us: the loop may call */
 };
 
 /* Where an output goes: at most cap bytes at p; len is set by the back end on success. */
