@@ -3,12 +3,14 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 .DEFAULT_GOAL := all
 .DELETE_ON_ERROR:
 .SUFFIXES:
+.SECONDARY:
 
 VERSION := 0.1.0
 PREFIX ?= /usr
 DESTDIR ?=
-TRIPLET := $(shell gcc -print-multiarch)
-LIBDIR := $(PREFIX)/lib/$(TRIPLET)
+# Asked for late: before scripts/deps.sh has run there may be no compiler.
+TRIPLET = $(shell $(CC) -print-multiarch 2>/dev/null)
+LIBDIR = $(PREFIX)/lib/$(TRIPLET)
 B := build
 Q := $(if $(V),,@)
 
@@ -16,7 +18,7 @@ CC := gcc
 CLANG := clang-14
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	-Wwrite-strings -Wvla -Wundef -Wformat=2 -Wimplicit-fallthrough
-BASE_CFLAGS := -std=gnu11 -g -fPIC -pthread -fvisibility=hidden -fno-strict-aliasing -I. -I$(B)/gen \
+BASE_CFLAGS = -std=gnu11 -g -fPIC -pthread -fvisibility=hidden -fno-strict-aliasing -I. -I$(B)/gen \
 	-D_GNU_SOURCE -DCSM_VERSION='"$(VERSION)"' -DCSM_TRIPLET='"$(TRIPLET)"' $(WARN)
 HARDEN := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection -fcf-protection
 HARDEN_LD := -Wl,-z,relro,-z,now,-z,noexecstack
@@ -107,19 +109,75 @@ $(eval $(call variant,fuzz,$$(CLANG),-O1 $$(FUZZ_SAN) -Wno-unused-command-line-a
 .PHONY: all
 all: programs-release ## build everything
 
-$(B)/gen/csm/errors.h: proto-spec/errors.def scripts/gen-errors.sh
+$(B)/gen/csm/errors.h: proto-spec/errors.def scripts/gen-errors.sh | $(B)/.deps
 	$(Q)mkdir -p $(@D)
 	$(Q)scripts/gen-errors.sh $< >$@
 
+# Missing packages are named once, with the command that installs them, before the compiler stumbles.
+$(B)/.deps: scripts/deps.sh
+	$(Q)scripts/deps.sh --have-build
+	$(Q)mkdir -p $(@D) && touch $@
+
 # ---- tests -------------------------------------------------------------------
 UNIT := $(patsubst tests/%.c,%,$(wildcard tests/unit/test_*.c tests/vectors/test_*.c tests/conformance/test_*.c))
+FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+# Helpers of the scripts in tests/system and tests/interop: programs over all of the code.
+HELPERS := $(patsubst tests/%.c,%,$(wildcard tests/system/*.c tests/interop/*.c tests/bench/*.c))
+
 .PHONY: unit
-unit: $(UNIT:%=$(B)/asan/tests/%) ## build the unit, vector and conformance programs (sanitizers on)
+unit: $(UNIT:%=$(B)/asan/tests/%) ## build and run the unit, vector and conformance programs (sanitizers on)
 	$(Q)for t in $^; do echo "== $$t"; timeout 300 $$t || exit 1; done
+
+# What scripts/check.sh runs.
+.PHONY: tests-built
+tests-built: all programs-asan $(UNIT:%=$(B)/asan/tests/%) $(HELPERS:%=$(B)/tests/%) \
+	$(FUZZ:%=$(B)/fuzz/tests/fuzz/fuzz_%)
+
+.PHONY: check check-long
+check: ## install what is missing, run the tests (root; under 20 minutes on two cores)
+	@scripts/deps.sh && scripts/check.sh
+check-long: ## every test at its full count (root; at most 4 hours)
+	@scripts/deps.sh && CSM_LONG=1 scripts/check.sh
+
+T ?= $(FUZZ)
+S ?= 60
+.PHONY: fuzz
+fuzz: $(FUZZ:%=$(B)/fuzz/tests/fuzz/fuzz_%) ## fuzz: T=target (default: all of them, one after the other) S=seconds
+	$(Q)for t in $(T); do scripts/fuzz.sh $$t $(S) || exit 1; done
+
+.PHONY: cov
+cov: programs-cov $(UNIT:%=$(B)/cov/tests/%) $(HELPERS:%=$(B)/tests/%) ## line coverage; fails below the bar
+	$(Q)scripts/cov.sh
+
+export LINT_CFLAGS = $(BASE_CFLAGS)
+.PHONY: lint
+lint: $(GEN) ## clang-tidy, cppcheck, shellcheck, layers, calls, sizes, words
+	$(Q)scripts/lint.sh
+
+.PHONY: soak
+soak: all $(HELPERS:%=$(B)/tests/%) ## load on a private node for S=seconds; memory, descriptors and handles stay bounded
+	$(Q)scripts/soak.sh $(S)
+
+.PHONY: bench
+bench: all $(HELPERS:%=$(B)/tests/%) ## benchmarks, with peers beside csm in the same run; build/bench.json
+	$(Q)scripts/bench.sh
+
+# ---- try it --------------------------------------------------------------------
+.PHONY: demo run
+demo: ## install what is missing, build, show the main job step by step on a private node (root)
+	@scripts/deps.sh && scripts/demo.sh
+run: all ## a private node in the foreground under build/node
+	$(Q)scripts/run.sh
+
+# ---- installation --------------------------------------------------------------
+install: all ## install below DESTDIR (default: /) and PREFIX (default: /usr)
+	$(Q)MAKE_PREFIX='$(PREFIX)' MAKE_DESTDIR='$(DESTDIR)' MAKE_LIBDIR='$(LIBDIR)' MAKE_VERSION='$(VERSION)' \
+		scripts/install.sh
+.PHONY: install
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z -]+:.*## /{sub(/ .*/, "", $$1); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: clean
 clean: ## remove build/

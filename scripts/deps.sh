@@ -1,6 +1,8 @@
 #!/bin/bash
 # Installs every Debian package that building, testing and demonstrating csm needs.
 # Prints nothing when all of them are there already.
+#
+# usage: deps.sh [--have-build]     --have-build: install nothing; fail and say so when building lacks a package
 set -euo pipefail
 
 build=(
@@ -12,16 +14,27 @@ check=(
     clang clang-format clang-tidy libclang-rt-14-dev cppcheck shellcheck gcovr valgrind
     universal-ctags libcmocka-dev openssl swtpm swtpm-tools tpm2-tools libtss2-tcti-swtpm0
     softhsm2 p11-kit opensc redis-server redis-tools libhiredis-dev
-    python3 python3-msgpack procps util-linux git man-db strace netcat-openbsd
+    python3 python3-msgpack procps util-linux git man-db groff-base strace netcat-openbsd
 )
+packages=("${build[@]}" "${check[@]}")
+if [ "${1:-}" = --have-build ]; then
+    # Where there is no dpkg the compiler will tell.
+    command -v dpkg-query >/dev/null || exit 0
+    packages=("${build[@]}")
+fi
 
 missing=()
-for package in "${build[@]}" "${check[@]}"; do
+for package in "${packages[@]}"; do
     status=$(dpkg-query -W -f '${Status}' "$package" 2>/dev/null || true)
     [ "$status" = "install ok installed" ] || missing+=("$package")
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
+if [ "${1:-}" = --have-build ]; then
+    echo "not installed: ${missing[*]}" >&2
+    echo "as root, scripts/deps.sh installs what csm needs" >&2
+    exit 1
+fi
 if [ "$(id -u)" -ne 0 ]; then
     echo "deps.sh: run as root to install: ${missing[*]}" >&2
     exit 1
