@@ -77,14 +77,18 @@ void csm_pool_init(struct csm_pool *pool, size_t max);
 void csm_pool_reset(struct csm_pool *pool); /* all that was handed out is gone; may keep one chunk */
 void csm_pool_free(struct csm_pool *pool);
 void *csm_pool_alloc(struct csm_pool *pool, size_t n); /* zeroed; NULL beyond max or without memory */
+bool csm_pool_full(const struct csm_pool *pool, size_t n); /* n bytes more would be beyond max */
 
 /* What a decoder does with a field it does not know. */
 enum csm_unknown { CSM_UNKNOWN_REFUSE, CSM_UNKNOWN_SKIP };
 
-/* Decode one map. *out (def->size bytes) is zeroed first, is whole on success, and borrows p.
- * On failure *bad names the field ("" if none): CSM_EUNSUPPORTED_FIELD, CSM_EINVALID (missing,
- * wrong type), CSM_ETOO_LARGE (above max), CSM_EPROTOCOL (not MessagePack, duplicate key, left
- * over bytes: the connection must be closed). */
+/* Decode one map. *out (def->size bytes) is whole on success, zeroed on failure, and borrows p.
+ * On failure *bad names the field, of the innermost message ("" if none; of an unknown field a
+ * slice of p): CSM_EUNSUPPORTED_FIELD, CSM_EINVALID (missing, wrong type, negative number, not
+ * UTF-8), CSM_ETOO_LARGE (above max, or the pool is used up), CSM_ENOMEM, CSM_EPROTOCOL (not
+ * MessagePack, a key that is no string, duplicate key, left over bytes: the connection must be
+ * closed). The first failure is the one told. A duplicate among skipped fields is not looked for.
+ * pool may be NULL where def has no arrays and no maps. */
 CSM_MUST int csm_msg_decode(const struct csm_msgdef *def, struct csm_bin p, enum csm_unknown unknown,
 	struct csm_pool *pool, void *out, struct csm_str *bad);
 /* Append the map of *in. Absent optional fields are left out; a missing required STR or BIN is
