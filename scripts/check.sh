@@ -1,0 +1,185 @@
+#!/bin/bash
+# Run the tests: one line for each test program or script, the tail of what a failed one said, and at the end the
+# line "N passed, N failed". Two run at a time, except those that measure time.
+#
+# usage: check.sh [PATTERN...]       PATTERN: only tests whose name contains one of them
+#
+# A script says what it needs in comments at its top:
+#   # bound: SECONDS          how long it may take (default 120)
+#   # bound-long: SECONDS     the same with CSM_LONG=1 (default: ten times the bound)
+#   # alone                   nothing else may run beside it: it measures time
+# Exit status 77 of a script, with a line "skip: REASON", is a skip; anything else but 0 is a failure. CSM_LONG=1: full
+# counts. The results stay in build/check/.
+set -uo pipefail
+self=$(realpath "$0")
+cd "$(dirname "$self")/.." || exit 1
+out=$PWD/build/check
+export CSM_LONG=${CSM_LONG:-}
+
+# ---- one test: check.sh --one FILE ------------------------------------------------
+# FILE holds kind, name, bound, and the command, a line each.
+run_one() {
+    local job=$1 kind name bound command start end status=0 counts passed failed skipped word tmp
+    { read -r kind && read -r name && read -r bound && read -r command; } <"$job"
+    start=$(date +%s%N)
+    # A folder of its own, which every uid can reach, and in which nothing may be left behind.
+    tmp=$CSM_CHECK_TMP/${job##*/}
+    tmp=${tmp%%-*}
+    mkdir -p "$tmp"
+    TMPDIR=$tmp timeout -k 20 "$bound" bash -c "$command" </dev/null >"$job.log" 2>&1 || status=$?
+    end=$(date +%s%N)
+    if [ -n "$(ls -A "$tmp")" ]; then
+        { echo "left behind:" && ls -A "$tmp"; } >>"$job.log"
+        [ "$status" -ne 0 ] || status=1
+    fi
+    rm -rf "$tmp"
+    if [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
+        echo "(did not end within $bound s)" >>"$job.log"
+    fi
+    if [ "$kind" = cmocka ]; then
+        counts=$(cmocka_counts "$status" <"$job.log")
+    elif [ "$status" -eq 77 ] && grep -q '^skip: ' "$job.log"; then
+        counts='0 0 1'
+    else
+        counts="$((status == 0)) $((status != 0)) 0"
+    fi
+    read -r passed failed skipped <<<"$counts"
+    word=ok
+    [ "$skipped" -eq 0 ] || word="ok, $skipped skipped"
+    [ "$failed" -eq 0 ] || word=FAILED
+    printf '%s\n' "$counts" >"$job.result"
+    {
+        printf '%-58s %6d.%d s  %s\n' "$name" $(((end - start) / 1000000000)) $(((end - start) / 100000000 % 10)) "$word"
+        [ "$skipped" -eq 0 ] || grep -E '^skip: |\[  SKIPPED \] [a-z]' "$job.log" | sed 's/^/    /' | sort -u | head -20
+        [ "$failed" -eq 0 ] || { echo "    exit status $status; ${job#"$PWD"/}.log ends:" && tail -n 40 "$job.log" | sed 's/^/    | /'; }
+    } >"$job.line"
+    # One write, so that lines of two tests do not mix.
+    cat "$job.line"
+}
+
+# "passed failed skipped" of one cmocka program: its own figures, and one failure more where the exit status says
+# that something went wrong that they do not show.
+cmocka_counts() {
+    awk -v status="$1" '
+        /^\[  PASSED  \] [0-9]+ test/ { passed += $4 }
+        /^\[  FAILED  \].* [0-9]+ test/ { for (i = 4; i <= NF; i++) if ($i ~ /^[0-9]+$/) { failed += $i; break } }
+        /^\[  SKIPPED \].* [0-9]+ test/ { for (i = 4; i <= NF; i++) if ($i ~ /^[0-9]+$/) { skipped += $i; break } }
+        END {
+            if ((status != 0 || passed + failed + skipped == 0) && failed == 0)
+                failed = 1
+            print passed + 0, failed + 0, skipped + 0
+        }'
+}
+
+if [ "${1:-}" = --one ]; then
+    run_one "$2"
+    exit 0
+fi
+
+# ---- the list ------------------------------------------------------------------
+if [ "$(id -u)" -ne 0 ]; then
+    echo "check.sh: run as root: the tests take other users' places and probe what root may do" >&2
+    exit 1
+fi
+rm -rf "$out"
+mkdir -p "$out"
+build_log=$out/build.log
+printf 'building\n'
+build_start=$SECONDS
+if ! make -j"$(nproc)" tests-built >"$build_log" 2>&1; then
+    tail -n 40 "$build_log"
+    echo "the build failed"
+    echo "0 passed, 1 failed"
+    exit 1
+fi
+printf '%-58s %6d.0 s\n' "build" $((SECONDS - build_start))
+
+count=0
+wanted=("$@")
+# add together|alone KIND NAME BOUND COMMAND
+add() {
+    local pattern hit=
+    [ ${#wanted[@]} -gt 0 ] || hit=1
+    for pattern in "${wanted[@]}"; do
+        [[ $3 != *"$pattern"* ]] || hit=1
+    done
+    [ -n "$hit" ] || return 0
+    count=$((count + 1))
+    local job
+    job=$out/$(printf '%03d' "$count")-${3//\//_}
+    printf '%s\n' "$2" "$3" "$4" "$5" >"$job"
+    printf '%s\n' "$job" >>"$out/$1"
+}
+header() { sed -nE "1,25s/^# $2: *([0-9]+).*/\1/p" "$1" | head -n 1; }
+add_script() { # FILE
+    local bound when=together
+    bound=$(header "$1" bound)
+    bound=${bound:-120}
+    if [ -n "$CSM_LONG" ]; then
+        local long
+        long=$(header "$1" bound-long)
+        bound=${long:-$((bound * 10))}
+    fi
+    ! sed -n '1,25p' "$1" | grep -qE '^# alone$' || when=alone
+    case $1 in
+    *.py) add "$when" script "${1#tests/}" "$bound" "/usr/bin/python3 $1" ;;
+    *) add "$when" script "${1#tests/}" "$bound" "$1" ;;
+    esac
+}
+
+# What takes long goes first.
+add together script lint/tidy 900 "scripts/lint.sh tidy"
+add together script lint/cppcheck 600 "scripts/lint.sh cppcheck"
+if [ -d tests/fuzz ]; then
+    seconds=10
+    [ -z "$CSM_LONG" ] || seconds=300
+    for source in tests/fuzz/fuzz_*.c; do
+        target=${source#tests/fuzz/fuzz_}
+        target=${target%.c}
+        add together script "fuzz/$target" $((seconds + 120)) "scripts/fuzz.sh $target $seconds"
+    done
+fi
+for source in tests/unit/test_*.c tests/vectors/test_*.c tests/conformance/test_*.c; do
+    [ -e "$source" ] || continue
+    program=${source#tests/}
+    program=${program%.c}
+    bound=300
+    [ -z "$CSM_LONG" ] || bound=3600
+    add together cmocka "$program" "$bound" "build/asan/tests/$program"
+done
+for script in tests/lint/*.sh tests/interop/*.sh tests/interop/*.py tests/system/*.sh; do
+    [ -x "$script" ] && add_script "$script"
+done
+for linter in layers calls size words shell python; do
+    add together script "lint/$linter" 120 "scripts/lint.sh $linter"
+done
+[ -z "${CSM_COVERAGE:-1}" ] || add alone script coverage 1200 "make -j$(nproc) cov"
+
+# ---- run, count ----------------------------------------------------------------
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=0}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS:-print_stacktrace=1}
+CSM_CHECK_TMP=$(mktemp -d /tmp/csm-check.XXXXXX) || exit 1
+export CSM_CHECK_TMP
+trap 'rm -rf "$CSM_CHECK_TMP"' EXIT
+chmod 0755 "$CSM_CHECK_TMP"
+touch "$out/together" "$out/alone"
+xargs -r -a "$out/together" -P "${CSM_JOBS:-2}" -n 1 "$self" --one
+xargs -r -a "$out/alone" -P 1 -n 1 "$self" --one
+
+passed=0 failed=0 skipped=0
+while read -r job; do
+    p=0 f=1 s=0
+    [ ! -e "$job.result" ] || read -r p f s <"$job.result"
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+done < <(cat "$out/together" "$out/alone")
+if [ "$count" -eq 0 ]; then
+    echo "no test of that name"
+    failed=1
+fi
+printf '%s in %d s\n' "all done" $((SECONDS - build_start))
+if [ "$skipped" -gt 0 ]; then
+    echo "$passed passed, $failed failed, $skipped skipped"
+else
+    echo "$passed passed, $failed failed"
+fi
+[ "$failed" -eq 0 ]

@@ -1,0 +1,48 @@
+#!/bin/bash
+# Install what was built; called by `make install`, which sets MAKE_PREFIX, MAKE_DESTDIR, MAKE_LIBDIR and MAKE_VERSION.
+# Configuration that is there already stays as it is.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+prefix=${MAKE_PREFIX:?run make install} root=$MAKE_DESTDIR libdir=$MAKE_LIBDIR version=$MAKE_VERSION
+# What lies outside the prefix, as the file system hierarchy has it.
+etc=/etc var=/var
+
+put() { # MODE FILE... FOLDER
+    local mode=$1 folder=${*: -1}
+    install -d "$root$folder"
+    install -m "$mode" "${@:2:$#-2}" "$root$folder/"
+}
+
+put 0755 build/bin/csm "$prefix/bin"
+put 0755 build/bin/csmd "$prefix/sbin"
+put 0644 build/lib/libcsm.so.0 build/lib/libcsm.a "$libdir"
+ln -sf libcsm.so.0 "$root$libdir/libcsm.so"
+put 0644 build/lib/csm/plugins/soft.so build/lib/csm/plugins/tpm2.so "$libdir/csm/plugins"
+put 0644 libclient/include/csm/csm.h "$prefix/include/csm"
+
+install -d "$root$libdir/pkgconfig"
+sed -e "s|@PREFIX@|$prefix|g; s|@LIBDIR@|$libdir|g; s|@VERSION@|$version|g" libclient/client/csm.pc.in \
+    >"$root$libdir/pkgconfig/csm.pc"
+chmod 0644 "$root$libdir/pkgconfig/csm.pc"
+
+for page in daemon/node/*.[1-8] libclient/cli/*.[1-8] libclient/client/*.[1-8] build/man/*.[1-8]; do
+    [ ! -e "$page" ] || put 0644 "$page" "$prefix/share/man/man${page##*.}"
+done
+if [ -e libclient/cli/csm.bash ]; then
+    install -D -m 0644 libclient/cli/csm.bash "$root$prefix/share/bash-completion/completions/csm"
+fi
+
+units=$prefix/lib/systemd/system
+install -d "$root$units"
+for unit in csmd.service csmd.socket csmd-admin.socket; do
+    sed "s|/usr/sbin/csmd|$prefix/sbin/csmd|" "daemon/node/systemd/$unit" >"$root$units/$unit"
+    chmod 0644 "$root$units/$unit"
+done
+install -D -m 0644 daemon/node/systemd/csm.sysusers "$root$prefix/lib/sysusers.d/csm.conf"
+install -D -m 0644 daemon/node/systemd/csm.tmpfiles "$root$prefix/lib/tmpfiles.d/csm.conf"
+
+install -d "$root$etc/csm"
+for file in csmd.yaml policy.yaml; do
+    [ -e "$root$etc/csm/$file" ] || install -m 0644 "daemon/node/etc/$file" "$root$etc/csm/$file"
+done
+install -d -m 0700 "$root$var/lib/csm"
