@@ -1,4 +1,5 @@
-/* csmd.yaml: strict, every key optional. */
+/* csmd.yaml: strict, every key optional; csmd.yaml(5) and the installed file list the keys. An empty file is
+ * an error, as a file cut off is likelier than the wish for defaults alone. */
 #ifndef CSM_SVC_CONFIG_H
 #define CSM_SVC_CONFIG_H
 
@@ -8,7 +9,9 @@ enum csm_root_key_mode { CSM_ROOT_TPM, CSM_ROOT_PASSPHRASE, CSM_ROOT_FILE, CSM_R
 
 /* Strings are owned by the structure; names of users stay text here ("csm" or "64001"). */
 struct csm_config {
-	char *socket, *admin_socket, *state_dir, *policy;
+	char *socket, *admin_socket, *state_dir;
+	char *policy;               /* NULL (policy: ""): none */
+	char *plugin_dir;           /* NULL: beside the program, or as installed */
 	char *user_broker, *user_enrol, *user_ident, *user_plughost;
 	enum csm_root_key_mode root_key;
 	char *root_key_file;        /* root_key_file: path, for file, passphrase and credential (a name) */
@@ -16,16 +19,17 @@ struct csm_config {
 	char *backend_default;      /* "auto" or a name */
 	char *backends;             /* backends: {enable: [soft, tpm2]}: comma list, NULL for all present */
 	char *fake_script;          /* backends: {fake: "..."}: NULL unless given */
-	char *tpm_device, *tpm_tcti, *tpm_owner_auth_file, *tpm_bus_protection; /* owner_auth: "" or "@FILE" */
+	char *tpm_device, *tpm_tcti, *tpm_owner_auth_file, *tpm_bus_protection; /* owner_auth: "" (NULL) or "@/path" */
 	bool tpm_accept_foreign;    /* tpm: {accept_foreign_primary: true} */
 	uint64_t map_size;          /* bytes; "64GiB" */
 	uint64_t epoch_interval_s;  /* "10min" */
 	bool audit_strict;
 	unsigned connections_per_uid;
+	unsigned connections;       /* of all together */
 	char *kubepods_root;
 	unsigned loops;             /* 0: one per core */
-	char *log_level;            /* "info" */
-	bool require_sandbox;       /* sandbox: required | best-effort */
+	char *log_level;            /* log_level: error | warning | info | debug */
+	bool require_sandbox;       /* sandbox: required | best-effort (the default) */
 };
 /* text NULL: the defaults. CSM_EINVALID with *err. */
 CSM_MUST int csm_config_parse(const char *text, size_t n, struct csm_config *ret, struct csm_policy_error *err);

@@ -12,7 +12,7 @@ struct csm_facts {
 	uid_t uid;
 	gid_t gid;
 	pid_t pid;
-	bool valid;        /* pid is not 0, uid and gid are not the overflow ids */
+	bool valid;        /* pid is not 0, uid is not the overflow uid (an overflow gid just matches nothing) */
 	bool same_ns;      /* peer is in csmd's own user and pid namespaces */
 	gid_t *groups;     /* supplementary */
 	size_t n_groups;

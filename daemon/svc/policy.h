@@ -22,8 +22,8 @@ struct csm_policy_error {
 	char message[256];     /* names the key at fault */
 };
 
-/* Strict parse of the whole text; NULL text: no policy file (no_policy rules of the README apply:
- * uid namespaces, and only peers in csmd's own namespaces). CSM_EINVALID with *err. */
+/* Strict parse of the whole text; NULL text: no policy file (uid namespaces, and only peers in csmd's
+ * own namespaces). CSM_EINVALID with *err. */
 CSM_MUST int csm_policy_parse(const char *text, size_t n, const struct csm_resolver *resolver,
 	struct csm_policy **ret, struct csm_policy_error *err);
 /* Every user and group name that the text uses, for a resolver in another process: calls back once a
@@ -51,12 +51,16 @@ const char *csm_subject_identity(const struct csm_subject *s, size_t i);
 CSM_MUST int csm_subject_home(const struct csm_subject *s, struct csm_str *ret, const char **why);
 
 /* May the subject use perm on the object "NS:NAME", "NS:DOMAIN/NAME", or, for lists, "NS:" and
- * "NS:DOMAIN/"? 0, CSM_EDENIED or CSM_ENO_POLICY; text in *rule (optional, borrowed from the policy) and
- * *line say what decided. */
+ * "NS:DOMAIN/"? 0, CSM_EDENIED or CSM_ENO_POLICY. CSM_PERM_OPEN is allowed to every peer that is served,
+ * CSM_PERM_ADMIN to nobody here. *rule (optional, borrowed from the policy, UTF-8 of at most 512 bytes) and
+ * *line (optional, 0 where no rule decided) say what decided: "rule 2 (line 12): allow key.sign to web on
+ * web:*", "default: uid-namespaces", "no rule allows this". */
 CSM_MUST int csm_policy_decide(const struct csm_subject *s, int perm, struct csm_str object,
 	const char **rule, unsigned *line);
 
-/* Facts from "uid=1000", "gid=..", "unit=..", ... for policy explain; CSM_EINVALID. */
+/* Facts from "uid=1000", "gid=10" (further ones are supplementary groups), "unit=nginx.service", "user_unit=",
+ * "container=", "pod=", "label=" for policy explain: a peer in csmd's own namespaces, unless it is in a
+ * container or pod. Only the named factors are there. CSM_EINVALID, CSM_ENOMEM. */
 CSM_MUST int csm_facts_from_selectors(const struct csm_str *sel, size_t n, struct csm_facts *ret);
 
 #endif

@@ -1,0 +1,501 @@
+#include "daemon/svc/config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/svc/yaml.h"
+
+#define TEXT_MAX 4096u
+#define SOCKET_PATH_MAX 107u /* of sockaddr_un, with its NUL */
+#define LOOPS_MAX 256u
+#define MAP_SIZE_MIN (UINT64_C(1) << 20)
+#define MAP_SIZE_MAX (UINT64_C(16) << 40)
+#define EPOCH_INTERVAL_MAX_S (24u * 3600u)
+
+/* Where a value goes and how it is read. */
+struct reader {
+	struct csm_config *c;
+	struct csm_policy_error *err;
+};
+typedef int read_fn(struct reader *rd, const struct csm_yaml_node *n, void *to);
+
+static int set_string(char **field, struct csm_str s)
+{
+	char *p = strndup(s.p, s.n);
+
+	if (p == NULL)
+		return CSM_ENOMEM;
+	free(*field);
+	*field = p;
+	return 0;
+}
+
+static bool only_of(struct csm_str s, const char *chars)
+{
+	for (size_t i = 0; i < s.n; i++)
+		if (strchr(chars, s.p[i]) == NULL)
+			return false;
+	return s.n > 0;
+}
+
+#define LOWER "abcdefghijklmnopqrstuvwxyz"
+#define DIGITS "0123456789"
+
+/* Absolute, and without parts that lead elsewhere than they say. */
+static bool is_path(struct csm_str s)
+{
+	if (s.n < 2 || s.p[0] != '/' || s.p[s.n - 1] == '/' || strstr(s.p, "//") != NULL)
+		return false;
+	for (const char *p = s.p; (p = strstr(p, "/.")) != NULL; p++)
+		if (p[2] == '/' || p[2] == 0 || (p[2] == '.' && (p[3] == '/' || p[3] == 0)))
+			return false;
+	return true;
+}
+
+static int read_path_of(struct reader *rd, const struct csm_yaml_node *n, size_t max, void *to)
+{
+	struct csm_str s;
+	int r = csm_yaml_string(n, max, &s, rd->err);
+
+	if (r != 0)
+		return r;
+	if (!is_path(s))
+		return csm_yaml_fail(n, rd->err, "must be an absolute path without '.', '..' and '//'");
+	return set_string(to, s);
+}
+
+static int read_path(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	return read_path_of(rd, n, TEXT_MAX, to);
+}
+
+static int read_socket(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	return read_path_of(rd, n, SOCKET_PATH_MAX, to);
+}
+
+/* "" turns it off */
+static int read_optional_path(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	if (n->kind == CSM_YAML_SCALAR && !n->plain && n->text.n == 0) {
+		free(*(char **)to);
+		*(char **)to = NULL;
+		return 0;
+	}
+	return read_path_of(rd, n, TEXT_MAX, to);
+}
+
+static int read_text(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	struct csm_str s;
+	int r = csm_yaml_string(n, TEXT_MAX, &s, rd->err);
+
+	return r != 0 ? r : set_string(to, s);
+}
+
+static int read_user(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	struct csm_str s;
+	uint64_t uid;
+	int r = csm_yaml_string(n, 32, &s, rd->err);
+
+	if (r != 0)
+		return r;
+	if (csm_str_eq(s, "root") || csm_str_eq(s, "0"))
+		return csm_yaml_fail(n, rd->err, "must not be root");
+	if (only_of(s, DIGITS)) {
+		if (!csm_parse_number(s, UINT32_MAX - 1, &uid) || uid == 65534)
+			return csm_yaml_fail(n, rd->err, "is no number of a user");
+	} else if (!only_of(s, LOWER "ABCDEFGHIJKLMNOPQRSTUVWXYZ" DIGITS "_.-") || s.p[0] == '-') {
+		return csm_yaml_fail(n, rd->err, "must be the name or number of a user");
+	}
+	return set_string(to, s);
+}
+
+static int read_flag(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	return csm_yaml_bool(n, to, rd->err);
+}
+
+static bool is_token(struct csm_str s)
+{
+	return s.n <= CSM_TOKEN_STR_MAX && only_of(s, LOWER DIGITS "_-");
+}
+
+static int read_token(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	struct csm_str s;
+	int r = csm_yaml_string(n, CSM_TOKEN_STR_MAX, &s, rd->err);
+
+	if (r != 0)
+		return r;
+	if (!is_token(s))
+		return csm_yaml_fail(n, rd->err, "must be auto or the name of a back end");
+	return set_string(to, s);
+}
+
+/* A list of back ends becomes "soft,tpm2". */
+static int read_backends(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	char buf[16 * (CSM_TOKEN_STR_MAX + 1)];
+	struct csm_str s;
+	size_t used = 0;
+	int r = csm_yaml_expect(n, CSM_YAML_LIST, rd->err);
+
+	if (r != 0)
+		return r;
+	if (n->n == 0 || n->n > 16)
+		return csm_yaml_fail(n, rd->err, "must have 1 to 16 entries");
+	for (const struct csm_yaml_node *c = n->first; c != NULL; c = c->next) {
+		if ((r = csm_yaml_string(c, CSM_TOKEN_STR_MAX, &s, rd->err)) != 0)
+			return r;
+		if (!is_token(s))
+			return csm_yaml_fail(c, rd->err, "must be the name of a back end");
+		if (used > 0)
+			buf[used++] = ',';
+		memcpy(buf + used, s.p, s.n);
+		used += s.n;
+	}
+	return set_string(to, (struct csm_str){buf, used});
+}
+
+/* One of a few words; returns its index in *ret. */
+static int read_word(struct reader *rd, const struct csm_yaml_node *n, const char *const *words, size_t n_words,
+	size_t *ret)
+{
+	char all[160] = "";
+	struct csm_str s;
+	size_t used = 0;
+	int r = csm_yaml_string(n, CSM_TOKEN_STR_MAX, &s, rd->err);
+
+	if (r != 0)
+		return r;
+	for (size_t i = 0; i < n_words; i++) {
+		if (csm_str_eq(s, words[i])) {
+			*ret = i;
+			return 0;
+		}
+		used += (size_t)snprintf(all + used, sizeof(all) - used, "%s%s", i > 0 ? ", " : "", words[i]);
+	}
+	return csm_yaml_fail(n, rd->err, "must be one of: %s", all);
+}
+
+static int read_root_key(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	static const char *const words[] = {[CSM_ROOT_TPM] = "tpm", [CSM_ROOT_PASSPHRASE] = "passphrase",
+		[CSM_ROOT_FILE] = "file", [CSM_ROOT_CREDENTIAL] = "credential"};
+	size_t i = 0;
+	int r = read_word(rd, n, words, 4, &i);
+
+	if (r == 0)
+		*(enum csm_root_key_mode *)to = (enum csm_root_key_mode)i;
+	return r;
+}
+
+static int read_bus_protection(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	static const char *const words[] = {"full"};
+	size_t i = 0;
+	int r = read_word(rd, n, words, 1, &i);
+
+	return r != 0 ? r : set_string(to, n->text);
+}
+
+static int read_audit_mode(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	static const char *const words[] = {"normal", "strict"};
+	size_t i = 0;
+	int r = read_word(rd, n, words, 2, &i);
+
+	if (r == 0)
+		*(bool *)to = i == 1;
+	return r;
+}
+
+static int read_sandbox(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	static const char *const words[] = {"best-effort", "required"};
+	size_t i = 0;
+	int r = read_word(rd, n, words, 2, &i);
+
+	if (r == 0)
+		*(bool *)to = i == 1;
+	return r;
+}
+
+static int read_log_level(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	static const char *const words[] = {"error", "warning", "info", "debug"};
+	size_t i = 0;
+	int r = read_word(rd, n, words, 4, &i);
+
+	return r != 0 ? r : set_string(to, n->text);
+}
+
+static int read_device(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	if (n->kind == CSM_YAML_SCALAR && csm_str_eq(n->text, "auto"))
+		return set_string(to, n->text);
+	return read_path_of(rd, n, TEXT_MAX, to);
+}
+
+/* The value itself is never repeated: what stands here by mistake is a secret. */
+static int read_owner_auth(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	struct csm_str s;
+	int r;
+
+	if (n->kind == CSM_YAML_SCALAR && !n->plain && n->text.n == 0) {
+		free(*(char **)to);
+		*(char **)to = NULL;
+		return 0;
+	}
+	if ((r = csm_yaml_string(n, TEXT_MAX, &s, rd->err)) != 0)
+		return r;
+	if (s.n == 0 || s.p[0] != '@')
+		return csm_yaml_fail(n, rd->err,
+			"must be \"\" or \"@/path\" of a file that holds it: a secret does not belong in this file");
+	s.p++;
+	s.n--;
+	if (!is_path(s))
+		return csm_yaml_fail(n, rd->err, "after '@' must come an absolute path without '.', '..' and '//'");
+	return set_string(to, s);
+}
+
+/* A number with a unit, as "64GiB". */
+struct unit {
+	const char *name;
+	uint64_t factor;
+};
+
+static int read_measure(struct reader *rd, const struct csm_yaml_node *n, const struct unit *units, size_t n_units,
+	const char *example, uint64_t *ret)
+{
+	struct csm_str s, digits;
+	uint64_t v;
+	size_t i = 0;
+	int r = csm_yaml_string(n, 32, &s, rd->err);
+
+	if (r != 0)
+		return r;
+	digits = s;
+	digits.n = strspn(s.p, DIGITS);
+	while (i < n_units && !csm_str_eq((struct csm_str){s.p + digits.n, s.n - digits.n}, units[i].name))
+		i++;
+	if (i == n_units || !csm_parse_number(digits, UINT64_MAX / units[i].factor, &v))
+		return csm_yaml_fail(n, rd->err, "must be a number with a unit, as %s", example);
+	*ret = v * units[i].factor;
+	return 0;
+}
+
+static int read_map_size(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	static const struct unit units[] = {{"KiB", UINT64_C(1) << 10}, {"MiB", UINT64_C(1) << 20},
+		{"GiB", UINT64_C(1) << 30}, {"TiB", UINT64_C(1) << 40}};
+	uint64_t v;
+	int r = read_measure(rd, n, units, 4, "64GiB", &v);
+
+	if (r != 0)
+		return r;
+	if (v < MAP_SIZE_MIN || v > MAP_SIZE_MAX || v % 4096 != 0)
+		return csm_yaml_fail(n, rd->err, "must be from 1MiB to 16TiB, in whole pages of 4KiB");
+	*(uint64_t *)to = v;
+	return 0;
+}
+
+static int read_epoch_interval(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	static const struct unit units[] = {{"s", 1}, {"min", 60}, {"h", 3600}};
+	uint64_t v;
+	int r = read_measure(rd, n, units, 3, "10min", &v);
+
+	if (r != 0)
+		return r;
+	if (v < 1 || v > EPOCH_INTERVAL_MAX_S)
+		return csm_yaml_fail(n, rd->err, "must be from 1s to 24h");
+	*(uint64_t *)to = v;
+	return 0;
+}
+
+static int read_count(struct reader *rd, const struct csm_yaml_node *n, uint64_t min, uint64_t max, void *to)
+{
+	uint64_t v;
+	int r = csm_yaml_number(n, min, max, &v, rd->err);
+
+	if (r == 0)
+		*(unsigned *)to = (unsigned)v;
+	return r;
+}
+
+static int read_connections(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	return read_count(rd, n, 1, CSM_CONNECTIONS_MAX, to);
+}
+
+static int read_loops(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	return read_count(rd, n, 0, LOOPS_MAX, to);
+}
+
+/* Every key. NULL section: at the top. */
+#define K(section, key, member, fn) {section, key, offsetof(struct csm_config, member), fn}
+static const struct config_key {
+	const char *section, *key;
+	size_t off;
+	read_fn *read;
+} keys[] = {
+	K(NULL, "socket", socket, read_socket),
+	K(NULL, "admin_socket", admin_socket, read_socket),
+	K(NULL, "state_dir", state_dir, read_path),
+	K(NULL, "policy", policy, read_optional_path),
+	K(NULL, "plugin_dir", plugin_dir, read_optional_path),
+	K("users", "broker", user_broker, read_user),
+	K("users", "enrol", user_enrol, read_user),
+	K("users", "ident", user_ident, read_user),
+	K("users", "plughost", user_plughost, read_user),
+	K(NULL, "root_key", root_key, read_root_key),
+	K(NULL, "root_key_file", root_key_file, read_text),
+	K(NULL, "root_key_unprotected", root_key_unprotected, read_flag),
+	K("backends", "default", backend_default, read_token),
+	K("backends", "enable", backends, read_backends),
+	K("backends", "fake", fake_script, read_text),
+	K("tpm", "device", tpm_device, read_device),
+	K("tpm", "tcti", tpm_tcti, read_text),
+	K("tpm", "owner_auth", tpm_owner_auth_file, read_owner_auth),
+	K("tpm", "bus_protection", tpm_bus_protection, read_bus_protection),
+	K("tpm", "accept_foreign_primary", tpm_accept_foreign, read_flag),
+	K("store", "map_size", map_size, read_map_size),
+	K("store", "epoch_interval", epoch_interval_s, read_epoch_interval),
+	K("audit", "mode", audit_strict, read_audit_mode),
+	K("limits", "connections_per_uid", connections_per_uid, read_connections),
+	K("limits", "connections", connections, read_connections),
+	K("kubernetes", "kubepods_root", kubepods_root, read_path),
+	K(NULL, "loops", loops, read_loops),
+	K(NULL, "log_level", log_level, read_log_level),
+	K(NULL, "sandbox", require_sandbox, read_sandbox),
+};
+#define N_KEYS (sizeof(keys) / sizeof(keys[0]))
+
+static bool in_section(const struct config_key *k, const char *section)
+{
+	return section == NULL ? k->section == NULL : k->section != NULL && strcmp(k->section, section) == 0;
+}
+
+static const char *find_section(struct csm_str s)
+{
+	for (size_t i = 0; i < N_KEYS; i++)
+		if (keys[i].section != NULL && csm_str_eq(s, keys[i].section))
+			return keys[i].section;
+	return NULL;
+}
+
+static int read_section(struct reader *rd, const struct csm_yaml_node *map, const char *section)
+{
+	int r = csm_yaml_expect(map, CSM_YAML_MAP, rd->err);
+
+	for (const struct csm_yaml_node *c = map->first; r == 0 && c != NULL; c = c->next) {
+		const char *sub = section == NULL ? find_section(c->key) : NULL;
+		size_t i = 0;
+		if (sub != NULL) {
+			r = read_section(rd, c, sub);
+			continue;
+		}
+		while (i < N_KEYS && !(in_section(&keys[i], section) && csm_str_eq(c->key, keys[i].key)))
+			i++;
+		r = i < N_KEYS ? keys[i].read(rd, c, (char *)rd->c + keys[i].off) : csm_yaml_fail(c, rd->err, "unknown key");
+	}
+	return r;
+}
+
+static bool inside(const char *path, const char *folder)
+{
+	size_t n = strlen(folder);
+
+	return strncmp(path, folder, n) == 0 && (path[n] == '/' || path[n] == 0);
+}
+
+/* What one key demands of another. */
+static int check_root_key(struct reader *rd, const struct csm_yaml_node *root)
+{
+	const struct csm_config *c = rd->c;
+	const struct csm_yaml_node *mode = csm_yaml_get(root, "root_key"), *file = csm_yaml_get(root, "root_key_file");
+
+	if (c->root_key == CSM_ROOT_TPM)
+		return file == NULL ? 0 : csm_yaml_fail(file, rd->err, "has no meaning with root_key: tpm");
+	if (file == NULL)
+		return csm_yaml_fail(mode, rd->err, "needs root_key_file: %s",
+			c->root_key == CSM_ROOT_CREDENTIAL ? "the name of the credential" : "the path of a file");
+	if (c->root_key == CSM_ROOT_CREDENTIAL) {
+		if (c->root_key_file[0] == 0 || c->root_key_file[0] == '.' || strchr(c->root_key_file, '/') != NULL)
+			return csm_yaml_fail(file, rd->err, "must be the name of a credential, not a path");
+		return 0;
+	}
+	if (!is_path(csm_str_of(c->root_key_file)))
+		return csm_yaml_fail(file, rd->err, "must be an absolute path without '.', '..' and '//'");
+	if (inside(c->root_key_file, c->state_dir))
+		return csm_yaml_fail(file, rd->err, "must lie outside state_dir, or it is in every copy of the store");
+	if (c->root_key == CSM_ROOT_FILE && !c->root_key_unprotected)
+		return csm_yaml_fail(mode, rd->err,
+			"a root key in a plain file protects little: consent with root_key_unprotected: true");
+	return 0;
+}
+
+static int set_defaults(struct csm_config *c)
+{
+	const struct {
+		char **field;
+		const char *value;
+	} texts[] = {
+		{&c->socket, "/run/csm/public/csm.sock"}, {&c->admin_socket, "/run/csm/admin.sock"},
+		{&c->state_dir, "/var/lib/csm"}, {&c->policy, "/etc/csm/policy.yaml"},
+		{&c->user_broker, "csm"}, {&c->user_enrol, "csm-enrol"}, {&c->user_ident, "csm-ident"},
+		{&c->user_plughost, "csm-plug"}, {&c->backend_default, "auto"}, {&c->tpm_device, "auto"},
+		{&c->tpm_tcti, ""}, {&c->tpm_bus_protection, "full"}, {&c->kubepods_root, "/kubepods.slice"},
+		{&c->log_level, "info"},
+	};
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		if (set_string(texts[i].field, csm_str_of(texts[i].value)) != 0)
+			return CSM_ENOMEM;
+	c->root_key = CSM_ROOT_TPM;
+	c->map_size = UINT64_C(64) << 30;
+	c->epoch_interval_s = 600;
+	c->connections_per_uid = CSM_CONNECTIONS_PER_UID;
+	c->connections = CSM_CONNECTIONS_MAX;
+	return 0;
+}
+
+int csm_config_parse(const char *text, size_t n, struct csm_config *ret, struct csm_policy_error *err)
+{
+	struct csm_config c = {0};
+	struct reader rd = {&c, err};
+	struct csm_yaml y;
+	int r;
+
+	*err = (struct csm_policy_error){0};
+	r = set_defaults(&c);
+	if (r == 0 && text != NULL && (r = csm_yaml_parse(text, n, CSM_CONFIG_MAX, &y, err)) == 0) {
+		if ((r = read_section(&rd, y.root, NULL)) == 0)
+			r = check_root_key(&rd, y.root);
+		csm_yaml_free(&y);
+	}
+	if (r != 0) {
+		csm_config_clear(&c);
+		return r;
+	}
+	*ret = c;
+	return 0;
+}
+
+void csm_config_clear(struct csm_config *c)
+{
+	char *const texts[] = {c->socket, c->admin_socket, c->state_dir, c->policy, c->plugin_dir, c->user_broker,
+		c->user_enrol, c->user_ident, c->user_plughost, c->root_key_file, c->backend_default, c->backends,
+		c->fake_script, c->tpm_device, c->tpm_tcti, c->tpm_owner_auth_file, c->tpm_bus_protection,
+		c->kubepods_root, c->log_level};
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		free(texts[i]);
+	*c = (struct csm_config){0};
+}
