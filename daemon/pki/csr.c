@@ -76,7 +76,7 @@ static int sans_put(X509_REQ *req, const struct csm_csr_spec *spec, char *why)
 		return r;
 	r = CSM_EINTERNAL;
 	if (X509V3_add1_i2d(&exts, NID_subject_alt_name, names, critical, X509V3_ADD_DEFAULT) == 1 &&
-	    X509_REQ_add_extensions(req, exts) == 1)
+		X509_REQ_add_extensions(req, exts) == 1)
 		r = 0;
 	sk_X509_EXTENSION_pop_free(exts, X509_EXTENSION_free);
 	GENERAL_NAMES_free(names);
@@ -103,13 +103,13 @@ static ASN1_STRING *pss_params(enum csm_hash hash)
 	ASN1_STRING *packed = NULL, *ret = NULL;
 
 	if (pss == NULL || mgf_hash == NULL || md == NULL || (pss->hashAlgorithm = X509_ALGOR_new()) == NULL ||
-	    (pss->maskGenAlgorithm = X509_ALGOR_new()) == NULL || (pss->saltLength = ASN1_INTEGER_new()) == NULL ||
-	    ASN1_INTEGER_set(pss->saltLength, (long)csm_hash_size(hash)) != 1)
+		(pss->maskGenAlgorithm = X509_ALGOR_new()) == NULL || (pss->saltLength = ASN1_INTEGER_new()) == NULL ||
+		ASN1_INTEGER_set(pss->saltLength, (long)csm_hash_size(hash)) != 1)
 		goto out;
 	X509_ALGOR_set_md(pss->hashAlgorithm, md);
 	X509_ALGOR_set_md(mgf_hash, md);
 	if (ASN1_item_pack(mgf_hash, ASN1_ITEM_rptr(X509_ALGOR), &packed) == NULL ||
-	    X509_ALGOR_set0(pss->maskGenAlgorithm, OBJ_nid2obj(NID_mgf1), V_ASN1_SEQUENCE, packed) != 1)
+		X509_ALGOR_set0(pss->maskGenAlgorithm, OBJ_nid2obj(NID_mgf1), V_ASN1_SEQUENCE, packed) != 1)
 		goto out;
 	packed = NULL;
 	ret = ASN1_item_pack(pss, ASN1_ITEM_rptr(RSA_PSS_PARAMS), NULL);
@@ -184,8 +184,8 @@ int csm_csr_build(const struct csm_csr_spec *spec, struct csm_csr **ret, char wh
 	if (X509_REQ_set_version(csr->req, X509_REQ_VERSION_1) != 1)
 		goto out;
 	if ((r = subject_put(csr->req, spec, why)) != 0 || (r = key_put(csr->req, spec, why)) != 0 ||
-	    (r = sans_put(csr->req, spec, why)) != 0 || (r = algorithm_put(csr->req, &spec->scheme)) != 0 ||
-	    (r = tbs_make(csr, &spec->scheme, why)) != 0)
+		(r = sans_put(csr->req, spec, why)) != 0 || (r = algorithm_put(csr->req, &spec->scheme)) != 0 ||
+		(r = tbs_make(csr, &spec->scheme, why)) != 0)
 		goto out;
 	*ret = csr;
 	csr = NULL;

@@ -168,8 +168,9 @@ static int san_parse(struct csm_str s, size_t i, GENERAL_NAMES *names, char *why
 	uint8_t ip[16];
 
 	if (k == NULL) {
-		snprintf(why, WHY_SIZE, "san %zu: longer than %u bytes, or does not start with dns:, ip:, uri: or email:",
-			i + 1, CSM_SAN_MAX);
+		snprintf(why, WHY_SIZE,
+			"san %zu: longer than %u bytes, or does not start with dns:, ip:, uri: or email:", i + 1,
+			CSM_SAN_MAX);
 		return CSM_EINVALID;
 	}
 	if (k->fault != NULL && (fault = k->fault(s)) != NULL)

@@ -41,8 +41,8 @@ static int value_take(struct csm_str *s, struct attribute *a, char *why)
 
 	for (a->n = 0; i < s->n && s->p[i] != '/'; i++) {
 		if (s->p[i] == '+') {
-			snprintf(why, WHY_SIZE, "subject: %s: attributes joined by + are not supported; \\+ is a plus sign",
-				a->type);
+			snprintf(why, WHY_SIZE,
+				"subject: %s: attributes joined by + are not supported; \\+ is a plus sign", a->type);
 			return CSM_EINVALID;
 		}
 		if (s->p[i] == '\\' && ++i == s->n) {
@@ -72,8 +72,10 @@ static int attribute_add(X509_NAME *name, const struct attribute *a, char *why)
 		snprintf(why, WHY_SIZE, "subject: %s: no such attribute", a->type);
 		goto out;
 	}
-	if (X509_NAME_add_entry_by_OBJ(name, type, MBSTRING_UTF8, (const unsigned char *)a->value, (int)a->n, -1, 0) != 1) {
-		snprintf(why, WHY_SIZE, "subject: %s: the value's length or characters are not allowed for it", a->type);
+	if (X509_NAME_add_entry_by_OBJ(name, type, MBSTRING_UTF8, (const unsigned char *)a->value, (int)a->n, -1, 0) !=
+		1) {
+		snprintf(
+			why, WHY_SIZE, "subject: %s: the value's length or characters are not allowed for it", a->type);
 		goto out;
 	}
 	r = 0;
@@ -106,7 +108,7 @@ int csm_subject_parse(struct csm_str text, X509_NAME **ret, char why[static 128]
 	while (rest.n > 0) {
 		rest = (struct csm_str){rest.p + 1, rest.n - 1};
 		if ((r = type_take(&rest, &a, why)) != 0 || (r = value_take(&rest, &a, why)) != 0 ||
-		    (r = attribute_add(name, &a, why)) != 0)
+			(r = attribute_add(name, &a, why)) != 0)
 			goto out;
 	}
 	*ret = name;

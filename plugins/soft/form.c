@@ -17,7 +17,10 @@ struct part {
 	const char *p;
 	size_t n;
 };
-#define PART(literal) {(literal), sizeof(literal) - 1}
+#define PART(literal) \
+	{ \
+		(literal), sizeof(literal) - 1 \
+	}
 
 #define OID_EC "\x06\x07\x2a\x86\x48\xce\x3d\x02\x01"
 #define OID_P256 "\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07"
@@ -39,12 +42,10 @@ static const struct form {
 		PART("\x30\x81\x87\x02\x01\x00\x30\x13" OID_EC OID_P256 "\x04\x6d\x30\x6b\x02\x01\x01\x04\x20"),
 		PART("\xa1\x44\x03\x42\x00"), 32, 65},
 	[CSM_ALG_P384] = {"P-384", PART("\x30\x76\x30\x10" OID_EC OID_P384 "\x03\x62\x00"),
-		PART("\x30\x81\xb6\x02\x01\x00\x30\x10" OID_EC OID_P384
-		     "\x04\x81\x9e\x30\x81\x9b\x02\x01\x01\x04\x30"),
+		PART("\x30\x81\xb6\x02\x01\x00\x30\x10" OID_EC OID_P384 "\x04\x81\x9e\x30\x81\x9b\x02\x01\x01\x04\x30"),
 		PART("\xa1\x64\x03\x62\x00"), 48, 97},
 	[CSM_ALG_P521] = {"P-521", PART("\x30\x81\x9b\x30\x10" OID_EC OID_P521 "\x03\x81\x86\x00"),
-		PART("\x30\x81\xee\x02\x01\x00\x30\x10" OID_EC OID_P521
-		     "\x04\x81\xd6\x30\x81\xd3\x02\x01\x01\x04\x42"),
+		PART("\x30\x81\xee\x02\x01\x00\x30\x10" OID_EC OID_P521 "\x04\x81\xd6\x30\x81\xd3\x02\x01\x01\x04\x42"),
 		PART("\xa1\x81\x89\x03\x81\x86\x00"), 66, 133},
 	[CSM_ALG_ED25519] = {NULL, PART("\x30\x2a\x30\x05" OID_ED25519 "\x03\x21\x00"),
 		PART("\x30\x2e\x02\x01\x00\x30\x05" OID_ED25519 "\x04\x22\x04\x20"), PART(""), 32, 32},
@@ -95,7 +96,7 @@ static int scalar_get(const struct form *f, EVP_PKEY *pkey, uint8_t scalar[stati
 		return r;
 	}
 	if (EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_PRIV_KEY, &bn) == 1 &&
-	    BN_bn2binpad(bn, scalar, (int)f->scalar) == (int)f->scalar)
+		BN_bn2binpad(bn, scalar, (int)f->scalar) == (int)f->scalar)
 		r = 0;
 	BN_clear_free(bn);
 	return r;
@@ -200,7 +201,8 @@ static int ec_pair_check(const EC_GROUP *group, const struct form *f, const BIGN
 	if (BN_is_zero(scalar) || BN_cmp(scalar, EC_GROUP_get0_order(group)) >= 0)
 		goto out;
 	if (EC_POINT_mul(group, made, scalar, NULL, NULL, NULL) != 1 ||
-	    EC_POINT_point2oct(group, made, POINT_CONVERSION_UNCOMPRESSED, bytes, sizeof(bytes), NULL) != f->point) {
+		EC_POINT_point2oct(group, made, POINT_CONVERSION_UNCOMPRESSED, bytes, sizeof(bytes), NULL) !=
+			f->point) {
 		r = CSM_EBACKEND;
 		goto out;
 	}
@@ -211,8 +213,8 @@ out:
 	return r;
 }
 
-static int ec_key_read(const struct csm_plugin_ctx *ctx, enum csm_alg alg, const uint8_t *priv, const uint8_t *point,
-	EVP_PKEY **ret)
+static int ec_key_read(
+	const struct csm_plugin_ctx *ctx, enum csm_alg alg, const uint8_t *priv, const uint8_t *point, EVP_PKEY **ret)
 {
 	const struct form *f = &forms[alg];
 	const uint8_t *at = priv, *scalar;
@@ -263,8 +265,7 @@ out:
 
 static int rsa_key_read(enum csm_alg alg, const struct csm_plugin_blob *blob, EVP_PKEY **ret)
 {
-	static const int bits[] = {
-		[CSM_ALG_RSA2048] = 2048, [CSM_ALG_RSA3072] = 3072, [CSM_ALG_RSA4096] = 4096};
+	static const int bits[] = {[CSM_ALG_RSA2048] = 2048, [CSM_ALG_RSA3072] = 3072, [CSM_ALG_RSA4096] = 4096};
 	const uint8_t *at = blob->priv;
 	CSM_WIPED(again, CSM_PLUGIN_PRIV_MAX);
 	struct csm_plugin_out out = {again, sizeof(again), 0};
@@ -273,7 +274,7 @@ static int rsa_key_read(enum csm_alg alg, const struct csm_plugin_blob *blob, EV
 	int n, r = CSM_ETAMPERED;
 
 	if ((pkey = d2i_PrivateKey_ex(EVP_PKEY_RSA, NULL, &at, (long)blob->priv_len, NULL, NULL)) == NULL ||
-	    EVP_PKEY_get_bits(pkey) != bits[alg])
+		EVP_PKEY_get_bits(pkey) != bits[alg])
 		goto out;
 	/* Written anew it must be the same bytes: nothing is left over, no other form of the same key. */
 	if (rsa_priv_write(pkey, &out) != 0 || out.len != blob->priv_len || memcmp(again, blob->priv, out.len) != 0)
@@ -291,7 +292,8 @@ out:
 	return r;
 }
 
-int soft_key_read(const struct csm_plugin_ctx *ctx, enum csm_alg alg, const struct csm_plugin_blob *blob, EVP_PKEY **ret)
+int soft_key_read(
+	const struct csm_plugin_ctx *ctx, enum csm_alg alg, const struct csm_plugin_blob *blob, EVP_PKEY **ret)
 {
 	const struct form *f = &forms[alg];
 	const uint8_t *point;

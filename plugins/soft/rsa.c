@@ -63,8 +63,8 @@ int soft_rsa_consistent(EVP_PKEY *pkey)
 	}
 	BN_CTX_start(bn);
 	if ((n = BN_CTX_get(bn)) != NULL && BN_mul(n, part[P], part[Q], bn) == 1 && BN_cmp(n, part[N]) == 0 &&
-	    exponent(part[P], part[E], part[D], part[DP], bn) && exponent(part[Q], part[E], part[D], part[DQ], bn) &&
-	    inverse(part[Q], part[QINV], part[P], bn))
+		exponent(part[P], part[E], part[D], part[DP], bn) &&
+		exponent(part[Q], part[E], part[D], part[DQ], bn) && inverse(part[Q], part[QINV], part[P], bn))
 		r = 0;
 	BN_CTX_end(bn);
 out:

@@ -28,9 +28,9 @@ static int pkey_make(enum csm_alg alg, EVP_PKEY **ret)
 	int r = CSM_EBACKEND;
 
 	if (pctx != NULL && EVP_PKEY_keygen_init(pctx) == 1 &&
-	    (m->group == NULL || EVP_PKEY_CTX_set_group_name(pctx, m->group) == 1) &&
-	    (m->bits == 0 || EVP_PKEY_CTX_set_rsa_keygen_bits(pctx, (int)m->bits) == 1) &&
-	    EVP_PKEY_generate(pctx, ret) == 1)
+		(m->group == NULL || EVP_PKEY_CTX_set_group_name(pctx, m->group) == 1) &&
+		(m->bits == 0 || EVP_PKEY_CTX_set_rsa_keygen_bits(pctx, (int)m->bits) == 1) &&
+		EVP_PKEY_generate(pctx, ret) == 1)
 		r = 0;
 	EVP_PKEY_CTX_free(pctx);
 	return r;
@@ -44,8 +44,8 @@ static int spec_check(const struct csm_plugin_keyspec *spec)
 	return csm_alg_check_use(spec->alg, spec->use);
 }
 
-static int soft_generate(struct csm_plugin_ctx *ctx, const struct csm_plugin_keyspec *spec,
-	struct csm_plugin_out *spki, struct csm_plugin_out *pub, struct csm_plugin_out *priv)
+static int soft_generate(struct csm_plugin_ctx *ctx, const struct csm_plugin_keyspec *spec, struct csm_plugin_out *spki,
+	struct csm_plugin_out *pub, struct csm_plugin_out *priv)
 {
 	struct csm_plugin_out spki_made = *spki, priv_made = *priv;
 	EVP_PKEY *pkey = NULL;
@@ -55,7 +55,7 @@ static int soft_generate(struct csm_plugin_ctx *ctx, const struct csm_plugin_key
 	if ((r = spec_check(spec)) != 0)
 		return r;
 	if ((r = pkey_make(spec->alg, &pkey)) == 0 && (r = soft_spki_write(spec->alg, pkey, &spki_made)) == 0 &&
-	    (r = soft_priv_write(spec->alg, pkey, &priv_made)) == 0) {
+		(r = soft_priv_write(spec->alg, pkey, &priv_made)) == 0) {
 		*spki = spki_made;
 		*priv = priv_made;
 		pub->len = 0;

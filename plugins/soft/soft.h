@@ -14,7 +14,7 @@
 /* Immutable after open: any thread may read it. */
 struct csm_plugin_ctx {
 	const struct csm_plugin_host *host;
-	EVP_MD *md[SOFT_HASHES];       /* [CSM_HASH_NONE] is NULL */
+	EVP_MD *md[SOFT_HASHES]; /* [CSM_HASH_NONE] is NULL */
 	EC_GROUP *group[SOFT_CURVES];
 };
 
@@ -39,8 +39,8 @@ CSM_MUST int soft_spki_write(enum csm_alg alg, EVP_PKEY *pkey, struct csm_plugin
 CSM_MUST int soft_priv_write(enum csm_alg alg, EVP_PKEY *pkey, struct csm_plugin_out *priv);
 /* Parse blob->priv and prove that it is whole and that blob->spki is its public half; *ret is the
  * caller's. CSM_ETAMPERED, CSM_EBACKEND. */
-CSM_MUST int soft_key_read(const struct csm_plugin_ctx *ctx, enum csm_alg alg, const struct csm_plugin_blob *blob,
-	EVP_PKEY **ret);
+CSM_MUST int soft_key_read(
+	const struct csm_plugin_ctx *ctx, enum csm_alg alg, const struct csm_plugin_blob *blob, EVP_PKEY **ret);
 /* A public key of the NIST curve `alg`: named, uncompressed, a point of the curve; else CSM_EINVALID. */
 CSM_MUST int soft_peer_read(enum csm_alg alg, const uint8_t *spki, size_t n, EVP_PKEY **ret);
 

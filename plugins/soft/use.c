@@ -16,8 +16,8 @@ static bool rsa_padding(EVP_PKEY_CTX *pctx, const EVP_MD *md, enum csm_scheme_ki
 	if (kind == CSM_SCHEME_RSA_PKCS1)
 		return EVP_PKEY_CTX_set_rsa_padding(pctx, RSA_PKCS1_PADDING) == 1;
 	return EVP_PKEY_CTX_set_rsa_padding(pctx, RSA_PKCS1_PSS_PADDING) == 1 &&
-	       EVP_PKEY_CTX_set_rsa_mgf1_md(pctx, md) == 1 &&
-	       EVP_PKEY_CTX_set_rsa_pss_saltlen(pctx, RSA_PSS_SALTLEN_DIGEST) == 1;
+		EVP_PKEY_CTX_set_rsa_mgf1_md(pctx, md) == 1 &&
+		EVP_PKEY_CTX_set_rsa_pss_saltlen(pctx, RSA_PSS_SALTLEN_DIGEST) == 1;
 }
 
 /* The key's signer for a scheme: made once, 10 % of a P-256 signature. */
@@ -29,9 +29,9 @@ static int signer_get(const struct csm_plugin_ctx *ctx, struct csm_plugin_key *k
 
 	if (*slot == NULL) {
 		if ((pctx = EVP_PKEY_CTX_new_from_pkey(NULL, key->pkey, NULL)) == NULL ||
-		    EVP_PKEY_sign_init(pctx) != 1 ||
-		    EVP_PKEY_CTX_set_signature_md(pctx, ctx->md[scheme->hash]) != 1 ||
-		    !rsa_padding(pctx, ctx->md[scheme->hash], scheme->kind)) {
+			EVP_PKEY_sign_init(pctx) != 1 ||
+			EVP_PKEY_CTX_set_signature_md(pctx, ctx->md[scheme->hash]) != 1 ||
+			!rsa_padding(pctx, ctx->md[scheme->hash], scheme->kind)) {
 			EVP_PKEY_CTX_free(pctx);
 			return CSM_EBACKEND;
 		}
@@ -46,7 +46,7 @@ static int ed_sign(struct csm_plugin_key *key, const uint8_t *in, size_t in_len,
 	if (key->ed == NULL && (key->ed = EVP_MD_CTX_new()) == NULL)
 		return CSM_EBACKEND;
 	if (EVP_DigestSignInit_ex(key->ed, NULL, NULL, NULL, NULL, key->pkey, NULL) != 1 ||
-	    EVP_DigestSign(key->ed, sig, sig_len, in_len != 0 ? in : (const uint8_t *)"", in_len) != 1)
+		EVP_DigestSign(key->ed, sig, sig_len, in_len != 0 ? in : (const uint8_t *)"", in_len) != 1)
 		return CSM_EBACKEND;
 	return 0;
 }
@@ -60,7 +60,7 @@ int soft_sign(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const stru
 	int r = CSM_EBACKEND;
 
 	if ((key->use & CSM_USE_SIGN) == 0 || csm_scheme_check(key->alg, scheme) != 0 ||
-	    scheme->kind == CSM_SCHEME_RSA_OAEP)
+		scheme->kind == CSM_SCHEME_RSA_OAEP)
 		return CSM_EUNSUPPORTED;
 	if (scheme->kind == CSM_SCHEME_ED25519) {
 		r = ed_sign(key, in, in_len, made, &n);
@@ -84,7 +84,7 @@ static int oaep_open(EVP_PKEY_CTX *pctx, const EVP_MD *md, const uint8_t *in, si
 	uint8_t *own;
 
 	if (EVP_PKEY_decrypt_init(pctx) != 1 || EVP_PKEY_CTX_set_rsa_padding(pctx, RSA_PKCS1_OAEP_PADDING) != 1 ||
-	    EVP_PKEY_CTX_set_rsa_oaep_md(pctx, md) != 1 || EVP_PKEY_CTX_set_rsa_mgf1_md(pctx, md) != 1)
+		EVP_PKEY_CTX_set_rsa_oaep_md(pctx, md) != 1 || EVP_PKEY_CTX_set_rsa_mgf1_md(pctx, md) != 1)
 		return CSM_EBACKEND;
 	if (label_len > 0) {
 		if ((own = OPENSSL_memdup(label, label_len)) == NULL)
@@ -106,7 +106,7 @@ int soft_decrypt(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const s
 	int r = CSM_EBACKEND;
 
 	if ((key->use & CSM_USE_DECRYPT) == 0 || csm_scheme_check(key->alg, scheme) != 0 ||
-	    scheme->kind != CSM_SCHEME_RSA_OAEP)
+		scheme->kind != CSM_SCHEME_RSA_OAEP)
 		return CSM_EUNSUPPORTED;
 	if (in_len != (size_t)EVP_PKEY_get_size(key->pkey) || label_len > INT32_MAX)
 		return CSM_EINVALID;

@@ -8,9 +8,19 @@
 
 static const char *const alg_names[] = {"p256", "p384", "p521", "rsa2048", "rsa3072", "rsa4096", "ed25519"};
 static const char *const scheme_names[] = {
-	"ecdsa-sha256",   "ecdsa-sha384",   "ecdsa-sha512", "rsa-pkcs1-sha256", "rsa-pkcs1-sha384",
-	"rsa-pkcs1-sha512", "rsa-pss-sha256", "rsa-pss-sha384", "rsa-pss-sha512", "ed25519",
-	"rsa-oaep-sha256", "rsa-oaep-sha384", "rsa-oaep-sha512",
+	"ecdsa-sha256",
+	"ecdsa-sha384",
+	"ecdsa-sha512",
+	"rsa-pkcs1-sha256",
+	"rsa-pkcs1-sha384",
+	"rsa-pkcs1-sha512",
+	"rsa-pss-sha256",
+	"rsa-pss-sha384",
+	"rsa-pss-sha512",
+	"ed25519",
+	"rsa-oaep-sha256",
+	"rsa-oaep-sha384",
+	"rsa-oaep-sha512",
 };
 
 static void names_round_trip(void **state)
@@ -40,8 +50,18 @@ static void names_round_trip(void **state)
 static void other_names_are_refused(void **state)
 {
 	static const struct csm_str bad[] = {
-		{"", 0}, {"p25", 3}, {"p2566", 5}, {"P256", 4}, {"p256\0", 5}, {"rsa1024", 7}, {"ecdsa", 5},
-		{"ecdsa-sha1", 10}, {"rsa-pss-", 8}, {"rsa-oaep-sha1", 13}, {"unknown", 7}, {NULL, 0},
+		{"", 0},
+		{"p25", 3},
+		{"p2566", 5},
+		{"P256", 4},
+		{"p256\0", 5},
+		{"rsa1024", 7},
+		{"ecdsa", 5},
+		{"ecdsa-sha1", 10},
+		{"rsa-pss-", 8},
+		{"rsa-oaep-sha1", 13},
+		{"unknown", 7},
+		{NULL, 0},
 	};
 	enum csm_alg alg = CSM_ALG_P521;
 	struct csm_scheme s = {CSM_SCHEME_RSA_PSS, CSM_HASH_SHA384};
@@ -94,10 +114,10 @@ static void schemes_fit_the_algorithm(void **state)
 				fits++;
 		}
 		assert_int_equal(fits, csm_alg_is_rsa(alg) ? 9 : csm_alg_is_ec(alg) ? 3 : 1);
-		assert_int_equal(csm_scheme_check(alg, &(struct csm_scheme){CSM_SCHEME_ED25519, CSM_HASH_SHA256}),
-			CSM_EINVALID);
-		assert_int_equal(csm_scheme_check(alg, &(struct csm_scheme){CSM_SCHEME_ECDSA, CSM_HASH_NONE}),
-			CSM_EINVALID);
+		assert_int_equal(
+			csm_scheme_check(alg, &(struct csm_scheme){CSM_SCHEME_ED25519, CSM_HASH_SHA256}), CSM_EINVALID);
+		assert_int_equal(
+			csm_scheme_check(alg, &(struct csm_scheme){CSM_SCHEME_ECDSA, CSM_HASH_NONE}), CSM_EINVALID);
 	}
 	assert_int_equal(csm_scheme_default(CSM_ALG_P521).hash, CSM_HASH_SHA512);
 	assert_int_equal(csm_scheme_check(CSM_ALG__COUNT, &(struct csm_scheme){CSM_SCHEME_ECDSA, CSM_HASH_SHA256}),

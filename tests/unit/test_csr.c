@@ -107,20 +107,32 @@ static X509_REQ *make(enum csm_alg alg, const char *scheme, const char *subject,
 }
 
 static const struct csm_str all_sans[] = {
-	{"dns:www.example.org", 19}, {"dns:*.example.org", 17}, {"ip:192.0.2.7", 12}, {"ip:2001:db8::1", 14},
-	{"uri:spiffe://example.org/a/b", 28}, {"email:ops+x@example.org", 23},
+	{"dns:www.example.org", 19},
+	{"dns:*.example.org", 17},
+	{"ip:192.0.2.7", 12},
+	{"ip:2001:db8::1", 14},
+	{"uri:spiffe://example.org/a/b", 28},
+	{"email:ops+x@example.org", 23},
 };
 
 static const struct {
 	enum csm_alg alg;
 	const char *scheme;
 } pairs[] = {
-	{CSM_ALG_P256, "ecdsa-sha256"},      {CSM_ALG_P256, "ecdsa-sha384"},      {CSM_ALG_P256, "ecdsa-sha512"},
-	{CSM_ALG_P384, "ecdsa-sha384"},      {CSM_ALG_P521, "ecdsa-sha512"},      {CSM_ALG_ED25519, "ed25519"},
-	{CSM_ALG_RSA2048, "rsa-pkcs1-sha256"}, {CSM_ALG_RSA2048, "rsa-pkcs1-sha384"},
-	{CSM_ALG_RSA2048, "rsa-pkcs1-sha512"}, {CSM_ALG_RSA2048, "rsa-pss-sha256"},
-	{CSM_ALG_RSA2048, "rsa-pss-sha384"}, {CSM_ALG_RSA2048, "rsa-pss-sha512"},
-	{CSM_ALG_RSA3072, "rsa-pkcs1-sha256"}, {CSM_ALG_RSA4096, "rsa-pss-sha512"},
+	{CSM_ALG_P256, "ecdsa-sha256"},
+	{CSM_ALG_P256, "ecdsa-sha384"},
+	{CSM_ALG_P256, "ecdsa-sha512"},
+	{CSM_ALG_P384, "ecdsa-sha384"},
+	{CSM_ALG_P521, "ecdsa-sha512"},
+	{CSM_ALG_ED25519, "ed25519"},
+	{CSM_ALG_RSA2048, "rsa-pkcs1-sha256"},
+	{CSM_ALG_RSA2048, "rsa-pkcs1-sha384"},
+	{CSM_ALG_RSA2048, "rsa-pkcs1-sha512"},
+	{CSM_ALG_RSA2048, "rsa-pss-sha256"},
+	{CSM_ALG_RSA2048, "rsa-pss-sha384"},
+	{CSM_ALG_RSA2048, "rsa-pss-sha512"},
+	{CSM_ALG_RSA3072, "rsa-pkcs1-sha256"},
+	{CSM_ALG_RSA4096, "rsa-pss-sha512"},
 };
 
 /* openssl req -verify, as people run it. */
@@ -174,8 +186,8 @@ static void a_wrong_signature_does_not_verify(void **state)
 	csm_buf_init(&out, CSM_CSR_MAX, false);
 	assert_int_equal(csm_csr_finish(csr, sig, 0, &out), CSM_EINVALID);
 	assert_int_equal(csm_csr_finish(csr, sig, CSM_SIGNATURE_MAX + 1, &out), CSM_EINVALID);
-	assert_int_equal(csm_csr_finish(csr, sig, sign(keys[CSM_ALG_P256], &s, (struct csm_bin){other, 32}, sig), &out),
-		0);
+	assert_int_equal(
+		csm_csr_finish(csr, sig, sign(keys[CSM_ALG_P256], &s, (struct csm_bin){other, 32}, sig), &out), 0);
 	csm_csr_free(csr);
 	at = csm_buf_ptr(&out);
 	assert_non_null(req = d2i_X509_REQ(NULL, &at, (long)out.len));
@@ -213,8 +225,8 @@ static void zero_bits_at_the_end_stay(void **state)
 
 static void names_come_out_as_asked(void **state)
 {
-	X509_REQ *req = make(CSM_ALG_P256, "ecdsa-sha256", "/C=DE/O=a\\/b \\+ \\\\c/CN=J\xc3\xbcrgen", all_sans,
-		N_ELEMS(all_sans));
+	X509_REQ *req = make(
+		CSM_ALG_P256, "ecdsa-sha256", "/C=DE/O=a\\/b \\+ \\\\c/CN=J\xc3\xbcrgen", all_sans, N_ELEMS(all_sans));
 	X509_NAME *name = X509_REQ_get_subject_name(req);
 	STACK_OF(X509_EXTENSION) *exts = X509_REQ_get_extensions(req);
 	GENERAL_NAMES *san;
@@ -272,9 +284,20 @@ static void bad_subjects(void **state)
 	static const struct {
 		const char *text, *names; /* the part that `why` names */
 	} rows[] = {
-		{"", "start"}, {"CN=x", "start"}, {"//CN=x", "after each"}, {"/CN", "after each"}, {"/=x", "after each"},
-		{"/CN=x/", "after each"}, {"/NOSUCH=x", "NOSUCH"}, {"/CN=", "CN"}, {"/O=x/CN=", "CN"}, {"/C=DEU", "C:"},
-		{"/CN=x\\", "CN"}, {"/CN=a+O=b", "CN"}, {"/CN=\xff\xfe", "UTF-8"}, {"/CN=a\nb", "control"},
+		{"", "start"},
+		{"CN=x", "start"},
+		{"//CN=x", "after each"},
+		{"/CN", "after each"},
+		{"/=x", "after each"},
+		{"/CN=x/", "after each"},
+		{"/NOSUCH=x", "NOSUCH"},
+		{"/CN=", "CN"},
+		{"/O=x/CN=", "CN"},
+		{"/C=DEU", "C:"},
+		{"/CN=x\\", "CN"},
+		{"/CN=a+O=b", "CN"},
+		{"/CN=\xff\xfe", "UTF-8"},
+		{"/CN=a\nb", "control"},
 		{"/CN=0123456789012345678901234567890123456789012345678901234567890123456789", "CN"},
 		{"/0123456789012345678901234567890123456789012345678901234567890123456789=x", "after each"},
 		{"/1.2.3.4.5=x/CN=", "CN"},
@@ -301,12 +324,53 @@ static void bad_subjects(void **state)
 static void bad_sans(void **state)
 {
 	static const char *const bad[] = {
-		"", "dns", "dns:", "DNS:a", "host:a", "dns:a..b", "dns:.a", "dns:a.", "dns:-a", "dns:a-.b", "dns:a_b",
-		"dns:a b", "dns:*", "dns:*.", "dns:a.*.b", "dns:**.a", "dns:*a.b", "dns:192.0.2.1", "dns:\xc3\xbc.de",
-		"dns:0123456789012345678901234567890123456789012345678901234567890123", "ip:", "ip:1.2.3", "ip:1.2.3.4.5",
-		"ip:1.2.3.4/24", "ip:::g", "ip:[::1]", "ip: 1.2.3.4", "ip:fe80::1%eth0", "uri:", "uri:a", "uri:/x", "uri:a:",
-		"uri:1a:b", "uri:http://a b", "uri:http://\xc3\xbc", "uri:a:\"", "email:", "email:a", "email:@b", "email:a@",
-		"email:a@b@c", "email:.a@b", "email:a.@b", "email:a..b@c", "email:a b@c", "email:a@b_c", "email:\xc3\xbc@b",
+		"",
+		"dns",
+		"dns:",
+		"DNS:a",
+		"host:a",
+		"dns:a..b",
+		"dns:.a",
+		"dns:a.",
+		"dns:-a",
+		"dns:a-.b",
+		"dns:a_b",
+		"dns:a b",
+		"dns:*",
+		"dns:*.",
+		"dns:a.*.b",
+		"dns:**.a",
+		"dns:*a.b",
+		"dns:192.0.2.1",
+		"dns:\xc3\xbc.de",
+		"dns:0123456789012345678901234567890123456789012345678901234567890123",
+		"ip:",
+		"ip:1.2.3",
+		"ip:1.2.3.4.5",
+		"ip:1.2.3.4/24",
+		"ip:::g",
+		"ip:[::1]",
+		"ip: 1.2.3.4",
+		"ip:fe80::1%eth0",
+		"uri:",
+		"uri:a",
+		"uri:/x",
+		"uri:a:",
+		"uri:1a:b",
+		"uri:http://a b",
+		"uri:http://\xc3\xbc",
+		"uri:a:\"",
+		"email:",
+		"email:a",
+		"email:@b",
+		"email:a@",
+		"email:a@b@c",
+		"email:.a@b",
+		"email:a.@b",
+		"email:a..b@c",
+		"email:a b@c",
+		"email:a@b_c",
+		"email:\xc3\xbc@b",
 		"email:a@*.b",
 	};
 	char why[128];
@@ -332,8 +396,19 @@ static void bad_sans(void **state)
 static void good_sans(void **state)
 {
 	static const char *const good[] = {
-		"dns:a", "dns:a.b", "dns:*.a", "dns:xn--bcher-kva.example", "dns:1.a", "dns:A.B", "ip:0.0.0.0", "ip:::",
-		"ip:::ffff:1.2.3.4", "uri:urn:x", "uri:https://a/b?c#d", "email:a.b@c", "email:o'x@y.z",
+		"dns:a",
+		"dns:a.b",
+		"dns:*.a",
+		"dns:xn--bcher-kva.example",
+		"dns:1.a",
+		"dns:A.B",
+		"ip:0.0.0.0",
+		"ip:::",
+		"ip:::ffff:1.2.3.4",
+		"uri:urn:x",
+		"uri:https://a/b?c#d",
+		"email:a.b@c",
+		"email:o'x@y.z",
 		"dns:012345678901234567890123456789012345678901234567890123456789012",
 	};
 	char why[128];
@@ -354,8 +429,8 @@ static void good_sans(void **state)
 
 static void sans_twice_and_too_many(void **state)
 {
-	static const char *const twins[][2] = {
-		{"dns:a.b", "dns:A.b"}, {"ip:::1", "ip:0:0:0:0:0:0:0:1"}, {"uri:a:b", "uri:a:b"}, {"email:a@b", "email:a@b"}};
+	static const char *const twins[][2] = {{"dns:a.b", "dns:A.b"}, {"ip:::1", "ip:0:0:0:0:0:0:0:1"},
+		{"uri:a:b", "uri:a:b"}, {"email:a@b", "email:a@b"}};
 	static char text[CSM_SANS_MAX + 1][16];
 	struct csm_str many[CSM_SANS_MAX + 1], pair[2] = {CSM_STR("uri:a:b"), CSM_STR("uri:a:B")};
 	char why[128] = "", long_san[CSM_SAN_MAX + 2];
@@ -395,8 +470,11 @@ static void bad_keys_and_schemes(void **state)
 		enum csm_alg alg;
 		const char *scheme;
 	} rows[] = {
-		{CSM_ALG_P256, "rsa-pss-sha256"}, {CSM_ALG_P256, "ed25519"}, {CSM_ALG_RSA2048, "ecdsa-sha256"},
-		{CSM_ALG_RSA2048, "rsa-oaep-sha256"}, {CSM_ALG_ED25519, "ecdsa-sha256"},
+		{CSM_ALG_P256, "rsa-pss-sha256"},
+		{CSM_ALG_P256, "ed25519"},
+		{CSM_ALG_RSA2048, "ecdsa-sha256"},
+		{CSM_ALG_RSA2048, "rsa-oaep-sha256"},
+		{CSM_ALG_ED25519, "ecdsa-sha256"},
 	};
 	struct csm_csr_spec spec = {.subject = CSM_STR("/CN=x"), .scheme = csm_scheme_default(CSM_ALG_P256)};
 	struct csm_csr *csr = NULL;

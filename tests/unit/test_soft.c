@@ -119,8 +119,12 @@ static void store_changed(struct stored *k, EVP_PKEY *pkey, const char *part)
 static void rsa_parts_must_agree(void **state)
 {
 	static const char *const parts[] = {
-		OSSL_PKEY_PARAM_RSA_D, OSSL_PKEY_PARAM_RSA_FACTOR1, OSSL_PKEY_PARAM_RSA_FACTOR2,
-		OSSL_PKEY_PARAM_RSA_EXPONENT1, OSSL_PKEY_PARAM_RSA_EXPONENT2, OSSL_PKEY_PARAM_RSA_COEFFICIENT1,
+		OSSL_PKEY_PARAM_RSA_D,
+		OSSL_PKEY_PARAM_RSA_FACTOR1,
+		OSSL_PKEY_PARAM_RSA_FACTOR2,
+		OSSL_PKEY_PARAM_RSA_EXPONENT1,
+		OSSL_PKEY_PARAM_RSA_EXPONENT2,
+		OSSL_PKEY_PARAM_RSA_COEFFICIENT1,
 	};
 	static struct stored good, bad;
 	struct csm_plugin_key *key = NULL;
@@ -219,14 +223,15 @@ static void peers_in_other_forms(void **state)
 	memcpy(peer, k.spki, k.spki_len);
 	assert_int_equal(soft->derive(ctx, key, peer, k.spki_len + 1, &shared), CSM_EINVALID);
 	assert_int_equal(EVP_PKEY_set_utf8_string_param(other, OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT,
-				 OSSL_PKEY_EC_POINT_CONVERSION_FORMAT_COMPRESSED), 1);
+				 OSSL_PKEY_EC_POINT_CONVERSION_FORMAT_COMPRESSED),
+		1);
 	n = i2d_PUBKEY(other, &der);
 	assert_int_equal(n, 59);
 	assert_int_equal(soft->derive(ctx, key, der, (size_t)n, &shared), CSM_EINVALID);
 	OPENSSL_free(der);
 	der = NULL;
-	assert_int_equal(EVP_PKEY_set_utf8_string_param(other, OSSL_PKEY_PARAM_EC_ENCODING,
-				 OSSL_PKEY_EC_ENCODING_EXPLICIT), 1);
+	assert_int_equal(
+		EVP_PKEY_set_utf8_string_param(other, OSSL_PKEY_PARAM_EC_ENCODING, OSSL_PKEY_EC_ENCODING_EXPLICIT), 1);
 	n = i2d_PUBKEY(other, &der);
 	assert_in_range(n, 200, 512);
 	assert_int_equal(soft->derive(ctx, key, der, (size_t)n, &shared), CSM_EINVALID);
