@@ -55,12 +55,14 @@ static bool sane(struct csm_str path)
 {
 	struct csm_str c;
 
+	if (csm_str_eq(path, "/"))
+		return true;
 	if (path.n == 0 || path.n > CGROUP_PATH_MAX || path.p[0] != '/')
 		return false;
 	while (next(&path, &c))
 		if (c.n == 0 || csm_str_eq(c, ".") || csm_str_eq(c, ".."))
 			return false;
-	return path.n == 0 || csm_str_eq(path, "/");
+	return path.n == 0;
 }
 
 static bool is_hex(struct csm_str s, size_t n)

@@ -293,7 +293,7 @@ static int read_map_size(struct reader *rd, const struct csm_yaml_node *n, void 
 {
 	static const struct unit units[] = {{"KiB", UINT64_C(1) << 10}, {"MiB", UINT64_C(1) << 20},
 		{"GiB", UINT64_C(1) << 30}, {"TiB", UINT64_C(1) << 40}};
-	uint64_t v;
+	uint64_t v = 0;
 	int r = read_measure(rd, n, units, 4, "64GiB", &v);
 
 	if (r != 0)
@@ -307,7 +307,7 @@ static int read_map_size(struct reader *rd, const struct csm_yaml_node *n, void 
 static int read_epoch_interval(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
 	static const struct unit units[] = {{"s", 1}, {"min", 60}, {"h", 3600}};
-	uint64_t v;
+	uint64_t v = 0;
 	int r = read_measure(rd, n, units, 3, "10min", &v);
 
 	if (r != 0)

@@ -13,22 +13,22 @@ struct csm_config {
 	char *policy;               /* NULL (policy: ""): none */
 	char *plugin_dir;           /* NULL: beside the program, or as installed */
 	char *user_broker, *user_enrol, *user_ident, *user_plughost;
-	enum csm_root_key_mode root_key;
 	char *root_key_file;        /* root_key_file: path, for file, passphrase and credential (a name) */
-	bool root_key_unprotected;  /* root_key_unprotected: true is the consent that `file` needs */
 	char *backend_default;      /* "auto" or a name */
 	char *backends;             /* backends: {enable: [soft, tpm2]}: comma list, NULL for all present */
 	char *fake_script;          /* backends: {fake: "..."}: NULL unless given */
 	char *tpm_device, *tpm_tcti, *tpm_owner_auth_file, *tpm_bus_protection; /* owner_auth: "" (NULL) or "@/path" */
-	bool tpm_accept_foreign;    /* tpm: {accept_foreign_primary: true} */
+	char *kubepods_root;
+	char *log_level;            /* log_level: error | warning | info | debug */
 	uint64_t map_size;          /* bytes; "64GiB" */
 	uint64_t epoch_interval_s;  /* "10min" */
-	bool audit_strict;
+	enum csm_root_key_mode root_key;
 	unsigned connections_per_uid;
 	unsigned connections;       /* of all together */
-	char *kubepods_root;
 	unsigned loops;             /* 0: one per core */
-	char *log_level;            /* log_level: error | warning | info | debug */
+	bool root_key_unprotected;  /* root_key_unprotected: true is the consent that `file` needs */
+	bool tpm_accept_foreign;    /* tpm: {accept_foreign_primary: true} */
+	bool audit_strict;
 	bool require_sandbox;       /* sandbox: required | best-effort (the default) */
 };
 /* text NULL: the defaults. CSM_EINVALID with *err. */

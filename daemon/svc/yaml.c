@@ -138,15 +138,20 @@ static int take_key(struct builder *b, const yaml_event_t *ev)
 	return 0;
 }
 
-static int add_node(struct builder *b, const yaml_event_t *ev, enum csm_yaml_kind kind, struct csm_yaml_node **ret)
+/* NULL with the reason in *r. */
+static struct csm_yaml_node *add_node(struct builder *b, const yaml_event_t *ev, enum csm_yaml_kind kind, int *r)
 {
 	struct csm_yaml_node *n;
 
-	if (++b->nodes > CSM_YAML_NODES_MAX || (b->cur != NULL && b->cur->n >= CSM_YAML_CHILDREN_MAX))
-		return refuse(b, &ev->start_mark, "too many entries");
+	if (++b->nodes > CSM_YAML_NODES_MAX || (b->cur != NULL && b->cur->n >= CSM_YAML_CHILDREN_MAX)) {
+		*r = refuse(b, &ev->start_mark, "too many entries");
+		return NULL;
+	}
 	n = csm_pool_alloc(&b->y.pool, sizeof(*n));
-	if (n == NULL)
-		return CSM_ENOMEM;
+	if (n == NULL) {
+		*r = CSM_ENOMEM;
+		return NULL;
+	}
 	n->kind = kind;
 	n->line = (unsigned)ev->start_mark.line + 1;
 	n->column = (unsigned)ev->start_mark.column + 1;
@@ -168,8 +173,7 @@ static int add_node(struct builder *b, const yaml_event_t *ev, enum csm_yaml_kin
 			b->cur->last->next = n;
 		b->cur->last = n;
 	}
-	*ret = n;
-	return 0;
+	return n;
 }
 
 static bool wants_key(const struct builder *b)
@@ -180,7 +184,7 @@ static bool wants_key(const struct builder *b)
 static int on_scalar(struct builder *b, const yaml_event_t *ev)
 {
 	struct csm_yaml_node *n;
-	struct csm_str text;
+	struct csm_str text = {0};
 	int r;
 
 	if (ev->data.scalar.anchor != NULL)
@@ -189,7 +193,7 @@ static int on_scalar(struct builder *b, const yaml_event_t *ev)
 		return refuse(b, &ev->start_mark, "tags are not allowed");
 	if (wants_key(b))
 		return take_key(b, ev);
-	if ((r = take_text(b, ev, &text)) != 0 || (r = add_node(b, ev, CSM_YAML_SCALAR, &n)) != 0)
+	if ((r = take_text(b, ev, &text)) != 0 || (n = add_node(b, ev, CSM_YAML_SCALAR, &r)) == NULL)
 		return r;
 	n->text = text;
 	n->plain = ev->data.scalar.style == YAML_PLAIN_SCALAR_STYLE;
@@ -210,7 +214,7 @@ static int on_open(struct builder *b, const yaml_event_t *ev, enum csm_yaml_kind
 		return refuse(b, &ev->start_mark, "a key must be a plain word");
 	if (++b->depth > CSM_YAML_DEPTH_MAX)
 		return refuse(b, &ev->start_mark, "nested too deeply");
-	if ((r = add_node(b, ev, kind, &n)) != 0)
+	if ((n = add_node(b, ev, kind, &r)) == NULL)
 		return r;
 	b->cur = n;
 	return 0;
@@ -366,7 +370,7 @@ int csm_yaml_string(const struct csm_yaml_node *n, size_t max, struct csm_str *r
 	if (n->plain && (n->text.n == 0 || csm_str_eq(n->text, "~") || csm_str_eq(n->text, "null")))
 		return csm_yaml_fail(n, err, "has no value");
 	if (n->text.n > max)
-		return csm_yaml_fail(n, err, "longer than %zu bytes", max);
+		return csm_yaml_fail(n, err, "must be at most %zu bytes", max);
 	*ret = n->text;
 	return 0;
 }
@@ -392,7 +396,7 @@ bool csm_parse_number(struct csm_str s, uint64_t max, uint64_t *ret)
 int csm_yaml_number(const struct csm_yaml_node *n, uint64_t min, uint64_t max, uint64_t *ret,
 	struct csm_policy_error *err)
 {
-	struct csm_str s;
+	struct csm_str s = {0};
 	uint64_t v;
 	int r = csm_yaml_string(n, 64, &s, err);
 
@@ -408,7 +412,7 @@ int csm_yaml_number(const struct csm_yaml_node *n, uint64_t min, uint64_t max, u
 
 int csm_yaml_bool(const struct csm_yaml_node *n, bool *ret, struct csm_policy_error *err)
 {
-	struct csm_str s;
+	struct csm_str s = {0};
 	int r = csm_yaml_string(n, 64, &s, err);
 
 	if (r != 0)

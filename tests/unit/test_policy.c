@@ -473,7 +473,7 @@ static void test_rule_text_is_cut(void **state)
 /* The installed file gives each uid its own namespace, and no more. */
 static void test_installed_file(void **state)
 {
-	char *text = read_file("daemon/node/policy.yaml");
+	char *text = read_file("daemon/node/etc/policy.yaml");
 	struct csm_policy *p;
 
 	(void)state;

@@ -1,0 +1,265 @@
+/* csmd.yaml: every key is read, defaults hold without it, and what is wrong is refused at its key. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "daemon/svc/config.h"
+
+#define CASES "tests/unit/golden/config-refusals.cases"
+#define INSTALLED "daemon/node/etc/csmd.yaml"
+
+static char *read_file(const char *path)
+{
+	FILE *f = fopen(path, "re");
+	char *text = calloc(1, CSM_CONFIG_MAX);
+
+	if (f == NULL || text == NULL)
+		fail_msg("cannot read %s", path);
+	assert_true(fread(text, 1, CSM_CONFIG_MAX - 1, f) > 0);
+	fclose(f);
+	return text;
+}
+
+static void parse(const char *text, struct csm_config *c)
+{
+	struct csm_policy_error err;
+
+	if (csm_config_parse(text, text != NULL ? strlen(text) : 0, c, &err) != 0)
+		fail_msg("%u:%u %s", err.line, err.column, err.message);
+}
+
+static void assert_defaults(const struct csm_config *c)
+{
+	assert_string_equal(c->socket, "/run/csm/public/csm.sock");
+	assert_string_equal(c->admin_socket, "/run/csm/admin.sock");
+	assert_string_equal(c->state_dir, "/var/lib/csm");
+	assert_string_equal(c->policy, "/etc/csm/policy.yaml");
+	assert_null(c->plugin_dir);
+	assert_string_equal(c->user_broker, "csm");
+	assert_string_equal(c->user_enrol, "csm-enrol");
+	assert_string_equal(c->user_ident, "csm-ident");
+	assert_string_equal(c->user_plughost, "csm-plug");
+	assert_int_equal(c->root_key, CSM_ROOT_TPM);
+	assert_null(c->root_key_file);
+	assert_false(c->root_key_unprotected);
+	assert_string_equal(c->backend_default, "auto");
+	assert_null(c->backends);
+	assert_null(c->fake_script);
+	assert_string_equal(c->tpm_device, "auto");
+	assert_string_equal(c->tpm_tcti, "");
+	assert_null(c->tpm_owner_auth_file);
+	assert_string_equal(c->tpm_bus_protection, "full");
+	assert_false(c->tpm_accept_foreign);
+	assert_true(c->map_size == UINT64_C(64) << 30);
+	assert_true(c->epoch_interval_s == 600);
+	assert_false(c->audit_strict);
+	assert_int_equal(c->connections_per_uid, CSM_CONNECTIONS_PER_UID);
+	assert_int_equal(c->connections, CSM_CONNECTIONS_MAX);
+	assert_string_equal(c->kubepods_root, "/kubepods.slice");
+	assert_int_equal(c->loops, 0);
+	assert_string_equal(c->log_level, "info");
+	assert_false(c->require_sandbox);
+}
+
+static void test_defaults(void **state)
+{
+	struct csm_config c;
+
+	(void)state;
+	parse(NULL, &c);
+	assert_defaults(&c);
+	csm_config_clear(&c);
+	parse("{}", &c);
+	assert_defaults(&c);
+	csm_config_clear(&c);
+	csm_config_clear(&c);
+}
+
+static void test_installed_file(void **state)
+{
+	char *text = read_file(INSTALLED);
+	struct csm_config c;
+
+	(void)state;
+	parse(text, &c);
+	assert_defaults(&c);
+	csm_config_clear(&c);
+	free(text);
+}
+
+static void test_every_key(void **state)
+{
+	struct csm_config c;
+
+	(void)state;
+	parse("socket: /s/csm.sock\nadmin_socket: /s/admin.sock\nstate_dir: /state\npolicy: /p.yaml\nplugin_dir: /pl\n"
+	      "users: {broker: 64001, enrol: en-rol, ident: i, plughost: p_1}\n"
+	      "root_key: file\nroot_key_file: /keys/root\nroot_key_unprotected: true\n"
+	      "backends: {default: soft, enable: [soft, tpm2, fake], fake: \"sign=delay:500ms\"}\n"
+	      "tpm: {device: /dev/tpm0, tcti: \"swtpm:path=/x\", owner_auth: \"@/keys/owner\", bus_protection: full,\n"
+	      "  accept_foreign_primary: true}\n"
+	      "store: {map_size: 512MiB, epoch_interval: 30s}\naudit: {mode: strict}\n"
+	      "limits: {connections_per_uid: 5, connections: 50}\nkubernetes: {kubepods_root: /kubepods}\n"
+	      "loops: 3\nlog_level: debug\nsandbox: required\n", &c);
+	assert_string_equal(c.socket, "/s/csm.sock");
+	assert_string_equal(c.admin_socket, "/s/admin.sock");
+	assert_string_equal(c.state_dir, "/state");
+	assert_string_equal(c.policy, "/p.yaml");
+	assert_string_equal(c.plugin_dir, "/pl");
+	assert_string_equal(c.user_broker, "64001");
+	assert_string_equal(c.user_enrol, "en-rol");
+	assert_string_equal(c.user_ident, "i");
+	assert_string_equal(c.user_plughost, "p_1");
+	assert_int_equal(c.root_key, CSM_ROOT_FILE);
+	assert_string_equal(c.root_key_file, "/keys/root");
+	assert_true(c.root_key_unprotected);
+	assert_string_equal(c.backend_default, "soft");
+	assert_string_equal(c.backends, "soft,tpm2,fake");
+	assert_string_equal(c.fake_script, "sign=delay:500ms");
+	assert_string_equal(c.tpm_device, "/dev/tpm0");
+	assert_string_equal(c.tpm_tcti, "swtpm:path=/x");
+	assert_string_equal(c.tpm_owner_auth_file, "/keys/owner");
+	assert_string_equal(c.tpm_bus_protection, "full");
+	assert_true(c.tpm_accept_foreign);
+	assert_true(c.map_size == UINT64_C(512) << 20);
+	assert_true(c.epoch_interval_s == 30);
+	assert_true(c.audit_strict);
+	assert_int_equal(c.connections_per_uid, 5);
+	assert_int_equal(c.connections, 50);
+	assert_string_equal(c.kubepods_root, "/kubepods");
+	assert_int_equal(c.loops, 3);
+	assert_string_equal(c.log_level, "debug");
+	assert_true(c.require_sandbox);
+	csm_config_clear(&c);
+}
+
+static void test_root_keys(void **state)
+{
+	struct csm_config c;
+
+	(void)state;
+	parse("root_key: passphrase\nroot_key_file: /keys/pass\n", &c);
+	assert_int_equal(c.root_key, CSM_ROOT_PASSPHRASE);
+	csm_config_clear(&c);
+	parse("root_key: credential\nroot_key_file: csm.root\n", &c);
+	assert_int_equal(c.root_key, CSM_ROOT_CREDENTIAL);
+	assert_string_equal(c.root_key_file, "csm.root");
+	csm_config_clear(&c);
+	/* a folder whose name begins like the store's is not the store */
+	parse("root_key: passphrase\nstate_dir: /state\nroot_key_file: /state2/pass\n", &c);
+	csm_config_clear(&c);
+	parse("policy: \"\"\nplugin_dir: \"\"\ntpm: {owner_auth: \"\"}\n", &c);
+	assert_null(c.policy);
+	assert_null(c.plugin_dir);
+	assert_null(c.tpm_owner_auth_file);
+	csm_config_clear(&c);
+}
+
+static void test_measures(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t bytes, seconds;
+	} cases[] = {
+		{"store: {map_size: 1024KiB}", UINT64_C(1) << 20, 600},
+		{"store: {map_size: 1MiB}", UINT64_C(1) << 20, 600},
+		{"store: {map_size: 16TiB}", UINT64_C(16) << 40, 600},
+		{"store: {epoch_interval: 1s}", UINT64_C(64) << 30, 1},
+		{"store: {epoch_interval: 24h}", UINT64_C(64) << 30, 86400},
+		{"store: {epoch_interval: 90min}", UINT64_C(64) << 30, 5400},
+	};
+	struct csm_config c;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		parse(cases[i].text, &c);
+		assert_true(c.map_size == cases[i].bytes);
+		assert_true(c.epoch_interval_s == cases[i].seconds);
+		csm_config_clear(&c);
+	}
+}
+
+/* Cases "=== LINE:COLUMN MESSAGE", then the text that is refused. */
+static void check_refusal(const char *head, const char *text)
+{
+	struct csm_policy_error err = {77, 77, "untouched"};
+	struct csm_config c = {.loops = 4711};
+	char got[320];
+
+	if (csm_config_parse(text, strlen(text), &c, &err) != CSM_EINVALID)
+		fail_msg("taken, but expected: %s", head);
+	assert_int_equal(c.loops, 4711);
+	snprintf(got, sizeof(got), "%u:%u %s", err.line, err.column, err.message);
+	if (strcmp(got, head) != 0)
+		fail_msg("expected: %s\n     got: %s", head, got);
+}
+
+static void test_refusals(void **state)
+{
+	char *all = read_file(CASES), *head = strstr(all, "=== ");
+	size_t n = 0;
+
+	(void)state;
+	for (; head != NULL; n++) {
+		char *text = strchr(head, '\n') + 1;
+		char *next = strstr(text - 1, "\n=== ");
+		text[-1] = 0;
+		if (next != NULL)
+			next[1] = 0;
+		check_refusal(head + 4, text);
+		if (next != NULL)
+			next[1] = '=';
+		head = next != NULL ? next + 1 : NULL;
+	}
+	assert_true(n >= 40);
+	free(all);
+}
+
+/* A secret that stands in the file by mistake is not told again in the message. */
+static void test_owner_auth_is_not_repeated(void **state)
+{
+	static const char text[] = "tpm: {owner_auth: hunter2}\n";
+	struct csm_policy_error err;
+	struct csm_config c;
+
+	(void)state;
+	assert_int_equal(csm_config_parse(text, strlen(text), &c, &err), CSM_EINVALID);
+	assert_null(strstr(err.message, "hunter2"));
+}
+
+static void test_size(void **state)
+{
+	char *big = malloc(CSM_CONFIG_MAX + 1);
+	struct csm_policy_error err;
+	struct csm_config c;
+
+	(void)state;
+	assert_non_null(big);
+	memset(big, 'x', CSM_CONFIG_MAX + 1);
+	memcpy(big, "loops: 1\n#", 10);
+	assert_int_equal(csm_config_parse(big, CSM_CONFIG_MAX + 1, &c, &err), CSM_EINVALID);
+	assert_string_equal(err.message, "the file is longer than 65536 bytes");
+	assert_int_equal(csm_config_parse(big, CSM_CONFIG_MAX, &c, &err), 0);
+	csm_config_clear(&c);
+	free(big);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_installed_file),
+		cmocka_unit_test(test_every_key),
+		cmocka_unit_test(test_root_keys),
+		cmocka_unit_test(test_measures),
+		cmocka_unit_test(test_refusals),
+		cmocka_unit_test(test_owner_auth_is_not_repeated),
+		cmocka_unit_test(test_size),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
