@@ -15,10 +15,12 @@ struct csm_reader; /* a loop's read transaction and its cache of key-encryption 
 struct csm_root_source {
 	void *arg;
 	const char *mode; /* "tpm", "passphrase", "file", "credential" */
-	/* Protect a new root key for keeping inside the store (NULL: kept outside, by `get`). */
+	/* Protect a new root key for keeping inside the store. NULL: it is kept outside, and unwrap
+	 * (with n 0) tells it, also for a new store. At most 4096 bytes. */
 	int (*wrap)(void *arg, const uint8_t key[static 32], struct csm_plugin_out *wrapped);
 	int (*unwrap)(void *arg, const uint8_t *wrapped, size_t n, uint8_t key[static 32]);
-	/* A counter that only grows; NULL where there is none. */
+	/* A counter that only grows; NULL where there is none. All of these are called by the thread in
+	 * csm_store_root_open, and later by the writer. */
 	int (*counter_read)(void *arg, uint64_t *ret);
 	int (*counter_increment)(void *arg, uint64_t *ret);
 };
@@ -27,13 +29,28 @@ struct csm_store_options {
 	const char *dir; /* absolute; 0700, ours */
 	size_t map_size;
 	uint64_t epoch_interval_s;
-	struct csm_root_source root;
+	struct csm_root_source root; /* not looked at by csm_store_env_open */
+	char *why;                   /* may be NULL: a line that says why opening failed, for the log */
+	size_t why_len;
+	bool no_sodium;              /* OpenSSL's AES even where the CPU suits libsodium's (tests) */
 };
 
-/* Open or make; checks schema, root record, every domain's set hash and the epoch. Returns 0 also when the
- * contents were tampered with: csm_store_locked tells, and only csm_store_accept and reads of status work.
- * CSM_ETAMPERED only when not even the root record can be read; CSM_EUNSUPPORTED: a newer schema;
- * CSM_EUNAVAILABLE: the root key's keeper is away. Starts no thread. */
+/* Opening has two steps, since a back end that keeps the root key recalls its pins first:
+ * csm_store_env_open (the environment, its lock against a second process, the schema), then
+ * csm_store_root_open. Between them csm_store_recall, csm_store_remember_now, csm_store_mode and
+ * csm_store_close may be called; a pin recalled then is checked only by the second step. `why` is
+ * written by both. CSM_EBUSY: another process has the store open. */
+CSM_MUST int csm_store_env_open(const struct csm_store_options *opt, struct csm_store **ret);
+/* The rest of csm_store_open. A failure leaves the store as after csm_store_env_open, to be tried again or closed. */
+CSM_MUST int csm_store_root_open(struct csm_store *s, const struct csm_root_source *root);
+/* The root key mode that the store was made with; NULL: it is new. */
+const char *csm_store_mode(const struct csm_store *s);
+
+/* Both steps. Open or make; checks schema, root record, every domain's set hash and the epoch. Returns 0 also when the
+ * contents were tampered with: csm_store_locked tells, and only CSM_OP_ACCEPT and reads of status work.
+ * CSM_ETAMPERED only when the record of the root key or of the schema is gone or damaged; CSM_EUNSUPPORTED: a
+ * newer schema; CSM_EINVALID: another root key, or another mode; CSM_EUNAVAILABLE: the root key's keeper or
+ * the counter is away. Starts no thread. */
 CSM_MUST int csm_store_open(const struct csm_store_options *opt, struct csm_store **ret);
 /* Start the writer. After the sandbox is up. */
 CSM_MUST int csm_store_start(struct csm_store *s);
@@ -49,14 +66,16 @@ struct csm_store_stat {
 	uint64_t commits, commit_ops;
 	const char *const *damaged; /* "ns:domain", "ns:domain/name", "ns:key", or "root"; count in n_damaged */
 	size_t n_damaged;
-};
+	const char *const *removed; /* what the last accept had to drop, since it could not be opened */
+	size_t n_removed;
+}; /* the texts live until the store is closed; at most 64 of each */
 void csm_store_stat(struct csm_store *s, struct csm_store_stat *ret);
 
-/* ---- reading: by the thread that owns the reader ---- */
+/* ---- reading: by the thread that owns the reader; all readers go before csm_store_close ---- */
 CSM_MUST int csm_reader_new(struct csm_store *s, struct csm_reader **ret);
 void csm_reader_free(struct csm_reader *r);
 /* A read transaction spans begin..end; slices given out live until end. Secrets are decrypted into
- * buffers of the caller. */
+ * buffers of the caller. CSM_ETAMPERED while the store is locked. */
 CSM_MUST int csm_reader_begin(struct csm_reader *r);
 void csm_reader_end(struct csm_reader *r);
 
@@ -107,9 +126,10 @@ CSM_MUST int csm_store_seal(struct csm_reader *r, struct csm_str ns, struct csm_
 CSM_MUST int csm_store_unseal(struct csm_reader *r, struct csm_str ns, struct csm_bin context, struct csm_bin in,
 	struct csm_buf *out);
 
-/* The outcome stored for a request_id: 0 when there is one for the same request (code and answer
- * bytes in *code, *answer until end), CSM_ECONFLICT for another request, CSM_ENOT_FOUND. `who` is the
- * caller's identity ("uid-1000"), `hash` is BLAKE2b-256 of method and params. */
+/* The outcome stored for a request_id: 0 when there is one for the same request (its answer is appended),
+ * CSM_ECONFLICT for another request, CSM_ENOT_FOUND (also after CSM_REQUEST_ID_TTL_S). Only what was done is
+ * stored: a request that was refused is judged anew. `who` is the caller's identity ("uid-1000"), `hash` is
+ * BLAKE2b-256 of method and params. */
 struct csm_request_id {
 	struct csm_str who, id; /* id.p NULL: none */
 	uint8_t hash[32];
@@ -161,5 +181,8 @@ struct csm_store_op {
 CSM_MUST int csm_store_submit(struct csm_store *s, struct csm_store_op *op);
 /* CSM_OP_REMEMBER's counterpart: read at open or later; *len is capacity on entry. Any thread. */
 CSM_MUST int csm_store_recall(struct csm_store *s, const char *name, uint8_t *p, size_t *len);
+/* CSM_OP_REMEMBER before the writer is started. Between the two steps of opening it is kept in memory, and
+ * becomes durable with the second. CSM_ESTATE once the writer runs. */
+CSM_MUST int csm_store_remember_now(struct csm_store *s, const char *name, const uint8_t *p, size_t len);
 
 #endif

@@ -1,0 +1,352 @@
+/* What the parts of the store share. The byte layouts are in ARCHITECTURE.md ("The store");
+ * every number on disk is big-endian. */
+#ifndef CSM_SVC_STORE_INTERNAL_H
+#define CSM_SVC_STORE_INTERNAL_H
+
+#include <lmdb.h>
+#include <openssl/evp.h>
+#include <openssl/sha.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+#include "daemon/svc/store.h"
+#include "libclient/base/lockmem.h"
+#include "proto-spec/limits.h"
+
+#define STORE_SCHEMA 1u
+#define STORE_MAGIC "csm store"
+#define STORE_KEY_MAX 511u /* LMDB's own limit */
+#define KEY_LEN 32u
+#define SALT_LEN 32u
+#define TAG_LEN 16u
+#define KEK_ID_LEN 16u
+#define SUM_LEN 32u
+
+/* ---- records: one header for all that is sealed ---- */
+enum rec_kind {
+	REC_SCOPE = 1,
+	REC_KEY = 2,
+	REC_SECRET = 3,
+	REC_REQUEST = 4,
+	REC_ROOT = 5,
+	REC_SEALED = 6, /* handed out by csm_store_seal, not kept */
+	REC_PIN = 7,    /* has no header; the number is for its set hash */
+};
+#define REC_FORMAT 1u
+#define REC_SUITE 1u /* HKDF-Expand with HMAC-SHA256, AES-256-GCM */
+enum rec_state { REC_LIVE = 0 }; /* 1: deleted, 2: destroyed: not made by this schema, never served */
+
+#define HDR_LEN 64u      /* the part that every record has */
+#define HDR_MAX 4096u    /* with the clear fields of a key */
+#define HDR_OFF_TIME 8u
+#define HDR_OFF_KEK 16u
+#define HDR_OFF_SALT 32u
+#define AAD_MAX (3u + STORE_KEY_MAX + HDR_MAX)
+#define KEY_ALG_OFF (HDR_LEN + CSM_KEY_ID_LEN)
+
+struct rec {
+	enum rec_kind kind;
+	uint8_t state;
+	uint64_t time;
+	const uint8_t *kek_id, *salt;
+	struct csm_bin clear;  /* the fields after the common header */
+	struct csm_bin header; /* all of it: associated data */
+	struct csm_bin body;   /* cipher text and tag */
+};
+/* The lengths of the plain body. */
+static inline size_t rec_plain_len(const struct rec *rec)
+{
+	return rec->body.n - TAG_LEN;
+}
+
+/* A pseudo-random key as two SHA-256 states: HMAC without hashing the key again. */
+struct prk {
+	SHA256_CTX inner, outer;
+};
+struct part {
+	const void *p;
+	size_t n;
+};
+void prk_init(struct prk *prk, const uint8_t key[static KEY_LEN]);
+void prk_mac(const struct prk *prk, const struct part *parts, size_t n, uint8_t out[static 32]);
+/* HKDF-Expand for a record, and for a key named by a label. */
+void prk_record_key(const struct prk *prk, enum rec_kind kind, const uint8_t salt[static SALT_LEN],
+	uint8_t out[static KEY_LEN]);
+void prk_label_key(const struct prk *prk, const char *label, uint8_t out[static KEY_LEN]);
+
+/* AES-256-GCM with nonce zero, since every key seals once. One thread at a time. */
+struct aead {
+	EVP_CIPHER *cipher;
+	EVP_CIPHER_CTX *ctx;
+};
+CSM_MUST int aead_init(struct aead *a, bool no_sodium); /* no_sodium: OpenSSL though the CPU has AES */
+void aead_free(struct aead *a);
+CSM_MUST int aead_seal(struct aead *a, const uint8_t key[static KEY_LEN], struct csm_bin aad, struct csm_bin in,
+	uint8_t *out);
+/* in: cipher text and tag. CSM_ETAMPERED; then nothing of out can be used. */
+CSM_MUST int aead_open(struct aead *a, const uint8_t key[static KEY_LEN], struct csm_bin aad, struct csm_bin in,
+	uint8_t *out);
+
+/* Write the common header with a fresh salt; kek_id NULL: zero. clear_n bytes of clear fields follow. */
+void rec_header(uint8_t *p, enum rec_kind kind, uint64_t now, const uint8_t *kek_id, size_t clear_n);
+/* CSM_ETAMPERED where v is not a whole record of that kind. Borrows v. */
+CSM_MUST int rec_parse(struct csm_bin v, enum rec_kind kind, struct rec *ret);
+/* Seal plain behind the header_n bytes at value, which are there already. */
+CSM_MUST int rec_seal(struct aead *a, const struct prk *prk, enum rec_kind kind, struct csm_bin key, uint8_t *value,
+	size_t header_n, struct csm_bin plain);
+/* out: rec_plain_len bytes. CSM_ETAMPERED. */
+CSM_MUST int rec_open(struct aead *a, const struct prk *prk, const struct rec *rec, struct csm_bin key, uint8_t *out);
+
+/* ---- keys of the databases ---- */
+struct dbkey {
+	uint8_t p[STORE_KEY_MAX];
+	size_t n;
+};
+static inline struct csm_bin dbkey_bin(const struct dbkey *k)
+{
+	return (struct csm_bin){k->p, k->n};
+}
+static inline MDB_val dbkey_val(const struct dbkey *k)
+{
+	return (MDB_val){k->n, (void *)k->p};
+}
+static inline struct csm_bin val_bin(const MDB_val *v)
+{
+	return (struct csm_bin){v->mv_data, v->mv_size};
+}
+/* CSM_EINVALID: a NUL in a part, an empty namespace, too long. */
+CSM_MUST int dbkey_scope(struct dbkey *k, struct csm_str ns, struct csm_str domain);
+CSM_MUST int dbkey_key(struct dbkey *k, struct csm_str ns, struct csm_str name);
+/* The prefix of all versions ("ns\0domain\0name\0"), and one of them. */
+CSM_MUST int dbkey_secret(struct dbkey *k, struct csm_str ns, struct csm_str domain, struct csm_str name);
+void dbkey_set_version(struct dbkey *k, size_t prefix, uint64_t version);
+CSM_MUST int dbkey_meta(struct dbkey *k, const char *prefix, const char *name);
+/* Split what stands in `keys` or `secrets`; false where it is none of ours. */
+struct dbparts {
+	struct csm_str ns, domain, name;
+	uint64_t version;
+	struct csm_bin scope; /* the scope's key */
+};
+bool dbkey_split_scope(struct csm_bin k, struct dbparts *ret);
+bool dbkey_split_key(struct csm_bin k, struct dbparts *ret, struct dbkey *scope);
+bool dbkey_split_secret(struct csm_bin k, struct dbparts *ret);
+
+static inline void put16(uint8_t *p, uint16_t v)
+{
+	p[0] = (uint8_t)(v >> 8);
+	p[1] = (uint8_t)v;
+}
+static inline uint16_t get16(const uint8_t *p)
+{
+	return (uint16_t)(p[0] << 8 | p[1]);
+}
+static inline void put32(uint8_t *p, uint32_t v)
+{
+	put16(p, (uint16_t)(v >> 16));
+	put16(p + 2, (uint16_t)v);
+}
+static inline uint32_t get32(const uint8_t *p)
+{
+	return (uint32_t)get16(p) << 16 | get16(p + 2);
+}
+static inline void put64(uint8_t *p, uint64_t v)
+{
+	put32(p, (uint32_t)(v >> 32));
+	put32(p + 4, (uint32_t)v);
+}
+static inline uint64_t get64(const uint8_t *p)
+{
+	return (uint64_t)get32(p) << 32 | get32(p + 4);
+}
+
+/* ---- the set hash: a sum modulo 2^256 of one pseudo-random number per record ---- */
+void sum_add(uint8_t sum[static SUM_LEN], const uint8_t element[static SUM_LEN]);
+void sum_sub(uint8_t sum[static SUM_LEN], const uint8_t element[static SUM_LEN]);
+/* What a record adds: a secret by its header and tag, all else by the whole value. */
+CSM_MUST int sum_element(const struct prk *set_key, enum rec_kind kind, struct csm_bin key, struct csm_bin value,
+	uint8_t out[static SUM_LEN]);
+
+/* ---- scopes: who holds a key-encryption key ---- */
+#define SCOPE_KEKS_MAX 8u /* more than one only while a rotation runs, or for sealed data handed out before */
+#define SCOPE_FIXED 96u
+#define SCOPE_KEK_LEN (KEK_ID_LEN + KEY_LEN + 8u)
+#define SCOPE_PLAIN_MAX (SCOPE_FIXED + SCOPE_KEKS_MAX * SCOPE_KEK_LEN)
+#define SCOPE_VALUE_MAX (HDR_LEN + SCOPE_PLAIN_MAX + TAG_LEN)
+struct kek {
+	uint8_t id[KEK_ID_LEN];
+	uint8_t key[KEY_LEN];
+	uint64_t created;
+};
+struct scope {
+	uint64_t created;
+	uint64_t records; /* rows in keys or secrets */
+	uint64_t names;   /* distinct names of them */
+	uint8_t sum[SUM_LEN];
+	uint8_t set_key[KEY_LEN];
+	uint32_t n_keks;
+	struct kek kek[SCOPE_KEKS_MAX]; /* the first seals */
+};
+void store_scope_new(struct scope *sc, uint64_t now);
+CSM_MUST int store_scope_seal(struct aead *a, const struct prk *prk, struct csm_bin key, const struct scope *sc,
+	uint8_t value[static SCOPE_VALUE_MAX], size_t *n);
+CSM_MUST int store_scope_open(struct aead *a, const struct prk *prk, struct csm_bin key, struct csm_bin value,
+	struct scope *ret);
+/* NULL where the scope has none of that id. */
+const struct kek *store_scope_kek(const struct scope *sc, const uint8_t id[static KEK_ID_LEN]);
+
+/* ---- the root record ---- */
+#define ROOT_PLAIN 200u
+#define ROOT_VALUE (HDR_LEN + ROOT_PLAIN + TAG_LEN)
+struct root {
+	uint32_t schema;
+	uint64_t epoch;
+	uint64_t generation; /* commits */
+	uint64_t scopes;
+	uint8_t sum[SUM_LEN]; /* over the scope records */
+	uint8_t set_key[KEY_LEN];
+	uint8_t pins[SUM_LEN]; /* over the pins */
+	uint64_t n_keys, n_domains, n_secrets;
+	uint64_t audit_seq; /* room for the audit chain's head */
+	uint8_t audit_head[32];
+	uint64_t created;
+	bool counted; /* epoch belongs to a counter */
+};
+struct subkeys { /* derived from the root key at open; guarded, read-only */
+	struct prk scope, root, request;
+};
+CSM_MUST int store_root_read(struct csm_store *s, MDB_txn *txn, struct aead *a, struct root *ret);
+CSM_MUST int store_root_write(struct csm_store *s, MDB_txn *txn, struct aead *a, struct root *root);
+/* The key from its source: made (and its record put into txn) or unwrapped; s->sub is set. */
+CSM_MUST int store_root_key_make(struct csm_store *s, MDB_txn *txn);
+CSM_MUST int store_root_key_get(struct csm_store *s, MDB_txn *txn);
+/* The mode that the store was made with; the caller frees it. CSM_ENOT_FOUND in a new store. */
+CSM_MUST int store_root_mode(struct csm_store *s, MDB_txn *txn, char **ret);
+/* A pin and the sum over pins. */
+CSM_MUST int store_root_pin_put(struct csm_store *s, MDB_txn *txn, struct root *root, const char *name, struct csm_bin v);
+CSM_MUST int store_root_pins_sum(struct csm_store *s, MDB_txn *txn, const struct root *root, uint8_t out[static SUM_LEN]);
+/* What was remembered before the root key was known. */
+CSM_MUST int store_early_pins(struct csm_store *s, MDB_txn *txn, struct root *root);
+/* Bring the counter to the committed epoch. CSM_EUNAVAILABLE: counter_behind is set, and the writer tries again. */
+int store_root_counter_follow(struct csm_store *s);
+/* The next epoch into root; false where it stays (a counter belongs to it, but is not there). */
+bool store_root_epoch_next(const struct csm_store *s, struct root *root);
+
+/* ---- the store ---- */
+#define PIN_NAME_MAX 127u
+#define PIN_MAX 65536u
+struct pin {
+	struct pin *next;
+	size_t n;
+	char name[PIN_NAME_MAX + 1];
+	uint8_t p[];
+};
+struct names { /* texts for status; kept until the store is closed, since status hands them out */
+	struct names *older;
+	size_t n;
+	char *v[64];
+};
+struct csm_store {
+	char *dir, *mode;
+	size_t map_size;
+	char *stored_mode; /* of the store found; NULL: a new one */
+	char *why;
+	size_t why_len;
+	struct csm_root_source root;
+	uint64_t epoch_interval_s;
+	MDB_env *env;
+	MDB_dbi meta, scopes, keys, secrets, requests, counts;
+	int lock_fd;
+	bool fresh;             /* nothing in it yet */
+	bool ready;             /* the root key is known */
+	bool no_sodium;         /* tests */
+	struct subkeys *sub;    /* sodium_malloc */
+	struct pin *early;      /* remembered before the root key was known */
+	struct aead aead;       /* the writer's; before the start the opener's */
+	atomic_bool locked;
+	atomic_uint kek_generation; /* grows when KEKs went: readers forget theirs */
+
+	pthread_mutex_t mu; /* what follows, up to the writer */
+	struct csm_store_stat stat;
+	struct names *damaged, *removed;
+	uint64_t stat_at; /* monotonic seconds of the last measurement of space */
+	struct csm_store_op *head, **tail;
+	size_t queued;
+	bool started, stopping;
+	pthread_cond_t wake;
+	pthread_t writer;
+
+	/* the writer's own */
+	uint64_t epoch;         /* committed */
+	uint64_t counter;       /* as last read */
+	bool counter_behind;    /* the counter has still to follow the epoch */
+	bool epoch_wanted;      /* something was deleted since the last raise */
+	uint64_t epoch_raised;  /* monotonic seconds */
+	uint64_t counter_tried;
+	uint64_t pruned;        /* monotonic seconds */
+};
+
+CSM_MUST int store_err(int mdb_rc);
+uint64_t store_monotonic(void);
+void store_why(struct csm_store *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+CSM_MUST int store_get(MDB_txn *txn, MDB_dbi dbi, struct csm_bin key, struct csm_bin *ret);
+CSM_MUST int store_put(MDB_txn *txn, MDB_dbi dbi, struct csm_bin key, struct csm_bin value);
+CSM_MUST int store_del(MDB_txn *txn, MDB_dbi dbi, struct csm_bin key);
+void store_totals(struct csm_store *s, const struct root *root);
+/* Bytes in use, without LMDB's free pages. */
+CSM_MUST int store_used(struct csm_store *s, MDB_txn *txn, uint64_t *ret);
+
+/* Names in struct names, without repeats and up to its size. */
+void store_names_add(struct names *names, const struct dbparts *parts, const char *text);
+struct names *store_names_new(struct names *older);
+void store_names_free(struct names *names); /* with all older ones */
+void store_names_drop(struct names *names); /* without */
+
+/* Compare all records with the hashes; what differs is added to `damaged`. */
+CSM_MUST int store_scan_check(struct csm_store *s, MDB_txn *txn, const struct root *root, struct names *damaged);
+/* Make all hashes those of what is there, dropping (and naming) what cannot be opened. */
+CSM_MUST int store_scan_accept(struct csm_store *s, MDB_txn *txn, struct root *root, struct names *removed);
+
+/* ---- the writer ---- */
+struct wscope { /* a scope in the transaction of a group; locked memory */
+	struct dbkey key;
+	uint8_t element[SUM_LEN]; /* of the record in the database, when in_db */
+	bool in_db, present, dirty;
+	struct scope sc;
+	struct prk kek, set;
+};
+#define GROUP_OPS 256u
+#define GROUP_BYTES (8u * 1024u * 1024u)
+/* The map is larger than configured by this, and what makes the store grow stops before it: so there is always
+ * room to delete, and for the root record. More than a whole group can overshoot. */
+#define MAP_RESERVE (4u * GROUP_BYTES)
+#define ROOM_PER_OP (16u * 4096u) /* pages that an operation may touch besides its value */
+struct group {
+	struct csm_store *s;
+	MDB_txn *txn; /* the innermost */
+	uint64_t now;
+	size_t room; /* bytes by which the store may still grow */
+	struct root root;
+	struct wscope *scopes[GROUP_OPS];
+	size_t n_scopes;
+	struct wscope *touched; /* by the op at hand, at most one; NULL: none yet */
+	struct wscope *before;  /* what it was before the op */
+	bool deleted;           /* something went: the epoch wants a raise */
+	bool keks_gone;
+};
+CSM_MUST int store_op_apply(struct group *g, struct csm_store_op *op);
+CSM_MUST int store_group_scope(struct group *g, const struct dbkey *key, struct wscope **ret);
+CSM_MUST int store_writer_init(struct csm_store *s);
+void store_writer_stop(struct csm_store *s);
+
+/* requests (store_request.c) */
+CSM_MUST int store_request_find(struct csm_store *s, MDB_txn *txn, struct aead *a, const struct csm_request_id *rid,
+	uint64_t now, struct csm_buf *answer);
+CSM_MUST int store_request_put(struct csm_store *s, MDB_txn *txn, struct aead *a, const struct csm_request_id *rid,
+	uint64_t now, struct csm_bin answer);
+CSM_MUST int store_request_prune(struct csm_store *s, MDB_txn *txn, uint64_t now, size_t max, size_t *ret);
+
+/* the clear fields of a key record (store_key.c) */
+CSM_MUST int store_key_clear_put(const struct csm_key_record *rec, uint8_t *p, size_t cap, size_t *n);
+CSM_MUST int store_key_clear_get(struct csm_bin clear, struct csm_key_record *ret);
+
+#endif

@@ -1,0 +1,79 @@
+/* The clear fields of a key's record. They are associated data of the private part's seal, and the set
+ * hash covers them. The numbers of algorithms and uses are those of the plugin ABI, which keeps them. */
+#include <string.h>
+#include "daemon/svc/store_internal.h"
+
+_Static_assert(CSM_ALG_P256 == 0 && CSM_ALG_P384 == 1 && CSM_ALG_P521 == 2 && CSM_ALG_RSA2048 == 3 &&
+	CSM_ALG_RSA3072 == 4 && CSM_ALG_RSA4096 == 5 && CSM_ALG_ED25519 == 6, "numbers that stand on disks");
+_Static_assert(CSM_USE_SIGN == 1 && CSM_USE_DECRYPT == 2 && CSM_USE_DERIVE == 4, "numbers that stand on disks");
+
+#define CLEAR_FIXED (CSM_KEY_ID_LEN + 2u + 2u + 1u)
+#define FLAG_EXPORTABLE 1u
+
+static bool put_bytes(uint8_t *p, size_t cap, size_t *n, const void *s, size_t len)
+{
+	if (len > UINT16_MAX || cap - *n < 2 + len)
+		return false;
+	put16(p + *n, (uint16_t)len);
+	if (len > 0)
+		memcpy(p + *n + 2, s, len);
+	*n += 2 + len;
+	return true;
+}
+
+int store_key_clear_put(const struct csm_key_record *rec, uint8_t *p, size_t cap, size_t *n)
+{
+	size_t at = CLEAR_FIXED;
+
+	if (cap < CLEAR_FIXED || rec->use > UINT16_MAX || (unsigned)rec->alg >= CSM_ALG__COUNT)
+		return CSM_EINVALID;
+	memcpy(p, rec->id, CSM_KEY_ID_LEN);
+	put16(p + 16, (uint16_t)rec->alg);
+	put16(p + 18, (uint16_t)rec->use);
+	p[20] = rec->exportable ? FLAG_EXPORTABLE : 0;
+	if (!put_bytes(p, cap, &at, rec->backend.p, rec->backend.n) ||
+		!put_bytes(p, cap, &at, rec->protection.p, rec->protection.n) ||
+		!put_bytes(p, cap, &at, rec->spki.p, rec->spki.n) || !put_bytes(p, cap, &at, rec->pub.p, rec->pub.n))
+		return CSM_ETOO_LARGE;
+	*n = at;
+	return 0;
+}
+
+static bool take_bytes(struct csm_bin *clear, struct csm_bin *ret)
+{
+	size_t len;
+
+	if (clear->n < 2)
+		return false;
+	len = get16(clear->p);
+	if (len > clear->n - 2)
+		return false;
+	*ret = (struct csm_bin){clear->p + 2, len};
+	clear->p += 2 + len;
+	clear->n -= 2 + len;
+	return true;
+}
+
+int store_key_clear_get(struct csm_bin clear, struct csm_key_record *ret)
+{
+	struct csm_key_record rec = {0};
+	struct csm_bin backend, protection;
+
+	if (clear.n < CLEAR_FIXED)
+		return CSM_ETAMPERED;
+	memcpy(rec.id, clear.p, CSM_KEY_ID_LEN);
+	if (get16(clear.p + 16) >= CSM_ALG__COUNT || (clear.p[20] & ~FLAG_EXPORTABLE) != 0)
+		return CSM_ETAMPERED;
+	rec.alg = (enum csm_alg)get16(clear.p + 16);
+	rec.use = get16(clear.p + 18);
+	rec.exportable = (clear.p[20] & FLAG_EXPORTABLE) != 0;
+	clear.p += CLEAR_FIXED;
+	clear.n -= CLEAR_FIXED;
+	if (!take_bytes(&clear, &backend) || !take_bytes(&clear, &protection) || !take_bytes(&clear, &rec.spki) ||
+		!take_bytes(&clear, &rec.pub) || clear.n != 0)
+		return CSM_ETAMPERED;
+	rec.backend = (struct csm_str){(const char *)backend.p, backend.n};
+	rec.protection = (struct csm_str){(const char *)protection.p, protection.n};
+	*ret = rec;
+	return 0;
+}

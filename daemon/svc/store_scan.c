@@ -1,0 +1,421 @@
+/* Every record against the set hashes: at open, and when an administrator accepts the store as it is. */
+#include <sodium.h>
+#include <string.h>
+#include "daemon/svc/store_internal.h"
+
+#define PLAIN_MAX (2u * CSM_MESSAGE_MAX)
+
+/* The records of one scope stand together: "ns\0..." without a further NUL, or "ns\0domain\0...". */
+struct range {
+	MDB_dbi dbi;
+	enum rec_kind kind;
+	struct dbkey prefix;
+};
+struct tally {
+	uint8_t sum[SUM_LEN];
+	uint64_t records, names;
+	bool odd; /* a row that is no record */
+};
+struct scan {
+	struct csm_store *s;
+	MDB_txn *txn;
+	struct names *names; /* damaged, or removed */
+	uint64_t keys, secrets; /* rows seen below a scope */
+	struct csm_buf plain;
+};
+
+static void range_of(struct scan *sc, const struct dbparts *p, struct range *ret)
+{
+	bool domain = p->domain.n > 0;
+
+	ret->dbi = domain ? sc->s->secrets : sc->s->keys;
+	ret->kind = domain ? REC_SECRET : REC_KEY;
+	memcpy(ret->prefix.p, p->scope.p, p->scope.n);
+	ret->prefix.n = p->scope.n;
+	if (domain)
+		ret->prefix.p[ret->prefix.n++] = 0;
+}
+
+static bool row_parts(const struct range *rg, struct csm_bin key, struct dbparts *ret, struct dbkey *scope)
+{
+	if (rg->kind == REC_KEY)
+		return dbkey_split_key(key, ret, scope);
+	return dbkey_split_secret(key, ret);
+}
+
+/* Call fn for each row of the range, until it fails. fn may delete the row it is given. */
+typedef int row_fn(struct scan *sc, const struct range *rg, MDB_cursor *cur, struct csm_bin key, struct csm_bin value,
+	void *arg);
+static int range_each(struct scan *sc, const struct range *rg, row_fn *fn, void *arg)
+{
+	MDB_val k = dbkey_val(&rg->prefix), v;
+	MDB_cursor *cur;
+	int rc, r;
+
+	if ((rc = mdb_cursor_open(sc->txn, rg->dbi, &cur)) != 0)
+		return store_err(rc);
+	for (rc = mdb_cursor_get(cur, &k, &v, MDB_SET_RANGE); rc == 0; rc = mdb_cursor_get(cur, &k, &v, MDB_NEXT)) {
+		if (k.mv_size < rg->prefix.n || memcmp(k.mv_data, rg->prefix.p, rg->prefix.n) != 0)
+			break;
+		if ((r = fn(sc, rg, cur, val_bin(&k), val_bin(&v), arg)) != 0)
+			goto out;
+	}
+	r = rc == MDB_NOTFOUND ? 0 : store_err(rc);
+out:
+	mdb_cursor_close(cur);
+	return r;
+}
+
+struct tally_arg {
+	const struct prk *set;
+	struct tally *t;
+	struct dbkey last; /* the name before, to count distinct ones */
+};
+static int row_tally(struct scan *sc, const struct range *rg, MDB_cursor *cur, struct csm_bin key, struct csm_bin value,
+	void *arg)
+{
+	struct tally_arg *a = arg;
+	size_t name = rg->kind == REC_SECRET && key.n > 8 ? key.n - 8 : key.n;
+	uint8_t e[SUM_LEN];
+
+	(void)cur;
+	if (rg->kind == REC_KEY)
+		sc->keys++;
+	else
+		sc->secrets++;
+	a->t->records++;
+	if (key.n > STORE_KEY_MAX || sum_element(a->set, rg->kind, key, value, e) != 0) {
+		a->t->odd = true;
+		return 0;
+	}
+	sum_add(a->t->sum, e);
+	if (name != a->last.n || memcmp(a->last.p, key.p, name) != 0) {
+		a->t->names++;
+		memcpy(a->last.p, key.p, name);
+		a->last.n = name;
+	}
+	return 0;
+}
+
+static int tally_range(struct scan *sc, const struct range *rg, const struct scope *scope, struct tally *t)
+{
+	struct prk set;
+	struct tally_arg a = {.set = &set, .t = t};
+	int r;
+
+	*t = (struct tally){0};
+	prk_init(&set, scope->set_key);
+	r = range_each(sc, rg, row_tally, &a);
+	sodium_memzero(&set, sizeof(set));
+	return r;
+}
+
+static bool tally_fits(const struct tally *t, const struct scope *scope)
+{
+	return !t->odd && t->records == scope->records && t->names == scope->names &&
+		sodium_memcmp(t->sum, scope->sum, SUM_LEN) == 0;
+}
+
+/* Does the row's own seal open? */
+static int row_whole(struct scan *sc, const struct range *rg, const struct scope *scope, struct csm_bin key,
+	struct csm_bin value)
+{
+	struct csm_key_record clear;
+	struct dbparts parts;
+	struct dbkey tmp;
+	const struct kek *kek;
+	struct rec rec;
+	struct prk prk;
+	uint8_t *p;
+	int r;
+
+	if (!row_parts(rg, key, &parts, &tmp))
+		return CSM_ETAMPERED;
+	if ((r = rec_parse(value, rg->kind, &rec)) != 0)
+		return r;
+	if (rg->kind == REC_KEY ? store_key_clear_get(rec.clear, &clear) != 0 : rec.clear.n != 0)
+		return CSM_ETAMPERED;
+	kek = store_scope_kek(scope, rec.kek_id);
+	if (kek == NULL || rec_plain_len(&rec) > PLAIN_MAX)
+		return CSM_ETAMPERED;
+	csm_buf_reset(&sc->plain);
+	if ((r = csm_buf_reserve(&sc->plain, rec_plain_len(&rec) + 1, &p)) != 0)
+		return r;
+	prk_init(&prk, kek->key);
+	r = rec_open(&sc->s->aead, &prk, &rec, key, p);
+	sodium_memzero(&prk, sizeof(prk));
+	sodium_memzero(p, rec_plain_len(&rec));
+	return r;
+}
+
+struct seals_arg {
+	const struct scope *scope;
+	bool drop;
+	bool found;
+};
+static int row_seal(struct scan *sc, const struct range *rg, MDB_cursor *cur, struct csm_bin key, struct csm_bin value,
+	void *arg)
+{
+	struct seals_arg *a = arg;
+	struct dbparts parts;
+	struct dbkey tmp;
+	int r;
+
+	r = row_whole(sc, rg, a->scope, key, value);
+	if (r == 0 || r == CSM_ENOMEM)
+		return r;
+	a->found = true;
+	if (row_parts(rg, key, &parts, &tmp))
+		store_names_add(sc->names, &parts, NULL);
+	else
+		store_names_add(sc->names, NULL, "root");
+	return a->drop ? store_err(mdb_cursor_del(cur, 0)) : 0;
+}
+
+/* The scope is named always; records where their own seal shows it. */
+static int scope_check(struct scan *sc, struct csm_bin key, struct csm_bin value)
+{
+	CSM_WIPED(mem, sizeof(struct scope));
+	struct scope *scope = (struct scope *)mem;
+	struct seals_arg seals = {.scope = scope};
+	struct dbparts parts;
+	struct range rg;
+	struct tally t;
+	int r;
+
+	if (!dbkey_split_scope(key, &parts)) {
+		store_names_add(sc->names, NULL, "root");
+		return 0;
+	}
+	range_of(sc, &parts, &rg);
+	r = store_scope_open(&sc->s->aead, &sc->s->sub->scope, key, value, scope);
+	if (r != 0 && r != CSM_ETAMPERED)
+		return r;
+	if (r == CSM_ETAMPERED) {
+		store_names_add(sc->names, &parts, NULL);
+		/* without its keys the rows can only be counted */
+		return tally_range(sc, &rg, scope, &t);
+	}
+	if ((r = tally_range(sc, &rg, scope, &t)) != 0)
+		return r;
+	if (tally_fits(&t, scope))
+		return 0;
+	store_names_add(sc->names, &parts, NULL);
+	return range_each(sc, &rg, row_seal, &seals);
+}
+
+/* Rows of a database whose scope has no record; named, and dropped when asked. */
+static int orphans(struct scan *sc, MDB_dbi dbi, enum rec_kind kind, bool drop)
+{
+	struct range all = {.dbi = dbi, .kind = kind};
+	struct dbparts parts = {0};
+	struct dbkey tmp;
+	struct csm_bin v;
+	MDB_cursor *cur;
+	MDB_val k, val;
+	int rc, r;
+
+	if ((rc = mdb_cursor_open(sc->txn, dbi, &cur)) != 0)
+		return store_err(rc);
+	while ((rc = mdb_cursor_get(cur, &k, &val, MDB_NEXT)) == 0) {
+		bool ours = row_parts(&all, val_bin(&k), &parts, &tmp);
+
+		r = ours ? store_get(sc->txn, sc->s->scopes, parts.scope, &v) : CSM_ENOT_FOUND;
+		if (r == 0)
+			continue;
+		if (r != CSM_ENOT_FOUND)
+			goto out;
+		if (kind == REC_SECRET)
+			parts.name = CSM_STR("");
+		store_names_add(sc->names, ours ? &parts : NULL, "root");
+		if (drop && (rc = mdb_cursor_del(cur, 0)) != 0)
+			break;
+	}
+	r = rc == MDB_NOTFOUND ? 0 : store_err(rc);
+out:
+	mdb_cursor_close(cur);
+	return r;
+}
+
+static int scan_orphans(struct scan *sc)
+{
+	MDB_stat keys, secrets;
+	int rc, r = 0;
+
+	if ((rc = mdb_stat(sc->txn, sc->s->keys, &keys)) != 0 || (rc = mdb_stat(sc->txn, sc->s->secrets, &secrets)) != 0)
+		return store_err(rc);
+	if (keys.ms_entries != sc->keys)
+		r = orphans(sc, sc->s->keys, REC_KEY, false);
+	if (r == 0 && secrets.ms_entries != sc->secrets)
+		r = orphans(sc, sc->s->secrets, REC_SECRET, false);
+	return r;
+}
+
+/* The sum over the scopes' own records. */
+static int scopes_sum(struct scan *sc, const struct root *root, row_fn *each, struct tally *t)
+{
+	MDB_val k, v;
+	MDB_cursor *cur;
+	struct prk set;
+	uint8_t e[SUM_LEN];
+	int rc, r;
+
+	*t = (struct tally){0};
+	if ((rc = mdb_cursor_open(sc->txn, sc->s->scopes, &cur)) != 0)
+		return store_err(rc);
+	prk_init(&set, root->set_key);
+	while ((rc = mdb_cursor_get(cur, &k, &v, MDB_NEXT)) == 0) {
+		if ((r = sum_element(&set, REC_SCOPE, val_bin(&k), val_bin(&v), e)) != 0)
+			goto out;
+		sum_add(t->sum, e);
+		t->records++;
+		if (each != NULL && (r = each(sc, NULL, cur, val_bin(&k), val_bin(&v), NULL)) != 0)
+			goto out;
+	}
+	r = rc == MDB_NOTFOUND ? 0 : store_err(rc);
+out:
+	sodium_memzero(&set, sizeof(set));
+	mdb_cursor_close(cur);
+	return r;
+}
+
+static int row_scope_check(struct scan *sc, const struct range *rg, MDB_cursor *cur, struct csm_bin key,
+	struct csm_bin value, void *arg)
+{
+	(void)rg;
+	(void)cur;
+	(void)arg;
+	return scope_check(sc, key, value);
+}
+
+int store_scan_check(struct csm_store *s, MDB_txn *txn, const struct root *root, struct names *damaged)
+{
+	struct scan sc = {.s = s, .txn = txn, .names = damaged};
+	struct tally t;
+	int r;
+
+	csm_buf_init(&sc.plain, PLAIN_MAX + 1, true);
+	if ((r = scopes_sum(&sc, root, row_scope_check, &t)) != 0 || (r = scan_orphans(&sc)) != 0)
+		goto out;
+	/* The sum is over all scopes: where one is named already, it is what the sum shows too. */
+	if (damaged->n == 0 && (t.records != root->scopes || sodium_memcmp(t.sum, root->sum, SUM_LEN) != 0))
+		store_names_add(damaged, NULL, "root");
+	r = 0;
+out:
+	csm_buf_free(&sc.plain);
+	return r;
+}
+
+/* ---- accepting ---- */
+
+static int row_drop(struct scan *sc, const struct range *rg, MDB_cursor *cur, struct csm_bin key, struct csm_bin value,
+	void *arg)
+{
+	(void)sc;
+	(void)rg;
+	(void)key;
+	(void)value;
+	(void)arg;
+	return store_err(mdb_cursor_del(cur, 0));
+}
+
+static int scope_rewrite(struct scan *sc, struct csm_bin key, struct scope *scope, const struct tally *t)
+{
+	uint8_t value[SCOPE_VALUE_MAX];
+	size_t n;
+	int r;
+
+	scope->records = t->records;
+	scope->names = t->names;
+	memcpy(scope->sum, t->sum, SUM_LEN);
+	if ((r = store_scope_seal(&sc->s->aead, &sc->s->sub->scope, key, scope, value, &n)) != 0)
+		return r;
+	return store_put(sc->txn, sc->s->scopes, key, (struct csm_bin){value, n});
+}
+
+static int scope_accept(struct scan *sc, struct csm_bin key, struct root *root)
+{
+	CSM_WIPED(mem, sizeof(struct scope));
+	struct scope *scope = (struct scope *)mem;
+	struct seals_arg seals = {.scope = scope, .drop = true};
+	struct csm_bin value;
+	struct dbparts parts;
+	struct range rg;
+	struct tally t;
+	int r;
+
+	if (!dbkey_split_scope(key, &parts)) {
+		store_names_add(sc->names, NULL, "root");
+		return store_del(sc->txn, sc->s->scopes, key);
+	}
+	range_of(sc, &parts, &rg);
+	if ((r = store_get(sc->txn, sc->s->scopes, key, &value)) != 0)
+		return r;
+	r = store_scope_open(&sc->s->aead, &sc->s->sub->scope, key, value, scope);
+	if (r == CSM_ETAMPERED) {
+		store_names_add(sc->names, &parts, NULL);
+		return (r = range_each(sc, &rg, row_drop, NULL)) != 0 ? r : store_del(sc->txn, sc->s->scopes, key);
+	}
+	if (r != 0 || (r = tally_range(sc, &rg, scope, &t)) != 0)
+		return r;
+	if (!tally_fits(&t, scope) && ((r = range_each(sc, &rg, row_seal, &seals)) != 0 ||
+		(r = tally_range(sc, &rg, scope, &t)) != 0 || (r = scope_rewrite(sc, key, scope, &t)) != 0))
+		return r;
+	if (parts.domain.n > 0) {
+		root->n_domains++;
+		root->n_secrets += t.names;
+	} else {
+		root->n_keys += t.names;
+	}
+	return 0;
+}
+
+/* The keys of all scopes, each behind its length: the walk that follows changes the database. */
+static int scope_keys(struct scan *sc, struct csm_buf *keys)
+{
+	MDB_val k, v;
+	MDB_cursor *cur;
+	uint8_t len[2];
+	int rc, r;
+
+	if ((rc = mdb_cursor_open(sc->txn, sc->s->scopes, &cur)) != 0)
+		return store_err(rc);
+	while ((rc = mdb_cursor_get(cur, &k, &v, MDB_NEXT)) == 0) {
+		put16(len, (uint16_t)k.mv_size);
+		if ((r = csm_buf_put(keys, len, 2)) != 0 || (r = csm_buf_put(keys, k.mv_data, k.mv_size)) != 0)
+			goto out;
+	}
+	r = rc == MDB_NOTFOUND ? 0 : store_err(rc);
+out:
+	mdb_cursor_close(cur);
+	return r;
+}
+
+int store_scan_accept(struct csm_store *s, MDB_txn *txn, struct root *root, struct names *removed)
+{
+	struct scan sc = {.s = s, .txn = txn, .names = removed};
+	struct csm_buf keys;
+	struct tally t;
+	int r;
+
+	csm_buf_init(&sc.plain, PLAIN_MAX + 1, true);
+	csm_buf_init(&keys, SIZE_MAX / 2, false);
+	root->n_keys = root->n_domains = root->n_secrets = 0;
+	if ((r = scope_keys(&sc, &keys)) != 0)
+		goto out;
+	for (const uint8_t *p = keys.len > 0 ? csm_buf_ptr(&keys) : NULL, *end = p + keys.len; p < end; p += 2 + get16(p)) {
+		if ((r = scope_accept(&sc, (struct csm_bin){p + 2, get16(p)}, root)) != 0)
+			goto out;
+	}
+	if ((r = orphans(&sc, s->keys, REC_KEY, true)) != 0 || (r = orphans(&sc, s->secrets, REC_SECRET, true)) != 0)
+		goto out;
+	if ((r = scopes_sum(&sc, root, NULL, &t)) != 0 || (r = store_root_pins_sum(s, txn, root, root->pins)) != 0)
+		goto out;
+	memcpy(root->sum, t.sum, SUM_LEN);
+	root->scopes = t.records;
+	r = 0;
+out:
+	csm_buf_free(&keys);
+	csm_buf_free(&sc.plain);
+	return r;
+}

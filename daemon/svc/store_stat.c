@@ -1,0 +1,169 @@
+/* What status tells: names of damaged records, totals, room. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include "daemon/svc/store_internal.h"
+
+#define LOW_PERCENT 90u
+#define LOW_DISK (64u * 1024u * 1024u)
+
+struct names *store_names_new(struct names *older)
+{
+	struct names *n = calloc(1, sizeof(*n));
+
+	if (n != NULL)
+		n->older = older;
+	return n;
+}
+
+void store_names_drop(struct names *names)
+{
+	if (names != NULL)
+		names->older = NULL;
+	store_names_free(names);
+}
+
+void store_names_free(struct names *names)
+{
+	while (names != NULL) {
+		struct names *older = names->older;
+
+		for (size_t i = 0; i < names->n; i++)
+			free(names->v[i]);
+		free(names);
+		names = older;
+	}
+}
+
+/* "ns:domain/name", "ns:domain", "ns:key" or "ns:"; NULL where a name is not one that csm gives. */
+static char *parts_text(const struct dbparts *p)
+{
+	char *text = NULL;
+	bool both = p->domain.n > 0 && p->name.n > 0;
+
+	if (!csm_namespace_valid(p->ns) || (p->domain.n > 0 && !csm_name_valid(p->domain)) ||
+		(p->name.n > 0 && !csm_name_valid(p->name)))
+		return NULL;
+	if (asprintf(&text, "%.*s:%.*s%s%.*s", (int)p->ns.n, p->ns.p, (int)p->domain.n, p->domain.n > 0 ? p->domain.p : "",
+		    both ? "/" : "", (int)p->name.n, p->name.n > 0 ? p->name.p : "") < 0)
+		return NULL;
+	return text;
+}
+
+void store_names_add(struct names *names, const struct dbparts *parts, const char *text)
+{
+	char *own = NULL;
+
+	if (parts != NULL)
+		own = parts_text(parts);
+	if (own == NULL)
+		own = strdup(parts != NULL ? "root" : text);
+	if (own == NULL)
+		return;
+	for (size_t i = 0; i < names->n; i++) {
+		if (strcmp(names->v[i], own) == 0) {
+			free(own);
+			return;
+		}
+	}
+	if (names->n == sizeof(names->v) / sizeof(names->v[0])) {
+		free(own);
+		return;
+	}
+	names->v[names->n++] = own;
+}
+
+void store_totals(struct csm_store *s, const struct root *root)
+{
+	pthread_mutex_lock(&s->mu);
+	s->stat.epoch = root->epoch;
+	s->stat.keys = root->n_keys;
+	s->stat.domains = root->n_domains;
+	s->stat.secrets = root->n_secrets;
+	pthread_mutex_unlock(&s->mu);
+}
+
+/* Pages on LMDB's list of free ones: database 0, each row starting with its number of pages. */
+static size_t free_pages(MDB_txn *txn)
+{
+	MDB_cursor *cur;
+	MDB_val k, v;
+	size_t n = 0, row;
+
+	if (mdb_cursor_open(txn, 0, &cur) != 0)
+		return 0;
+	while (mdb_cursor_get(cur, &k, &v, MDB_NEXT) == 0) {
+		if (v.mv_size < sizeof(row))
+			continue;
+		memcpy(&row, v.mv_data, sizeof(row));
+		n += row;
+	}
+	mdb_cursor_close(cur);
+	return n;
+}
+
+static bool disk_low(struct csm_store *s)
+{
+	struct statvfs fs;
+	mdb_filehandle_t fd;
+
+	if (mdb_env_get_fd(s->env, &fd) != 0 || fstatvfs(fd, &fs) != 0)
+		return false;
+	return fs.f_bavail * fs.f_frsize < LOW_DISK;
+}
+
+int store_used(struct csm_store *s, MDB_txn *txn, uint64_t *ret)
+{
+	MDB_envinfo info;
+	MDB_stat st;
+	int rc;
+
+	if ((rc = mdb_env_info(s->env, &info)) != 0 || (rc = mdb_env_stat(s->env, &st)) != 0)
+		return store_err(rc);
+	*ret = (uint64_t)(info.me_last_pgno + 1 - free_pages(txn)) * st.ms_psize;
+	return 0;
+}
+
+static void measure(struct csm_store *s)
+{
+	MDB_txn *txn;
+	uint64_t used;
+	int r;
+
+	if (mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn) != 0)
+		return;
+	r = store_used(s, txn, &used);
+	mdb_txn_abort(txn);
+	if (r != 0)
+		return;
+	s->stat.used = used;
+	s->stat.size = s->map_size;
+	s->stat.low_space = used >= s->map_size / 100 * LOW_PERCENT || disk_low(s);
+}
+
+void csm_store_stat(struct csm_store *s, struct csm_store_stat *ret)
+{
+	uint64_t now = store_monotonic();
+
+	pthread_mutex_lock(&s->mu);
+	if (s->stat_at != now) {
+		measure(s);
+		s->stat_at = now;
+	}
+	*ret = s->stat;
+	if (s->damaged != NULL && s->damaged->n > 0) {
+		ret->damaged = (const char *const *)s->damaged->v;
+		ret->n_damaged = s->damaged->n;
+	}
+	if (s->removed != NULL) {
+		ret->removed = (const char *const *)s->removed->v;
+		ret->n_removed = s->removed->n;
+	}
+	pthread_mutex_unlock(&s->mu);
+}
+
+bool csm_store_locked(const struct csm_store *s)
+{
+	return atomic_load_explicit(&s->locked, memory_order_acquire);
+}

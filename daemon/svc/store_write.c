@@ -1,0 +1,608 @@
+/* The writer: one thread, group commit. Each operation runs in a nested transaction, so that a bad one fails
+ * alone; one commit makes all durable; only then are they answered. All state is read from the store at
+ * the start of a group and thrown away at its end, so a commit that fails leaves nothing to repair. */
+#include <sodium.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include "daemon/svc/store_internal.h"
+
+#define COUNTER_RETRY_S 10u
+#define PRUNE_S 600u
+#define PRUNE_ROWS 4096u
+
+/* ---- scopes of a group ---- */
+
+static int scope_load(struct group *g, const struct dbkey *key, struct wscope *ws)
+{
+	struct prk set;
+	struct csm_bin v;
+	int r;
+
+	ws->key = *key;
+	r = store_get(g->txn, g->s->scopes, dbkey_bin(key), &v);
+	if (r != 0)
+		return r == CSM_ENOT_FOUND ? 0 : r;
+	if ((r = store_scope_open(&g->s->aead, &g->s->sub->scope, dbkey_bin(key), v, &ws->sc)) != 0)
+		return r;
+	prk_init(&set, g->root.set_key);
+	r = sum_element(&set, REC_SCOPE, dbkey_bin(key), v, ws->element);
+	sodium_memzero(&set, sizeof(set));
+	prk_init(&ws->kek, ws->sc.kek[0].key);
+	prk_init(&ws->set, ws->sc.set_key);
+	ws->in_db = ws->present = true;
+	return r;
+}
+
+int store_group_scope(struct group *g, const struct dbkey *key, struct wscope **ret)
+{
+	struct wscope *ws = NULL;
+	int r;
+
+	for (size_t i = 0; i < g->n_scopes && ws == NULL; i++) {
+		if (g->scopes[i]->key.n == key->n && memcmp(g->scopes[i]->key.p, key->p, key->n) == 0)
+			ws = g->scopes[i];
+	}
+	if (ws == NULL) {
+		if (g->n_scopes == GROUP_OPS)
+			return CSM_EINTERNAL;
+		ws = csm_lock_alloc(sizeof(*ws));
+		if (ws == NULL)
+			return CSM_ENOMEM;
+		memset(ws, 0, sizeof(*ws));
+		if ((r = scope_load(g, key, ws)) != 0) {
+			csm_lock_free(ws);
+			return r;
+		}
+		g->scopes[g->n_scopes++] = ws;
+	}
+	if (g->touched != ws)
+		*g->before = *ws;
+	g->touched = ws;
+	*ret = ws;
+	return 0;
+}
+
+static int scope_flush(struct group *g, const struct prk *set, struct wscope *ws)
+{
+	uint8_t value[SCOPE_VALUE_MAX], e[SUM_LEN];
+	size_t n;
+	int r;
+
+	if (ws->in_db) {
+		sum_sub(g->root.sum, ws->element);
+		g->root.scopes--;
+	}
+	if (!ws->present)
+		return ws->in_db ? store_del(g->txn, g->s->scopes, dbkey_bin(&ws->key)) : 0;
+	if ((r = store_scope_seal(&g->s->aead, &g->s->sub->scope, dbkey_bin(&ws->key), &ws->sc, value, &n)) != 0 ||
+		(r = sum_element(set, REC_SCOPE, dbkey_bin(&ws->key), (struct csm_bin){value, n}, e)) != 0)
+		return r;
+	sum_add(g->root.sum, e);
+	g->root.scopes++;
+	return store_put(g->txn, g->s->scopes, dbkey_bin(&ws->key), (struct csm_bin){value, n});
+}
+
+static int scopes_flush(struct group *g)
+{
+	struct prk set;
+	int r = 0;
+
+	prk_init(&set, g->root.set_key);
+	for (size_t i = 0; i < g->n_scopes && r == 0; i++) {
+		if (g->scopes[i]->dirty)
+			r = scope_flush(g, &set, g->scopes[i]);
+	}
+	sodium_memzero(&set, sizeof(set));
+	return r;
+}
+
+/* ---- a group ---- */
+
+static void group_free(struct group *g)
+{
+	if (g == NULL)
+		return;
+	if (g->txn != NULL)
+		mdb_txn_abort(g->txn);
+	for (size_t i = 0; i < g->n_scopes; i++)
+		csm_lock_free(g->scopes[i]);
+	csm_lock_free(g->before);
+	csm_lock_free(g);
+}
+
+/* Free pages are counted only near the end: the list of them may be long. */
+static int group_room(struct group *g)
+{
+	struct csm_store *s = g->s;
+	MDB_envinfo info;
+	uint64_t used;
+	MDB_stat st;
+	int rc, r;
+
+	if ((rc = mdb_env_info(s->env, &info)) != 0 || (rc = mdb_env_stat(s->env, &st)) != 0)
+		return store_err(rc);
+	used = (uint64_t)(info.me_last_pgno + 1) * st.ms_psize;
+	if (used + MAP_RESERVE > s->map_size && (r = store_used(s, g->txn, &used)) != 0)
+		return r;
+	g->room = used < s->map_size ? s->map_size - used : 0;
+	return 0;
+}
+
+static int group_begin(struct csm_store *s, struct group **ret)
+{
+	struct group *g = csm_lock_alloc(sizeof(*g));
+	int rc, r = CSM_ENOMEM;
+
+	if (g == NULL)
+		return r;
+	memset(g, 0, sizeof(*g));
+	g->s = s;
+	g->now = (uint64_t)time(NULL);
+	g->before = csm_lock_alloc(sizeof(*g->before));
+	if (g->before == NULL)
+		goto out;
+	if ((rc = mdb_txn_begin(s->env, NULL, 0, &g->txn)) != 0) {
+		g->txn = NULL;
+		r = store_err(rc);
+		goto out;
+	}
+	if ((r = group_room(g)) != 0)
+		goto out;
+	*ret = g;
+out:
+	if (r != 0)
+		group_free(g);
+	return r;
+}
+
+static int group_commit(struct group *g)
+{
+	int r = store_root_write(g->s, g->txn, &g->s->aead, &g->root);
+
+	if (r != 0)
+		return r;
+	r = store_err(mdb_txn_commit(g->txn));
+	g->txn = NULL;
+	return r;
+}
+
+/* One operation in a transaction of its own. */
+static int op_nested(struct group *g, struct csm_store_op *op)
+{
+	CSM_WIPED(mem, sizeof(struct root));
+	bool deleted = g->deleted, keks_gone = g->keks_gone;
+	size_t room = g->room;
+	MDB_txn *parent = g->txn;
+	int rc, r;
+
+	memcpy(mem, &g->root, sizeof(g->root));
+	g->touched = NULL;
+	if ((rc = mdb_txn_begin(g->s->env, parent, 0, &g->txn)) != 0) {
+		g->txn = parent;
+		return store_err(rc);
+	}
+	r = store_op_apply(g, op);
+	if (r == 0 && !op->replayed)
+		r = store_err(mdb_txn_commit(g->txn));
+	else
+		mdb_txn_abort(g->txn);
+	g->txn = parent;
+	if (r == 0)
+		return 0;
+	memcpy(&g->root, mem, sizeof(g->root));
+	if (g->touched != NULL)
+		*g->touched = *g->before;
+	g->deleted = deleted;
+	g->keks_gone = keks_gone;
+	g->room = room;
+	return r;
+}
+
+static bool epoch_due(const struct csm_store *s, bool deleted)
+{
+	return (s->epoch_wanted || deleted) && !s->counter_behind &&
+		store_monotonic() - s->epoch_raised >= s->epoch_interval_s;
+}
+
+static void group_done(struct group *g, size_t effects, bool raised)
+{
+	struct csm_store *s = g->s;
+
+	s->epoch = g->root.epoch;
+	s->epoch_wanted = !raised && (s->epoch_wanted || g->deleted);
+	if (raised)
+		s->epoch_raised = store_monotonic();
+	if (g->keks_gone)
+		atomic_fetch_add_explicit(&s->kek_generation, 1, memory_order_release);
+	store_totals(s, &g->root);
+	pthread_mutex_lock(&s->mu);
+	s->stat.commits++;
+	s->stat.commit_ops += effects;
+	pthread_mutex_unlock(&s->mu);
+}
+
+/* Apply all, commit once. An error is that of the commit: then nothing was done. */
+static int group_run(struct csm_store *s, struct csm_store_op *const *ops, size_t n, bool raise)
+{
+	struct group *g;
+	size_t effects = 0;
+	int r;
+
+	if ((r = group_begin(s, &g)) != 0)
+		return r;
+	if ((r = store_root_read(s, g->txn, &s->aead, &g->root)) != 0)
+		goto out;
+	for (size_t i = 0; i < n; i++) {
+		ops[i]->r = op_nested(g, ops[i]);
+		if (ops[i]->r == 0 && !ops[i]->replayed)
+			effects++;
+		raise = raise || ops[i]->kind == CSM_OP_EPOCH;
+	}
+	raise = (raise && !s->counter_behind) || epoch_due(s, g->deleted);
+	if (effects == 0 && !raise)
+		goto out;
+	if (raise)
+		raise = store_root_epoch_next(s, &g->root);
+	if ((r = scopes_flush(g)) != 0 || (r = group_commit(g)) != 0)
+		goto out;
+	group_done(g, effects, raise);
+out:
+	group_free(g);
+	return r;
+}
+
+/* A group whose commit fails is done again one by one, so that only what cannot be done is refused. */
+static void batch_run(struct csm_store *s, struct csm_store_op *const *ops, size_t n)
+{
+	int r = group_run(s, ops, n, false);
+
+	if (r == 0)
+		return;
+	for (size_t i = 0; i < n; i++) {
+		if (n > 1)
+			r = group_run(s, &ops[i], 1, false);
+		if (r != 0)
+			ops[i]->r = r;
+	}
+}
+
+/* ---- accepting ---- */
+
+static int accept_scan(struct group *g, struct names *removed)
+{
+	struct csm_store *s = g->s;
+	int r = store_root_read(s, g->txn, &s->aead, &g->root);
+
+	if (r == CSM_ETAMPERED) {
+		g->root = (struct root){.created = g->now};
+		randombytes_buf(g->root.set_key, sizeof(g->root.set_key));
+		r = 0;
+	}
+	if (r != 0 || (r = store_scan_accept(s, g->txn, &g->root, removed)) != 0 ||
+		(r = store_early_pins(s, g->txn, &g->root)) != 0)
+		return r;
+	(void)store_root_epoch_next(s, &g->root);
+	return group_commit(g);
+}
+
+static int accept_run(struct csm_store *s)
+{
+	struct names *removed, *none;
+	struct group *g = NULL;
+	int r = CSM_ENOMEM;
+
+	if (!csm_store_locked(s))
+		return CSM_ESTATE;
+	if (s->root.counter_increment != NULL && s->root.counter_read(s->root.arg, &s->counter) != 0)
+		return CSM_EUNAVAILABLE;
+	removed = store_names_new(s->removed);
+	none = store_names_new(s->damaged);
+	if (removed == NULL || none == NULL || (r = group_begin(s, &g)) != 0)
+		goto out;
+	if ((r = accept_scan(g, removed)) != 0)
+		goto out;
+	g->keks_gone = true;
+	group_done(g, 1, true);
+	pthread_mutex_lock(&s->mu);
+	s->removed = removed;
+	s->damaged = none;
+	pthread_mutex_unlock(&s->mu);
+	atomic_store_explicit(&s->locked, false, memory_order_release);
+	store_root_counter_follow(s);
+out:
+	group_free(g);
+	if (r != 0) {
+		store_names_drop(removed);
+		store_names_drop(none);
+	}
+	return r;
+}
+
+/* ---- the thread ---- */
+
+static void op_finish(struct csm_store_op *op)
+{
+	op->next = NULL;
+	if (op->done != NULL)
+		op->done(op);
+}
+
+static void batch_serve(struct csm_store *s, struct csm_store_op **ops, size_t n)
+{
+	int r;
+
+	if (ops[0]->kind == CSM_OP_ACCEPT) {
+		ops[0]->replayed = false;
+		ops[0]->r = accept_run(s);
+		op_finish(ops[0]);
+		return;
+	}
+	batch_run(s, ops, n);
+	/* The counter may be slow: who did not ask for it need not wait. */
+	for (size_t i = 0; i < n; i++) {
+		if (ops[i]->kind == CSM_OP_EPOCH)
+			continue;
+		op_finish(ops[i]);
+		ops[i] = NULL; /* its owner's again */
+	}
+	r = store_root_counter_follow(s);
+	for (size_t i = 0; i < n; i++) {
+		if (ops[i] == NULL)
+			continue;
+		if (ops[i]->r == 0)
+			ops[i]->r = r;
+		op_finish(ops[i]);
+	}
+}
+
+/* All that is queued, up to a group's size; an ACCEPT alone. Under the lock. */
+static size_t batch_take(struct csm_store *s, struct csm_store_op *ops[static GROUP_OPS])
+{
+	size_t n = 0, bytes = 0;
+
+	while (s->head != NULL && n < GROUP_OPS) {
+		struct csm_store_op *op = s->head;
+		size_t size = op->payload.n + op->key.priv.n + op->answer.n;
+
+		if (n > 0 && (op->kind == CSM_OP_ACCEPT || bytes + size > GROUP_BYTES))
+			break;
+		s->head = op->next;
+		if (s->head == NULL)
+			s->tail = &s->head;
+		s->queued--;
+		ops[n++] = op;
+		bytes += size;
+		if (op->kind == CSM_OP_ACCEPT)
+			break;
+	}
+	return n;
+}
+
+static void prune(struct csm_store *s)
+{
+	size_t n = 0;
+	MDB_txn *txn;
+	int r;
+
+	do {
+		if (mdb_txn_begin(s->env, NULL, 0, &txn) != 0)
+			return;
+		r = store_request_prune(s, txn, (uint64_t)time(NULL), PRUNE_ROWS, &n);
+		if (r != 0 || n == 0)
+			mdb_txn_abort(txn);
+		else
+			r = store_err(mdb_txn_commit(txn));
+	} while (r == 0 && n == PRUNE_ROWS);
+}
+
+static void housekeeping(struct csm_store *s)
+{
+	uint64_t now = store_monotonic();
+
+	if (csm_store_locked(s))
+		return;
+	if (s->counter_behind && now - s->counter_tried >= COUNTER_RETRY_S)
+		store_root_counter_follow(s);
+	if (epoch_due(s, false) && group_run(s, NULL, 0, false) == 0)
+		store_root_counter_follow(s);
+	if (s->pruned == 0 || now - s->pruned >= PRUNE_S) {
+		s->pruned = now;
+		prune(s);
+	}
+}
+
+/* When housekeeping has something to do next. */
+static time_t next_due(const struct csm_store *s)
+{
+	uint64_t due = s->pruned + PRUNE_S;
+
+	if (s->counter_behind && s->counter_tried + COUNTER_RETRY_S < due)
+		due = s->counter_tried + COUNTER_RETRY_S;
+	if (s->epoch_wanted && !s->counter_behind && s->epoch_interval_s < due - s->epoch_raised)
+		due = s->epoch_raised + s->epoch_interval_s;
+	return (time_t)due;
+}
+
+static void *writer_main(void *arg)
+{
+	struct csm_store_op *ops[GROUP_OPS];
+	struct csm_store *s = arg;
+	size_t n;
+
+	for (;;) {
+		struct timespec until = {.tv_sec = next_due(s) + 1};
+		bool stop;
+		int rc = 0;
+
+		pthread_mutex_lock(&s->mu);
+		while (s->head == NULL && !s->stopping && rc == 0)
+			rc = pthread_cond_timedwait(&s->wake, &s->mu, &until);
+		n = batch_take(s, ops);
+		stop = s->stopping && n == 0;
+		pthread_mutex_unlock(&s->mu);
+		if (n > 0)
+			batch_serve(s, ops, n);
+		housekeeping(s);
+		if (stop)
+			break;
+	}
+	/* A clean stop raises the epoch: what is copied from now on is told from what was before. */
+	if (!csm_store_locked(s) && group_run(s, NULL, 0, true) == 0)
+		store_root_counter_follow(s);
+	return NULL;
+}
+
+int store_writer_init(struct csm_store *s)
+{
+	pthread_condattr_t attr;
+	int r = CSM_ESYSTEM;
+
+	if (pthread_condattr_init(&attr) != 0)
+		return r;
+	if (pthread_condattr_setclock(&attr, CLOCK_MONOTONIC) == 0 && pthread_cond_init(&s->wake, &attr) == 0)
+		r = 0;
+	pthread_condattr_destroy(&attr);
+	return r;
+}
+
+int csm_store_start(struct csm_store *s)
+{
+	sigset_t all, before;
+	int rc;
+
+	if (!s->ready || s->started)
+		return CSM_ESTATE;
+	/* Signals are for the main thread. */
+	sigfillset(&all);
+	if (pthread_sigmask(SIG_SETMASK, &all, &before) != 0)
+		return CSM_ESYSTEM;
+	rc = pthread_create(&s->writer, NULL, writer_main, s);
+	if (pthread_sigmask(SIG_SETMASK, &before, NULL) != 0 || rc != 0)
+		return CSM_ESYSTEM;
+	s->started = true;
+	return 0;
+}
+
+void store_writer_stop(struct csm_store *s)
+{
+	struct csm_store_op *op;
+
+	pthread_mutex_lock(&s->mu);
+	s->stopping = true;
+	pthread_cond_signal(&s->wake);
+	pthread_mutex_unlock(&s->mu);
+	if (s->started)
+		pthread_join(s->writer, NULL);
+	/* Without a writer nothing was served. */
+	while ((op = s->head) != NULL) {
+		s->head = op->next;
+		op->r = CSM_ESHUTDOWN;
+		op_finish(op);
+	}
+	pthread_cond_destroy(&s->wake);
+}
+
+int csm_store_submit(struct csm_store *s, struct csm_store_op *op)
+{
+	int r = 0;
+
+	op->next = NULL;
+	pthread_mutex_lock(&s->mu);
+	if (s->stopping)
+		r = CSM_ESHUTDOWN;
+	else if (csm_store_locked(s) && op->kind != CSM_OP_ACCEPT)
+		r = CSM_ETAMPERED;
+	else if (s->queued >= CSM_COMMIT_QUEUE_MAX)
+		r = CSM_EBUSY;
+	if (r == 0) {
+		*s->tail = op;
+		s->tail = &op->next;
+		s->queued++;
+		pthread_cond_signal(&s->wake);
+	}
+	pthread_mutex_unlock(&s->mu);
+	return r;
+}
+
+/* ---- what back ends remember ---- */
+
+static struct pin **early_find(struct csm_store *s, const char *name)
+{
+	struct pin **p = &s->early;
+
+	while (*p != NULL && strcmp((*p)->name, name) != 0)
+		p = &(*p)->next;
+	return p;
+}
+
+static int early_put(struct csm_store *s, const char *name, const uint8_t *p, size_t n)
+{
+	struct pin *pin = malloc(sizeof(*pin) + n), **at;
+
+	if (pin == NULL)
+		return CSM_ENOMEM;
+	memcpy(pin->name, name, strlen(name) + 1);
+	pin->n = n;
+	if (n > 0)
+		memcpy(pin->p, p, n);
+	pthread_mutex_lock(&s->mu);
+	at = early_find(s, name);
+	pin->next = *at != NULL ? (*at)->next : NULL;
+	free(*at);
+	*at = pin;
+	pthread_mutex_unlock(&s->mu);
+	return 0;
+}
+
+int csm_store_remember_now(struct csm_store *s, const char *name, const uint8_t *p, size_t len)
+{
+	struct csm_store_op op = {.kind = CSM_OP_REMEMBER, .name = csm_str_of(name), .payload = {p, len}}, *ops = &op;
+
+	if (op.name.n == 0 || op.name.n >= sizeof(s->early->name) || len > PIN_MAX)
+		return CSM_EINVALID;
+	if (s->started)
+		return CSM_ESTATE;
+	if (!s->ready)
+		return early_put(s, name, p, len);
+	if (csm_store_locked(s))
+		return CSM_ETAMPERED;
+	batch_run(s, &ops, 1);
+	return op.r;
+}
+
+static int give(const uint8_t *from, size_t n, uint8_t *p, size_t *len)
+{
+	if (n > *len)
+		return CSM_ETOO_LARGE;
+	if (n > 0)
+		memcpy(p, from, n);
+	*len = n;
+	return 0;
+}
+
+int csm_store_recall(struct csm_store *s, const char *name, uint8_t *p, size_t *len)
+{
+	struct csm_bin v;
+	struct dbkey k;
+	MDB_txn *txn;
+	struct pin *pin;
+	int rc, r = CSM_ENOT_FOUND;
+
+	pthread_mutex_lock(&s->mu);
+	pin = *early_find(s, name);
+	if (pin != NULL)
+		r = give(pin->p, pin->n, p, len);
+	pthread_mutex_unlock(&s->mu);
+	if (pin != NULL)
+		return r;
+	if ((r = dbkey_meta(&k, "pin:", name)) != 0)
+		return r;
+	if ((rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn)) != 0)
+		return store_err(rc);
+	r = store_get(txn, s->meta, dbkey_bin(&k), &v);
+	if (r == 0)
+		r = give(v.p, v.n, p, len);
+	mdb_txn_abort(txn);
+	return r;
+}
