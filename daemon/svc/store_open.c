@@ -212,7 +212,7 @@ static int schema_put(struct csm_store *s, MDB_txn *txn)
 static int env_check(struct csm_store *s)
 {
 	MDB_txn *txn;
-	size_t entries;
+	size_t entries = 0;
 	int rc, r;
 
 	if ((rc = mdb_txn_begin(s->env, NULL, 0, &txn)) != 0) {
