@@ -147,7 +147,7 @@ for source in tests/unit/test_*.c tests/vectors/test_*.c tests/conformance/test_
     [ -z "$CSM_LONG" ] || bound=3600
     add together cmocka "$program" "$bound" "build/asan/tests/$program"
 done
-for script in tests/lint/*.sh tests/interop/*.sh tests/interop/*.py tests/system/*.sh; do
+for script in tests/lint/*.sh tests/vectors/*.py tests/interop/*.sh tests/interop/*.py tests/system/*.sh; do
     [ -x "$script" ] && add_script "$script"
 done
 for linter in layers calls size words shell python; do
