@@ -122,6 +122,8 @@ add_script() { # FILE
     fi
     ! sed -n '1,25p' "$1" | grep -qE '^# alone$' || when=alone
     case $1 in
+    # Sanitizers are on where time and the sandbox of the release are not the question.
+    tests/interop/*) add "$when" script "${1#tests/}" "$bound" "CSM_BUILD=build/asan $1" ;;
     *.py) add "$when" script "${1#tests/}" "$bound" "/usr/bin/python3 $1" ;;
     *) add "$when" script "${1#tests/}" "$bound" "$1" ;;
     esac
