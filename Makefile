@@ -169,6 +169,15 @@ demo: ## install what is missing, build, show the main job step by step on a pri
 run: all ## a private node in the foreground under build/node
 	$(Q)scripts/run.sh
 
+# ---- what the command tells of itself --------------------------------------------
+$(B)/man/csm.1: $(B)/bin/csm
+	$(Q)mkdir -p $(@D)
+	$(Q)$< --dump-man >$@
+$(B)/completion/csm: $(B)/bin/csm
+	$(Q)mkdir -p $(@D)
+	$(Q)$< --dump-completion >$@
+all: $(B)/man/csm.1 $(B)/completion/csm
+
 # ---- installation --------------------------------------------------------------
 install: all ## install below DESTDIR (default: /) and PREFIX (default: /usr)
 	$(Q)MAKE_PREFIX='$(PREFIX)' MAKE_DESTDIR='$(DESTDIR)' MAKE_LIBDIR='$(LIBDIR)' MAKE_VERSION='$(VERSION)' \

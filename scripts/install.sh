@@ -18,7 +18,7 @@ put 0755 build/bin/csmd "$prefix/sbin"
 put 0644 build/lib/libcsm.so.0 build/lib/libcsm.a "$libdir"
 ln -sf libcsm.so.0 "$root$libdir/libcsm.so"
 put 0644 build/lib/csm/plugins/soft.so build/lib/csm/plugins/tpm2.so "$libdir/csm/plugins"
-put 0644 libclient/include/csm/csm.h "$prefix/include/csm"
+put 0644 libclient/include/csm/csm.h build/gen/csm/errors.h "$prefix/include/csm"
 
 install -d "$root$libdir/pkgconfig"
 sed -e "s|@PREFIX@|$prefix|g; s|@LIBDIR@|$libdir|g; s|@VERSION@|$version|g" libclient/client/csm.pc.in \
@@ -28,9 +28,7 @@ chmod 0644 "$root$libdir/pkgconfig/csm.pc"
 for page in daemon/node/*.[1-8] libclient/cli/*.[1-8] libclient/client/*.[1-8] build/man/*.[1-8]; do
     [ ! -e "$page" ] || put 0644 "$page" "$prefix/share/man/man${page##*.}"
 done
-if [ -e libclient/cli/csm.bash ]; then
-    install -D -m 0644 libclient/cli/csm.bash "$root$prefix/share/bash-completion/completions/csm"
-fi
+put 0644 build/completion/csm "$prefix/share/bash-completion/completions"
 
 units=$prefix/lib/systemd/system
 install -d "$root$units"

@@ -1,0 +1,168 @@
+/* What the files of csm(1) share: the table of commands, the parsed command line, input and output. */
+#ifndef CSM_CLI_H
+#define CSM_CLI_H
+
+#include <stdio.h>
+#include "libclient/client/internal.h"
+
+#define EXIT_USAGE 2
+
+/* Options, as bits in a command's row and as indices of their values. */
+enum opt_id {
+	O_HELP,
+	O_JSON,
+	O_SOCKET,
+	O_TIMEOUT,
+	O_TRUST_OVERFLOW,
+	O_OUTPUT,
+	O_ALG,
+	O_BACKEND,
+	O_USE,
+	O_EXPORTABLE,
+	O_REQUEST_ID,
+	O_NAMESPACE,
+	O_DER,
+	O_SCHEME,
+	O_DIGEST,
+	O_SUBJECT,
+	O_SAN,
+	O_LABEL,
+	O_VERSION,
+	O_EXPECT,
+	O_SECRET,
+	O_ENV,
+	O_CONTEXT,
+	O_AS,
+	O__COUNT
+};
+#define OPT(id) (UINT32_C(1) << (id))
+#define OPTS_GLOBAL (OPT(O_HELP) | OPT(O_JSON) | OPT(O_SOCKET) | OPT(O_TIMEOUT) | OPT(O_TRUST_OVERFLOW))
+
+struct opt {
+	const char *name;
+	char letter;        /* 0: none */
+	const char *arg;    /* its argument's name, NULL: takes none */
+	const char *values; /* words for completion; "@file" */
+	const char *help;
+};
+extern const struct opt cli_opts[O__COUNT];
+
+#define OPT_LIST_MAX 64
+struct cli {
+	const struct command *cmd;
+	struct csm *csm;
+	const char *value[O__COUNT]; /* NULL: not given; "" for those without an argument */
+	const char *list[OPT_LIST_MAX]; /* the values of --san, --as or --secret: no command takes two of them */
+	size_t list_n;
+	char **arg; /* what is not an option, after object and verb */
+	size_t arg_n;
+	bool json;
+	int status; /* exit status where it is not a matter of errors */
+};
+
+enum cmd_socket { SOCK_NONE, SOCK_PUBLIC, SOCK_ADMIN_OF_ROOT, SOCK_ADMIN };
+
+struct command {
+	const char *object;
+	const char *verb; /* NULL: the object is the whole command */
+	const char *args;
+	unsigned char min, max; /* arguments; max ARGS_ANY: any number */
+	enum cmd_socket socket;
+	uint32_t opts;
+	int method;       /* whose answer --json prints, -1: see json */
+	const char *json; /* what --json prints where it is not just that */
+	const char *help; /* one line, no full stop */
+	const char *text; /* more for the manual, may be NULL */
+	/* 0, a code CSM_E* (csm_error_message tells more), or -EXIT_USAGE with the message printed */
+	int (*run)(struct cli *cli);
+};
+#define ARGS_ANY 255
+extern const struct command cli_commands[];
+extern const size_t cli_commands_n;
+
+/* ---- main.c ---- */
+/* "csm: ..." to stderr; returns r. */
+int cli_error(int r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+int cli_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/* ---- help.c, man.c ---- */
+void cli_help(FILE *f);
+void cli_help_object(FILE *f, const char *object);
+void cli_help_command(FILE *f, const struct command *cmd);
+void cli_synopsis(FILE *f, const struct command *cmd);
+void cli_dump_man(FILE *f);
+void cli_dump_completion(FILE *f);
+
+/* ---- io.c ---- */
+/* A whole file, or standard input for "-", appended to b; CSM_ETOO_LARGE above b's cap, CSM_ESYSTEM. */
+CSM_MUST int io_read(const char *path, struct csm_buf *b);
+/* The next n bytes at most; *got 0 at the end. */
+CSM_MUST int io_read_some(int fd, void *p, size_t n, size_t *got);
+CSM_MUST int io_write(int fd, const void *p, size_t n);
+/* Where output goes: -o FILE or stdout. Binary output is refused on a terminal. A file is made 0600, and
+ * gets its name only when it is whole. */
+struct out {
+	int fd;
+	const char *path;
+	char *temp;
+};
+CSM_MUST int out_open(struct cli *cli, bool binary, struct out *o);
+/* r: what was so far; a file is dropped where it is not 0. Returns r, or the error of closing. */
+CSM_MUST int out_close(struct out *o, int r);
+/* All of it at once. */
+CSM_MUST int out_put(struct cli *cli, bool binary, const void *p, size_t n);
+/* DER to PEM and back; label "PUBLIC KEY". The buffer is appended to. */
+CSM_MUST int pem_put(struct csm_buf *b, const char *label, const void *der, size_t n);
+CSM_MUST int pem_get(const void *p, size_t n, const char *label, struct csm_buf *der);
+CSM_MUST int parse_u64(const char *what, const char *s, uint64_t max, uint64_t *ret);
+
+/* ---- print.c, json.c ---- */
+/* Print an answer: with --json as one object, else as lines "field: value". */
+CSM_MUST int print_reply(struct cli *cli, struct csm_view v);
+/* Call a method and print its answer. */
+CSM_MUST int cli_show(struct cli *cli, enum csm_method_id m, void *msg);
+/* From now on jansson's memory is locked, and wiped when it is freed. */
+void json_protect(void);
+CSM_MUST int print_bytes(struct cli *cli, const char *field, const void *p, size_t n);
+CSM_MUST int print_text_field(struct cli *cli, const char *field, const char *s, size_t n);
+/* Pages of a list, printed as one JSON array or as a table. */
+struct printer;
+CSM_MUST int printer_new(struct cli *cli, struct printer **ret);
+CSM_MUST int printer_add(struct printer *p, struct csm_view item);
+/* Prints, and frees p whatever the result; with r not 0 nothing is printed, and r returned. */
+CSM_MUST int printer_end(struct printer *p, int r);
+/* "2026-01-02T03:04:05Z" */
+const char *time_text(uint64_t t, char buf[static 32]);
+
+/* ---- the commands ---- */
+int cmd_status(struct cli *cli);
+int cmd_whoami(struct cli *cli);
+int cmd_metrics(struct cli *cli);
+int cmd_key_create(struct cli *cli);
+int cmd_key_list(struct cli *cli);
+int cmd_key_show(struct cli *cli);
+int cmd_key_public(struct cli *cli);
+int cmd_key_delete(struct cli *cli);
+int cmd_sign(struct cli *cli);
+int cmd_decrypt(struct cli *cli);
+int cmd_derive(struct cli *cli);
+int cmd_csr(struct cli *cli);
+int cmd_domain_create(struct cli *cli);
+int cmd_domain_list(struct cli *cli);
+int cmd_domain_show(struct cli *cli);
+int cmd_domain_delete(struct cli *cli);
+int cmd_secret_set(struct cli *cli);
+int cmd_secret_get(struct cli *cli);
+int cmd_secret_list(struct cli *cli);
+int cmd_secret_delete(struct cli *cli);
+int cmd_exec(struct cli *cli);
+int cmd_random(struct cli *cli);
+int cmd_seal(struct cli *cli);
+int cmd_unseal(struct cli *cli);
+int cmd_policy_check(struct cli *cli);
+int cmd_policy_explain(struct cli *cli);
+int cmd_policy_reload(struct cli *cli);
+int cmd_store_accept(struct cli *cli);
+int cmd_help(struct cli *cli);
+
+#endif

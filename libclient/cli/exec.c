@@ -1,0 +1,248 @@
+/* csm exec: a command with secrets as files in memory, or as environment variables. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "libclient/base/lockmem.h"
+#include "libclient/cli/cli.h"
+
+extern char **environ;
+
+#define FOLDER_DEPTH 16
+
+/* The answers for --secret, kept while their values are in use. */
+struct exec {
+	struct cli *cli;
+	struct csm_reply *rep[OPT_LIST_MAX];
+	size_t n;
+	char dir[256];
+	int dirfd;
+};
+
+/* Call back for each pair of each secret until one returns an error. */
+static int each_pair(struct exec *x, int (*fn)(struct exec *x, const struct csm_msg_pair *p))
+{
+	size_t i, k;
+	int r = 0;
+
+	for (i = 0; i < x->n; i++) {
+		const struct csm_msg_secret_get_res *res = x->rep[i]->msg;
+
+		for (k = 0; r == 0 && k < res->pairs.n; k++)
+			r = fn(x, &res->pairs.v[k]);
+	}
+	return r;
+}
+
+static int fetch(struct exec *x)
+{
+	size_t i;
+	int r = 0;
+
+	for (i = 0; r == 0 && i < x->cli->list_n; i++) {
+		r = csm_secret_get(x->cli->csm, x->cli->list[i], NULL, 0, &x->rep[x->n]);
+		x->n += r == 0;
+	}
+	return r;
+}
+
+static int exec_status(int e)
+{
+	return e == ENOENT ? 127 : 126;
+}
+
+/* ---- --env: this process becomes the command ---- */
+
+static int set_variable(struct exec *x, const struct csm_msg_pair *p)
+{
+	(void)x;
+	if (memchr(p->name.p, '=', p->name.n) != NULL || memchr(p->value.p, 0, p->value.n) != NULL)
+		return client_err(CSM_EINVALID, "%s cannot be an environment variable", p->name.p);
+	if (setenv(p->name.p, (const char *)p->value.p, 1) != 0)
+		return client_err_plain(CSM_ENOMEM);
+	return 0;
+}
+
+static int run_env(struct exec *x)
+{
+	char **argv = x->cli->arg;
+	int r = each_pair(x, set_variable);
+
+	if (r != 0)
+		return r;
+	csm_free(x->cli->csm);
+	x->cli->csm = NULL;
+	(void)execvp(argv[0], argv);
+	x->cli->status = exec_status(errno);
+	cli_error(0, "%s: %s", argv[0], strerror(errno));
+	return 0;
+}
+
+/* ---- files ---- */
+
+/* A new folder in dir, if that is memory. */
+static bool folder_in(struct exec *x, const char *dir)
+{
+	struct statfs fs;
+
+	if (dir == NULL || dir[0] != '/' || statfs(dir, &fs) != 0 || fs.f_type != TMPFS_MAGIC)
+		return false;
+	if (snprintf(x->dir, sizeof(x->dir), "%s/csm-exec.XXXXXX", dir) >= (int)sizeof(x->dir) || mkdtemp(x->dir) == NULL)
+		return false;
+	x->dirfd = open(x->dir, O_DIRECTORY | O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	if (x->dirfd >= 0)
+		return true;
+	(void)rmdir(x->dir);
+	return false;
+}
+
+static int make_folder(struct exec *x)
+{
+	if (folder_in(x, secure_getenv("XDG_RUNTIME_DIR")) || folder_in(x, "/dev/shm"))
+		return 0;
+	return client_err(CSM_ESYSTEM, "no folder in memory (tmpfs) can be made in $XDG_RUNTIME_DIR or /dev/shm");
+}
+
+static int write_file(struct exec *x, const struct csm_msg_pair *p)
+{
+	int fd, r;
+
+	/* the daemon has checked the names; a path is made of none but these */
+	if (!csm_name_valid(p->name))
+		return client_err(CSM_EINVALID, "a pair's name cannot be a file's");
+	fd = openat(x->dirfd, p->name.p, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return errno == EEXIST ? client_err(CSM_EINVALID, "two secrets have a pair %s", p->name.p) :
+					 client_err_errno(CSM_ESYSTEM, p->name.p);
+	r = io_write(fd, p->value.p, p->value.n);
+	if (close(fd) != 0 && r == 0)
+		r = client_err_errno(CSM_ESYSTEM, p->name.p);
+	return r;
+}
+
+/* Empty a folder, whatever the command put there; links are not followed. Takes fd. */
+static void empty_folder(int fd, unsigned depth)
+{
+	DIR *d = fdopendir(fd);
+	struct dirent *e;
+
+	if (d == NULL) {
+		(void)close(fd);
+		return;
+	}
+	while ((e = readdir(d)) != NULL) {
+		int sub;
+
+		if (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0)
+			continue;
+		if (unlinkat(fd, e->d_name, 0) == 0 || depth == 0)
+			continue;
+		sub = openat(fd, e->d_name, O_DIRECTORY | O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+		if (sub >= 0)
+			empty_folder(sub, depth - 1);
+		(void)unlinkat(fd, e->d_name, AT_REMOVEDIR);
+	}
+	(void)closedir(d);
+}
+
+static void remove_folder(struct exec *x)
+{
+	empty_folder(x->dirfd, FOLDER_DEPTH);
+	if (rmdir(x->dir) != 0)
+		cli_error(0, "%s: %s", x->dir, strerror(errno));
+}
+
+static const int forwarded[] = {SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2};
+
+static void wait_signals(sigset_t *set)
+{
+	size_t i;
+
+	(void)sigemptyset(set);
+	(void)sigaddset(set, SIGCHLD);
+	for (i = 0; i < sizeof(forwarded) / sizeof(forwarded[0]); i++)
+		(void)sigaddset(set, forwarded[i]);
+}
+
+/* Pass signals on until the command has ended. A signal of the terminal has reached it already. */
+static int wait_child(pid_t pid, const sigset_t *set)
+{
+	siginfo_t info;
+	int status, sig;
+
+	while (waitpid(pid, &status, WNOHANG) != pid) {
+		sig = sigwaitinfo(set, &info);
+		if (sig > 0 && sig != SIGCHLD && info.si_code != SI_KERNEL)
+			(void)kill(pid, sig);
+	}
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+static int spawn(struct exec *x)
+{
+	posix_spawnattr_t attr;
+	sigset_t set, old;
+	pid_t pid;
+	int e;
+
+	/* inherited as ignored, the end of the command would never be told */
+	(void)signal(SIGCHLD, SIG_DFL);
+	wait_signals(&set);
+	(void)sigprocmask(SIG_BLOCK, &set, &old);
+	e = posix_spawnattr_init(&attr);
+	if (e == 0)
+		e = posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
+	if (e == 0)
+		e = posix_spawnattr_setsigmask(&attr, &old);
+	if (e != 0)
+		return client_err_plain(CSM_ENOMEM);
+	e = posix_spawnp(&pid, x->cli->arg[0], NULL, &attr, x->cli->arg, environ);
+	(void)posix_spawnattr_destroy(&attr);
+	if (e == 0) {
+		x->cli->status = wait_child(pid, &set);
+	} else {
+		x->cli->status = exec_status(e);
+		cli_error(0, "%s: %s", x->cli->arg[0], strerror(e));
+	}
+	return 0;
+}
+
+static int run_files(struct exec *x)
+{
+	int r = make_folder(x);
+
+	if (r != 0)
+		return r;
+	r = each_pair(x, write_file);
+	if (r == 0 && setenv("CSM_SECRETS", x->dir, 1) != 0)
+		r = client_err_plain(CSM_ENOMEM);
+	if (r == 0)
+		r = spawn(x);
+	remove_folder(x);
+	return r;
+}
+
+int cmd_exec(struct cli *cli)
+{
+	struct exec x = {.cli = cli, .dirfd = -1};
+	int r;
+
+	if (cli->list_n == 0)
+		return cli_usage("--secret is missing");
+	if (cli->json)
+		return cli_usage("csm exec does not take --json");
+	r = fetch(&x);
+	if (r == 0)
+		r = cli->value[O_ENV] != NULL ? run_env(&x) : run_files(&x);
+	while (x.n > 0)
+		csm_reply_free(x.rep[--x.n]);
+	return r;
+}

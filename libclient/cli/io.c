@@ -1,0 +1,217 @@
+/* Input and output of csm(1). What passes may be secret: no stdio buffers. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <sodium.h>
+#include "libclient/cli/cli.h"
+
+#define CHUNK 16384u
+
+int parse_u64(const char *what, const char *s, uint64_t max, uint64_t *ret)
+{
+	char *end;
+	unsigned long long v;
+
+	errno = 0;
+	v = strtoull(s, &end, 10);
+	if (*s < '0' || *s > '9' || *end != '\0' || errno != 0 || v > max)
+		return cli_usage("%s is not a number from 0 to %llu", what, (unsigned long long)max);
+	*ret = v;
+	return 0;
+}
+
+int io_read_some(int fd, void *p, size_t n, size_t *got)
+{
+	ssize_t k;
+
+	do
+		k = read(fd, p, n);
+	while (k < 0 && errno == EINTR);
+	if (k < 0)
+		return client_err_errno(CSM_ESYSTEM, "read");
+	*got = (size_t)k;
+	return 0;
+}
+
+static int read_all(int fd, struct csm_buf *b)
+{
+	size_t got;
+	int r;
+
+	do {
+		/* one byte above the cap tells too much from just enough */
+		size_t room = b->max - b->len < CHUNK ? b->max - b->len : CHUNK;
+		uint8_t *to, extra;
+
+		if (room == 0) {
+			r = io_read_some(fd, &extra, 1, &got);
+			if (r != 0 || got == 0)
+				return r;
+			return client_err(CSM_ETOO_LARGE, "the input is above %zu bytes", b->max);
+		}
+		r = csm_buf_reserve(b, room, &to);
+		if (r != 0)
+			return client_err_plain(r);
+		r = io_read_some(fd, to, room, &got);
+		if (r != 0)
+			return r;
+		csm_buf_commit(b, got);
+	} while (got > 0);
+	return 0;
+}
+
+int io_read(const char *path, struct csm_buf *b)
+{
+	int fd, r;
+
+	if (strcmp(path, "-") == 0)
+		return read_all(STDIN_FILENO, b);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return client_err_errno(CSM_ESYSTEM, path);
+	r = read_all(fd, b);
+	(void)close(fd);
+	return r;
+}
+
+int io_write(int fd, const void *p, size_t n)
+{
+	const uint8_t *at = p;
+
+	while (n > 0) {
+		ssize_t k = write(fd, at, n);
+
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k < 0)
+			return client_err_errno(CSM_ESYSTEM, "the output cannot be written");
+		at += k;
+		n -= (size_t)k;
+	}
+	return 0;
+}
+
+/* A file is replaced as a whole. A device, a pipe, or what a link like /dev/stdout leads to is written
+ * to as it is. */
+static bool replaceable(const char *path)
+{
+	struct stat st;
+
+	return lstat(path, &st) != 0 ? errno == ENOENT : S_ISREG(st.st_mode);
+}
+
+int out_open(struct cli *cli, bool binary, struct out *o)
+{
+	*o = (struct out){.fd = STDOUT_FILENO, .path = cli->value[O_OUTPUT]};
+	if (o->path == NULL || strcmp(o->path, "-") == 0) {
+		o->path = NULL;
+		if (binary && isatty(STDOUT_FILENO))
+			return cli_usage("binary output does not go to a terminal: use -o FILE, or a pipe");
+		return 0;
+	}
+	if (replaceable(o->path)) {
+		if (asprintf(&o->temp, "%s.XXXXXX", o->path) < 0)
+			return client_err_plain(CSM_ENOMEM);
+		o->fd = mkostemp(o->temp, O_CLOEXEC);
+	} else {
+		o->fd = open(o->path, O_WRONLY | O_TRUNC | O_CLOEXEC);
+	}
+	if (o->fd < 0) {
+		free(o->temp);
+		return client_err_errno(CSM_ESYSTEM, o->path);
+	}
+	return 0;
+}
+
+int out_close(struct out *o, int r)
+{
+	if (o->path == NULL)
+		return r;
+	if (close(o->fd) != 0 && r == 0)
+		r = client_err_errno(CSM_ESYSTEM, o->path);
+	if (o->temp == NULL)
+		return r;
+	if (r == 0 && rename(o->temp, o->path) != 0)
+		r = client_err_errno(CSM_ESYSTEM, o->path);
+	if (r != 0)
+		(void)unlink(o->temp);
+	free(o->temp);
+	return r;
+}
+
+int out_put(struct cli *cli, bool binary, const void *p, size_t n)
+{
+	struct out o;
+	int r = out_open(cli, binary, &o);
+
+	if (r != 0)
+		return r;
+	return out_close(&o, io_write(o.fd, p, n));
+}
+
+/* ---- PEM ---- */
+
+#define PEM_LINE 48u /* bytes of DER in a line of 64 characters */
+
+static int put_line(struct csm_buf *b, const char *before, const char *label)
+{
+	char line[96];
+	int n = snprintf(line, sizeof(line), "-----%s %s-----\n", before, label);
+
+	return csm_buf_put(b, line, (size_t)n);
+}
+
+int pem_put(struct csm_buf *b, const char *label, const void *der, size_t n)
+{
+	const uint8_t *p = der;
+	char line[PEM_LINE / 3 * 4 + 1];
+	int r = put_line(b, "BEGIN", label);
+
+	while (r == 0 && n > 0) {
+		size_t k = n < PEM_LINE ? n : PEM_LINE;
+
+		(void)sodium_bin2base64(line, sizeof(line), p, k, sodium_base64_VARIANT_ORIGINAL);
+		r = csm_buf_put(b, line, strlen(line));
+		if (r == 0)
+			r = csm_buf_put(b, "\n", 1);
+		p += k;
+		n -= k;
+	}
+	if (r == 0)
+		r = put_line(b, "END", label);
+	return r != 0 ? client_err_plain(r) : 0;
+}
+
+static int decode_base64(const char *from, size_t n, struct csm_buf *der)
+{
+	size_t got;
+	uint8_t *to;
+	int r = csm_buf_reserve(der, n, &to);
+
+	if (r != 0)
+		return client_err_plain(r);
+	if (n > INT_MAX || sodium_base642bin(to, n, from, n, " \t\r\n", &got, NULL, sodium_base64_VARIANT_ORIGINAL) != 0)
+		return client_err(CSM_EINVALID, "the PEM input is not base64");
+	csm_buf_commit(der, got);
+	return 0;
+}
+
+int pem_get(const void *p, size_t n, const char *label, struct csm_buf *der)
+{
+	char begin[80], end[80];
+	int begin_n = snprintf(begin, sizeof(begin), "-----BEGIN %s-----", label);
+	int end_n = snprintf(end, sizeof(end), "-----END %s-----", label);
+	const char *from = memmem(p, n, begin, (size_t)begin_n);
+	const char *to;
+
+	if (from == NULL)
+		return client_err(CSM_EINVALID, "the input holds no %s", label);
+	from += begin_n;
+	to = memmem(from, n - (size_t)(from - (const char *)p), end, (size_t)end_n);
+	if (to == NULL)
+		return client_err(CSM_EINVALID, "the %s is cut off", label);
+	return decode_base64(from, (size_t)(to - from), der);
+}

@@ -1,0 +1,305 @@
+/* csm(1): command line to command. */
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+#include "libclient/base/lockmem.h"
+#include "libclient/cli/cli.h"
+
+#define DEFAULT_ADMIN "/run/csm/admin.sock"
+#define ARENA_BYTES (1024u * 1024u)
+
+int cli_error(int r, const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("csm: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	return r;
+}
+
+int cli_usage(const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("csm: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputs(" (csm help)\n", stderr);
+	return -EXIT_USAGE;
+}
+
+static int exit_status(int r)
+{
+	static const int by_class[] = {
+		[CSM_CLASS_FAILED] = 1,
+		[CSM_CLASS_DENIED] = 3,
+		[CSM_CLASS_NOT_FOUND] = 4,
+		[CSM_CLASS_UNREACHABLE] = 5,
+		[CSM_CLASS_RETRY] = 6,
+		[CSM_CLASS_CONFLICT] = 7,
+	};
+
+	return r < 0 ? -r : r == 0 ? 0 : by_class[csm_err_class(r)];
+}
+
+/* ---- options ---- */
+
+/* getopt's value of an option: its index, above all letters. */
+#define GETOPT_BASE 256
+
+static void getopt_tables(struct option longs[static O__COUNT + 1], char shorts[static 2 * O__COUNT + 2])
+{
+	size_t i, k = 0;
+
+	/* "-": arguments come in their order, as option 1 */
+	shorts[k++] = '-';
+	for (i = 0; i < O__COUNT; i++) {
+		longs[i] = (struct option){cli_opts[i].name, cli_opts[i].arg != NULL, NULL, GETOPT_BASE + (int)i};
+		if (cli_opts[i].letter == 0)
+			continue;
+		shorts[k++] = cli_opts[i].letter;
+		if (cli_opts[i].arg != NULL)
+			shorts[k++] = ':';
+	}
+	shorts[k] = '\0';
+	longs[O__COUNT] = (struct option){0};
+}
+
+static int opt_index(int c)
+{
+	int i;
+
+	if (c >= GETOPT_BASE)
+		return c - GETOPT_BASE;
+	for (i = 0; i < O__COUNT; i++)
+		if (cli_opts[i].letter == c)
+			return i;
+	return -1;
+}
+
+static int take_option(struct cli *cli, int id, const char *arg)
+{
+	if (id == O_SAN || id == O_AS || id == O_SECRET) {
+		if (cli->list_n == OPT_LIST_MAX)
+			return cli_usage("--%s is given too often", cli_opts[id].name);
+		cli->list[cli->list_n++] = arg;
+	} else if (cli->value[id] != NULL && arg != NULL) {
+		return cli_usage("--%s is given twice", cli_opts[id].name);
+	}
+	cli->value[id] = arg != NULL ? arg : "";
+	return 0;
+}
+
+static int parse(struct cli *cli, int argc, char **argv)
+{
+	struct option longs[O__COUNT + 1];
+	char shorts[2 * O__COUNT + 2];
+	int c, r;
+
+	getopt_tables(longs, shorts);
+	while ((c = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
+		if (c == 1) {
+			cli->arg[cli->arg_n++] = optarg;
+			continue;
+		}
+		if (opt_index(c) < 0)
+			return -EXIT_USAGE; /* getopt has said why */
+		r = take_option(cli, opt_index(c), optarg);
+		if (r != 0)
+			return r;
+	}
+	while (optind < argc)
+		cli->arg[cli->arg_n++] = argv[optind++];
+	cli->json = cli->value[O_JSON] != NULL;
+	return 0;
+}
+
+/* ---- the command ---- */
+
+/* Find the row of the first one or two arguments, and take these off. */
+static int find_command(struct cli *cli)
+{
+	const char *object = cli->arg_n > 0 ? cli->arg[0] : NULL;
+	const char *verb = cli->arg_n > 1 ? cli->arg[1] : NULL;
+	bool known = false;
+	size_t i;
+
+	for (i = 0; object != NULL && i < cli_commands_n; i++) {
+		const struct command *cmd = &cli_commands[i];
+
+		if (strcmp(cmd->object, object) != 0)
+			continue;
+		known = true;
+		if (cmd->verb != NULL && (verb == NULL || strcmp(cmd->verb, verb) != 0))
+			continue;
+		cli->cmd = cmd;
+		cli->arg += cmd->verb != NULL ? 2 : 1;
+		cli->arg_n -= cmd->verb != NULL ? 2 : 1;
+		return 0;
+	}
+	if (known && (verb == NULL || cli->value[O_HELP] != NULL)) {
+		cli_help_object(cli->value[O_HELP] != NULL ? stdout : stderr, object);
+		return cli->value[O_HELP] != NULL ? 0 : -EXIT_USAGE;
+	}
+	if (known)
+		return cli_usage("csm %s has no %s", object, verb);
+	if (object != NULL)
+		return cli_usage("there is no command %s", object);
+	cli_help(cli->value[O_HELP] != NULL ? stdout : stderr);
+	return cli->value[O_HELP] != NULL ? 0 : -EXIT_USAGE;
+}
+
+static int check_command(const struct cli *cli)
+{
+	const struct command *cmd = cli->cmd;
+	int i;
+
+	for (i = 0; i < O__COUNT; i++)
+		if (cli->value[i] != NULL && ((cmd->opts | OPTS_GLOBAL) & OPT(i)) == 0)
+			return cli_usage("csm %s%s%s does not take --%s", cmd->object, cmd->verb != NULL ? " " : "",
+				cmd->verb != NULL ? cmd->verb : "", cli_opts[i].name);
+	if (cli->arg_n >= cmd->min && (cmd->max == ARGS_ANY || cli->arg_n <= cmd->max))
+		return 0;
+	fputs("usage: ", stderr);
+	cli_synopsis(stderr, cmd);
+	fputc('\n', stderr);
+	return -EXIT_USAGE;
+}
+
+/* ---- the daemon ---- */
+
+static int settings(const struct cli *cli, struct csm *csm)
+{
+	const char *t = cli->value[O_TIMEOUT];
+	uint64_t seconds;
+	int r;
+
+	if (t != NULL) {
+		r = parse_u64("--timeout", t, 86400, &seconds);
+		if (r != 0)
+			return r;
+		csm_set_timeout(csm, (uint32_t)seconds * 1000u);
+	}
+	csm_set_trust_overflow(csm, cli->value[O_TRUST_OVERFLOW] != NULL);
+	return 0;
+}
+
+static int open_admin(struct cli *cli)
+{
+	const char *path = secure_getenv("CSM_ADMIN_SOCKET");
+
+	return csm_set_socket(cli->csm, path != NULL && *path != '\0' ? path : DEFAULT_ADMIN);
+}
+
+/* uid 0 asks on the administrator's socket, where that is to be had. */
+static int open_admin_of_root(struct cli *cli)
+{
+	struct csm *public = cli->csm;
+	int r;
+
+	if (geteuid() != 0)
+		return 0;
+	r = csm_new(&cli->csm);
+	if (r == 0)
+		r = settings(cli, cli->csm);
+	if (r == 0)
+		r = open_admin(cli);
+	if (r == 0 && csm_ping(cli->csm) == 0) {
+		csm_free(public);
+		return 0;
+	}
+	csm_free(cli->csm);
+	cli->csm = public;
+	return 0;
+}
+
+static int open_daemon(struct cli *cli)
+{
+	int r;
+
+	if (cli->cmd->socket == SOCK_NONE)
+		return 0;
+	r = csm_new(&cli->csm);
+	if (r == 0)
+		r = settings(cli, cli->csm);
+	if (r != 0)
+		return r;
+	if (cli->value[O_SOCKET] != NULL)
+		return csm_set_socket(cli->csm, cli->value[O_SOCKET]);
+	if (cli->cmd->socket == SOCK_ADMIN)
+		return open_admin(cli);
+	if (cli->cmd->socket == SOCK_ADMIN_OF_ROOT)
+		return open_admin_of_root(cli);
+	return 0;
+}
+
+static int run(struct cli *cli)
+{
+	int r;
+
+	if (cli->value[O_HELP] != NULL) {
+		cli_help_command(stdout, cli->cmd);
+		return 0;
+	}
+	r = check_command(cli);
+	if (r != 0)
+		return r;
+	r = open_daemon(cli);
+	if (r == 0)
+		r = cli->cmd->run(cli);
+	if (r > 0) {
+		const char *text = csm_error_message();
+
+		cli_error(r, "%s: %s", csm_error_name(r), *text != '\0' ? text : csm_error_text(r));
+	}
+	csm_free(cli->csm);
+	return r;
+}
+
+/* Values of secrets pass through this process: no core file, no ptrace. A command that is executed
+ * starts without this. */
+static void harden(void)
+{
+#ifndef CSM_SANITIZED
+	(void)prctl(PR_SET_DUMPABLE, 0);
+#endif
+	if (csm_lockmem_init(ARENA_BYTES) != 0)
+		cli_error(0, "no locked memory: secrets may reach swap space");
+}
+
+int main(int argc, char **argv)
+{
+	struct cli cli = {0};
+	char **args = calloc((size_t)argc + 1, sizeof(*args));
+	int r;
+
+	if (args == NULL)
+		return cli_error(1, "out of memory");
+	harden();
+	cli.arg = args;
+	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+		printf("csm %s\n", csm_version());
+	} else if (argc == 2 && strcmp(argv[1], "--dump-man") == 0) {
+		cli_dump_man(stdout);
+	} else if (argc == 2 && strcmp(argv[1], "--dump-completion") == 0) {
+		cli_dump_completion(stdout);
+	} else {
+		r = parse(&cli, argc, argv);
+		if (r == 0)
+			r = find_command(&cli);
+		if (r == 0 && cli.cmd != NULL)
+			r = run(&cli);
+		cli.status = r != 0 ? exit_status(r) : cli.status;
+	}
+	if (fflush(stdout) != 0 && cli.status == 0)
+		cli.status = cli_error(1, "the output cannot be written");
+	free(args);
+	return cli.status;
+}

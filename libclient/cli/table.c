@@ -1,0 +1,131 @@
+/* The one table of options and the one of commands: dispatch, help, manual and completion come from it. */
+#include "libclient/cli/cli.h"
+
+const struct opt cli_opts[O__COUNT] = {
+	[O_HELP] = {"help", 'h', NULL, NULL, "show help and do nothing else"},
+	[O_JSON] = {"json", 0, NULL, NULL, "print one JSON object or array instead of text"},
+	[O_SOCKET] = {"socket", 0, "PATH", "@file", "the daemon's socket, in place of the environment's"},
+	[O_TIMEOUT] = {"timeout", 0, "SECONDS", NULL, "how long one request may take: 10 unless given, 0 for ever"},
+	[O_TRUST_OVERFLOW] = {"trust-overflow", 0, NULL, NULL,
+		"trust a socket whose owner this user namespace cannot name"},
+	[O_OUTPUT] = {"output", 'o', "FILE", "@file", "write to FILE (mode 0600) in place of standard output"},
+	[O_ALG] = {"alg", 0, "ALG", "p256 p384 p521 rsa2048 rsa3072 rsa4096 ed25519",
+		"p256 (unless given), p384, p521, rsa2048, rsa3072, rsa4096 or ed25519"},
+	[O_BACKEND] = {"backend", 0, "NAME", "soft tpm2", "the back end; the strongest one present unless given"},
+	[O_USE] = {"use", 0, "USES", "sign decrypt derive",
+		"sign, decrypt, derive, with commas between; what fits the algorithm unless given"},
+	[O_EXPORTABLE] = {"exportable", 0, NULL, NULL, "let the administrator export the key for this machine's TPM"},
+	[O_REQUEST_ID] = {"request-id", 0, "ID", NULL,
+		"name the request: the same one again within a day is done only once"},
+	[O_NAMESPACE] = {"namespace", 0, "NS", NULL, "the namespace; the caller's home unless given"},
+	[O_DER] = {"der", 0, NULL, NULL, "write DER, not PEM"},
+	[O_SCHEME] = {"scheme", 0, "SCHEME",
+		"ecdsa-sha256 ecdsa-sha384 ecdsa-sha512 rsa-pkcs1-sha256 rsa-pkcs1-sha384 rsa-pkcs1-sha512 "
+		"rsa-pss-sha256 rsa-pss-sha384 rsa-pss-sha512 rsa-oaep-sha256 ed25519",
+		"the scheme, like ecdsa-sha256 or rsa-pss-sha384; what fits the key unless given"},
+	[O_DIGEST] = {"digest", 0, NULL, NULL, "the input is the digest (bytes, not hex), not the message"},
+	[O_SUBJECT] = {"subject", 0, "SUBJECT", NULL, "the subject's name, like /O=x/CN=y; empty unless given"},
+	[O_SAN] = {"san", 0, "TYPE:NAME", "dns: ip: uri: email:",
+		"an alternative name, like dns:a.example, ip:192.0.2.1, uri:spiffe://x/y or email:a@b; may be repeated"},
+	[O_LABEL] = {"label", 0, "TEXT", NULL, "the label given at encryption"},
+	[O_VERSION] = {"version", 0, "N", NULL, "this version; the newest unless given"},
+	[O_EXPECT] = {"expect", 0, "N", NULL, "do it only if the newest version is N (0: there is none)"},
+	[O_SECRET] = {"secret", 0, "DOMAIN/NAME", NULL, "the secret; may be repeated"},
+	[O_ENV] = {"env", 0, NULL, NULL, "put the pairs into the environment, not into files"},
+	[O_CONTEXT] = {"context", 0, "TEXT", NULL, "what the sealed data is bound to besides the node"},
+	[O_AS] = {"as", 0, "SELECTORS", NULL,
+		"ask for such a peer, like uid=1000,unit=nginx.service; may be repeated; the caller unless given"},
+};
+
+#define INPUT "FILE is read, or standard input where it is absent or \"-\". "
+#define BINARY "Binary output goes to -o FILE, or to standard output when that is not a terminal."
+
+const struct command cli_commands[] = {
+	{"status", NULL, "", 0, 0, SOCK_ADMIN_OF_ROOT, 0, CSM_M_STATUS, NULL, "show the daemon's health",
+		"Back ends, TPM, store, memory and warnings. For uid 0 the answer comes over the administrator's socket "
+		"where that can be reached, and holds the totals.",
+		cmd_status},
+	{"whoami", NULL, "", 0, 0, SOCK_PUBLIC, 0, CSM_M_WHOAMI, NULL, "show who the daemon says you are", NULL,
+		cmd_whoami},
+	{"metrics", NULL, "", 0, 0, SOCK_ADMIN_OF_ROOT, 0, CSM_M_STATS, "an array of metrics",
+		"show the daemon's counters in Prometheus' text format", NULL, cmd_metrics},
+
+	{"key", "create", "NAME", 1, 1, SOCK_PUBLIC,
+		OPT(O_ALG) | OPT(O_BACKEND) | OPT(O_USE) | OPT(O_EXPORTABLE) | OPT(O_REQUEST_ID), CSM_M_KEY_CREATE, NULL,
+		"make a key", "The private part never leaves the daemon's back end.", cmd_key_create},
+	{"key", "list", "", 0, 0, SOCK_PUBLIC, OPT(O_NAMESPACE), -1,
+		"an array of objects with namespace, name, alg, backend, protection and created", "list the keys of a namespace",
+		NULL, cmd_key_list},
+	{"key", "show", "NAME", 1, 1, SOCK_PUBLIC, 0, CSM_M_KEY_SHOW, NULL, "show a key's properties", NULL, cmd_key_show},
+	{"key", "public", "NAME", 1, 1, SOCK_PUBLIC, OPT(O_DER) | OPT(O_OUTPUT), CSM_M_KEY_PUBLIC, NULL,
+		"print a key's public half (SubjectPublicKeyInfo)", NULL, cmd_key_public},
+	{"key", "delete", "NAME", 1, 1, SOCK_PUBLIC, OPT(O_REQUEST_ID), CSM_M_KEY_DELETE, NULL, "delete a key for good",
+		NULL, cmd_key_delete},
+
+	{"sign", NULL, "NAME [FILE]", 1, 2, SOCK_PUBLIC, OPT(O_SCHEME) | OPT(O_DIGEST) | OPT(O_OUTPUT), CSM_M_KEY_SIGN,
+		NULL, "sign a message or a digest",
+		INPUT "A message may have any length; for Ed25519 it is at most 786432 bytes. ECDSA signatures are DER. "
+		BINARY, cmd_sign},
+	{"decrypt", NULL, "NAME [FILE]", 1, 2, SOCK_PUBLIC, OPT(O_SCHEME) | OPT(O_LABEL) | OPT(O_OUTPUT),
+		CSM_M_KEY_DECRYPT, NULL, "decrypt with an RSA key (OAEP)", INPUT BINARY, cmd_decrypt},
+	{"derive", NULL, "NAME PEER.pem", 2, 2, SOCK_PUBLIC, OPT(O_OUTPUT), CSM_M_KEY_DERIVE, NULL,
+		"agree on a shared secret with the peer's public key (ECDH)",
+		"PEER.pem is a PUBLIC KEY in PEM, or DER; \"-\" is standard input. " BINARY, cmd_derive},
+	{"csr", NULL, "NAME", 1, 1, SOCK_PUBLIC,
+		OPT(O_SUBJECT) | OPT(O_SAN) | OPT(O_SCHEME) | OPT(O_DER) | OPT(O_OUTPUT), -1, "an object with csr (PEM)",
+		"make a certificate request (PKCS#10)", NULL, cmd_csr},
+
+	{"domain", "create", "NAME", 1, 1, SOCK_PUBLIC, OPT(O_REQUEST_ID), CSM_M_DOMAIN_CREATE, NULL,
+		"make a domain for secrets", NULL, cmd_domain_create},
+	{"domain", "list", "", 0, 0, SOCK_PUBLIC, OPT(O_NAMESPACE), -1,
+		"an array of objects with namespace, name, created and secrets", "list the domains of a namespace", NULL,
+		cmd_domain_list},
+	{"domain", "show", "NAME", 1, 1, SOCK_PUBLIC, 0, CSM_M_DOMAIN_SHOW, NULL, "show a domain", NULL, cmd_domain_show},
+	{"domain", "delete", "NAME", 1, 1, SOCK_PUBLIC, OPT(O_REQUEST_ID), CSM_M_DOMAIN_DELETE, NULL, "delete a domain",
+		NULL, cmd_domain_delete},
+
+	{"secret", "set", "DOMAIN/NAME K=V...|-", 2, ARGS_ANY, SOCK_PUBLIC, OPT(O_EXPECT) | OPT(O_REQUEST_ID),
+		CSM_M_SECRET_SET, NULL, "set all pairs of a secret, as its next version",
+		"V is the value itself (which others can see in the list of processes), @FILE for a file's bytes, or - for "
+		"the bytes of standard input. A single \"-\" in place of the pairs (as in --json -) reads a JSON object from "
+		"standard input: strings are stored as text, other values as JSON, and {\"base64\": \"...\"} as bytes.",
+		cmd_secret_set},
+	{"secret", "get", "DOMAIN/NAME [KEY]", 1, 2, SOCK_PUBLIC, OPT(O_VERSION) | OPT(O_OUTPUT), -1,
+		"an object with version, created, pairs (name to value: text as it is, other bytes in base64) and types (name "
+		"to text, json or bytes)",
+		"read a secret",
+		"Prints a line K=V for each pair, and K:base64=... where the value is not one line of text. With KEY, prints "
+		"that value as it is, with a newline behind it only on a terminal.",
+		cmd_secret_get},
+	{"secret", "list", "DOMAIN", 1, 1, SOCK_PUBLIC, 0, -1, "an array of objects with name, version and created",
+		"list the secrets of a domain", NULL, cmd_secret_list},
+	{"secret", "delete", "DOMAIN/NAME", 1, 1, SOCK_PUBLIC, OPT(O_REQUEST_ID), CSM_M_SECRET_DELETE, NULL,
+		"delete a secret", NULL, cmd_secret_delete},
+	{"exec", NULL, "-- COMMAND [ARG]...", 1, ARGS_ANY, SOCK_PUBLIC, OPT(O_SECRET) | OPT(O_ENV), -1, "nothing",
+		"run a command with a secret's pairs",
+		"Each pair is a file in a private folder in memory (tmpfs), which the variable CSM_SECRETS names and which "
+		"is removed when the command ends. With --env each pair is an environment variable instead, which every "
+		"process of the same user can read in /proc. The exit status is the command's: 128 and the signal's number "
+		"where a signal ended it, 126 or 127 where it could not be started.",
+		cmd_exec},
+
+	{"random", NULL, "N", 1, 1, SOCK_PUBLIC, OPT(O_OUTPUT), CSM_M_RANDOM, NULL, "write N random bytes", BINARY,
+		cmd_random},
+	{"seal", NULL, "[FILE]", 0, 1, SOCK_PUBLIC, OPT(O_CONTEXT) | OPT(O_NAMESPACE) | OPT(O_OUTPUT), CSM_M_SEAL, NULL,
+		"encrypt small data for this node", INPUT "At most 65536 bytes. " BINARY, cmd_seal},
+	{"unseal", NULL, "[FILE]", 0, 1, SOCK_PUBLIC, OPT(O_CONTEXT) | OPT(O_NAMESPACE) | OPT(O_OUTPUT), CSM_M_UNSEAL,
+		NULL, "give back what was sealed", INPUT BINARY, cmd_unseal},
+
+	{"policy", "check", "FILE", 1, 1, SOCK_ADMIN, 0, CSM_M_POLICY_CHECK, NULL, "check a policy file",
+		"Prints each error and warning with its place; the exit status is 1 where the file is not valid.",
+		cmd_policy_check},
+	{"policy", "explain", "METHOD OBJECT", 2, 2, SOCK_ADMIN, OPT(O_AS), CSM_M_POLICY_EXPLAIN, NULL,
+		"show which rule decides", "METHOD is a permission like key.sign, OBJECT like web:tls or shared:db/main.",
+		cmd_policy_explain},
+	{"policy", "reload", "", 0, 0, SOCK_ADMIN, 0, CSM_M_POLICY_RELOAD, NULL, "read the policy file again", NULL,
+		cmd_policy_reload},
+	{"store", "accept", "", 0, 0, SOCK_ADMIN, 0, CSM_M_STORE_ACCEPT, NULL,
+		"accept a store that was changed behind the daemon", NULL, cmd_store_accept},
+	{"help", NULL, "[OBJECT [VERB]]", 0, 2, SOCK_NONE, 0, -1, "nothing", "show help", NULL, cmd_help},
+};
+const size_t cli_commands_n = sizeof(cli_commands) / sizeof(cli_commands[0]);
