@@ -49,7 +49,7 @@ static int buf_grow(struct csm_buf *b, size_t need)
 		return CSM_ENOMEM;
 	if (b->secret)
 		cap = csm_lock_size(p);
-	if (b->len > 0)
+	if (b->p != NULL && b->len > 0)
 		memcpy(p, b->p + b->off, b->len);
 	if (b->secret)
 		csm_lock_free(b->p);

@@ -124,7 +124,7 @@ static struct block *arena_take(uint32_t c)
 		c++;
 	b = arena.free[c];
 	if (b != NULL) {
-		ASAN_UNPOISON_MEMORY_REGION(block_next(b), sizeof(b));
+		ASAN_UNPOISON_MEMORY_REGION(block_next(b), sizeof(struct block *));
 		arena.free[c] = *block_next(b);
 	}
 	return b;

@@ -33,6 +33,7 @@ struct csm_strs {
 #define CSM_MEMBER_MAPS(name, each) struct { struct csm_msg_##each *v; size_t n; } name;
 #define CSM_MEMBER(kind, name, presence, max, each) CSM_MEMBER_##kind(name, each)
 #define CSM_MESSAGE_STRUCT(m) struct csm_msg_##m { CSM_MSG_##m(CSM_MEMBER) char end_; };
+/* The order is that of the wire. NOLINTNEXTLINE(clang-analyzer-optin.performance.Padding) */
 CSM_MESSAGES(CSM_MESSAGE_STRUCT)
 
 enum csm_kind { CSM_K_U64, CSM_K_BOOL, CSM_K_STR, CSM_K_BIN, CSM_K_STRS, CSM_K_MAP, CSM_K_MAPS };

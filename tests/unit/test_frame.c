@@ -102,7 +102,7 @@ static void test_scan_limit(void **state)
 	size_t body = CSM_MESSAGE_MAX - head, n = 0;
 
 	(void)state;
-	memcpy(m, "\x94\x00\x01\xa4ping\xc6", 9);
+	memcpy(m, (const uint8_t[]){0x94, 0x00, 0x01, 0xa4, 'p', 'i', 'n', 'g', 0xc6}, 9);
 	for (int over = 0; over < 2; over++, body++) {
 		for (int i = 0; i < 4; i++)
 			m[9 + i] = (uint8_t)(body >> 8 * (3 - i));
@@ -127,9 +127,10 @@ static void test_scanner_is_linear(void **state)
 	int r = CSM_EBUSY;
 
 	(void)state;
-	memcpy(m, "\x94\x00\x01\xa4ping\x91\xdd\x00\x01\xfb\xd0", 14); /* 130,000 arrays of 7 numbers: 8 bytes each */
+	/* 130,000 arrays of 7 numbers: 8 bytes each */
+	memcpy(m, (const uint8_t[]){0x94, 0x00, 0x01, 0xa4, 'p', 'i', 'n', 'g', 0x91, 0xdd, 0x00, 0x01, 0xfb, 0xd0}, 14);
 	for (at = 14; at + 8 <= 14 + 130000 * 8; at += 8)
-		memcpy(m + at, "\x97\x01\x02\x03\x04\x05\x06\x07", 8);
+		memcpy(m + at, (const uint8_t[]){0x97, 1, 2, 3, 4, 5, 6, 7}, 8);
 	csm_scanner_init(&s);
 	(void)clock_gettime(CLOCK_MONOTONIC, &a);
 	for (size_t have = 0; have <= at && r == CSM_EBUSY; have += 1)

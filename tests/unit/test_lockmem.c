@@ -22,10 +22,13 @@ static bool has_flag(const void *p, const char *flag)
 	char line[512];
 	bool inside = false, found = false;
 	unsigned long from, to;
+	char *end;
 
 	assert_non_null(f);
 	while (fgets(line, sizeof(line), f) != NULL) {
-		if (sscanf(line, "%lx-%lx ", &from, &to) == 2)
+		from = strtoul(line, &end, 16);
+		to = end > line && *end == '-' ? strtoul(end + 1, &end, 16) : 0;
+		if (to > 0 && *end == ' ')
 			inside = (uintptr_t)p >= from && (uintptr_t)p < to;
 		else if (inside && strncmp(line, "VmFlags:", 8) == 0)
 			found = strstr(line + 8, flag) != NULL;

@@ -66,8 +66,10 @@ static void take_line(struct vector *v, const char *key, char *value)
 		}
 		copy(v->expect, sizeof(v->expect), value);
 	} else if (strcmp(key, "hex") == 0) {
+		assert_null(v->bytes);
 		v->bytes = unhex(value, &v->n);
 	} else if (strcmp(key, "reads-as") == 0) {
+		assert_null(v->reads_as);
 		v->reads_as = unhex(value, &v->reads_as_n);
 	} else {
 		assert_string_equal(key, "json");
@@ -101,25 +103,24 @@ static bool vector_next(FILE *f, struct vector *v)
 	return v->name[0] != 0;
 }
 
-static void vector_free(struct vector *v)
-{
-	free(v->bytes);
-	free(v->reads_as);
-}
-
 static void each_vector(const char *path, void (*check)(const struct vector *v), size_t least)
 {
 	FILE *f = fopen(path, "re");
 	struct vector v;
 	size_t n = 0;
+	bool more;
 
 	assert_non_null(f);
-	while (vector_next(f, &v)) {
-		assert_non_null(v.bytes);
-		check(&v);
-		vector_free(&v);
-		n++;
-	}
+	do {
+		more = vector_next(f, &v);
+		if (more) {
+			assert_non_null(v.bytes);
+			check(&v);
+			n++;
+		}
+		free(v.bytes);
+		free(v.reads_as);
+	} while (more);
 	(void)fclose(f);
 	assert_true(n >= least);
 }
