@@ -104,7 +104,7 @@ $(eval $(call variant,release,$$(CC),$$(HARDEN),$$(HARDEN_LD),$(B)))
 $(eval $(call variant,asan,$$(CC),-O1 $$(SAN) -DCSM_SANITIZED=1,$$(SAN),$(B)/asan))
 $(eval $(call variant,tsan,$$(CC),-O1 -fsanitize=thread -DCSM_SANITIZED=1,-fsanitize=thread,$(B)/tsan))
 $(eval $(call variant,cov,$$(CC),-O0 --coverage -DCSM_SANITIZED=1 -DCSM_COVERAGE=1,--coverage,$(B)/cov))
-$(eval $(call variant,fuzz,$$(CLANG),-O1 $$(FUZZ_SAN) -Wno-unused-command-line-argument,$$(FUZZ_LD),$(B)/fuzz))
+$(eval $(call variant,fuzz,$$(CLANG),-O1 $$(FUZZ_SAN) -Wno-unused-command-line-argument -Wno-missing-field-initializers,$$(FUZZ_LD),$(B)/fuzz))
 
 .PHONY: all
 all: programs-release ## build everything
