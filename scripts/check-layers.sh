@@ -27,6 +27,7 @@ BEGIN {
     layer["tests"] = 5
 
     # Libraries: header pattern, and the paths that may include it. The first match counts.
+    lib("^csm/errors\\.h$", "^libclient/include/")
     lib("^sodium\\.h$", "^(libclient|plugins|daemon|tests)/")
     lib("^msgpack", "^(libclient/wire|tests)/")
     lib("^openssl/", "^(plugins|daemon|tests)/")

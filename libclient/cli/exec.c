@@ -188,13 +188,14 @@ static int wait_child(pid_t pid, const sigset_t *set)
 
 static int spawn(struct exec *x)
 {
+	struct sigaction by_default = {.sa_handler = SIG_DFL};
 	posix_spawnattr_t attr;
 	sigset_t set, old;
 	pid_t pid;
 	int e;
 
 	/* inherited as ignored, the end of the command would never be told */
-	(void)signal(SIGCHLD, SIG_DFL);
+	(void)sigaction(SIGCHLD, &by_default, NULL);
 	wait_signals(&set);
 	(void)sigprocmask(SIG_BLOCK, &set, &old);
 	e = posix_spawnattr_init(&attr);

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 #include "tests/lib/fakecsmd.h"
 
@@ -31,6 +32,14 @@ static void check(bool ok, const char *what)
 static void must(int r)
 {
 	check(r == 0, csm_err_name(r));
+}
+
+void fake_sleep_ms(unsigned ms)
+{
+	struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+
+	while (nanosleep(&t, &t) != 0 && errno == EINTR)
+		;
 }
 
 static struct csm_bin bin_of(const void *p, size_t n)
@@ -214,7 +223,7 @@ static bool answer(struct fake_conn *c, const struct request *q)
 		answer_backward(c, q);
 		return true;
 	case FAKE_SLOW:
-		(void)usleep((useconds_t)f->slow_ms * 1000);
+		fake_sleep_ms((unsigned)f->slow_ms);
 		answer_normal(c, q);
 		return true;
 	}
@@ -325,7 +334,7 @@ void fake_start(struct fake *f)
 
 	memset(f, 0, sizeof(*f));
 	(void)pthread_mutex_init(&f->lock, NULL);
-	strncpy(f->dir, "/tmp/csm-fake.XXXXXX", sizeof(f->dir) - 1);
+	(void)snprintf(f->dir, sizeof(f->dir), "/tmp/csm-fake.XXXXXX");
 	check(mkdtemp(f->dir) != NULL && chmod(f->dir, 0755) == 0, "a folder");
 	(void)snprintf(f->path, sizeof(f->path), "%s/sock", f->dir);
 	memcpy(a.sun_path, f->path, strlen(f->path) + 1);
@@ -344,7 +353,7 @@ void fake_stop(struct fake *f)
 	(void)pthread_join(f->thread, NULL);
 	(void)close(f->listener);
 	for (i = 0; f->open > 0 && i < 500; i++)
-		(void)usleep(10000);
+		fake_sleep_ms(10);
 	check(f->open == 0, "connections end");
 	(void)unlink(f->path);
 	(void)rmdir(f->dir);

@@ -41,5 +41,6 @@ struct fake {
 void fake_start(struct fake *f);
 /* Ends every connection, and waits for the threads. */
 void fake_stop(struct fake *f);
+void fake_sleep_ms(unsigned ms);
 
 #endif
