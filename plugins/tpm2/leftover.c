@@ -64,7 +64,7 @@ TSS2_RC t2_orphans(struct csm_plugin_ctx *c)
 
 	if (!c->srk.pinned || c->shared)
 		return TSS2_RC_SUCCESS;
-	if ((rc = t2_cmd_capability(c, TPM2_CAP_HANDLES, TPM2_TRANSIENT_FIRST, T2_SLOTS_MAX, &cap)) != TSS2_RC_SUCCESS)
+	if ((rc = t2_cmd_capability(c, TPM2_CAP_HANDLES, T2_TRANSIENT_FIRST, T2_SLOTS_MAX, &cap)) != TSS2_RC_SUCCESS)
 		return rc;
 	for (UINT32 i = 0; i < cap.data.handles.count && i < T2_SLOTS_MAX; i++) {
 		TPM2_HANDLE h = cap.data.handles.handle[i];
@@ -83,7 +83,7 @@ TSS2_RC t2_orphans(struct csm_plugin_ctx *c)
 /* /dev/tpm0 has one owner at a time: whatever is in there is a leftover. */
 static TSS2_RC flush_all(struct csm_plugin_ctx *c)
 {
-	static const TPM2_HANDLE first[] = {TPM2_TRANSIENT_FIRST, TPM2_LOADED_SESSION_FIRST, TPM2_ACTIVE_SESSION_FIRST};
+	static const TPM2_HANDLE first[] = {T2_TRANSIENT_FIRST, T2_LOADED_SESSIONS, T2_SAVED_SESSIONS};
 	TPMS_CAPABILITY_DATA cap;
 	TSS2_RC rc;
 

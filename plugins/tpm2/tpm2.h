@@ -11,6 +11,10 @@
 
 #define T2_SRK_HANDLE 0x81000001u
 #define T2_NV_INDEX 0x01800C53u
+/* First handles of their kinds; the TSS's own macros shift into the sign bit. */
+#define T2_TRANSIENT_FIRST 0x80000000u
+#define T2_LOADED_SESSIONS 0x02000000u
+#define T2_SAVED_SESSIONS 0x03000000u
 #define T2_SLOTS_MAX 16u
 #define T2_NONCE_LEN 16u
 #define T2_SEAL_MAX 128u

@@ -46,7 +46,11 @@ struct tpm2_other {
 };
 void tpm2_other_open(struct tpm2_other *o, const struct swtpm *t);
 void tpm2_other_close(struct tpm2_other *o);
-/* Handles in the TPM from first on: TPM2_TRANSIENT_FIRST, TPM2_LOADED_SESSION_FIRST, TPM2_PERSISTENT_FIRST. */
+/* Handles in the TPM from first on. */
+#define TRANSIENT_OBJECTS 0x80000000u
+#define PERSISTENT_OBJECTS 0x81000000u
+#define LOADED_SESSIONS 0x02000000u
+#define SAVED_SESSIONS 0x03000000u
 size_t tpm2_other_handles(struct tpm2_other *o, TPM2_HANDLE first, TPM2_HANDLE *ret, size_t cap);
 /* Flush by number. */
 TSS2_RC tpm2_other_flush(struct tpm2_other *o, TPM2_HANDLE h);
