@@ -75,7 +75,7 @@ TSS2_RC t2_cmd_clock(struct csm_plugin_ctx *c, struct t2_boot *ret)
 	TSS2_RC rc;
 
 	if ((rc = Tss2_Sys_ReadClock_Prepare(c->sys)) != TSS2_RC_SUCCESS ||
-		(rc = t2_exec(c, NULL, T2_TIMEOUT_MS)) != TSS2_RC_SUCCESS ||
+		(rc = t2_exec(c, NULL, T2_TIMEOUT_PROBE_MS)) != TSS2_RC_SUCCESS ||
 		(rc = Tss2_Sys_ReadClock_Complete(c->sys, &info)) != TSS2_RC_SUCCESS)
 		return rc;
 	*ret = (struct t2_boot){true, info.clockInfo.resetCount, info.clockInfo.restartCount, info.time};

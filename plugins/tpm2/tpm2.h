@@ -22,6 +22,7 @@
 
 /* How long a command may take: making keys is slow on a chip. */
 #define T2_TIMEOUT_MS 5000
+#define T2_TIMEOUT_PROBE_MS 1000
 #define T2_TIMEOUT_KEYGEN_MS 180000
 /* How long one call waits for a TPM that went away. */
 #define T2_RECONNECT_MS 150

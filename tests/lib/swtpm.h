@@ -16,7 +16,7 @@ struct swtpm {
 	pid_t pid;      /* -1 while it does not run */
 };
 
-/* A new TPM, started up, ready for connections. */
+/* A new TPM, started up, ready for connections. It dies with the thread that started it. */
 struct swtpm *swtpm_start(void);
 /* Kill (no Shutdown: a power cut), remove the folder, free. NULL is a no-op. */
 void swtpm_stop(struct swtpm *t);
