@@ -240,7 +240,7 @@ static void test_size(void **state)
 	(void)state;
 	assert_non_null(big);
 	memset(big, 'x', CSM_CONFIG_MAX + 1);
-	memcpy(big, "loops: 1\n#", 10);
+	big[snprintf(big, 16, "loops: 1\n#")] = 'x';
 	assert_int_equal(csm_config_parse(big, CSM_CONFIG_MAX + 1, &c, &err), CSM_EINVALID);
 	assert_string_equal(err.message, "the file is longer than 65536 bytes");
 	assert_int_equal(csm_config_parse(big, CSM_CONFIG_MAX, &c, &err), 0);

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -394,9 +395,11 @@ static bool group_new(struct test_group *g)
 
 static void group_free(const struct test_group *g)
 {
+	static const struct timespec pause = {0, 20000000};
+
 	/* its last process may still be on its way out */
 	for (int i = 0; rmdir(g->unit) != 0 && errno == EBUSY && i < 100; i++)
-		usleep(20000);
+		nanosleep(&pause, NULL);
 	if (g->made_slice)
 		rmdir(g->slice);
 	assert_int_not_equal(access(g->unit, F_OK), 0);
