@@ -56,6 +56,7 @@ static int parse_peer(const TPMT_PUBLIC *own, const uint8_t *der, size_t der_len
 	EVP_PKEY *mine = NULL, *peer = NULL;
 	EVP_PKEY_CTX *ctx = NULL;
 	const uint8_t *p = der;
+	uint8_t *again = NULL;
 	int r;
 
 	if ((r = t2_public_evp(own, &mine)) != 0)
@@ -65,11 +66,15 @@ static int parse_peer(const TPMT_PUBLIC *own, const uint8_t *der, size_t der_len
 		p != der + der_len || EVP_PKEY_parameters_eq(mine, peer) != 1 ||
 		(ctx = EVP_PKEY_CTX_new_from_pkey(NULL, peer, NULL)) == NULL || EVP_PKEY_public_check(ctx) != 1)
 		goto out;
+	/* OpenSSL reads more than DER; what it would not write is refused. */
+	if (i2d_PUBKEY(peer, &again) != (int)der_len || memcmp(again, der, der_len) != 0)
+		goto out;
 	if ((r = coordinate(peer, OSSL_PKEY_PARAM_EC_PUB_X, len, &ret->x)) != 0 ||
 		(r = coordinate(peer, OSSL_PKEY_PARAM_EC_PUB_Y, len, &ret->y)) != 0)
 		goto out;
 	r = 0;
 out:
+	OPENSSL_free(again);
 	EVP_PKEY_CTX_free(ctx);
 	EVP_PKEY_free(peer);
 	EVP_PKEY_free(mine);

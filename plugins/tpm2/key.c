@@ -8,6 +8,7 @@
 #include <openssl/crypto.h>
 #include <tss2/tss2_mu.h>
 #include "libclient/base/lockmem.h"
+#include "plugins/include/csm_alg.h"
 
 #define KEY_ATTRIBUTES \
 	(TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT | TPMA_OBJECT_SENSITIVEDATAORIGIN | \
@@ -29,6 +30,8 @@ static const struct {
 
 static int template_make(const struct csm_plugin_keyspec *spec, TPMT_PUBLIC *t)
 {
+	if (csm_alg_check_use(spec->alg, spec->use) != 0)
+		return (unsigned)spec->alg < CSM_ALG__COUNT ? CSM_EINVALID : CSM_EUNSUPPORTED;
 	memset(t, 0, sizeof(*t));
 	t->nameAlg = TPM2_ALG_SHA256;
 	t->objectAttributes = KEY_ATTRIBUTES;

@@ -92,16 +92,30 @@ static TSS2_RC unseal_step(struct csm_plugin_ctx *c, void *arg)
 	return rc;
 }
 
+/* Read back what t2_seal wrote. Written once more it must be the same bytes: the unmarshalling does not look at
+ * the outer size. */
+static int parse_sealed(const uint8_t *sealed, size_t n, struct seal_arg *s)
+{
+	uint8_t again[CSM_PLUGIN_PRIV_MAX];
+	size_t off = sizeof(magic), len = sizeof(magic);
+
+	if (n > sizeof(again) || n < off || memcmp(sealed, magic, sizeof(magic)) != 0 ||
+		Tss2_MU_TPM2B_PUBLIC_Unmarshal(sealed, n, &off, &s->pub) != TSS2_RC_SUCCESS ||
+		Tss2_MU_TPM2B_PRIVATE_Unmarshal(sealed, n, &off, &s->priv) != TSS2_RC_SUCCESS || off != n)
+		return CSM_EINVALID;
+	if (Tss2_MU_TPM2B_PUBLIC_Marshal(&s->pub, again, sizeof(again), &len) != TSS2_RC_SUCCESS ||
+		Tss2_MU_TPM2B_PRIVATE_Marshal(&s->priv, again, sizeof(again), &len) != TSS2_RC_SUCCESS || len != n ||
+		memcmp(again + sizeof(magic), sealed + sizeof(magic), n - sizeof(magic)) != 0)
+		return CSM_EINVALID;
+	return 0;
+}
+
 int t2_unseal(struct csm_plugin_ctx *c, const uint8_t *sealed, size_t sealed_len, struct csm_plugin_out *out)
 {
 	struct seal_arg s = {.refused = false};
-	size_t off = sizeof(magic);
 	int r;
 
-	if (sealed_len > CSM_PLUGIN_PRIV_MAX || sealed_len < off || memcmp(sealed, magic, sizeof(magic)) != 0 ||
-		Tss2_MU_TPM2B_PUBLIC_Unmarshal(sealed, sealed_len, &off, &s.pub) != TSS2_RC_SUCCESS ||
-		Tss2_MU_TPM2B_PRIVATE_Unmarshal(sealed, sealed_len, &off, &s.priv) != TSS2_RC_SUCCESS ||
-		off != sealed_len || s.pub.publicArea.type != TPM2_ALG_KEYEDHASH ||
+	if (parse_sealed(sealed, sealed_len, &s) != 0 || s.pub.publicArea.type != TPM2_ALG_KEYEDHASH ||
 		s.pub.publicArea.objectAttributes != SEAL_ATTRIBUTES || t2_name_of(c, &s.pub.publicArea, &s.name) != 0)
 		return CSM_EINVALID;
 	if ((r = t2_run(c, unseal_step, &s)) == 0 && s.refused)

@@ -109,7 +109,7 @@ static void public_keys(void **state)
 		assert_memory_equal(spki.p, k->spki, k->spki_len);
 		pkey = conform_public(k);
 		assert_int_equal(EVP_PKEY_get_bits(pkey), bits[alg]);
-		if (csm_alg_is_ec(alg)) {
+		if (alg < N_ELEMS(groups)) {
 			assert_int_equal(EVP_PKEY_get_group_name(pkey, group, sizeof(group), NULL), 1);
 			assert_string_equal(group, groups[alg]);
 		}
@@ -193,8 +193,10 @@ static void ed25519_messages(void **state)
 	struct csm_plugin_key *key;
 
 	(void)state;
-	if (k == NULL)
+	if (k == NULL) {
 		skip();
+		return;
+	}
 	key = conform_loaded(k);
 	memset(in, 'x', sizeof(in));
 	for (size_t i = 0; i < N_ELEMS(sizes); i++) {
@@ -217,8 +219,10 @@ static void multi_part_signatures(void **state)
 	uint8_t digest[32];
 
 	(void)state;
-	if (target.p->sign_init == NULL || k == NULL)
+	if (target.p->sign_init == NULL || k == NULL) {
 		skip();
+		return;
+	}
 	key = conform_loaded(k);
 	assert_int_equal(target.p->sign_init(target.ctx, key, &s, &op), 0);
 	assert_int_equal(target.p->sign_update(target.ctx, op, (const uint8_t *)"ab", 2), 0);
@@ -383,9 +387,8 @@ static void decrypt_once(const struct stored *k, struct csm_plugin_key *key, enu
 		assert_int_equal(plain.out.len, sizes[i]);
 		assert_memory_equal(plain.p, text, sizes[i]);
 	}
-	assert_int_equal(target.p->decrypt(target.ctx, key, &s, sealed, most, (const uint8_t *)"other", 6,
-				 canary_set(&plain, 512)),
-		CSM_EINVALID);
+	assert_true(conform_refused(target.p->decrypt(
+		target.ctx, key, &s, sealed, most, (const uint8_t *)"other", 6, canary_set(&plain, 512))));
 	assert_true(canary_whole(&plain, true));
 }
 
@@ -455,8 +458,10 @@ static void many_loaded_keys(void **state)
 	struct csm_plugin_key *loaded[12];
 
 	(void)state;
-	if (k == NULL || other == NULL)
+	if (k == NULL || other == NULL) {
 		skip();
+		return;
+	}
 	for (size_t i = 0; i < N_ELEMS(loaded); i++)
 		loaded[i] = conform_loaded(i % 2 == 0 ? k : other);
 	for (size_t i = 0; i < N_ELEMS(loaded); i++)
@@ -476,8 +481,10 @@ static void sealing(void **state)
 	uint8_t in[129], bad[CSM_PLUGIN_PRIV_MAX];
 
 	(void)state;
-	if (target.p->seal == NULL)
+	if (target.p->seal == NULL) {
 		skip();
+		return;
+	}
 	memset(in, 0x33, sizeof(in));
 	for (size_t i = 0; i < N_ELEMS(sizes); i++) {
 		assert_int_equal(target.p->seal(target.ctx, in, sizes[i], canary_set(&sealed, 2048)), 0);
@@ -510,8 +517,10 @@ static void counters_grow(void **state)
 	uint64_t a = UINT64_MAX, b = 0, c = 0;
 
 	(void)state;
-	if (target.p->counter_read == NULL)
+	if (target.p->counter_read == NULL) {
 		skip();
+		return;
+	}
 	assert_int_equal(target.p->counter_read(target.ctx, &a), 0);
 	for (int i = 0; i < 3; i++, a = b) {
 		assert_int_equal(target.p->counter_increment(target.ctx, &b), 0);
@@ -529,8 +538,10 @@ static void random_differs(void **state)
 	uint8_t a[1000] = {0}, b[1000] = {0};
 
 	(void)state;
-	if (target.p->random == NULL)
+	if (target.p->random == NULL) {
 		skip();
+		return;
+	}
 	assert_int_equal(target.p->random(target.ctx, a, sizeof(a) - 1), 0);
 	assert_int_equal(target.p->random(target.ctx, b, sizeof(b) - 1), 0);
 	assert_int_equal(a[999] | b[999], 0);
@@ -601,8 +612,10 @@ static void threads_with_their_own_keys(void **state)
 	struct work works[N_ELEMS(algs)] = {0};
 
 	(void)state;
-	if ((target.p->flags & CSM_PLUGIN_SERIAL) != 0)
+	if ((target.p->flags & CSM_PLUGIN_SERIAL) != 0) {
 		skip();
+		return;
+	}
 	for (size_t i = 0; i < N_ELEMS(algs); i++) {
 		if ((works[i].k = signing_key(algs[i])) == NULL)
 			works[i].k = signing_key(CSM_ALG_P256);

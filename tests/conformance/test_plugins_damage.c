@@ -28,17 +28,35 @@ static uint8_t *part(struct stored *k, unsigned which, size_t **len)
 }
 static const char *const part_names[] = {"spki", "pub", "priv"};
 
+/* A device may leave the proof of what it wrapped itself to the first use: then that fails, or, where the
+ * change meant nothing, it is the same key that signs. */
+static bool refused_in_use(const struct stored *bad, struct csm_plugin_key *key)
+{
+	struct csm_scheme s = csm_scheme_default(bad->spec.alg);
+	size_t n = s.hash != CSM_HASH_NONE ? csm_hash_size(s.hash) : 20;
+	static struct canary sig;
+	uint8_t in[CSM_DIGEST_MAX] = {4};
+	int r = target.p->sign(target.ctx, key, &s, in, n, canary_set(&sig, CSM_SIGNATURE_MAX));
+
+	if (r != 0)
+		return !csm_err_retryable(r);
+	return conform_verify(bad, &s, in, n, sig.p, sig.out.len);
+}
+
 static void refuse(const struct stored *bad, unsigned which, size_t at, const char *what)
 {
 	struct csm_plugin_key *const unset = (struct csm_plugin_key *)(uintptr_t)1;
 	struct csm_plugin_key *key = unset;
 	int r = conform_load(bad, &key);
+	bool ok = r != 0 && !csm_err_retryable(r) && key == unset;
 
-	if (r == 0)
-		fail_msg("%s, %s: %s at %zu was loaded", csm_alg_name(bad->spec.alg), part_names[which], what, at);
-	if (r == CSM_EUNAVAILABLE || key != unset)
+	if (r == 0) {
+		ok = (target.p->flags & CSM_PLUGIN_SERIAL) != 0 && which != 0 && refused_in_use(bad, key);
+		target.p->unload(target.ctx, key);
+	}
+	if (!ok)
 		fail_msg("%s, %s: %s at %zu: %s", csm_alg_name(bad->spec.alg), part_names[which], what, at,
-			csm_err_name(r));
+			r == 0 ? "was loaded" : csm_err_name(r));
 }
 
 static void still_good(const struct stored *k)
@@ -114,8 +132,10 @@ static void parts_of_other_keys(void **state)
 	static struct stored a, b, bad;
 
 	(void)state;
-	if ((target.caps.algs & 1u << CSM_ALG_P256) == 0)
+	if ((target.caps.algs & 1u << CSM_ALG_P256) == 0) {
 		skip();
+		return;
+	}
 	assert_int_equal(conform_generate(CSM_ALG_P256, CSM_USE_SIGN, &a), 0);
 	assert_int_equal(conform_generate(CSM_ALG_P256, CSM_USE_SIGN, &b), 0);
 	for (unsigned which = 0; which < 3; which++) {
@@ -123,8 +143,8 @@ static void parts_of_other_keys(void **state)
 		uint8_t *from = part(&b, which, &from_len), *to = part(&bad, which, &to_len);
 
 		bad = a;
-		if (*from_len == 0)
-			continue;
+		if (*from_len == *to_len && memcmp(from, to, *from_len) == 0)
+			continue; /* nothing of the key's own in it */
 		memcpy(to, from, *from_len);
 		*to_len = *from_len;
 		refuse(&bad, which, 0, "another key's");
@@ -177,8 +197,10 @@ static void generate_outputs(void **state)
 	const struct stored *k = conform_key(CSM_ALG_P256, CSM_USE_SIGN);
 
 	(void)state;
-	if (k == NULL)
+	if (k == NULL) {
 		skip();
+		return;
+	}
 	for (unsigned which = 0; which < 3; which++) {
 		const size_t len[3] = {k->spki_len, k->pub_len, k->priv_len};
 		size_t caps[] = {0, 1, len[which] / 2};
@@ -233,8 +255,10 @@ static void derive_outputs(void **state)
 	size_t n;
 
 	(void)state;
-	if (k == NULL)
+	if (k == NULL) {
 		skip();
+		return;
+	}
 	key = conform_loaded(k);
 	n = conform_peer(CSM_ALG_P256, &peer, spki);
 	too_large(target.p->derive(target.ctx, key, spki, n, canary_set(&c, 0)), &c);
@@ -257,8 +281,10 @@ static void decrypt_outputs(void **state)
 	EVP_PKEY_CTX *pctx;
 
 	(void)state;
-	if (k == NULL)
+	if (k == NULL) {
 		skip();
+		return;
+	}
 	key = conform_loaded(k);
 	pkey = conform_public(k);
 	pctx = EVP_PKEY_CTX_new(pkey, NULL);

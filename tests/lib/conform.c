@@ -12,8 +12,6 @@
 #define CANARY 0xa5
 #define UNSET 0x7777u
 
-extern const struct csm_plugin csm_plugin_tpm2 __attribute__((weak));
-
 struct target target;
 
 /* ---- hosts ---- */
@@ -77,6 +75,8 @@ static const char *env_config(void *arg, const char *name)
 
 	(void)arg;
 	snprintf(var, sizeof(var), "CSM_PLUGIN_CONF_%s", name);
+	if (getenv(var) == NULL && strcmp(name, "script") == 0)
+		return ""; /* fake is there where it is asked for */
 	return getenv(var);
 }
 
@@ -159,7 +159,7 @@ static int run_file(const char *suite, const char *path, const struct CMUnitTest
 
 int conform_run(const char *suite, const struct CMUnitTest *tests, size_t n)
 {
-	static const struct csm_plugin *const plain[] = {&csm_plugin_soft};
+	static const struct csm_plugin *const plain[] = {&csm_plugin_soft, &csm_plugin_fake};
 	const char *only = getenv("CSM_PLUGIN");
 	int failed = 0, ran = 0;
 
@@ -171,7 +171,7 @@ int conform_run(const char *suite, const struct CMUnitTest *tests, size_t n)
 		failed += run_one(suite, plain[i], &env_host, tests, n);
 		ran++;
 	}
-	if (&csm_plugin_tpm2 != NULL && (only == NULL || strcmp(only, "tpm2") == 0)) {
+	if (only == NULL || strcmp(only, "tpm2") == 0) {
 		failed += run_tpm(suite, &csm_plugin_tpm2, tests, n);
 		ran++;
 	}
