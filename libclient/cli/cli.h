@@ -116,6 +116,10 @@ CSM_MUST int pem_put(struct csm_buf *b, const char *label, const void *der, size
 CSM_MUST int pem_get(const void *p, size_t n, const char *label, struct csm_buf *der);
 CSM_MUST int parse_u64(const char *what, const char *s, uint64_t max, uint64_t *ret);
 
+/* ---- prompt.c ---- */
+/* A line from the terminal, not shown as it is typed. */
+CSM_MUST int prompt_secret(struct csm_str name, struct csm_buf *b);
+
 /* ---- print.c, json.c ---- */
 /* Print an answer: with --json as one object, else as lines "field: value". */
 CSM_MUST int print_reply(struct cli *cli, struct csm_view v);

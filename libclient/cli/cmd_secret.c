@@ -56,19 +56,22 @@ static void pairs_finish(struct pairs *p, const char *type)
 	pair->type = csm_str_of(type);
 }
 
-/* K=V, K=@file, K=-. The literal is wiped from the command line once it has been read. */
+/* K=V, K=@file, K=-, or K alone for a prompt. The literal is wiped from the command line once it has
+ * been read. */
 static int add_argument(struct pairs *p, char *arg)
 {
-	char *eq = strchr(arg, '=');
+	char *eq = strchrnul(arg, '=');
 	struct csm_buf *b;
 	int r;
 
-	if (eq == NULL || eq == arg)
-		return cli_usage("a pair has the form K=V, K=@FILE or K=-");
+	if (eq == arg)
+		return cli_usage("a pair has the form K=V, K=@FILE, K=- or K");
 	r = pairs_next(p, (struct csm_str){arg, (size_t)(eq - arg)}, &b);
 	if (r != 0)
 		return r;
-	if (strcmp(eq + 1, "-") == 0) {
+	if (*eq == '\0') {
+		r = prompt_secret(p->v[p->n - 1].name, b);
+	} else if (strcmp(eq + 1, "-") == 0) {
 		if (p->stdin_used)
 			return cli_usage("standard input is used twice");
 		p->stdin_used = true;

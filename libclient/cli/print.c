@@ -88,7 +88,7 @@ static void print_message(const struct csm_msgdef *def, const void *msg, int ind
 
 		if (!client_present(f, msg))
 			continue;
-		printf("%*s%s:%*s", indent, "", f->name, pem || width < 1 ? 1 : width, "");
+		printf("%*s%s:%*s", indent, "", f->name, pem ? 0 : width < 1 ? 1 : width, "");
 		if (pem)
 			fputc('\n', stdout);
 		put_value(f, field_of(f, msg));

@@ -87,7 +87,7 @@ const struct command cli_commands[] = {
 	{"secret", "set", "DOMAIN/NAME K=V...|-", 2, ARGS_ANY, SOCK_PUBLIC, OPT(O_EXPECT) | OPT(O_REQUEST_ID),
 		CSM_M_SECRET_SET, NULL, "set all pairs of a secret, as its next version",
 		"V is the value itself (which others can see in the list of processes), @FILE for a file's bytes, or - for "
-		"the bytes of standard input. A single \"-\" in place of the pairs (as in --json -) reads a JSON object from "
+		"the bytes of standard input; K alone asks at the terminal. A single \"-\" in place of the pairs (as in --json -) reads a JSON object from "
 		"standard input: strings are stored as text, other values as JSON, and {\"base64\": \"...\"} as bytes.",
 		cmd_secret_set},
 	{"secret", "get", "DOMAIN/NAME [KEY]", 1, 2, SOCK_PUBLIC, OPT(O_VERSION) | OPT(O_OUTPUT), -1,

@@ -1,0 +1,57 @@
+/* A secret value typed at the terminal, without echo. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <termios.h>
+#include <unistd.h>
+#include "libclient/cli/cli.h"
+
+#define CTRL_C 3
+
+static int read_line(int tty, struct csm_buf *b)
+{
+	for (;;) {
+		size_t got;
+		uint8_t *to;
+		int r = csm_buf_reserve(b, 1, &to);
+
+		if (r != 0)
+			return client_err_plain(r);
+		r = io_read_some(tty, to, 1, &got);
+		if (r != 0)
+			return r;
+		if (got == 0 || *to == '\n')
+			return 0;
+		if (*to == CTRL_C)
+			return client_err(CSM_EINVALID, "given up");
+		csm_buf_commit(b, 1);
+	}
+}
+
+int prompt_secret(struct csm_str name, struct csm_buf *b)
+{
+	struct termios old, quiet;
+	int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY), r;
+
+	if (tty < 0 || tcgetattr(tty, &old) != 0) {
+		if (tty >= 0)
+			(void)close(tty);
+		return cli_usage("there is no terminal to ask for %.*s: use %.*s=- or %.*s=@FILE", (int)name.n, name.p,
+			(int)name.n, name.p, (int)name.n, name.p);
+	}
+	quiet = old;
+	/* ^C ends the line and is read: a signal would leave the terminal without echo */
+	quiet.c_lflag &= ~(tcflag_t)(ECHO | ISIG);
+	quiet.c_cc[VEOL] = CTRL_C;
+	if (tcsetattr(tty, TCSAFLUSH, &quiet) != 0) {
+		r = client_err_errno(CSM_ESYSTEM, "/dev/tty");
+		goto out;
+	}
+	(void)dprintf(tty, "%.*s: ", (int)name.n, name.p);
+	r = read_line(tty, b);
+	(void)tcsetattr(tty, TCSAFLUSH, &old);
+	(void)dprintf(tty, "\n");
+out:
+	(void)close(tty);
+	return r;
+}
