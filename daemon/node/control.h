@@ -50,6 +50,7 @@ struct setup {
 	uint32_t broker_uid, broker_gid; /* UINT32_MAX: do not change */
 	uint32_t supervisor_pid;
 	struct csm_str plugin_dir;
+	struct csm_str device;      /* the TPM: "/dev/tpmrm0", "swtpm:path=..."; empty: there is none */
 	struct csm_bin owner_auth;  /* the TPM's owner authorisation, p NULL: none given */
 	struct csm_bin root_secret; /* root key file, passphrase or credential; p NULL: none */
 	struct setup_name *names;

@@ -38,6 +38,7 @@ int csm_backend_load_so(struct csm_backend *be, const char *dir, const char *nam
 		return CSM_EUNSUPPORTED;
 	}
 	be->plugin = *found;
+	pthread_mutex_init(&be->health_lock, NULL);
 	be->last_open = CSM_EUNAVAILABLE;
 	return 0;
 }
@@ -63,22 +64,21 @@ static int map_result(int r)
 
 int csm_backend_open(struct csm_backend *be)
 {
-	int r;
+	struct csm_plugin_ctx *ctx = NULL;
+	int r = 0;
 
 	if (be->ctx != NULL)
 		return 0;
-	if (be->plugin->probe != NULL && (r = be->plugin->probe(&be->host)) != 0) {
-		be->last_open = map_result(r);
-		return be->last_open;
-	}
-	r = be->plugin->open(&be->host, &be->ctx);
-	if (r == 0 && (r = be->plugin->capabilities(be->ctx, &be->caps)) != 0) {
-		be->plugin->close(be->ctx);
-		be->ctx = NULL;
-	}
-	if (r != 0)
-		be->ctx = NULL;
+	if (be->plugin->probe != NULL)
+		r = be->plugin->probe(&be->host);
+	if (r == 0)
+		r = be->plugin->open(&be->host, &ctx);
+	if (r == 0 && (r = be->plugin->capabilities(ctx, &be->caps)) != 0)
+		be->plugin->close(ctx);
+	if (r == 0)
+		be->ctx = ctx;
 	be->last_open = map_result(r);
+	csm_be_health_refresh(be);
 	return be->last_open;
 }
 
@@ -86,8 +86,9 @@ static void on_idle(void *arg)
 {
 	struct csm_backend *be = arg;
 
-	if (be->ctx != NULL)
+	if (be->ctx != NULL && be->plugin->idle != NULL)
 		be->plugin->idle(be->ctx);
+	csm_be_health_refresh(be);
 }
 
 int csm_backend_start(struct csm_backend *be, size_t queue_max, size_t queue_per_user)
@@ -97,7 +98,7 @@ int csm_backend_start(struct csm_backend *be, size_t queue_max, size_t queue_per
 		.threads = 1,
 		.max = queue_max,
 		.max_per_user = queue_per_user,
-		.idle = be->plugin->idle != NULL ? on_idle : NULL,
+		.idle = on_idle,
 		.idle_ms = IDLE_MS,
 		.arg = be,
 	};
@@ -107,10 +108,14 @@ int csm_backend_start(struct csm_backend *be, size_t queue_max, size_t queue_per
 	return csm_workq_new(&opt, &be->owner);
 }
 
-void csm_backend_close(struct csm_backend *be)
+void csm_backend_stop(struct csm_backend *be)
 {
 	csm_workq_free(be->owner);
 	be->owner = NULL;
+}
+
+void csm_backend_close(struct csm_backend *be)
+{
 	if (be->ctx != NULL)
 		be->plugin->close(be->ctx);
 	be->ctx = NULL;
@@ -157,6 +162,8 @@ static int finish(struct csm_backend *be, enum csm_backend_call call, uint64_t b
 	atomic_fetch_add_explicit(&be->micros[call], now_us() - began, memory_order_relaxed);
 	if (r != 0 && out != NULL)
 		out->len = 0;
+	if (be->owner != NULL)
+		csm_be_health_refresh(be);
 	return r;
 }
 
@@ -262,11 +269,29 @@ int csm_be_counter(struct csm_backend *be, bool increment, uint64_t *ret)
 	return finish(be, CSM_CALL_COUNTER, began, r, NULL);
 }
 
-void csm_be_health(struct csm_backend *be, struct csm_plugin_health *ret)
+void csm_be_health_refresh(struct csm_backend *be)
 {
-	memset(ret, 0, sizeof(*ret));
-	if (be->ctx != NULL)
-		be->plugin->health(be->ctx, ret);
-	else
-		ret->reason = be->last_open == CSM_ELOCKOUT ? "lockout" : "not opened";
+	struct csm_backend_health now = {.h = {.usable = false}};
+	const char *reason = be->last_open == CSM_ELOCKOUT ? "lockout" : "not opened";
+
+	if (be->ctx != NULL) {
+		be->plugin->health(be->ctx, &now.h);
+		reason = now.h.reason;
+	}
+	snprintf(now.reason, sizeof(now.reason), "%s", reason != NULL ? reason : "");
+	snprintf(now.device, sizeof(now.device), "%s", now.h.device != NULL ? now.h.device : "");
+	pthread_mutex_lock(&be->health_lock);
+	be->health = now;
+	pthread_mutex_unlock(&be->health_lock);
+}
+
+void csm_be_health(struct csm_backend *be, struct csm_backend_health *ret)
+{
+	if (!(be->plugin->flags & CSM_PLUGIN_SERIAL))
+		csm_be_health_refresh(be);
+	pthread_mutex_lock(&be->health_lock);
+	*ret = be->health;
+	pthread_mutex_unlock(&be->health_lock);
+	ret->h.reason = ret->reason[0] != '\0' ? ret->reason : NULL;
+	ret->h.device = ret->device[0] != '\0' ? ret->device : NULL;
 }

@@ -4,6 +4,7 @@
 #ifndef CSM_SVC_BACKEND_H
 #define CSM_SVC_BACKEND_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include "daemon/svc/workq.h"
 #include "plugins/include/csm_alg.h"
@@ -20,15 +21,23 @@ enum csm_backend_call {
 };
 const char *csm_backend_call_name(enum csm_backend_call call);
 
+/* A back end's health with strings of its own. */
+struct csm_backend_health {
+	struct csm_plugin_health h;
+	char reason[160], device[160];
+};
+
 struct csm_backend {
 	const struct csm_plugin *plugin;
 	struct csm_plugin_host host;
-	struct csm_plugin_ctx *ctx; /* NULL until opened */
+	_Atomic(struct csm_plugin_ctx *) ctx; /* NULL until opened; set once caps are known */
 	struct csm_plugin_caps caps;
 	void *so;
 	struct csm_workq *owner; /* SERIAL: the thread that calls it; NULL before csm_backend_start */
 	bool preferred;          /* new keys go here by default */
 	int last_open;           /* result of the last try to open */
+	pthread_mutex_t health_lock;
+	struct csm_backend_health health; /* SERIAL: as of the owner's last call, under health_lock */
 	atomic_ullong calls[CSM_CALL__COUNT], failures[CSM_CALL__COUNT], micros[CSM_CALL__COUNT];
 };
 
@@ -39,7 +48,9 @@ CSM_MUST int csm_backend_load_so(struct csm_backend *be, const char *dir, const 
 CSM_MUST int csm_backend_open(struct csm_backend *be);
 /* Start the owner's thread of a SERIAL back end; none for others. */
 CSM_MUST int csm_backend_start(struct csm_backend *be, size_t queue_max, size_t queue_per_user);
-/* Finish what is queued, close, unload. */
+/* Finish what is queued and end the owner's thread; then the caller's thread may call the back end. */
+void csm_backend_stop(struct csm_backend *be);
+/* After csm_backend_stop, when all its keys are unloaded. */
 void csm_backend_close(struct csm_backend *be);
 
 /* Run fn where the back end may be called: on the owner's thread (waits), or at once. */
@@ -63,6 +74,9 @@ CSM_MUST int csm_be_derive(struct csm_backend *be, struct csm_plugin_key *key, s
 CSM_MUST int csm_be_seal(struct csm_backend *be, struct csm_bin in, struct csm_plugin_out *sealed);
 CSM_MUST int csm_be_unseal(struct csm_backend *be, struct csm_bin sealed, struct csm_plugin_out *out);
 CSM_MUST int csm_be_counter(struct csm_backend *be, bool increment, uint64_t *ret);
-void csm_be_health(struct csm_backend *be, struct csm_plugin_health *ret);
+/* Any thread: a SERIAL back end's is at most as old as its last call, or csm_be_health_refresh. */
+void csm_be_health(struct csm_backend *be, struct csm_backend_health *ret);
+/* Look anew; on the thread that may call the back end. */
+void csm_be_health_refresh(struct csm_backend *be);
 
 #endif

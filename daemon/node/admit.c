@@ -1,0 +1,90 @@
+#include <stdlib.h>
+#include <string.h>
+#include "daemon/node/admit.h"
+
+#define N_SLOTS (sizeof(((struct admit *)0)->slots) / sizeof(struct admit_slot *))
+
+void admit_init(struct admit *a, unsigned max, unsigned per_uid, unsigned reserved)
+{
+	memset(a, 0, sizeof(*a));
+	pthread_mutex_init(&a->lock, NULL);
+	a->max = max;
+	a->per_uid = per_uid;
+	a->reserved = reserved;
+}
+
+static struct admit_slot *slot_of(struct admit *a, uid_t uid)
+{
+	struct admit_slot **head = &a->slots[uid % N_SLOTS], *s;
+
+	for (s = *head; s != NULL; s = s->next)
+		if (s->uid == uid)
+			return s;
+	s = calloc(1, sizeof(*s));
+	if (s == NULL)
+		return NULL;
+	s->uid = uid;
+	s->next = *head;
+	*head = s;
+	return s;
+}
+
+static void slot_release(struct admit *a, struct admit_slot *s)
+{
+	struct admit_slot **at = &a->slots[s->uid % N_SLOTS];
+
+	if (s->n > 0)
+		return;
+	while (*at != s)
+		at = &(*at)->next;
+	*at = s->next;
+	free(s);
+}
+
+struct admit_slot *admit_enter(struct admit *a, uid_t uid, bool admin)
+{
+	unsigned max = admin ? a->max : a->max - a->reserved;
+	struct admit_slot *s;
+
+	pthread_mutex_lock(&a->lock);
+	s = slot_of(a, uid);
+	if (s != NULL && (a->total >= max || (!admin && s->n >= a->per_uid))) {
+		slot_release(a, s);
+		s = NULL;
+	}
+	if (s != NULL) {
+		s->n++;
+		a->total++;
+	}
+	pthread_mutex_unlock(&a->lock);
+	return s;
+}
+
+void admit_leave(struct admit *a, struct admit_slot *slot)
+{
+	pthread_mutex_lock(&a->lock);
+	slot->n--;
+	a->total--;
+	slot_release(a, slot);
+	pthread_mutex_unlock(&a->lock);
+}
+
+bool admit_buffered(struct admit_slot *slot, ssize_t n)
+{
+	size_t before = atomic_fetch_add(&slot->buffered, (size_t)n);
+
+	if (n <= 0 || before + (size_t)n <= ADMIT_BUFFERED_PER_UID)
+		return true;
+	atomic_fetch_sub(&slot->buffered, (size_t)n);
+	return false;
+}
+
+unsigned admit_total(struct admit *a)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&a->lock);
+	n = a->total;
+	pthread_mutex_unlock(&a->lock);
+	return n;
+}

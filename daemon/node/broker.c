@@ -1,0 +1,565 @@
+#include <errno.h>
+#include <openssl/crypto.h>
+#include <signal.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "daemon/node/accept.h"
+#include "daemon/node/conn.h"
+#include "daemon/node/host.h"
+#include "daemon/node/root.h"
+#include "daemon/svc/log.h"
+#include "libclient/base/lockmem.h"
+
+#define ARENA_BYTES (2u * 1024u * 1024u)
+#define TICK_S 1
+#define FOLD_EVERY_S 10
+#define WORKERS_MAX 4u
+
+/* What only the main thread needs. */
+struct main_state {
+	struct broker b;
+	struct acceptor acceptors[4];
+	size_t n_acceptors;
+	struct event control_event, tick_event;
+	unsigned ticks;
+	struct csm_store *opening; /* the environment is open, the root key is not there yet */
+	struct csm_store_op fold;
+};
+
+struct csm_backend *broker_backend(struct broker *b, struct csm_str name)
+{
+	for (size_t i = 0; i < b->n_backends; i++)
+		if (csm_str_eq(name, b->backends[i].plugin->name))
+			return &b->backends[i];
+	return NULL;
+}
+
+struct csm_backend *broker_preferred(struct broker *b)
+{
+	for (size_t i = 0; i < b->n_backends; i++)
+		if (b->backends[i].preferred)
+			return &b->backends[i];
+	return NULL;
+}
+
+/* ---- memory that OpenSSL asks for is wiped when it gives it back ---- */
+
+static void *wiping_malloc(size_t n, const char *file, int line)
+{
+	size_t *p = n > SIZE_MAX - 16 ? NULL : malloc(n + 16);
+
+	(void)file;
+	(void)line;
+	if (p == NULL)
+		return NULL;
+	*p = n;
+	return (uint8_t *)p + 16;
+}
+
+static void wiping_free(void *p, const char *file, int line)
+{
+	(void)file;
+	(void)line;
+	if (p == NULL)
+		return;
+	size_t *head = (size_t *)(void *)((uint8_t *)p - 16);
+	sodium_memzero(p, *head);
+	free(head);
+}
+
+static void *wiping_realloc(void *p, size_t n, const char *file, int line)
+{
+	size_t old;
+	void *more;
+
+	if (p == NULL)
+		return wiping_malloc(n, file, line);
+	if (n == 0) {
+		wiping_free(p, file, line);
+		return NULL;
+	}
+	old = *(size_t *)(void *)((uint8_t *)p - 16);
+	more = wiping_malloc(n, file, line);
+	if (more == NULL)
+		return NULL;
+	memcpy(more, p, old < n ? old : n);
+	wiping_free(p, file, line);
+	return more;
+}
+
+static int init_process(void)
+{
+	sigset_t all;
+
+	signal(SIGPIPE, SIG_IGN);
+	/* The supervisor says when to stop; signals of the terminal go to it too. */
+	sigemptyset(&all);
+	sigaddset(&all, SIGINT);
+	sigaddset(&all, SIGTERM);
+	sigaddset(&all, SIGHUP);
+	sigprocmask(SIG_BLOCK, &all, NULL);
+	setenv("TSS2_LOG", "all+none", 1);
+	if (CRYPTO_set_mem_functions(wiping_malloc, wiping_realloc, wiping_free) != 1 || sodium_init() < 0)
+		return CSM_EINTERNAL;
+	if (OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT, NULL) != 1)
+		return CSM_EINTERNAL;
+	return csm_lockmem_init(ARENA_BYTES);
+}
+
+/* ---- what the supervisor hands over ---- */
+
+static void add_listener(struct main_state *m, const struct control_msg *msg)
+{
+	if (msg->len < 1 || m->n_acceptors == sizeof(m->acceptors) / sizeof(m->acceptors[0])) {
+		close(msg->fd);
+		return;
+	}
+	m->acceptors[m->n_acceptors].fd = msg->fd;
+	m->acceptors[m->n_acceptors++].role = (enum csm_role)msg->body[0];
+}
+
+static int take_setup(struct main_state *m, struct control_msg *msg)
+{
+	struct csm_policy_error err = {0};
+	struct broker *b = &m->b;
+	int r = setup_from_memfd(msg->fd, &b->setup_mem, &b->setup);
+
+	close(msg->fd);
+	if (r != 0)
+		return r;
+	r = csm_config_parse((const char *)b->setup.config.p, b->setup.config.n, &b->cfg, &err);
+	if (r != 0) {
+		log_err("csmd.yaml: line %u, column %u: %s", err.line, err.column, err.message);
+		return r;
+	}
+	csm_log_level(csm_log_parse_level(b->cfg.log_level));
+	return 0;
+}
+
+/* Connections of a fixed role may come before there are loops: they wait in `early`. */
+static int receive_setup(struct main_state *m, struct control_msg *early, size_t *n_early)
+{
+	struct control_msg msg;
+	int r;
+
+	while ((r = control_recv(CONTROL_FD, &msg)) == 0) {
+		if (msg.type == CTL_START)
+			return 0;
+		if (msg.type == CTL_SETUP && msg.fd >= 0) {
+			if ((r = take_setup(m, &msg)) != 0)
+				return r;
+		} else if (msg.type == CTL_LISTENER && msg.fd >= 0) {
+			add_listener(m, &msg);
+		} else if (msg.type == CTL_CONN && msg.fd >= 0 && *n_early < 8) {
+			early[(*n_early)++] = msg;
+		} else if (msg.fd >= 0) {
+			close(msg.fd);
+		}
+	}
+	return r;
+}
+
+/* ---- policy ---- */
+
+static int parse_policy(const struct setup *s, struct csm_policy **ret, struct csm_policy_error *err)
+{
+	struct csm_resolver resolver = setup_resolver(s);
+	const struct csm_policy_error *w;
+	size_t n;
+	int r = csm_policy_parse((const char *)s->policy.p, s->policy.n, &resolver, ret, err);
+
+	if (r != 0)
+		return r;
+	n = csm_policy_warnings(*ret, &w);
+	for (size_t i = 0; i < n; i++)
+		log_warn("policy: line %u: %s", w[i].line, w[i].message);
+	return 0;
+}
+
+/* A new policy on its way to the loops; the last one to have it tells those who wait. */
+struct swap {
+	struct broker *b;
+	struct csm_policy *policy;
+	struct reload_waiter *waiters;
+	atomic_uint left;
+	struct swap_task {
+		struct task task;
+		struct swap *swap;
+	} tasks[];
+};
+
+static void answer_waiters(struct reload_waiter *w, int r, const struct csm_policy_error *err,
+	const struct csm_policy *now)
+{
+	struct reload_waiter *next;
+
+	for (; w != NULL; w = next) {
+		next = w->next;
+		w->done(w, r, err, now);
+	}
+}
+
+static void swap_done(struct swap *s)
+{
+	uint8_t good = 1;
+
+	if (atomic_fetch_sub(&s->left, 1) != 1)
+		return;
+	answer_waiters(s->waiters, 0, NULL, s->policy);
+	if (control_send(CONTROL_FD, CTL_RELOADED, &good, 1, -1) != 0)
+		log_warn("the supervisor does not listen");
+	csm_policy_unref(s->policy);
+	free(s);
+}
+
+static void swap_on_loop(struct loop *l, struct task *t)
+{
+	struct swap *s = ((struct swap_task *)t)->swap;
+	struct csm_policy *old = l->policy;
+
+	l->policy = csm_policy_ref(s->policy);
+	csm_policy_unref(old);
+	swap_done(s);
+}
+
+static struct reload_waiter *take_waiters(struct broker *b)
+{
+	struct reload_waiter *w;
+
+	pthread_mutex_lock(&b->reload_lock);
+	w = b->reload_waiters;
+	b->reload_waiters = NULL;
+	pthread_mutex_unlock(&b->reload_lock);
+	return w;
+}
+
+static void swap_policy(struct broker *b, struct csm_policy *p)
+{
+	struct swap *s = calloc(1, sizeof(*s) + b->n_loops * sizeof(s->tasks[0]));
+
+	if (s == NULL)
+		abort();
+	s->b = b;
+	s->policy = p;
+	s->waiters = take_waiters(b);
+	s->left = b->n_loops + 1;
+	csm_policy_unref(b->policy);
+	b->policy = csm_policy_ref(p);
+	for (unsigned i = 0; i < b->n_loops; i++) {
+		s->tasks[i].swap = s;
+		s->tasks[i].task.run = swap_on_loop;
+		if (!loop_post(b->loops[i], &s->tasks[i].task))
+			swap_done(s);
+	}
+	swap_done(s);
+}
+
+static void reload(struct broker *b, int fd)
+{
+	struct csm_policy_error err = {0};
+	struct csm_policy *p = NULL;
+	struct csm_buf mem;
+	struct setup s;
+	uint8_t good = 0;
+	int r = setup_from_memfd(fd, &mem, &s);
+
+	close(fd);
+	if (r == 0) {
+		r = parse_policy(&s, &p, &err);
+		setup_clear(&s);
+		csm_buf_free(&mem);
+	}
+	if (r == 0) {
+		log_info("policy: %zu identities, %zu rules in force", csm_policy_n_identities(p), csm_policy_n_rules(p));
+		swap_policy(b, p);
+		return;
+	}
+	log_err("policy: line %u, column %u: %s; the old one stays in force", err.line, err.column, err.message);
+	answer_waiters(take_waiters(b), r, &err, NULL);
+	if (control_send(CONTROL_FD, CTL_RELOADED, &good, 1, -1) != 0)
+		log_warn("the supervisor does not listen");
+}
+
+void broker_want_reload(struct broker *b, struct reload_waiter *w)
+{
+	struct csm_policy_error err = {.message = "the supervisor does not listen"};
+
+	pthread_mutex_lock(&b->reload_lock);
+	w->next = b->reload_waiters;
+	b->reload_waiters = w;
+	pthread_mutex_unlock(&b->reload_lock);
+	if (control_send(CONTROL_FD, CTL_WANT_RELOAD, NULL, 0, -1) != 0)
+		answer_waiters(take_waiters(b), CSM_EUNAVAILABLE, &err, NULL);
+}
+
+/* ---- the store ---- */
+
+static void store_failed(struct broker *b, int r, const char *why)
+{
+	char text[sizeof(b->store_why)];
+
+	snprintf(text, sizeof(text), "the store is not open: %s (%s)", why[0] != '\0' ? why : "no reason known",
+		csm_err_name(r));
+	if (strcmp(text, b->store_why) != 0)
+		log_warn("%s", text);
+	memcpy(b->store_why, text, sizeof(text));
+}
+
+static char store_text[200];
+
+static int open_env(struct main_state *m)
+{
+	struct broker *b = &m->b;
+	struct csm_store_options opt = {.dir = b->cfg.state_dir, .map_size = b->cfg.map_size,
+		.epoch_interval_s = b->cfg.epoch_interval_s, .why = store_text, .why_len = sizeof(store_text)};
+
+	return csm_store_env_open(&opt, &m->opening);
+}
+
+/* Try to have the store; again at each tick until it is there. */
+static void try_store(struct main_state *m)
+{
+	struct broker *b = &m->b;
+	struct csm_root_source source;
+	const char *why = "";
+	int r;
+
+	if (b->store != NULL || m->opening == NULL)
+		return;
+	store_text[0] = '\0';
+	r = root_source(b, &source, &why);
+	if (r == 0 && (r = csm_store_root_open(m->opening, &source)) != 0)
+		why = store_text;
+	if (r == 0 && (r = csm_store_start(m->opening)) != 0)
+		why = "its writer could not be started";
+	if (r != 0) {
+		store_failed(b, r, why);
+		return;
+	}
+	b->store = m->opening;
+	m->opening = NULL;
+	b->state = csm_store_locked(b->store) ? BROKER_LOCKED : BROKER_READY;
+	if (b->state == BROKER_LOCKED)
+		log_err("the store was changed behind csmd: see csm status, then csm store accept");
+	else
+		log_info("the store is open");
+}
+
+void broker_unlock(struct broker *b)
+{
+	enum broker_state locked = BROKER_LOCKED;
+
+	if (atomic_compare_exchange_strong(&b->state, &locked, BROKER_READY))
+		log_warn("the store was accepted as it is");
+}
+
+/* ---- once a second ---- */
+
+static void fold_done(struct csm_store_op *op)
+{
+	counts_folded(op->arg, op->r == 0);
+}
+
+static void fold_counts(struct main_state *m)
+{
+	const struct csm_count *counts;
+	size_t n;
+
+	if (m->b.store == NULL || !counts_fold(&m->b.counts, &counts, &n))
+		return;
+	m->fold = (struct csm_store_op){
+		.kind = CSM_OP_COUNTS, .counts = counts, .n_counts = n, .done = fold_done, .arg = &m->b.counts};
+	if (csm_store_submit(m->b.store, &m->fold) != 0)
+		counts_folded(&m->b.counts, false);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct main_state *m = arg;
+	struct broker *b = &m->b;
+
+	(void)fd;
+	(void)what;
+	host_tick(b);
+	try_store(m);
+	csm_audit_tick(b->audit);
+	csm_keycache_sweep(&b->shared_keys, monotonic_ms(), CSM_KEY_IDLE_MS);
+	for (size_t i = 0; i < m->n_acceptors; i++)
+		acceptor_resume(&m->acceptors[i]);
+	if (++m->ticks % FOLD_EVERY_S == 0)
+		fold_counts(m);
+}
+
+static void on_control(evutil_socket_t fd, short what, void *arg)
+{
+	struct main_state *m = arg;
+	struct control_msg msg;
+	int r = control_recv(fd, &msg);
+
+	(void)what;
+	if (r == CSM_ECLOSED || (r == 0 && msg.type == CTL_STOP)) {
+		log_info("stopping");
+		event_base_loopbreak(m->b.base);
+	} else if (r == 0 && msg.type == CTL_RELOAD && msg.fd >= 0) {
+		reload(&m->b, msg.fd);
+	} else if (r == 0 && msg.type == CTL_CONN && msg.fd >= 0 && msg.len >= 1) {
+		accept_role(&m->b, msg.fd, (enum csm_role)msg.body[0]);
+	} else if (r == 0 && msg.fd >= 0) {
+		close(msg.fd);
+	}
+}
+
+/* ---- start and stop ---- */
+
+static int enter_sandbox(struct broker *b)
+{
+	struct csm_sandbox s = {.uid = (uid_t)-1, .gid = (gid_t)-1, .write_dir = b->cfg.state_dir,
+		.read_dirs = {"/proc", NULL}, .required = b->cfg.require_sandbox};
+	int r;
+
+	if (b->setup.broker_uid != UINT32_MAX) {
+		s.uid = b->setup.broker_uid;
+		s.gid = b->setup.broker_gid;
+	}
+	r = csm_sandbox_enter(&s, &b->sandbox);
+	for (size_t i = 0; i < b->sandbox.n; i++)
+		log_debug("sandbox: %s", b->sandbox.note[i]);
+	if (r != 0)
+		log_err("the sandbox could not be entered: %s", csm_err_text(r));
+	return r;
+}
+
+static int start_threads(struct main_state *m)
+{
+	struct broker *b = &m->b;
+	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	struct csm_workq_options workers = {.name = "worker",
+		.threads = cores < 1 ? 1 : cores > WORKERS_MAX ? WORKERS_MAX : (unsigned)cores,
+		.max = CSM_QUEUE_MAX,
+		.max_per_user = CSM_QUEUE_PER_IDENTITY};
+	unsigned loops = b->cfg.loops > 0 ? b->cfg.loops : cores < 1 ? 1 : (unsigned)cores;
+	int r;
+
+	if ((r = csm_workq_new(&workers, &b->workers)) != 0)
+		return r;
+	for (size_t i = 0; i < b->n_backends; i++)
+		if ((r = csm_backend_start(&b->backends[i], CSM_QUEUE_MAX, CSM_QUEUE_PER_IDENTITY)) != 0)
+			return r;
+	for (; b->n_loops < loops && b->n_loops < BROKER_LOOPS_MAX; b->n_loops++)
+		if ((r = loop_new(b, b->n_loops, &b->loops[b->n_loops])) != 0)
+			return r;
+	for (unsigned i = 0; i < b->n_loops; i++)
+		if ((r = loop_start(b->loops[i])) != 0)
+			return r;
+	return 0;
+}
+
+static int open_files(struct main_state *m)
+{
+	struct broker *b = &m->b;
+	struct csm_policy_error err = {0};
+	char dir[512];
+	int r;
+
+	if ((r = parse_policy(&b->setup, &b->policy, &err)) != 0) {
+		log_err("policy: line %u, column %u: %s", err.line, err.column, err.message);
+		return r;
+	}
+	if ((r = open_env(m)) != 0) {
+		log_err("the store cannot be opened: %s (%s)", store_text, csm_err_name(r));
+		return r;
+	}
+	snprintf(dir, sizeof(dir), "%s/audit", b->cfg.state_dir);
+	if ((r = csm_audit_open(dir, b->cfg.audit_strict, &b->audit)) != 0)
+		log_err("the audit log cannot be opened");
+	return r;
+}
+
+static int start(struct main_state *m)
+{
+	struct timeval second = {TICK_S, 0};
+	struct broker *b = &m->b;
+	int r;
+
+	csm_identity_degraded(&b->degraded);
+	if ((r = host_load_backends(b)) != 0 || (r = enter_sandbox(b)) != 0)
+		return r;
+	admit_init(&b->admit, b->cfg.connections, b->cfg.connections_per_uid, CSM_CONNECTIONS_ADMIN);
+	counts_init(&b->counts);
+	csm_keycache_init(&b->shared_keys, CSM_KEYS_PARSED_MAX);
+	for (size_t i = 0; i < BROKER_BACKENDS_MAX; i++)
+		csm_keycache_init(&b->owner_keys[i], CSM_KEYS_PARSED_MAX);
+	if ((r = open_files(m)) != 0)
+		return r;
+	host_open_backends(b, m->opening);
+	if ((r = start_threads(m)) != 0)
+		return r;
+	try_store(m);
+	b->base = event_base_new();
+	if (b->base == NULL)
+		return CSM_ENOMEM;
+	event_assign(&m->control_event, b->base, CONTROL_FD, EV_READ | EV_PERSIST, on_control, m);
+	event_add(&m->control_event, NULL);
+	event_assign(&m->tick_event, b->base, -1, EV_PERSIST, on_tick, m);
+	event_add(&m->tick_event, &second);
+	for (size_t i = 0; i < m->n_acceptors; i++)
+		acceptor_start(&m->acceptors[i], b);
+	return 0;
+}
+
+static void stop(struct main_state *m)
+{
+	struct broker *b = &m->b;
+
+	b->state = BROKER_STOPPING;
+	for (size_t i = 0; i < m->n_acceptors; i++)
+		acceptor_stop(&m->acceptors[i]);
+	for (unsigned i = 0; i < b->n_loops; i++)
+		loop_stop(b->loops[i]);
+	for (unsigned i = 0; i < b->n_loops; i++)
+		loop_join(b->loops[i]);
+	for (unsigned i = 0; i < b->n_loops; i++)
+		loop_free(b->loops[i]);
+	csm_workq_free(b->workers);
+	csm_keycache_drop(&b->shared_keys, NULL);
+	fold_counts(m);
+	csm_store_close(b->store != NULL ? b->store : m->opening);
+	for (size_t i = 0; i < b->n_backends; i++) {
+		csm_backend_stop(&b->backends[i]);
+		csm_keycache_drop(&b->owner_keys[i], NULL);
+		csm_backend_close(&b->backends[i]);
+	}
+	csm_audit_close(b->audit);
+	counts_free(&b->counts);
+	csm_policy_unref(b->policy);
+	csm_config_clear(&b->cfg);
+	setup_clear(&b->setup);
+	csm_buf_free(&b->setup_mem);
+	event_base_free(b->base);
+}
+
+int broker_main(void)
+{
+	static struct main_state m;
+	struct control_msg early[8];
+	size_t n_early = 0;
+	int r;
+
+	m.b.started_ms = monotonic_ms();
+	pthread_mutex_init(&m.b.reload_lock, NULL);
+	if ((r = init_process()) != 0 || (r = receive_setup(&m, early, &n_early)) != 0 || (r = start(&m)) != 0) {
+		log_err("the broker cannot start: %s", csm_err_text(r));
+		return 1;
+	}
+	for (size_t i = 0; i < n_early; i++)
+		accept_role(&m.b, early[i].fd, (enum csm_role)early[i].body[0]);
+	if (control_send(CONTROL_FD, CTL_READY, NULL, 0, -1) != 0)
+		return 1;
+	event_base_dispatch(m.b.base);
+	stop(&m);
+	return 0;
+}

@@ -1,0 +1,50 @@
+/* A connection: framing, back-pressure, deadlines, answers. Loop thread only. */
+#ifndef CSM_NODE_CONN_H
+#define CSM_NODE_CONN_H
+
+#include "daemon/node/loop.h"
+#include "daemon/node/op.h"
+#include "daemon/node/peer.h"
+
+struct stream; /* a signature in parts, see do_sign.c */
+
+struct conn {
+	struct loop *loop;
+	int fd;
+	enum csm_role role;
+	struct peer *peer; /* NULL on descriptors of a fixed role */
+	struct admit_slot *slot;
+	struct event read_event, *write_event; /* write_event while output is blocked */
+	struct csm_buf in;  /* the beginning of a message, or what waits while answers are not taken */
+	struct csm_buf out;
+	size_t need;        /* bytes that the message in `in` has at least */
+	size_t buffered;    /* what the slot is charged for `in` */
+	uint64_t deadline_ms;     /* 0: none; for the first message, or the rest of one */
+	uint64_t out_deadline_ms; /* 0: none; for blocked output */
+	struct op *ops;     /* in flight elsewhere */
+	size_t n_ops;
+	struct stream *streams;
+	uint64_t next_stream;
+	unsigned n_streams;
+	bool reading, closing, served, is_dirty, broken;
+	struct conn *next, *prev, *next_dirty;
+};
+
+/* Take over a connected socket (also on failure). The slot is the connection's from here on. */
+void conn_new(struct loop *l, int fd, enum csm_role role, struct admit_slot *slot);
+void conn_close(struct conn *c);
+/* The process behind p is gone. */
+void conn_close_peer(struct loop *l, struct peer *p);
+
+/* Answers. Each request gets one; what cannot be encoded becomes an error. */
+void conn_result(struct conn *c, uint32_t msgid, const struct csm_msgdef *def, const void *result);
+void conn_result_raw(struct conn *c, uint32_t msgid, struct csm_bin result);
+void conn_error(struct conn *c, uint32_t msgid, int code, const char *message);
+/* After the answers so far, close. */
+void conn_end(struct conn *c);
+/* Send what waits on all connections with answers; go on with requests that waited for room. */
+void conn_flush_dirty(struct loop *l);
+/* Deadlines, once a second. */
+void conn_tick(struct loop *l);
+
+#endif

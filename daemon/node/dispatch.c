@@ -1,0 +1,493 @@
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+#include "daemon/node/dispatch.h"
+#include "daemon/svc/log.h"
+#include "libclient/wire/frame.h"
+
+#define LOG_LINES_PER_SECOND 50u
+
+/* A reserved row has no handler; the gate stops it. */
+#define HANDLER_LOOP(sym) do_##sym
+#define HANDLER_COMMIT(sym) do_##sym
+#define HANDLER_BACKEND(sym) do_##sym
+#define HANDLER_CONTROL(sym) do_##sym
+#define HANDLER_NONE(sym) NULL
+
+typedef void handler_fn(struct req *q);
+static handler_fn *const handlers[CSM_M__COUNT] = {
+#define X(sym, num, name, perm, states, roles, where, rq, rs, flags) [CSM_M_##sym] = HANDLER_##where(sym),
+#include "proto-spec/methods.def"
+#undef X
+};
+
+/* Any request structure fits. */
+#define CSM_SIZE_OF(m) char m[sizeof(struct csm_msg_##m)];
+union any_params {
+	CSM_MESSAGES(CSM_SIZE_OF)
+	uint64_t align;
+};
+
+uid_t req_uid(const struct req *q)
+{
+	return q->conn->peer != NULL ? q->conn->peer->facts.uid : 0;
+}
+
+pid_t req_pid(const struct req *q)
+{
+	return q->conn->peer != NULL ? q->conn->peer->facts.pid : 0;
+}
+
+/* ---- answers ---- */
+
+void req_result(struct req *q, const void *result)
+{
+	conn_result(q->conn, q->msgid, q->method->response, result);
+}
+
+void req_result_raw(struct req *q, struct csm_bin result)
+{
+	conn_result_raw(q->conn, q->msgid, result);
+}
+
+static bool may_log(struct loop *l)
+{
+	if (l->log_second != l->now_ms / 1000) {
+		if (l->log_lines > LOG_LINES_PER_SECOND)
+			log_info("%u failed requests without a line of their own", l->log_lines - LOG_LINES_PER_SECOND);
+		l->log_second = l->now_ms / 1000;
+		l->log_lines = 0;
+	}
+	return l->log_lines++ < LOG_LINES_PER_SECOND;
+}
+
+static void log_failure(struct loop *l, const struct csm_method *m, uid_t uid, pid_t pid, int r)
+{
+	atomic_fetch_add_explicit(&l->failed[m - csm_methods], 1, memory_order_relaxed);
+	if (may_log(l))
+		log_info("request failed: method=%s uid=%u peer_pid=%d error=%s", m->name, uid, (int)pid, csm_err_name(r));
+}
+
+void req_error(struct req *q, int r, const char *message)
+{
+	log_failure(q->loop, q->method, req_uid(q), req_pid(q), r);
+	conn_error(q->conn, q->msgid, r, message);
+}
+
+void req_audit(const char *method, struct broker *b, int kind, uid_t uid, pid_t pid, struct csm_str object, int r)
+{
+	struct csm_audit_event e = {.kind = (enum csm_audit_kind)kind, .method = method, .uid = uid, .pid = pid,
+		.object = object, .result = r == 0 ? "ok" : csm_err_name(r)};
+
+	if (b->audit != NULL && csm_audit_event(b->audit, &e) != 0)
+		log_err("an audit event could not be written");
+}
+
+/* ---- names ---- */
+
+/* The home namespace of the caller, for a bare name. */
+static int home_of(struct req *q, char buf[static CSM_NAMESPACE_MAX + 1], struct csm_str *ret)
+{
+	const struct csm_subject *s;
+	const char *why = NULL;
+	int r, n;
+
+	if (q->conn->peer == NULL)
+		return CSM_EDENIED;
+	/* On the admin socket a bare name means the caller's own namespace, whatever policy says. */
+	if (q->conn->role == CSM_R_ADMIN) {
+		n = snprintf(buf, CSM_NAMESPACE_MAX + 1, "uid-%u", q->conn->peer->facts.uid);
+		*ret = (struct csm_str){buf, (size_t)n};
+		return 0;
+	}
+	if ((r = peer_subject(q->conn->peer, &s)) != 0)
+		return r;
+	r = csm_subject_home(s, ret, &why);
+	if (r != 0)
+		req_error(q, r, why);
+	return r == 0 ? 0 : -1;
+}
+
+/* Fill o->text and point the slices into it. secret.p NULL: no third part; tail: a last byte, or 0. */
+static int object_make(struct object *o, struct csm_str ns, struct csm_str name, struct csm_str secret, char tail)
+{
+	char *p = o->buf;
+
+	if (ns.n + name.n + secret.n + 3 > sizeof(o->buf))
+		return CSM_ETOO_LARGE;
+	memcpy(p, ns.p, ns.n);
+	o->ns = (struct csm_str){p, ns.n};
+	p += ns.n;
+	*p++ = ':';
+	o->name = (struct csm_str){p, name.n};
+	if (name.n > 0)
+		memcpy(p, name.p, name.n);
+	p += name.n;
+	o->secret = (struct csm_str){NULL, 0};
+	if (secret.p != NULL) {
+		*p++ = '/';
+		memcpy(p, secret.p, secret.n);
+		o->secret = (struct csm_str){p, secret.n};
+		p += secret.n;
+	} else if (tail != 0) {
+		*p++ = tail;
+	}
+	o->text = (struct csm_str){o->buf, (size_t)(p - o->buf)};
+	return 0;
+}
+
+static int object_of(struct req *q, struct csm_ref *ref, char tail, struct object *o)
+{
+	char home[CSM_NAMESPACE_MAX + 1];
+	int r;
+
+	if (ref->ns.p == NULL) {
+		r = home_of(q, home, &ref->ns);
+		if (r < 0) /* answered */
+			return CSM_EDENIED;
+		if (r != 0) {
+			req_error(q, r, NULL);
+			return r;
+		}
+	}
+	if ((r = object_make(o, ref->ns, ref->name, ref->secret, tail)) != 0)
+		req_error(q, r, NULL);
+	return r;
+}
+
+#define BAD_NAME "a name is not well formed: NAMESPACE:KEY or NAMESPACE:DOMAIN/NAME"
+
+int req_object(struct req *q, struct csm_str text, struct object *o)
+{
+	struct csm_ref ref;
+	int r = csm_ref_parse(text, &ref);
+
+	if (r != 0) {
+		req_error(q, r, BAD_NAME);
+		return r;
+	}
+	return object_of(q, &ref, 0, o);
+}
+
+int req_secret_object(struct req *q, struct csm_str text, struct object *o)
+{
+	struct csm_ref ref;
+	int r = csm_ref_parse_secret(text, &ref);
+
+	if (r != 0) {
+		req_error(q, r, BAD_NAME);
+		return r;
+	}
+	return object_of(q, &ref, 0, o);
+}
+
+int req_domain_list(struct req *q, struct csm_str text, struct object *o)
+{
+	struct csm_ref ref;
+	int r = csm_ref_parse(text, &ref);
+
+	if (r != 0) {
+		req_error(q, r, BAD_NAME);
+		return r;
+	}
+	return object_of(q, &ref, '/', o);
+}
+
+int req_namespace(struct req *q, struct csm_str ns, struct object *o)
+{
+	struct csm_ref ref = {.ns = ns};
+
+	if (ns.p != NULL && !csm_namespace_valid(ns)) {
+		req_error(q, CSM_EINVALID, "the namespace is not well formed");
+		return CSM_EINVALID;
+	}
+	return object_of(q, &ref, 0, o);
+}
+
+/* ---- policy ---- */
+
+/* What the administrator may do in every namespace: look at what there is and take it away, but not use it. */
+static bool admin_may(int perm)
+{
+	switch (perm) {
+	case CSM_PERM_KEY_LIST:
+	case CSM_PERM_KEY_SHOW:
+	case CSM_PERM_KEY_PUBLIC:
+	case CSM_PERM_KEY_DELETE:
+	case CSM_PERM_DOMAIN_LIST:
+	case CSM_PERM_DOMAIN_SHOW:
+	case CSM_PERM_DOMAIN_DELETE:
+	case CSM_PERM_SECRET_LIST:
+	case CSM_PERM_SECRET_DELETE:
+		return true;
+	default:
+		return false;
+	}
+}
+
+static int decide(struct req *q, int perm, struct csm_str object)
+{
+	const struct csm_subject *s;
+	int r;
+
+	if (q->conn->peer == NULL)
+		return CSM_EDENIED;
+	if (q->conn->role == CSM_R_ADMIN && admin_may(perm))
+		return 0;
+	if ((r = peer_subject(q->conn->peer, &s)) != 0)
+		return r;
+	return csm_policy_decide(s, perm, object, NULL, NULL);
+}
+
+bool req_may(struct req *q, int perm, struct csm_str object)
+{
+	return decide(q, perm, object) == 0;
+}
+
+static void refuse(struct req *q, int r, const struct object *o)
+{
+	req_audit(q->method->name, q->loop->b, CSM_AUDIT_DENIED, req_uid(q), req_pid(q), o->text, r);
+	req_error(q, r, NULL);
+}
+
+int req_authorize(struct req *q, const struct object *o)
+{
+	int r = decide(q, q->method->perm, o->text);
+
+	if (r != 0)
+		refuse(q, r, o);
+	return r;
+}
+
+void req_missing(struct req *q, int list_perm, const struct object *o)
+{
+	struct object list;
+	bool in_domain = list_perm == CSM_PERM_SECRET_LIST;
+
+	if (object_make(&list, o->ns, in_domain ? o->name : (struct csm_str){NULL, 0}, (struct csm_str){NULL, 0},
+		    in_domain ? '/' : 0) == 0 &&
+		req_may(q, list_perm, list.text))
+		req_error(q, CSM_ENOT_FOUND, NULL);
+	else
+		refuse(q, CSM_EDENIED, o);
+}
+
+/* ---- the store ---- */
+
+int req_begin_read(struct req *q, struct csm_reader **ret)
+{
+	struct csm_reader *reader = loop_reader(q->loop);
+	int r = reader == NULL ? CSM_EUNAVAILABLE : csm_reader_begin(reader);
+
+	if (r != 0)
+		req_error(q, r, NULL);
+	else
+		*ret = reader;
+	return r;
+}
+
+void req_end_read(struct req *q)
+{
+	csm_reader_end(q->loop->reader);
+}
+
+bool req_replayed(struct req *q, struct csm_str request_id, struct csm_request_id *rid, char who[static 16])
+{
+	struct csm_reader *reader;
+	crypto_generichash_state st;
+	int r;
+
+	memset(rid, 0, sizeof(*rid));
+	if (request_id.p == NULL)
+		return false;
+	snprintf(who, 16, "uid-%u", req_uid(q));
+	rid->who = csm_str_of(who);
+	rid->id = request_id;
+	crypto_generichash_init(&st, NULL, 0, sizeof(rid->hash));
+	crypto_generichash_update(&st, (const uint8_t *)q->method->name, q->method->name_len + 1u);
+	crypto_generichash_update(&st, q->raw.p, q->raw.n);
+	crypto_generichash_final(&st, rid->hash, sizeof(rid->hash));
+	if (req_begin_read(q, &reader) != 0)
+		return true;
+	r = csm_store_replay(reader, rid, &q->loop->body);
+	req_end_read(q);
+	if (r == CSM_ENOT_FOUND)
+		return false;
+	if (r != 0)
+		req_error(q, r, NULL);
+	else
+		req_result_raw(q, (struct csm_bin){csm_buf_ptr(&q->loop->body), q->loop->body.len});
+	return true;
+}
+
+/* ---- the gate ---- */
+
+static int check_state(const struct broker *b, const struct csm_method *m, const char **why)
+{
+	*why = NULL;
+	switch (b->state) {
+	case BROKER_READY:
+		return m->states & CSM_S_READY ? 0 : CSM_ESTATE;
+	case BROKER_LOCKED:
+		*why = "the store was changed behind csmd; an administrator has to look and accept";
+		return m->states & CSM_S_LOCKED ? 0 : CSM_ETAMPERED;
+	case BROKER_STARTING:
+		*why = "the store is not open yet, see csm status";
+		return m->states & CSM_S_LOCKED ? 0 : CSM_EUNAVAILABLE;
+	default:
+		return m->states & CSM_S_LOCKED ? 0 : CSM_ESHUTDOWN;
+	}
+}
+
+static int gate(const struct conn *c, const struct csm_method *m, const char **why)
+{
+	*why = NULL;
+	if (!(m->roles & c->role))
+		return CSM_EROLE;
+	if (m->where == CSM_W_NONE) {
+		*why = "this method is reserved for a later version";
+		return CSM_EUNSUPPORTED;
+	}
+	return check_state(c->loop->b, m, why);
+}
+
+static void decode_and_run(struct req *q)
+{
+	union any_params params;
+	char text[128];
+	struct csm_str bad = {NULL, 0};
+	int r = csm_msg_decode(q->method->request, q->raw, CSM_UNKNOWN_REFUSE, &q->loop->pool, &params, &bad);
+
+	if (r != 0) {
+		snprintf(text, sizeof(text), "%s: %.*s", csm_err_text(r), bad.n > 64 ? 64 : (int)bad.n, bad.n > 0 ? bad.p : "");
+		req_error(q, r, bad.n > 0 ? text : NULL);
+		if (r == CSM_EPROTOCOL)
+			conn_end(q->conn);
+		return;
+	}
+	q->params = &params;
+	handlers[q->method - csm_methods](q);
+}
+
+static void run_request(struct conn *c, const struct csm_frame *f)
+{
+	struct req q = {.conn = c, .loop = c->loop, .msgid = f->msgid, .raw = f->params};
+	const char *why;
+	int r;
+
+	if (op_has_msgid(c, f->msgid)) {
+		conn_error(c, f->msgid, CSM_EPROTOCOL, "the msgid is in use by a request in flight");
+		conn_end(c);
+		return;
+	}
+	q.method = csm_method_find(f->method);
+	if (q.method == NULL) {
+		conn_error(c, f->msgid, CSM_EUNKNOWN_METHOD, NULL);
+		return;
+	}
+	atomic_fetch_add_explicit(&c->loop->requests[q.method - csm_methods], 1, memory_order_relaxed);
+	if ((r = gate(c, q.method, &why)) != 0) {
+		req_error(&q, r, why);
+		return;
+	}
+	decode_and_run(&q);
+}
+
+void dispatch_message(struct conn *c, const uint8_t *p, size_t n)
+{
+	struct csm_frame f;
+	uint32_t msgid;
+	int r = csm_frame_parse(p, n, &f);
+
+	/* A client sends requests; a notification that nobody awaits has no answer. */
+	if (r == 0 && f.type == CSM_NOTIFICATION)
+		return;
+	if (r == 0 && f.type == CSM_REQUEST) {
+		run_request(c, &f);
+		return;
+	}
+	atomic_fetch_add_explicit(&c->loop->protocol_errors, 1, memory_order_relaxed);
+	if (csm_scan_msgid(p, n, &msgid))
+		conn_error(c, msgid, CSM_EPROTOCOL, NULL);
+	conn_end(c);
+}
+
+/* ---- operations' answers (here, where failures are logged) ---- */
+
+void op_result(struct op *op, const struct csm_msgdef *def, const void *result)
+{
+	if (op->conn != NULL)
+		conn_result(op->conn, op->msgid, def, result);
+}
+
+void op_error(struct op *op, int r, const char *message)
+{
+	log_failure(op->loop, op->method, op->uid, op->pid, r);
+	if (op->conn != NULL)
+		conn_error(op->conn, op->msgid, r, message);
+}
+
+void object_copy(struct object *to, const struct object *from)
+{
+	*to = *from;
+	to->ns.p = to->buf + (from->ns.p - from->buf);
+	to->name.p = to->buf + (from->name.p - from->buf);
+	to->text.p = to->buf;
+	if (from->secret.p != NULL)
+		to->secret.p = to->buf + (from->secret.p - from->buf);
+}
+
+void op_request_id(struct op *op, const struct csm_request_id *rid, char who[static 16],
+	char id[static CSM_REQUEST_ID_MAX])
+{
+	if (rid->id.p == NULL)
+		return;
+	memcpy(who, rid->who.p, rid->who.n);
+	memcpy(id, rid->id.p, rid->id.n);
+	op->sop.rid = *rid;
+	op->sop.rid.who.p = who;
+	op->sop.rid.id.p = id;
+}
+
+void op_commit(struct op *op, void (*apply)(struct op *))
+{
+	static const uint8_t empty_map = 0x80;
+	int r;
+
+	if (op->sop.answer.p == NULL)
+		op->sop.answer = (struct csm_bin){&empty_map, 1};
+	if ((r = op_to_store(op, apply)) == 0)
+		return;
+	op_error(op, r, NULL);
+	op_done(op);
+}
+
+void op_replay(struct op *op)
+{
+	struct csm_reader *reader = loop_reader(op->loop);
+	struct csm_buf answer;
+	int r = CSM_EUNAVAILABLE;
+
+	csm_buf_init(&answer, CSM_MESSAGE_MAX, true);
+	if (reader != NULL && (r = csm_reader_begin(reader)) == 0) {
+		r = csm_store_replay(reader, &op->sop.rid, &answer);
+		csm_reader_end(reader);
+	}
+	if (r != 0)
+		op_error(op, r, NULL);
+	else if (op->conn != NULL)
+		conn_result_raw(op->conn, op->msgid, (struct csm_bin){csm_buf_ptr(&answer), answer.len});
+	csm_buf_free(&answer);
+}
+
+void op_finish_change(struct op *op, struct csm_str object)
+{
+	static const struct csm_msg_empty nothing = {0};
+
+	req_audit(op->method->name, op->loop->b, CSM_AUDIT_CHANGE, op->uid, op->pid, object, op->r);
+	if (op->r != 0)
+		op_error(op, op->r, NULL);
+	else
+		op_result(op, CSM_DEF(empty), &nothing);
+	op_done(op);
+}

@@ -1,0 +1,76 @@
+/* From one whole message to its handler: method, role, state, fields; and what handlers share: names, policy, the
+ * one answer. Loop thread only. */
+#ifndef CSM_NODE_DISPATCH_H
+#define CSM_NODE_DISPATCH_H
+
+#include "daemon/node/conn.h"
+
+/* One request in hand. Slices point into the message; all is gone when the handler returns. */
+struct req {
+	struct conn *conn;
+	struct loop *loop;
+	const struct csm_method *method;
+	uint32_t msgid;
+	const void *params; /* the method's request structure */
+	struct csm_bin raw; /* its bytes */
+};
+
+/* A name as the request gives it, made whole: text is what policy is asked about. */
+struct object {
+	struct csm_str ns, name, secret;
+	struct csm_str text; /* "NS:NAME", "NS:DOMAIN/NAME", "NS:" or "NS:DOMAIN/" */
+	char buf[CSM_SECRETREF_MAX + 4];
+};
+
+void dispatch_message(struct conn *c, const uint8_t *p, size_t n);
+/* The connection is closing: its signatures in parts go too. */
+void dispatch_forget(struct conn *c);
+
+/* The handlers, one a row of methods.def. */
+#define X(sym, num, name, perm, states, roles, where, rq, rs, flags) void do_##sym(struct req *q);
+#include "proto-spec/methods.def"
+#undef X
+
+/* ---- for handlers ---- */
+void req_result(struct req *q, const void *result); /* of the method's response structure */
+void req_result_raw(struct req *q, struct csm_bin result);
+void req_error(struct req *q, int r, const char *message);
+
+/* Make names whole: a bare one gets the caller's home namespace. On failure the request has been answered. */
+CSM_MUST int req_object(struct req *q, struct csm_str ref, struct object *o);
+CSM_MUST int req_secret_object(struct req *q, struct csm_str ref, struct object *o);
+/* "NS:" of the given or the home namespace. */
+CSM_MUST int req_namespace(struct req *q, struct csm_str ns, struct object *o);
+/* "NS:DOMAIN/" of a domain. */
+CSM_MUST int req_domain_list(struct req *q, struct csm_str ref, struct object *o);
+/* Does policy allow the method's permission on the object? On refusal the request has been answered. */
+CSM_MUST int req_authorize(struct req *q, const struct object *o);
+/* Answer for an object that is not there: not_found for who may list, else denied. */
+void req_missing(struct req *q, int list_perm, const struct object *o);
+bool req_may(struct req *q, int perm, struct csm_str object);
+/* A copy whose slices point into itself. */
+void object_copy(struct object *to, const struct object *from);
+/* An open read transaction; req_end_read closes it. On failure the request has been answered. */
+CSM_MUST int req_begin_read(struct req *q, struct csm_reader **ret);
+void req_end_read(struct req *q);
+/* The request_id of a mutating method, and the answer it had before: true when that answer was given. */
+bool req_replayed(struct req *q, struct csm_str request_id, struct csm_request_id *rid, char who[static 16]);
+/* The caller's numbers; 0 on a role's descriptor. */
+uid_t req_uid(const struct req *q);
+pid_t req_pid(const struct req *q);
+/* After a change or a use. */
+void req_audit(const char *method, struct broker *b, int kind, uid_t uid, pid_t pid, struct csm_str object, int r);
+
+
+/* ---- for operations that change the store ---- */
+/* Copy a request_id into the operation. */
+void op_request_id(struct op *op, const struct csm_request_id *rid, char who[static 16],
+	char id[static CSM_REQUEST_ID_MAX]);
+/* op_to_store; where it is refused, the answer and the end of the operation. */
+void op_commit(struct op *op, void (*apply)(struct op *));
+/* The answer of a request_id that was done before. */
+void op_replay(struct op *op);
+/* Audit, answer (empty, or the error) and end, for changes that answer nothing. */
+void op_finish_change(struct op *op, struct csm_str object);
+
+#endif

@@ -1,0 +1,68 @@
+/* hello, ping, whoami. */
+#include <string.h>
+#include "daemon/node/dispatch.h"
+
+void do_HELLO(struct req *q)
+{
+	const struct csm_msg_hello_req *m = q->params;
+	struct csm_msg_hello_res res = {
+		.version = {.v = CSM_PROTO_VERSION},
+		.server = CSM_STR("csmd " CSM_VERSION),
+		.max_message = {.v = CSM_MESSAGE_MAX},
+		.max_depth = {.v = CSM_DEPTH_MAX},
+		.max_in_flight = {.v = CSM_IN_FLIGHT_MAX},
+	};
+
+	if (m->version.set && m->version.v != CSM_PROTO_VERSION)
+		req_error(q, CSM_EUNSUPPORTED, "this daemon speaks version 1");
+	else
+		req_result(q, &res);
+}
+
+void do_PING(struct req *q)
+{
+	const struct csm_msg_ping_req *m = q->params;
+	struct csm_msg_ping_res res = {.data = m->data};
+
+	req_result(q, &res);
+}
+
+static size_t list_identities(const struct csm_subject *s, struct csm_pool *pool, struct csm_strs *ret)
+{
+	size_t n = 0;
+
+	while (csm_subject_identity(s, n) != NULL)
+		n++;
+	ret->v = csm_pool_alloc(pool, n * sizeof(*ret->v) + 1);
+	for (size_t i = 0; ret->v != NULL && i < n; i++)
+		ret->v[ret->n++] = csm_str_of(csm_subject_identity(s, i));
+	return ret->n;
+}
+
+void do_WHOAMI(struct req *q)
+{
+	struct csm_msg_whoami_res res = {0};
+	const struct csm_facts *f = &q->conn->peer->facts;
+	const struct csm_subject *s;
+	const char *why = NULL;
+	int r = peer_subject(q->conn->peer, &s);
+
+	if (r != 0) {
+		req_error(q, r, NULL);
+		return;
+	}
+	res.uid.v = f->uid;
+	res.gid.v = f->gid;
+	res.pid.v = (uint64_t)f->pid;
+	list_identities(s, &q->loop->pool, &res.identities);
+	if ((r = csm_subject_home(s, &res.namespace, &why)) != 0) {
+		res.namespace = (struct csm_str){NULL, 0};
+		res.reason = csm_str_of(why != NULL ? why : csm_err_text(r));
+	}
+	res.unit = csm_str_of(f->unit);
+	res.user_unit = csm_str_of(f->user_unit);
+	res.container = csm_str_of(f->container);
+	res.pod = csm_str_of(f->pod);
+	res.label = csm_str_of(f->label);
+	req_result(q, &res);
+}

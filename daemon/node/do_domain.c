@@ -1,0 +1,140 @@
+/* domain.create, list, show, delete. */
+#include <string.h>
+#include "daemon/node/dispatch.h"
+
+struct domain_op {
+	struct op op;
+	struct object object;
+	char who[16], request_id[CSM_REQUEST_ID_MAX];
+};
+
+static void committed(struct op *op)
+{
+	op_finish_change(op, ((struct domain_op *)op)->object.text);
+}
+
+static void change(struct req *q, const struct object *o, const struct csm_request_id *rid, enum csm_op_kind kind)
+{
+	struct domain_op *d;
+	struct op *op;
+	int r;
+
+	if ((r = op_new(q, sizeof(*d), NULL, &op)) != 0) {
+		req_error(q, r, NULL);
+		return;
+	}
+	d = (struct domain_op *)op;
+	object_copy(&d->object, o);
+	op_request_id(op, rid, d->who, d->request_id);
+	op->sop.kind = kind;
+	op->sop.ns = d->object.ns;
+	op->sop.name = d->object.name;
+	op_commit(op, committed);
+}
+
+void do_DOMAIN_CREATE(struct req *q)
+{
+	const struct csm_msg_domain_req *m = q->params;
+	struct csm_request_id rid;
+	struct object o;
+	char who[16];
+
+	if (req_object(q, m->domain, &o) == 0 && req_authorize(q, &o) == 0 &&
+		!req_replayed(q, m->request_id, &rid, who))
+		change(q, &o, &rid, CSM_OP_DOMAIN_CREATE);
+}
+
+/* Is it there? Otherwise the request has been answered. */
+static int look(struct req *q, struct object *o, struct csm_domain_info *info)
+{
+	struct csm_reader *reader;
+	int r;
+
+	if ((r = req_begin_read(q, &reader)) != 0)
+		return r;
+	r = csm_store_domain_get(reader, o->ns, o->name, info);
+	req_end_read(q);
+	if (r == CSM_ENOT_FOUND)
+		req_missing(q, CSM_PERM_DOMAIN_LIST, o);
+	else if (r != 0)
+		req_error(q, r, NULL);
+	return r;
+}
+
+void do_DOMAIN_DELETE(struct req *q)
+{
+	const struct csm_msg_domain_req *m = q->params;
+	struct csm_domain_info info;
+	struct csm_request_id rid;
+	struct object o;
+	char who[16];
+
+	if (req_object(q, m->domain, &o) == 0 && req_authorize(q, &o) == 0 &&
+		!req_replayed(q, m->request_id, &rid, who) && look(q, &o, &info) == 0)
+		change(q, &o, &rid, CSM_OP_DOMAIN_DELETE);
+}
+
+void do_DOMAIN_SHOW(struct req *q)
+{
+	const struct csm_msg_domain_req *m = q->params;
+	struct csm_msg_domain_item res = {0};
+	struct csm_domain_info info;
+	struct object o;
+
+	if (req_object(q, m->domain, &o) != 0 || req_authorize(q, &o) != 0 || look(q, &o, &info) != 0)
+		return;
+	res.namespace = o.ns;
+	res.name = o.name;
+	res.created.v = info.created;
+	res.secrets.v = info.secrets;
+	req_result(q, &res);
+}
+
+struct lister {
+	struct csm_msg_domain_list_res res;
+	struct csm_str ns;
+	size_t limit;
+};
+
+static bool list_one(void *arg, struct csm_str name, const struct csm_domain_info *info)
+{
+	struct lister *l = arg;
+	struct csm_msg_domain_item *item;
+
+	if (l->res.domains.n == l->limit) {
+		l->res.more.v = true;
+		return false;
+	}
+	item = &l->res.domains.v[l->res.domains.n++];
+	item->namespace = l->ns;
+	item->name = name;
+	item->created.v = info->created;
+	item->secrets.v = info->secrets;
+	return true;
+}
+
+void do_DOMAIN_LIST(struct req *q)
+{
+	const struct csm_msg_list_req *m = q->params;
+	struct lister l = {.limit = m->limit.set && m->limit.v > 0 ? m->limit.v : CSM_LIST_DEFAULT};
+	struct csm_reader *reader;
+	struct object o;
+	int r;
+
+	if (req_namespace(q, m->namespace, &o) != 0 || req_authorize(q, &o) != 0)
+		return;
+	l.ns = o.ns;
+	l.res.domains.v = csm_pool_alloc(&q->loop->pool, l.limit * sizeof(*l.res.domains.v));
+	if (l.res.domains.v == NULL) {
+		req_error(q, CSM_ENOMEM, NULL);
+		return;
+	}
+	if (req_begin_read(q, &reader) != 0)
+		return;
+	r = csm_store_domain_list(reader, o.ns, m->after, list_one, &l);
+	if (r == 0)
+		req_result(q, &l.res);
+	else
+		req_error(q, r, NULL);
+	req_end_read(q);
+}

@@ -1,0 +1,349 @@
+/* key.create, list, show, public, delete. */
+#include <sodium.h>
+#include <string.h>
+#include <time.h>
+#include "daemon/node/keycall.h"
+#include "daemon/node/keyinfo.h"
+#include "libclient/base/lockmem.h"
+#include "libclient/wire/msg.h"
+
+/* ---- create ---- */
+
+struct create_op {
+	struct op op;
+	struct csm_backend *be;
+	struct csm_plugin_keyspec spec;
+	struct object object;
+	char who[16], request_id[CSM_REQUEST_ID_MAX];
+	struct csm_buf answer; /* the key_info, encoded */
+	uint8_t spki[CSM_SPKI_MAX], pub[CSM_PLUGIN_PUB_MAX];
+	uint8_t *priv; /* CSM_PLUGIN_PRIV_MAX bytes of locked memory */
+	size_t spki_len, pub_len, priv_len;
+};
+
+static void create_clear(struct op *op)
+{
+	struct create_op *c = (struct create_op *)op;
+
+	csm_buf_free(&c->answer);
+	csm_lock_free(c->priv);
+}
+
+static void create_work(struct op *op)
+{
+	struct create_op *c = (struct create_op *)op;
+	struct csm_plugin_out spki = {.p = c->spki, .cap = sizeof(c->spki)};
+	struct csm_plugin_out pub = {.p = c->pub, .cap = sizeof(c->pub)};
+	struct csm_plugin_out priv = {.p = c->priv, .cap = CSM_PLUGIN_PRIV_MAX};
+
+	op->r = csm_be_generate(c->be, &c->spec, &spki, &pub, &priv);
+	c->spki_len = spki.len;
+	c->pub_len = pub.len;
+	c->priv_len = priv.len;
+}
+
+static void create_committed(struct op *op)
+{
+	struct create_op *c = (struct create_op *)op;
+	struct csm_bin answer = {csm_buf_ptr(&c->answer), c->answer.len};
+
+	req_audit(op->method->name, op->loop->b, CSM_AUDIT_CHANGE, op->uid, op->pid, c->object.text, op->r);
+	if (op->r != 0)
+		op_error(op, op->r, NULL);
+	else if (op->sop.replayed)
+		op_replay(op);
+	else if (op->conn != NULL)
+		conn_result_raw(op->conn, op->msgid, answer);
+	op_done(op);
+}
+
+static int create_record(struct create_op *c)
+{
+	struct csm_key_record *rec = &c->op.sop.key;
+	struct keyinfo_space space;
+	struct csm_msg_key_info info;
+	int r;
+
+	randombytes_buf(rec->id, sizeof(rec->id));
+	rec->backend = csm_str_of(c->be->plugin->name);
+	rec->protection = csm_str_of(c->be->caps.protection);
+	rec->alg = c->spec.alg;
+	rec->use = c->spec.use;
+	rec->exportable = c->spec.exportable;
+	rec->created = (uint64_t)time(NULL);
+	rec->spki = (struct csm_bin){c->spki, c->spki_len};
+	rec->pub = (struct csm_bin){c->pub, c->pub_len};
+	rec->priv = (struct csm_bin){c->priv, c->priv_len};
+	if ((r = keyinfo_fill(c->object.ns, c->object.name, rec, &space, &info)) != 0)
+		return r;
+	return csm_msg_encode(CSM_DEF(key_info), &info, &c->answer);
+}
+
+static void create_made(struct op *op)
+{
+	struct create_op *c = (struct create_op *)op;
+	int r = op->r;
+
+	if (r == 0)
+		r = create_record(c);
+	if (r == 0) {
+		op->sop.kind = CSM_OP_KEY_CREATE;
+		op->sop.ns = c->object.ns;
+		op->sop.name = c->object.name;
+		op->sop.answer = (struct csm_bin){csm_buf_ptr(&c->answer), c->answer.len};
+		r = op_to_store(op, create_committed);
+	}
+	if (r == 0)
+		return;
+	op_error(op, r, NULL);
+	op_done(op);
+}
+
+/* The strongest back end that is preferred, or the one asked for. Never another one instead. */
+static int choose_backend(struct req *q, struct csm_str name, enum csm_alg alg, struct csm_backend **ret)
+{
+	struct broker *b = q->loop->b;
+
+	*ret = name.p != NULL ? broker_backend(b, name) : broker_preferred(b);
+	if (*ret == NULL) {
+		req_error(q, name.p != NULL ? CSM_EUNSUPPORTED : CSM_EUNAVAILABLE, "there is no such back end on this node");
+		return CSM_EUNSUPPORTED;
+	}
+	if ((*ret)->ctx == NULL) {
+		req_error(q, CSM_EUNAVAILABLE, NULL);
+		return CSM_EUNAVAILABLE;
+	}
+	if (!csm_backend_has(*ret, alg)) {
+		req_error(q, CSM_EUNSUPPORTED, "the back end does not have this algorithm");
+		return CSM_EUNSUPPORTED;
+	}
+	return 0;
+}
+
+static int parse_spec(struct req *q, const struct csm_msg_key_create_req *m, struct csm_plugin_keyspec *spec)
+{
+	unsigned use;
+	int r;
+
+	spec->alg = CSM_ALG_P256;
+	if (m->alg.p != NULL && (r = csm_alg_parse(m->alg, &spec->alg)) != 0) {
+		req_error(q, r, "there is no such algorithm");
+		return r;
+	}
+	for (size_t i = 0; i < m->use.n; i++) {
+		if ((r = csm_use_parse(m->use.v[i], &use)) != 0) {
+			req_error(q, r, "a use is one of sign, decrypt, derive");
+			return r;
+		}
+		spec->use |= use;
+	}
+	if (spec->use == 0)
+		spec->use = csm_alg_default_use(spec->alg);
+	if ((r = csm_alg_check_use(spec->alg, spec->use)) != 0) {
+		req_error(q, r, "the algorithm cannot have this use");
+		return r;
+	}
+	spec->exportable = m->exportable.v;
+	return 0;
+}
+
+/* Cheaper than making a key for nothing; the commit decides. */
+static int check_absent(struct req *q, const struct object *o)
+{
+	struct csm_key_record rec;
+	struct csm_reader *reader;
+	int r;
+
+	if ((r = req_begin_read(q, &reader)) != 0)
+		return r;
+	r = csm_store_key_get(reader, o->ns, o->name, false, NULL, &rec);
+	req_end_read(q);
+	if (r == CSM_ENOT_FOUND)
+		return 0;
+	r = r == 0 ? CSM_EEXISTS : r;
+	req_error(q, r, NULL);
+	return r;
+}
+
+void do_KEY_CREATE(struct req *q)
+{
+	const struct csm_msg_key_create_req *m = q->params;
+	struct csm_plugin_keyspec spec = {0};
+	struct csm_request_id rid;
+	struct csm_backend *be;
+	struct create_op *c;
+	struct object o;
+	struct op *op;
+	char who[16];
+	int r;
+
+	if (parse_spec(q, m, &spec) != 0 || req_object(q, m->key, &o) != 0 || req_authorize(q, &o) != 0 ||
+		choose_backend(q, m->backend, spec.alg, &be) != 0 || req_replayed(q, m->request_id, &rid, who) ||
+		check_absent(q, &o) != 0)
+		return;
+	if ((r = op_new(q, sizeof(*c), create_clear, &op)) != 0) {
+		req_error(q, r, NULL);
+		return;
+	}
+	c = (struct create_op *)op;
+	csm_buf_init(&c->answer, CSM_MESSAGE_MAX, false);
+	c->be = be;
+	c->spec = spec;
+	object_copy(&c->object, &o);
+	op_request_id(op, &rid, c->who, c->request_id);
+	c->priv = csm_lock_alloc(CSM_PLUGIN_PRIV_MAX);
+	r = c->priv == NULL ? CSM_ENOMEM : op_to_backend(op, be, create_work, create_made);
+	if (r != 0) {
+		op_error(op, r, NULL);
+		op_done(op);
+	}
+}
+
+/* ---- look ---- */
+
+void do_KEY_SHOW(struct req *q)
+{
+	const struct csm_msg_key_req *m = q->params;
+	struct keyinfo_space space;
+	struct csm_msg_key_info info;
+	struct key_found f;
+	int r;
+
+	if (key_look(q, m->key, &f) != 0)
+		return;
+	f.rec.signatures += counts_pending(&q->loop->b->counts, f.rec.id);
+	r = keyinfo_fill(f.object.ns, f.object.name, &f.rec, &space, &info);
+	if (r == 0)
+		req_result(q, &info);
+	else
+		req_error(q, r, NULL);
+	req_end_read(q);
+}
+
+void do_KEY_PUBLIC(struct req *q)
+{
+	const struct csm_msg_key_req *m = q->params;
+	struct csm_msg_key_public_res res = {0};
+	char pem[KEYINFO_PEM_MAX];
+	struct key_found f;
+	int r;
+
+	if (key_look(q, m->key, &f) != 0)
+		return;
+	res.alg = csm_str_of(csm_alg_name(f.rec.alg));
+	res.spki = f.rec.spki;
+	r = keyinfo_pem(f.rec.spki, pem, sizeof(pem), &res.public);
+	if (r == 0)
+		req_result(q, &res);
+	else
+		req_error(q, r, NULL);
+	req_end_read(q);
+}
+
+struct key_lister {
+	struct req *q;
+	struct csm_msg_key_list_res res;
+	struct csm_str ns;
+	size_t limit;
+	bool failed;
+};
+
+static bool list_one(void *arg, struct csm_str name, const struct csm_key_record *rec)
+{
+	struct key_lister *l = arg;
+	struct csm_msg_key_item *item;
+
+	if (l->res.keys.n == l->limit) {
+		l->res.more.v = true;
+		return false;
+	}
+	item = &l->res.keys.v[l->res.keys.n++];
+	item->namespace = l->ns;
+	item->name = name;
+	item->alg = csm_str_of(csm_alg_name(rec->alg));
+	item->backend = rec->backend;
+	item->protection = rec->protection;
+	item->created.v = rec->created;
+	return true;
+}
+
+void do_KEY_LIST(struct req *q)
+{
+	const struct csm_msg_list_req *m = q->params;
+	struct key_lister l = {.q = q, .limit = m->limit.set && m->limit.v > 0 ? m->limit.v : CSM_LIST_DEFAULT};
+	struct csm_reader *reader;
+	struct object o;
+	int r;
+
+	if (req_namespace(q, m->namespace, &o) != 0 || req_authorize(q, &o) != 0)
+		return;
+	l.ns = o.ns;
+	l.res.keys.v = csm_pool_alloc(&q->loop->pool, l.limit * sizeof(*l.res.keys.v));
+	if (l.res.keys.v == NULL) {
+		req_error(q, CSM_ENOMEM, NULL);
+		return;
+	}
+	if (req_begin_read(q, &reader) != 0)
+		return;
+	r = csm_store_key_list(reader, o.ns, m->after, list_one, &l);
+	if (r == 0)
+		req_result(q, &l.res);
+	else
+		req_error(q, r, NULL);
+	req_end_read(q);
+}
+
+/* ---- delete ---- */
+
+struct delete_op {
+	struct op op;
+	struct object object;
+	uint8_t id[CSM_KEY_ID_LEN];
+	char who[16], request_id[CSM_REQUEST_ID_MAX];
+};
+
+static void delete_committed(struct op *op)
+{
+	struct delete_op *d = (struct delete_op *)op;
+	struct broker *b = op->loop->b;
+
+	if (op->r == 0 && !op->sop.replayed) {
+		/* What is loaded of it goes at once. A serial back end's goes when it is idle: it holds no plain key. */
+		csm_keycache_drop(&b->shared_keys, d->id);
+		for (unsigned i = 0; i < b->n_loops; i++)
+			csm_keycache_drop(&b->loops[i]->keys, d->id);
+	}
+	op_finish_change(op, d->object.text);
+}
+
+void do_KEY_DELETE(struct req *q)
+{
+	const struct csm_msg_key_delete_req *m = q->params;
+	struct csm_request_id rid;
+	struct delete_op *d;
+	struct key_found f;
+	struct object o;
+	struct op *op;
+	char who[16];
+	int r;
+
+	if (req_object(q, m->key, &o) != 0 || req_authorize(q, &o) != 0 ||
+		req_replayed(q, m->request_id, &rid, who) || key_look(q, m->key, &f) != 0)
+		return;
+	r = op_new(q, sizeof(*d), NULL, &op);
+	if (r == 0) {
+		d = (struct delete_op *)op;
+		object_copy(&d->object, &o);
+		memcpy(d->id, f.rec.id, CSM_KEY_ID_LEN);
+	}
+	req_end_read(q);
+	if (r != 0) {
+		req_error(q, r, NULL);
+		return;
+	}
+	op_request_id(op, &rid, d->who, d->request_id);
+	op->sop.kind = CSM_OP_KEY_DELETE;
+	op->sop.ns = d->object.ns;
+	op->sop.name = d->object.name;
+	op_commit(op, delete_committed);
+}

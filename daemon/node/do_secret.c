@@ -1,0 +1,319 @@
+/* secret.set, get, list, delete. */
+#include <string.h>
+#include "daemon/node/dispatch.h"
+#include "libclient/wire/dec.h"
+#include "libclient/wire/enc.h"
+
+/* ---- set ---- */
+
+struct set_op {
+	struct op op;
+	struct object object;
+	struct csm_buf payload; /* secret */
+	char who[16], request_id[CSM_REQUEST_ID_MAX];
+};
+
+static void set_clear(struct op *op)
+{
+	csm_buf_free(&((struct set_op *)op)->payload);
+}
+
+static void set_committed(struct op *op)
+{
+	struct set_op *s = (struct set_op *)op;
+	struct csm_msg_secret_set_res res = {.version = {.v = op->sop.version, .set = true}};
+
+	req_audit(op->method->name, op->loop->b, CSM_AUDIT_CHANGE, op->uid, op->pid, s->object.text, op->r);
+	if (op->r != 0)
+		op_error(op, op->r, op->r == CSM_ENOT_FOUND ? "there is no such domain" : NULL);
+	else if (op->sop.replayed)
+		op_replay(op);
+	else
+		op_result(op, CSM_DEF(secret_set_res), &res);
+	op_done(op);
+}
+
+static const char *check_pair(const struct csm_msg_secret_set_req *m, size_t i)
+{
+	const struct csm_msg_pair *p = &m->pairs.v[i];
+
+	if (!csm_name_valid(p->name))
+		return "a pair's name is not well formed";
+	if (p->type.p != NULL && !csm_str_eq(p->type, "text") && !csm_str_eq(p->type, "bytes") &&
+		!csm_str_eq(p->type, "json"))
+		return "a pair's type is one of text, bytes, json";
+	for (size_t j = 0; j < i; j++)
+		if (csm_str_same(m->pairs.v[j].name, p->name))
+			return "two pairs have the same name";
+	return NULL;
+}
+
+static int check_pairs(struct req *q, const struct csm_msg_secret_set_req *m)
+{
+	const char *why = m->pairs.n == 0 ? "a secret has at least one pair" : NULL;
+	size_t total = 0;
+
+	for (size_t i = 0; why == NULL && i < m->pairs.n; i++) {
+		why = check_pair(m, i);
+		total += m->pairs.v[i].name.n + m->pairs.v[i].value.n;
+	}
+	if (why != NULL) {
+		req_error(q, CSM_EINVALID, why);
+		return CSM_EINVALID;
+	}
+	if (total > CSM_SECRET_MAX) {
+		req_error(q, CSM_ETOO_LARGE, "names and values together are above the limit");
+		return CSM_ETOO_LARGE;
+	}
+	return 0;
+}
+
+/* The stored form: an array of pair maps, as secret.get gives them out. */
+static int encode_pairs(const struct csm_msg_secret_set_req *m, struct csm_buf *out)
+{
+	int r = csm_enc_array(out, (uint32_t)m->pairs.n);
+
+	for (size_t i = 0; r == 0 && i < m->pairs.n; i++) {
+		struct csm_msg_pair p = m->pairs.v[i];
+
+		if (p.type.p == NULL)
+			p.type = CSM_STR("bytes");
+		r = csm_msg_encode(CSM_DEF(pair), &p, out);
+	}
+	return r;
+}
+
+/* Whether there is such a domain: only who may list domains is told. */
+static int check_domain(struct req *q, const struct object *o)
+{
+	struct csm_domain_info info;
+	struct csm_reader *reader;
+	int r;
+
+	if ((r = req_begin_read(q, &reader)) != 0)
+		return r;
+	r = csm_store_domain_get(reader, o->ns, o->name, &info);
+	req_end_read(q);
+	if (r == CSM_ENOT_FOUND)
+		req_missing(q, CSM_PERM_DOMAIN_LIST, o);
+	else if (r != 0)
+		req_error(q, r, NULL);
+	return r;
+}
+
+void do_SECRET_SET(struct req *q)
+{
+	const struct csm_msg_secret_set_req *m = q->params;
+	struct csm_request_id rid;
+	struct set_op *s;
+	struct object o;
+	struct op *op;
+	char who[16];
+	int r;
+
+	if (check_pairs(q, m) != 0 || req_secret_object(q, m->secret, &o) != 0 || req_authorize(q, &o) != 0 ||
+		req_replayed(q, m->request_id, &rid, who) || check_domain(q, &o) != 0)
+		return;
+	if ((r = op_new(q, sizeof(*s), set_clear, &op)) != 0) {
+		req_error(q, r, NULL);
+		return;
+	}
+	s = (struct set_op *)op;
+	csm_buf_init(&s->payload, CSM_MESSAGE_MAX, true);
+	if ((r = encode_pairs(m, &s->payload)) != 0) {
+		op_error(op, r, NULL);
+		op_done(op);
+		return;
+	}
+	object_copy(&s->object, &o);
+	op_request_id(op, &rid, s->who, s->request_id);
+	op->sop.kind = CSM_OP_SECRET_SET;
+	op->sop.ns = s->object.ns;
+	op->sop.name = s->object.name;
+	op->sop.secret = s->object.secret;
+	op->sop.payload = (struct csm_bin){csm_buf_ptr(&s->payload), s->payload.len};
+	op->sop.has_expect = m->expect.set;
+	op->sop.expect = m->expect.v;
+	op_commit(op, set_committed);
+}
+
+/* ---- get ---- */
+
+/* The stored array with only the pair of that name. */
+static int pick_pair(struct csm_bin stored, struct csm_str name, struct csm_bin *ret)
+{
+	struct csm_dec d, pair;
+	uint32_t n, fields;
+	struct csm_str key, value;
+
+	csm_dec_init(&d, stored.p, stored.n);
+	if (csm_dec_array(&d, &n) != 0)
+		return CSM_ETAMPERED;
+	for (; n > 0; n--) {
+		const uint8_t *start = d.p;
+
+		pair = d;
+		/* csm_msg_encode writes the table's order: the name is the first field. */
+		if (csm_dec_skip(&d) != 0 || csm_dec_map(&pair, &fields) != 0 || csm_dec_str(&pair, &key) != 0 ||
+			csm_dec_str(&pair, &value) != 0)
+			return CSM_ETAMPERED;
+		if (csm_str_same(value, name)) {
+			*ret = (struct csm_bin){start, (size_t)(d.p - start)};
+			return 0;
+		}
+	}
+	return CSM_ENOT_FOUND;
+}
+
+static int put_answer(struct csm_buf *b, uint64_t version, uint64_t created, struct csm_bin pairs, bool wrap)
+{
+	int r;
+
+	if ((r = csm_enc_map(b, 3)) != 0 || (r = csm_enc_str(b, CSM_STR("version"))) != 0 ||
+		(r = csm_enc_u64(b, version)) != 0 || (r = csm_enc_str(b, CSM_STR("created"))) != 0 ||
+		(r = csm_enc_u64(b, created)) != 0 || (r = csm_enc_str(b, CSM_STR("pairs"))) != 0)
+		return r;
+	if (wrap && (r = csm_enc_array(b, 1)) != 0)
+		return r;
+	return csm_buf_put(b, pairs.p, pairs.n);
+}
+
+static void answer_get(struct req *q, const struct csm_msg_secret_get_req *m, const struct object *o, uint64_t version,
+	uint64_t created)
+{
+	struct csm_bin pairs = {csm_buf_ptr(&q->loop->plain), q->loop->plain.len};
+	int r = 0;
+
+	if (m->key.p != NULL)
+		r = pick_pair(pairs, m->key, &pairs);
+	if (r == 0)
+		r = put_answer(&q->loop->body, version, created, pairs, m->key.p != NULL);
+	if (r != 0) {
+		/* Who may read the secret may know which pairs it has. */
+		req_error(q, r, r == CSM_ENOT_FOUND ? "the secret has no pair of this name" : NULL);
+		return;
+	}
+	req_audit(q->method->name, q->loop->b, CSM_AUDIT_USE, req_uid(q), req_pid(q), o->text, 0);
+	req_result_raw(q, (struct csm_bin){csm_buf_ptr(&q->loop->body), q->loop->body.len});
+}
+
+void do_SECRET_GET(struct req *q)
+{
+	const struct csm_msg_secret_get_req *m = q->params;
+	uint64_t version, created;
+	struct csm_reader *reader;
+	struct object o;
+	int r;
+
+	if (req_secret_object(q, m->secret, &o) != 0 || req_authorize(q, &o) != 0 || req_begin_read(q, &reader) != 0)
+		return;
+	r = csm_store_secret_get(reader, o.ns, o.name, o.secret, m->version.v, &q->loop->plain, &version, &created);
+	req_end_read(q);
+	if (r == 0)
+		answer_get(q, m, &o, version, created);
+	else if (r == CSM_ENOT_FOUND)
+		req_missing(q, CSM_PERM_SECRET_LIST, &o);
+	else
+		req_error(q, r, NULL);
+}
+
+/* ---- list ---- */
+
+struct lister {
+	struct csm_msg_secret_list_res res;
+	size_t limit;
+};
+
+static bool list_one(void *arg, struct csm_str name, uint64_t version, uint64_t created)
+{
+	struct lister *l = arg;
+	struct csm_msg_secret_item *item;
+
+	if (l->res.secrets.n == l->limit) {
+		l->res.more.v = true;
+		return false;
+	}
+	item = &l->res.secrets.v[l->res.secrets.n++];
+	item->name = name;
+	item->version.v = version;
+	item->created.v = created;
+	return true;
+}
+
+void do_SECRET_LIST(struct req *q)
+{
+	const struct csm_msg_secret_list_req *m = q->params;
+	struct lister l = {.limit = m->limit.set && m->limit.v > 0 ? m->limit.v : CSM_LIST_DEFAULT};
+	struct csm_domain_info info;
+	struct csm_reader *reader;
+	struct object o;
+	int r;
+
+	if (req_domain_list(q, m->domain, &o) != 0 || req_authorize(q, &o) != 0)
+		return;
+	l.res.secrets.v = csm_pool_alloc(&q->loop->pool, l.limit * sizeof(*l.res.secrets.v));
+	if (l.res.secrets.v == NULL) {
+		req_error(q, CSM_ENOMEM, NULL);
+		return;
+	}
+	if (req_begin_read(q, &reader) != 0)
+		return;
+	r = csm_store_domain_get(reader, o.ns, o.name, &info);
+	if (r == 0)
+		r = csm_store_secret_list(reader, o.ns, o.name, m->after, list_one, &l);
+	if (r == 0)
+		req_result(q, &l.res);
+	else if (r == CSM_ENOT_FOUND)
+		req_missing(q, CSM_PERM_DOMAIN_LIST, &o);
+	else
+		req_error(q, r, NULL);
+	req_end_read(q);
+}
+
+/* ---- delete ---- */
+
+struct delete_op {
+	struct op op;
+	struct object object;
+	char who[16], request_id[CSM_REQUEST_ID_MAX];
+};
+
+static void delete_committed(struct op *op)
+{
+	op_finish_change(op, ((struct delete_op *)op)->object.text);
+}
+
+void do_SECRET_DELETE(struct req *q)
+{
+	const struct csm_msg_secret_delete_req *m = q->params;
+	uint64_t version, created;
+	struct csm_request_id rid;
+	struct csm_reader *reader;
+	struct delete_op *d;
+	struct object o;
+	struct op *op;
+	char who[16];
+	int r;
+
+	if (req_secret_object(q, m->secret, &o) != 0 || req_authorize(q, &o) != 0 ||
+		req_replayed(q, m->request_id, &rid, who) || req_begin_read(q, &reader) != 0)
+		return;
+	r = csm_store_secret_get(reader, o.ns, o.name, o.secret, 0, &q->loop->plain, &version, &created);
+	req_end_read(q);
+	if (r == CSM_ENOT_FOUND) {
+		req_missing(q, CSM_PERM_SECRET_LIST, &o);
+		return;
+	}
+	if ((r = op_new(q, sizeof(*d), NULL, &op)) != 0) {
+		req_error(q, r, NULL);
+		return;
+	}
+	d = (struct delete_op *)op;
+	object_copy(&d->object, &o);
+	op_request_id(op, &rid, d->who, d->request_id);
+	op->sop.kind = CSM_OP_SECRET_DELETE;
+	op->sop.ns = d->object.ns;
+	op->sop.name = d->object.name;
+	op->sop.secret = d->object.secret;
+	op_commit(op, delete_committed);
+}

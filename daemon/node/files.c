@@ -1,0 +1,344 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <pwd.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "daemon/node/supervisor.h"
+#include "daemon/svc/log.h"
+#include "libclient/base/lockmem.h"
+
+#define DEFAULT_CONFIG "/etc/csm/csmd.yaml"
+#define DEFAULT_POLICY "/etc/csm/policy.yaml"
+#define DEFAULT_ROOT_KEY "/etc/csm/root.key"
+#define ROOT_KEY_BYTES 32
+#define SECRET_FILE_MAX 4096u
+
+/* ---- plain files ---- */
+
+static int read_fd(int fd, uint8_t *p, size_t cap, size_t *ret)
+{
+	size_t n = 0;
+
+	for (;;) {
+		ssize_t got = read(fd, p + n, cap - n);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0)
+			return CSM_ESYSTEM;
+		if (got == 0)
+			break;
+		n += (size_t)got;
+		if (n == cap)
+			return CSM_ETOO_LARGE;
+	}
+	*ret = n;
+	return 0;
+}
+
+/* The text of a file, NUL-terminated. CSM_ENOT_FOUND when there is none. */
+static int read_text(const char *path, size_t max, char **ret, size_t *len)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC), r;
+	char *text;
+
+	if (fd < 0)
+		return errno == ENOENT ? CSM_ENOT_FOUND : CSM_ESYSTEM;
+	text = malloc(max + 2);
+	r = text == NULL ? CSM_ENOMEM : read_fd(fd, (uint8_t *)text, max + 1, len);
+	close(fd);
+	if (r != 0) {
+		free(text);
+		return r;
+	}
+	text[*len] = '\0';
+	*ret = text;
+	return 0;
+}
+
+/* ---- files with secrets: ours or root's, closed to others ---- */
+
+static int read_secret(const char *path, uint8_t **ret, size_t *len)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY), r = CSM_ESYSTEM;
+	uint8_t *p = NULL;
+	struct stat st;
+
+	if (fd < 0) {
+		log_err("%s: %s", path, strerror(errno));
+		return errno == ENOENT ? CSM_ENOT_FOUND : CSM_ESYSTEM;
+	}
+	if (fstat(fd, &st) != 0)
+		goto out;
+	r = CSM_EDENIED;
+	if (S_ISREG(st.st_mode) && ((st.st_mode & 077) != 0 || (st.st_uid != 0 && st.st_uid != geteuid()))) {
+		log_err("%s: others can read or change it; make it 0600 and root's", path);
+		goto out;
+	}
+	r = CSM_ENOMEM;
+	p = csm_lock_alloc(SECRET_FILE_MAX);
+	if (p == NULL)
+		goto out;
+	if ((r = read_fd(fd, p, SECRET_FILE_MAX, len)) != 0)
+		goto out;
+	*ret = p;
+	p = NULL;
+out:
+	csm_lock_free(p);
+	close(fd);
+	return r;
+}
+
+/* A new root key file: complete, or not there. */
+static int make_root_key(const char *path)
+{
+	CSM_WIPED(key, ROOT_KEY_BYTES);
+	char tmp[PATH_MAX];
+	int fd, r = CSM_ESYSTEM;
+
+	if ((size_t)snprintf(tmp, sizeof(tmp), "%s.new", path) >= sizeof(tmp))
+		return CSM_ETOO_LARGE;
+	randombytes_buf(key, sizeof(key));
+	unlink(tmp);
+	fd = open(tmp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (fd < 0)
+		return CSM_ESYSTEM;
+	if (write(fd, key, sizeof(key)) == (ssize_t)sizeof(key) && fsync(fd) == 0 && link(tmp, path) == 0)
+		r = 0;
+	close(fd);
+	unlink(tmp);
+	return r;
+}
+
+static void strip_newline(const uint8_t *p, size_t *n)
+{
+	while (*n > 0 && (p[*n - 1] == '\n' || p[*n - 1] == '\r'))
+		--*n;
+}
+
+static int read_root_secret(struct files *f)
+{
+	const char *dir = getenv("CREDENTIALS_DIRECTORY"), *file = f->cfg.root_key_file;
+	char path[PATH_MAX];
+	int r;
+
+	if (f->cfg.root_key == CSM_ROOT_TPM)
+		return 0;
+	if (f->cfg.root_key == CSM_ROOT_CREDENTIAL) {
+		if (dir == NULL) {
+			log_err("root_key is credential, and systemd has handed over none");
+			return CSM_EINVALID;
+		}
+		snprintf(path, sizeof(path), "%s/%s", dir, file != NULL ? file : "csm-root-key");
+		return read_secret(path, &f->root_secret, &f->root_secret_len);
+	}
+	if (file == NULL && f->cfg.root_key == CSM_ROOT_PASSPHRASE) {
+		log_err("root_key is passphrase: root_key_file has to name the file that holds it");
+		return CSM_EINVALID;
+	}
+	if (file == NULL)
+		file = DEFAULT_ROOT_KEY;
+	if (f->cfg.root_key == CSM_ROOT_FILE && access(file, F_OK) != 0 && errno == ENOENT && make_root_key(file) != 0) {
+		log_err("cannot make the root key file %s: %s", file, strerror(errno));
+		return CSM_ESYSTEM;
+	}
+	r = read_secret(file, &f->root_secret, &f->root_secret_len);
+	if (r == 0 && f->cfg.root_key == CSM_ROOT_PASSPHRASE)
+		strip_newline(f->root_secret, &f->root_secret_len);
+	return r;
+}
+
+/* ---- names ---- */
+
+static bool user_number(const char *name, uid_t *uid, gid_t *gid)
+{
+	struct passwd *pw = getpwnam(name);
+	char *end;
+	unsigned long n;
+
+	if (pw == NULL) {
+		errno = 0;
+		n = strtoul(name, &end, 10);
+		if (errno != 0 || *end != '\0' || end == name || n == 0 || n >= UINT32_MAX)
+			return false;
+		*uid = (uid_t)n;
+		*gid = (gid_t)n;
+		return true;
+	}
+	*uid = pw->pw_uid;
+	*gid = pw->pw_gid;
+	return true;
+}
+
+static int find_broker_user(struct files *f)
+{
+	f->broker_uid = (uid_t)-1;
+	f->broker_gid = (gid_t)-1;
+	if (geteuid() != 0)
+		return 0;
+	if (user_number(f->cfg.user_broker, &f->broker_uid, &f->broker_gid))
+		return 0;
+	log_err("users: broker: there is no user %s", f->cfg.user_broker);
+	return CSM_EINVALID;
+}
+
+static void found_name(void *arg, bool group, const char *name)
+{
+	struct files *f = arg;
+	struct passwd *pw = group ? NULL : getpwnam(name);
+	struct group *gr = group ? getgrnam(name) : NULL;
+	struct setup_name *names;
+	char **texts, *text;
+
+	if ((pw == NULL && gr == NULL) || f->n_names == SETUP_NAMES_MAX)
+		return;
+	names = realloc(f->names, (f->n_names + 1) * sizeof(*names));
+	if (names != NULL)
+		f->names = names;
+	texts = realloc(f->name_texts, (f->n_names + 1) * sizeof(*texts));
+	if (texts != NULL)
+		f->name_texts = texts;
+	text = strdup(name);
+	if (names == NULL || texts == NULL || text == NULL) {
+		free(text);
+		return;
+	}
+	f->name_texts[f->n_names] = text;
+	f->names[f->n_names++] = (struct setup_name){
+		.group = group, .name = csm_str_of(text), .id = group ? gr->gr_gid : pw->pw_uid};
+}
+
+static void clear_names(struct files *f)
+{
+	for (size_t i = 0; i < f->n_names; i++)
+		free(f->name_texts[i]);
+	free(f->name_texts);
+	free(f->names);
+	f->name_texts = NULL;
+	f->names = NULL;
+	f->n_names = 0;
+}
+
+/* ---- the files ---- */
+
+static int read_config(const struct supervisor_options *opt, struct files *f)
+{
+	const char *path = opt->config != NULL ? opt->config : DEFAULT_CONFIG;
+	struct csm_policy_error err = {0};
+	int r = read_text(path, CSM_CONFIG_MAX, &f->config_text, &f->config_len);
+
+	if (r == CSM_ENOT_FOUND && opt->config == NULL)
+		r = 0;
+	if (r != 0) {
+		log_err("%s: %s", path, r == CSM_ETOO_LARGE ? "it is too large" : strerror(errno));
+		return r;
+	}
+	if ((r = csm_config_parse(f->config_text, f->config_len, &f->cfg, &err)) != 0)
+		log_err("%s: line %u, column %u: %s", path, err.line, err.column, err.message);
+	return r;
+}
+
+int files_reread_policy(struct files *f)
+{
+	struct csm_policy_error err = {0};
+	const char *path = f->cfg.policy;
+	char *text = NULL;
+	size_t n = 0;
+	int r = path == NULL ? 0 : read_text(path, CSM_POLICY_MAX, &text, &n);
+
+	/* Only the installed place may be empty; a file that was named has to be there. */
+	if (r == CSM_ENOT_FOUND && strcmp(path, DEFAULT_POLICY) == 0)
+		r = 0;
+	if (r != 0) {
+		log_err("%s: %s", path, r == CSM_ETOO_LARGE ? "it is too large" : strerror(errno));
+		return r;
+	}
+	free(f->policy_text);
+	f->policy_text = text;
+	f->policy_len = n;
+	clear_names(f);
+	if (text != NULL && csm_policy_names(text, n, found_name, f, &err) != 0)
+		clear_names(f);
+	return 0;
+}
+
+static int check_policy(const struct files *f)
+{
+	struct setup s = {.names = f->names, .n_names = f->n_names};
+	struct csm_resolver resolver = setup_resolver(&s);
+	struct csm_policy_error err = {0};
+	struct csm_policy *p = NULL;
+	int r = csm_policy_parse(f->policy_text, f->policy_len, &resolver, &p, &err);
+
+	if (r != 0)
+		log_err("%s: line %u, column %u: %s", f->cfg.policy, err.line, err.column, err.message);
+	csm_policy_unref(p);
+	return r;
+}
+
+/* Beside the program as built, or as installed. */
+static int find_plugins(struct files *f)
+{
+	static const char *const places[] = {"../lib/csm/plugins", "../lib/" CSM_TRIPLET "/csm/plugins"};
+	char exe[PATH_MAX], dir[PATH_MAX + 64], *slash;
+	ssize_t n;
+
+	if (f->cfg.plugin_dir != NULL) {
+		snprintf(f->plugin_dir, sizeof(f->plugin_dir), "%s", f->cfg.plugin_dir);
+		return 0;
+	}
+	n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
+	if (n <= 0)
+		return CSM_ESYSTEM;
+	exe[n] = '\0';
+	slash = strrchr(exe, '/');
+	if (slash == NULL)
+		return CSM_ESYSTEM;
+	*slash = '\0';
+	for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		snprintf(dir, sizeof(dir), "%s/%s", exe, places[i]);
+		if (access(dir, R_OK | X_OK) == 0 && strlen(dir) < sizeof(f->plugin_dir)) {
+			memcpy(f->plugin_dir, dir, strlen(dir) + 1);
+			return 0;
+		}
+	}
+	log_err("the folder of the back ends is not beside %s", exe);
+	return CSM_ENOT_FOUND;
+}
+
+int files_read(const struct supervisor_options *opt, struct files *ret)
+{
+	struct files f = {0};
+	int r;
+
+	if ((r = read_config(opt, &f)) != 0 || (r = files_reread_policy(&f)) != 0 || (r = check_policy(&f)) != 0 ||
+		(r = find_broker_user(&f)) != 0 || (r = find_plugins(&f)) != 0 || (r = read_root_secret(&f)) != 0)
+		goto out;
+	if (f.cfg.tpm_owner_auth_file != NULL) {
+		if ((r = read_secret(f.cfg.tpm_owner_auth_file, &f.owner_auth, &f.owner_auth_len)) != 0)
+			goto out;
+		strip_newline(f.owner_auth, &f.owner_auth_len);
+	}
+	*ret = f;
+	return 0;
+out:
+	files_clear(&f);
+	return r;
+}
+
+void files_clear(struct files *f)
+{
+	free(f->config_text);
+	free(f->policy_text);
+	clear_names(f);
+	csm_lock_free(f->root_secret);
+	csm_lock_free(f->owner_auth);
+	csm_config_clear(&f->cfg);
+	memset(f, 0, sizeof(*f));
+}

@@ -1,0 +1,238 @@
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "daemon/node/host.h"
+#include "daemon/svc/log.h"
+
+#define DEVICE_WAIT_MS 2000
+
+/* One back end's view of the broker. */
+struct host_arg {
+	struct broker *b;
+	struct csm_backend *be;
+	struct csm_store *pins;
+	char owner_auth[256], nv_index[16], device[256];
+	struct csm_job job; /* open or look, on the owner's thread */
+	atomic_bool queued;
+};
+static struct host_arg args[BROKER_BACKENDS_MAX];
+
+static int ask_device(void *arg)
+{
+	struct pollfd p = {.fd = DEVICE_FD, .events = POLLIN};
+	struct control_msg msg;
+
+	(void)arg;
+	if (control_send(DEVICE_FD, CTL_DEVICE, NULL, 0, -1) != 0 || poll(&p, 1, DEVICE_WAIT_MS) != 1 ||
+		control_recv(DEVICE_FD, &msg) != 0) {
+		errno = EIO;
+		return -1;
+	}
+	if (msg.fd < 0)
+		errno = msg.len > 0 && msg.body[0] != 0 ? msg.body[0] : ENODEV;
+	return msg.fd;
+}
+
+/* A record from a running back end, on its way to the writer. Nobody waits for it: the writer itself may be waiting
+ * for the back end (the epoch's counter). */
+struct remember_op {
+	struct csm_store_op op;
+	char name[64];
+	uint8_t payload[];
+};
+
+static void remembered(struct csm_store_op *op)
+{
+	if (op->r != 0)
+		log_warn("a back end's record could not be kept: %s", csm_err_name(op->r));
+	free(op->arg);
+}
+
+static int remember_commit(struct csm_store *store, const char *name, const uint8_t *p, size_t len)
+{
+	struct remember_op *w = calloc(1, sizeof(*w) + len);
+	int r;
+
+	if (w == NULL)
+		return CSM_ENOMEM;
+	snprintf(w->name, sizeof(w->name), "%s", name);
+	memcpy(w->payload, p, len);
+	w->op = (struct csm_store_op){.kind = CSM_OP_REMEMBER, .name = csm_str_of(w->name), .payload = {w->payload, len},
+		.done = remembered, .arg = w};
+	r = csm_store_submit(store, &w->op);
+	if (r != 0)
+		free(w);
+	return r;
+}
+
+static int remember(void *arg, const char *name, const uint8_t *p, size_t len)
+{
+	struct host_arg *a = arg;
+	struct csm_store *store = a->b->store;
+
+	if (store == NULL)
+		return csm_store_remember_now(a->pins, name, p, len);
+	return remember_commit(store, name, p, len);
+}
+
+static int recall(void *arg, const char *name, uint8_t *p, size_t *len)
+{
+	struct host_arg *a = arg;
+
+	return csm_store_recall(a->pins, name, p, len);
+}
+
+static void log_line(void *arg, int level, const char *text)
+{
+	struct host_arg *a = arg;
+
+	csm_log(level, "%s: %s", a->be->plugin->name, text);
+}
+
+static const char *tpm_config(struct host_arg *a, const char *name)
+{
+	const struct csm_config *c = &a->b->cfg;
+	bool socket = strncmp(a->device, "/dev/", 5) != 0;
+
+	if (strcmp(name, "device") == 0)
+		return a->device;
+	if (strcmp(name, "kind") == 0)
+		return socket ? "socket" : "device";
+	if (strcmp(name, "shared") == 0)
+		return strncmp(a->device, "/dev/tpmrm", 10) == 0 ? "true" : "false";
+	if (strcmp(name, "owner_auth") == 0)
+		return a->owner_auth[0] != '\0' ? a->owner_auth : NULL;
+	if (strcmp(name, "accept_foreign") == 0)
+		return c->tpm_accept_foreign ? "true" : "false";
+	if (strcmp(name, "bus_protection") == 0)
+		return c->tpm_bus_protection;
+	return NULL;
+}
+
+static const char *config_of(void *arg, const char *name)
+{
+	struct host_arg *a = arg;
+
+	if (strcmp(a->be->plugin->name, "tpm2") == 0)
+		return tpm_config(a, name);
+	if (strcmp(a->be->plugin->name, "fake") == 0 && strcmp(name, "script") == 0)
+		return a->b->cfg.fake_script;
+	return NULL;
+}
+
+static bool enabled(const struct broker *b, const char *name)
+{
+	const char *list = b->cfg.backends, *at;
+	size_t n = strlen(name);
+
+	/* The scripted one is for tests: only where the configuration has a script. */
+	if (strcmp(name, "fake") == 0)
+		return b->cfg.fake_script != NULL;
+	if (list == NULL)
+		return true;
+	for (at = strstr(list, name); at != NULL; at = strstr(at + 1, name))
+		if ((at == list || at[-1] == ',') && (at[n] == '\0' || at[n] == ','))
+			return true;
+	return false;
+}
+
+int host_load_backends(struct broker *b)
+{
+	/* The TPM last: host_open_backends may find that the node has none. */
+	static const char *const names[] = {"soft", "fake", "tpm2"};
+	const char *why;
+	char dir[512];
+
+	snprintf(dir, sizeof(dir), "%.*s", (int)b->setup.plugin_dir.n, b->setup.plugin_dir.p);
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		struct csm_backend *be = &b->backends[b->n_backends];
+		struct host_arg *a = &args[b->n_backends];
+
+		if (!enabled(b, names[i]))
+			continue;
+		if (csm_backend_load_so(be, dir, names[i], &why) != 0) {
+			log_warn("back end %s cannot be loaded: %s", names[i], why);
+			continue;
+		}
+		a->b = b;
+		a->be = be;
+		snprintf(a->device, sizeof(a->device), "%.*s", (int)b->setup.device.n, b->setup.device.p);
+		snprintf(a->owner_auth, sizeof(a->owner_auth), "%.*s", (int)b->setup.owner_auth.n,
+			b->setup.owner_auth.p != NULL ? (const char *)b->setup.owner_auth.p : "");
+		be->host = (struct csm_plugin_host){.arg = a, .device = ask_device, .remember = remember,
+			.recall = recall, .log = log_line, .config = config_of};
+		b->n_backends++;
+	}
+	return 0;
+}
+
+/* A node that was set up with a TPM keeps preferring it, also while it is away. */
+static bool has_tpm(const struct broker *b, struct csm_store *pins)
+{
+	uint8_t pin[256];
+	size_t n = sizeof(pin);
+
+	return b->setup.device.n > 0 || b->cfg.root_key == CSM_ROOT_TPM || csm_store_recall(pins, "tpm2.srk", pin, &n) == 0;
+}
+
+/* The strongest there is, or the one that the configuration names. */
+static void choose_preferred(struct broker *b)
+{
+	static const char *const by_strength[] = {"tpm2", "soft"};
+	const char *want = b->cfg.backend_default;
+	struct csm_backend *be = NULL;
+
+	if (strcmp(want, "auto") != 0)
+		be = broker_backend(b, csm_str_of(want));
+	for (size_t i = 0; strcmp(want, "auto") == 0 && be == NULL && i < 2; i++)
+		be = broker_backend(b, csm_str_of(by_strength[i]));
+	if (be != NULL)
+		be->preferred = true;
+	else
+		log_warn("no back end is there that new keys could go to");
+}
+
+void host_open_backends(struct broker *b, struct csm_store *pins)
+{
+	struct csm_backend *last = b->n_backends > 0 ? &b->backends[b->n_backends - 1] : NULL;
+
+	if (last != NULL && strcmp(last->plugin->name, "tpm2") == 0 && !has_tpm(b, pins)) {
+		csm_backend_close(last);
+		b->n_backends--;
+	}
+	for (size_t i = 0; i < b->n_backends; i++) {
+		args[i].pins = pins;
+		if (csm_backend_open(&b->backends[i]) != 0)
+			log_warn("back end %s is not there yet: %s", b->backends[i].plugin->name,
+				csm_err_text(b->backends[i].last_open));
+	}
+	choose_preferred(b);
+}
+
+static void look(struct csm_job *job)
+{
+	struct host_arg *a = (struct host_arg *)((char *)job - offsetof(struct host_arg, job));
+
+	if (a->be->ctx == NULL && csm_backend_open(a->be) == 0)
+		log_info("back end %s is there", a->be->plugin->name);
+	else
+		csm_be_health_refresh(a->be);
+	a->queued = false;
+}
+
+void host_tick(struct broker *b)
+{
+	for (size_t i = 0; i < b->n_backends; i++) {
+		struct host_arg *a = &args[i];
+
+		if (a->be->owner == NULL || atomic_exchange(&a->queued, true))
+			continue;
+		a->job.run = look;
+		a->job.user = UINT32_MAX;
+		if (csm_workq_push(a->be->owner, &a->job) != 0)
+			a->queued = false;
+	}
+}

@@ -1,0 +1,296 @@
+#include <string.h>
+#include "daemon/node/keycall.h"
+#include "libclient/base/lockmem.h"
+
+#define OUT_MAX CSM_SIGNATURE_MAX
+#define OWNER_SWEEP_MS 10000u
+
+int key_look(struct req *q, struct csm_str ref, struct key_found *f)
+{
+	int r;
+
+	if ((r = req_object(q, ref, &f->object)) != 0 || (r = req_authorize(q, &f->object)) != 0 ||
+		(r = req_begin_read(q, &f->reader)) != 0)
+		return r;
+	r = csm_store_key_get(f->reader, f->object.ns, f->object.name, false, NULL, &f->rec);
+	if (r == 0)
+		return 0;
+	req_end_read(q);
+	if (r == CSM_ENOT_FOUND)
+		req_missing(q, CSM_PERM_KEY_LIST, &f->object);
+	else
+		req_error(q, r, NULL);
+	return r;
+}
+
+int key_find(struct req *q, struct csm_str ref, unsigned use, struct key_found *f)
+{
+	int r = key_look(q, ref, f);
+	const char *why;
+
+	if (r != 0)
+		return r;
+	f->be = broker_backend(q->loop->b, f->rec.backend);
+	r = CSM_EUNSUPPORTED;
+	why = "the key was not made for this use";
+	if ((f->rec.use & use) == 0)
+		goto refuse;
+	r = CSM_EUNAVAILABLE;
+	why = "the key's back end is not there";
+	if (f->be == NULL || f->be->ctx == NULL)
+		goto refuse;
+	return 0;
+refuse:
+	req_end_read(q);
+	req_error(q, r, why);
+	return r;
+}
+
+int key_scheme(struct req *q, const struct key_found *f, struct csm_str name, struct csm_scheme *ret)
+{
+	int r = 0;
+
+	*ret = csm_scheme_default(f->rec.alg);
+	if (name.p != NULL)
+		r = csm_scheme_parse(name, ret);
+	if (r == 0)
+		r = csm_scheme_check(f->rec.alg, ret);
+	if (r != 0)
+		req_error(q, CSM_EINVALID, "the scheme is not known, or does not fit the key");
+	return r;
+}
+
+/* ---- the call itself, on any thread that may call the back end ---- */
+
+static int perform(struct csm_backend *be, struct csm_cached_key *k, const struct key_call *call,
+	struct csm_plugin_out *out)
+{
+	switch (call->what) {
+	case KEY_WHAT_DECRYPT:
+		return csm_be_decrypt(be, k->key, &call->scheme, call->in, call->label, out);
+	case KEY_WHAT_DERIVE:
+		return csm_be_derive(be, k->key, call->in, out);
+	case KEY_WHAT_SIGN:
+	case KEY_WHAT_CSR:
+	default:
+		return csm_be_sign(be, k->key, &call->scheme, call->in, out);
+	}
+}
+
+/* ---- answers ---- */
+
+union key_result {
+	struct csm_msg_sign_res sign;
+	struct csm_msg_decrypt_res decrypt;
+	struct csm_msg_derive_res derive;
+	struct csm_msg_csr_res csr;
+};
+
+/* csr: where a finished request goes (a buffer that lives as long as the result). */
+static int make_result(const struct key_call *call, struct csm_bin out, struct csm_buf *csr, union key_result *res)
+{
+	int r = 0;
+
+	memset(res, 0, sizeof(*res));
+	switch (call->what) {
+	case KEY_WHAT_DECRYPT:
+		res->decrypt.plaintext = out;
+		break;
+	case KEY_WHAT_DERIVE:
+		res->derive.shared = out;
+		break;
+	case KEY_WHAT_CSR:
+		r = csm_csr_finish(call->csr, out.p, out.n, csr);
+		res->csr.csr = (struct csm_bin){csm_buf_ptr(csr), csr->len};
+		break;
+	case KEY_WHAT_SIGN:
+	default:
+		res->sign.scheme = csm_str_of(csm_scheme_name(&call->scheme));
+		res->sign.signature = out;
+	}
+	return r;
+}
+
+static const char *failure_text(const struct key_call *call, int r)
+{
+	return r == CSM_EINVALID && call->what == KEY_WHAT_DECRYPT ? "the cipher text cannot be opened" : NULL;
+}
+
+/* ---- on the loop ---- */
+
+static int load_inline(struct req *q, struct key_found *f, struct csm_cached_key **ret)
+{
+	struct csm_key_record rec;
+	int r;
+
+	*ret = csm_keycache_take(&q->loop->keys, f->rec.id);
+	if (*ret != NULL)
+		return 0;
+	r = csm_store_key_get(f->reader, f->object.ns, f->object.name, true, &q->loop->plain, &rec);
+	if (r == 0)
+		r = csm_cached_key_load(f->be, &rec, ret);
+	csm_buf_reset(&q->loop->plain);
+	return r;
+}
+
+static void run_inline(struct req *q, struct key_found *f, struct key_call *call)
+{
+	CSM_WIPED(space, OUT_MAX);
+	struct csm_plugin_out out = {.p = space, .cap = OUT_MAX};
+	struct csm_cached_key *k;
+	union key_result res;
+	int r = load_inline(q, f, &k);
+
+	if (r == 0) {
+		r = perform(f->be, k, call, &out);
+		csm_keycache_put(&q->loop->keys, k, q->loop->now_ms);
+	}
+	if (r == 0)
+		r = make_result(call, (struct csm_bin){space, out.len}, &q->loop->body, &res);
+	if (r != 0) {
+		req_error(q, r, failure_text(call, r));
+		return;
+	}
+	if (call->what == KEY_WHAT_SIGN || call->what == KEY_WHAT_CSR)
+		counts_add(&q->loop->b->counts, f->rec.id);
+	req_audit(q->method->name, q->loop->b, CSM_AUDIT_USE, req_uid(q), req_pid(q), f->object.text, 0);
+	req_result(q, &res);
+}
+
+/* ---- as an operation ---- */
+
+struct key_op {
+	struct op op;
+	struct csm_backend *be;
+	struct csm_keycache *cache; /* of the threads that work for be */
+	struct csm_key_record rec;  /* slices of blob */
+	struct key_call call;       /* slices of blob */
+	struct csm_buf blob;        /* secret */
+	struct csm_buf csr;
+	char object[CSM_SECRETREF_MAX];
+	size_t object_len;
+	struct csm_plugin_out out;  /* locked memory */
+};
+
+static void key_op_clear(struct op *op)
+{
+	struct key_op *k = (struct key_op *)op;
+
+	csm_buf_free(&k->blob);
+	csm_buf_free(&k->csr);
+	csm_lock_free(k->out.p);
+	csm_csr_free(k->call.csr);
+}
+
+static void key_op_work(struct op *op)
+{
+	struct key_op *k = (struct key_op *)op;
+	struct csm_cached_key *key = csm_keycache_take(k->cache, k->rec.id);
+	int r = 0;
+
+	if (key == NULL)
+		r = csm_cached_key_load(k->be, &k->rec, &key);
+	if (r == 0) {
+		r = perform(k->be, key, &k->call, &k->out);
+		csm_keycache_put(k->cache, key, monotonic_ms());
+	}
+	if (k->be->owner != NULL)
+		csm_keycache_sweep(k->cache, monotonic_ms(), CSM_KEY_IDLE_MS);
+	op->r = r;
+}
+
+static void key_op_apply(struct op *op)
+{
+	struct key_op *k = (struct key_op *)op;
+	union key_result res;
+	int r = op->r;
+
+	if (r == 0)
+		r = make_result(&k->call, (struct csm_bin){k->out.p, k->out.len}, &k->csr, &res);
+	if (r == 0) {
+		if (k->call.what == KEY_WHAT_SIGN || k->call.what == KEY_WHAT_CSR)
+			counts_add(&op->loop->b->counts, k->rec.id);
+		req_audit(op->method->name, op->loop->b, CSM_AUDIT_USE, op->uid, op->pid,
+			(struct csm_str){k->object, k->object_len}, 0);
+		op_result(op, op->method->response, &res);
+	} else {
+		op_error(op, r, failure_text(&k->call, r));
+	}
+	op_done(op);
+}
+
+static int copy_into(struct csm_buf *b, struct csm_bin *s)
+{
+	const uint8_t *at = b->p + b->off + b->len;
+	int r = csm_buf_put(b, s->p, s->n);
+
+	if (r == 0)
+		s->p = at;
+	return r;
+}
+
+/* Copies of all that the work needs, in one allocation that does not move. */
+static int key_op_fill(struct req *q, struct key_found *f, struct key_call *call, struct key_op *k)
+{
+	uint8_t *room;
+	size_t total;
+	int r = csm_store_key_get(f->reader, f->object.ns, f->object.name, true, &q->loop->plain, &k->rec);
+
+	if (r != 0)
+		return r;
+	total = k->rec.spki.n + k->rec.pub.n + k->rec.priv.n + call->in.n + call->label.n;
+	csm_buf_init(&k->blob, total + 1, true);
+	if ((r = csm_buf_reserve(&k->blob, total + 1, &room)) != 0)
+		return r;
+	k->call.what = call->what;
+	k->call.scheme = call->scheme;
+	k->call.in = call->in;
+	k->call.label = call->label;
+	if ((r = copy_into(&k->blob, &k->rec.spki)) != 0 || (r = copy_into(&k->blob, &k->rec.pub)) != 0 ||
+		(r = copy_into(&k->blob, &k->rec.priv)) != 0 || (r = copy_into(&k->blob, &k->call.in)) != 0 ||
+		(r = copy_into(&k->blob, &k->call.label)) != 0)
+		return r;
+	csm_buf_reset(&q->loop->plain);
+	memcpy(k->object, f->object.text.p, f->object.text.n);
+	k->object_len = f->object.text.n;
+	k->out.p = csm_lock_alloc(OUT_MAX);
+	k->out.cap = OUT_MAX;
+	return k->out.p == NULL ? CSM_ENOMEM : 0;
+}
+
+static void run_away(struct req *q, struct key_found *f, struct key_call *call)
+{
+	struct broker *b = q->loop->b;
+	struct op *op;
+	struct key_op *k;
+	int r = op_new(q, sizeof(*k), key_op_clear, &op);
+
+	if (r != 0) {
+		req_error(q, r, NULL);
+		return;
+	}
+	k = (struct key_op *)op;
+	csm_buf_init(&k->csr, CSM_CSR_MAX, false);
+	k->be = f->be;
+	k->cache = f->be->owner != NULL ? &b->owner_keys[f->be - b->backends] : &b->shared_keys;
+	r = key_op_fill(q, f, call, k);
+	if (r == 0) {
+		k->call.csr = call->csr;
+		call->csr = NULL;
+		r = op_to_backend(op, f->be, key_op_work, key_op_apply);
+	}
+	if (r != 0) {
+		op_error(op, r, NULL);
+		op_done(op);
+	}
+}
+
+void key_call_run(struct req *q, struct key_found *f, struct key_call *call)
+{
+	if (csm_backend_inline(f->be, f->rec.alg))
+		run_inline(q, f, call);
+	else
+		run_away(q, f, call);
+	csm_csr_free(call->csr);
+	req_end_read(q);
+}

@@ -1,0 +1,35 @@
+/* One use of a key's private half: on the loop where that is quick, else as an operation on the back end's queue; the
+ * answer is the same. */
+#ifndef CSM_NODE_KEYCALL_H
+#define CSM_NODE_KEYCALL_H
+
+#include "daemon/node/dispatch.h"
+#include "daemon/pki/csr.h"
+
+enum key_what { KEY_WHAT_SIGN, KEY_WHAT_DECRYPT, KEY_WHAT_DERIVE, KEY_WHAT_CSR };
+
+struct key_call {
+	enum key_what what;
+	struct csm_scheme scheme;
+	struct csm_bin in;    /* digest, message, cipher text or peer; borrowed until key_call_run returns */
+	struct csm_bin label;
+	struct csm_csr *csr;  /* CSR: its tbs is what gets signed; key_call_run takes it over */
+};
+
+/* A key found and allowed for the caller; read transaction open until key_end. */
+struct key_found {
+	struct object object;
+	struct csm_key_record rec; /* without priv */
+	struct csm_backend *be;
+	struct csm_reader *reader;
+};
+/* Name, policy, record, use, back end. On failure the request has been answered and nothing is open. */
+CSM_MUST int key_find(struct req *q, struct csm_str ref, unsigned use, struct key_found *f);
+/* Without a use: for show and public. */
+CSM_MUST int key_look(struct req *q, struct csm_str ref, struct key_found *f);
+/* The scheme of the request, or the key's default; checked against the key. */
+CSM_MUST int key_scheme(struct req *q, const struct key_found *f, struct csm_str name, struct csm_scheme *ret);
+/* Do it and answer; closes the transaction of f in any case. */
+void key_call_run(struct req *q, struct key_found *f, struct key_call *call);
+
+#endif

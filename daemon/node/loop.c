@@ -1,0 +1,210 @@
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+#include "daemon/node/conn.h"
+#include "daemon/svc/log.h"
+#include "libclient/base/lockmem.h"
+
+#define TICK_MS 1000
+#define DRAIN_TICK_MS 20
+
+uint64_t monotonic_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+}
+
+static struct task *take_mail(struct loop *l)
+{
+	struct task *mail;
+
+	pthread_mutex_lock(&l->lock);
+	mail = l->mail;
+	l->mail = NULL;
+	l->mail_tail = &l->mail;
+	pthread_mutex_unlock(&l->lock);
+	return mail;
+}
+
+static void on_mail(evutil_socket_t fd, short what, void *arg)
+{
+	struct loop *l = arg;
+	struct task *t, *next;
+	uint64_t n;
+	ssize_t got = read(fd, &n, sizeof(n));
+
+	(void)got;
+	(void)what;
+	l->now_ms = monotonic_ms();
+	for (t = take_mail(l); t != NULL; t = next) {
+		next = t->next;
+		t->run(l, t);
+	}
+	conn_flush_dirty(l);
+}
+
+bool loop_post(struct loop *l, struct task *t)
+{
+	uint64_t one = 1;
+	bool wake, taken;
+
+	t->next = NULL;
+	pthread_mutex_lock(&l->lock);
+	taken = !l->stopping;
+	wake = taken && l->mail == NULL;
+	if (taken) {
+		*l->mail_tail = t;
+		l->mail_tail = &t->next;
+	}
+	pthread_mutex_unlock(&l->lock);
+	while (wake && write(l->mail_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+		;
+	return taken;
+}
+
+/* Draining is over when nothing is elsewhere and every answer is with its client. */
+static void check_drained(struct loop *l)
+{
+	bool waiting = l->n_ops > 0;
+
+	for (struct conn *c = l->conns; c != NULL && !waiting; c = c->next)
+		waiting = c->out.len > 0;
+	/* Operations that are elsewhere have to come back, whatever the hour. */
+	if (!waiting || (l->n_ops == 0 && l->now_ms >= l->drain_until_ms))
+		event_base_loopbreak(l->base);
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+	struct loop *l = arg;
+
+	(void)fd;
+	(void)what;
+	l->now_ms = monotonic_ms();
+	conn_tick(l);
+	csm_keycache_sweep(&l->keys, l->now_ms, CSM_KEY_IDLE_MS);
+	if (l->draining)
+		check_drained(l);
+}
+
+static void set_tick(struct loop *l, long ms)
+{
+	struct timeval tv = {ms / 1000, (ms % 1000) * 1000};
+
+	event_add(&l->tick_event, &tv);
+}
+
+static void begin_drain(struct loop *l, struct task *t)
+{
+	free(t);
+	l->draining = true;
+	l->drain_until_ms = l->now_ms + CSM_SHUTDOWN_MS;
+	set_tick(l, DRAIN_TICK_MS);
+}
+
+void loop_stop(struct loop *l)
+{
+	struct task *t = calloc(1, sizeof(*t));
+
+	if (t == NULL)
+		abort();
+	t->run = begin_drain;
+	if (!loop_post(l, t))
+		free(t);
+}
+
+static void *loop_run(void *arg)
+{
+	struct loop *l = arg;
+	struct sched_param param = {0};
+
+	pthread_setname_np(pthread_self(), "loop");
+	/* Fewer preemptions between requests; refused is no harm. */
+	pthread_setschedparam(pthread_self(), SCHED_BATCH, &param);
+	event_base_dispatch(l->base);
+	while (l->conns != NULL)
+		conn_close(l->conns);
+	pthread_mutex_lock(&l->lock);
+	l->stopping = true;
+	pthread_mutex_unlock(&l->lock);
+	return NULL;
+}
+
+int loop_new(struct broker *b, unsigned index, struct loop **ret)
+{
+	struct loop *l = calloc(1, sizeof(*l));
+
+	if (l == NULL)
+		return CSM_ENOMEM;
+	l->b = b;
+	l->index = index;
+	l->now_ms = monotonic_ms();
+	pthread_mutex_init(&l->lock, NULL);
+	l->mail_tail = &l->mail;
+	csm_buf_init(&l->plain, CSM_MESSAGE_MAX, true);
+	csm_buf_init(&l->body, CSM_MESSAGE_MAX, true);
+	csm_pool_init(&l->pool, CSM_MESSAGE_MAX);
+	csm_keycache_init(&l->keys, CSM_KEYS_PARSED_MAX);
+	l->policy = csm_policy_ref(b->policy);
+	l->scratch = csm_lock_alloc(LOOP_SCRATCH);
+	l->mail_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	l->base = event_base_new();
+	if (l->scratch == NULL || l->mail_fd < 0 || l->base == NULL) {
+		loop_free(l);
+		return CSM_ESYSTEM;
+	}
+	event_assign(&l->mail_event, l->base, l->mail_fd, EV_READ | EV_PERSIST, on_mail, l);
+	event_add(&l->mail_event, NULL);
+	event_assign(&l->tick_event, l->base, -1, EV_PERSIST, on_tick, l);
+	set_tick(l, TICK_MS);
+	*ret = l;
+	return 0;
+}
+
+int loop_start(struct loop *l)
+{
+	return pthread_create(&l->thread, NULL, loop_run, l) == 0 ? 0 : CSM_ESYSTEM;
+}
+
+void loop_join(struct loop *l)
+{
+	pthread_join(l->thread, NULL);
+}
+
+void loop_free(struct loop *l)
+{
+	if (l == NULL)
+		return;
+	csm_keycache_drop(&l->keys, NULL);
+	csm_reader_free(l->reader);
+	if (l->base != NULL) {
+		if (event_initialized(&l->mail_event)) {
+			event_del(&l->mail_event);
+			event_del(&l->tick_event);
+		}
+		event_base_free(l->base);
+	}
+	if (l->mail_fd >= 0)
+		close(l->mail_fd);
+	csm_lock_free(l->scratch);
+	csm_buf_free(&l->plain);
+	csm_buf_free(&l->body);
+	csm_pool_free(&l->pool);
+	csm_policy_unref(l->policy);
+	free(l);
+}
+
+struct csm_reader *loop_reader(struct loop *l)
+{
+	struct csm_store *store = l->b->store;
+
+	if (l->reader == NULL && store != NULL && csm_reader_new(store, &l->reader) != 0)
+		l->reader = NULL;
+	return l->reader;
+}

@@ -1,0 +1,73 @@
+/* Event loops: one thread each, with its connections, its read transaction, its loaded keys and its buffers. What
+ * stands in struct loop belongs to that thread, but for what the comment of a member says. */
+#ifndef CSM_NODE_LOOP_H
+#define CSM_NODE_LOOP_H
+
+#include <event2/event.h>
+#include <event2/event_struct.h>
+#include <pthread.h>
+#include "daemon/node/broker.h"
+#include "daemon/svc/keycache.h"
+#include "daemon/svc/store.h"
+#include "libclient/wire/msg.h"
+
+#define LOOP_SCRATCH (64u * 1024u)
+
+/* Something to do on a loop's thread; embedded in what it is about. */
+struct task {
+	void (*run)(struct loop *l, struct task *t);
+	struct task *next;
+};
+
+struct conn;
+struct peer;
+struct loop {
+	struct broker *b;
+	unsigned index;
+	pthread_t thread;
+	struct event_base *base;
+	uint64_t now_ms; /* monotonic, as of the last wake-up */
+
+	/* mailbox: any thread */
+	pthread_mutex_t lock;
+	struct task *mail;
+	struct task **mail_tail;
+	int mail_fd;
+	bool stopping; /* under the lock: no more mail is taken */
+	struct event mail_event, tick_event;
+
+	uint8_t *scratch;     /* LOOP_SCRATCH bytes of locked memory: what recvmsg reads into */
+	struct csm_buf plain; /* secret: a request's plain values, emptied after it */
+	struct csm_buf body;  /* secret: an answer in the making */
+	struct csm_pool pool; /* arrays of the request in hand */
+	struct csm_reader *reader;
+	struct csm_keycache keys;
+	struct csm_policy *policy;
+	struct conn *conns;   /* all of them */
+	struct conn *dirty;   /* with answers to send */
+	struct peer *peers;
+	size_t n_ops;         /* operations that are elsewhere */
+	bool draining;        /* no more requests are read */
+	uint64_t drain_until_ms;
+
+	/* statistics: written by the loop, read by any thread */
+	atomic_size_t n_conns;
+	atomic_ullong requests[CSM_M__COUNT], failed[CSM_M__COUNT];
+	atomic_ullong protocol_errors;
+	uint64_t log_second; /* rate limit of failure lines */
+	unsigned log_lines;
+};
+
+CSM_MUST int loop_new(struct broker *b, unsigned index, struct loop **ret);
+CSM_MUST int loop_start(struct loop *l);
+/* Ask for the end: answers what was accepted, bounded by CSM_SHUTDOWN_MS. Then loop_join. */
+void loop_stop(struct loop *l);
+void loop_join(struct loop *l);
+void loop_free(struct loop *l);
+/* Any thread. False when the loop has ended: the task was not taken. */
+bool loop_post(struct loop *l, struct task *t);
+/* The loop's reader, made when the store is there; NULL until then. */
+struct csm_reader *loop_reader(struct loop *l);
+uint64_t monotonic_ms(void);
+
+#endif

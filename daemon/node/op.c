@@ -1,0 +1,115 @@
+#include <stdlib.h>
+#include "daemon/node/dispatch.h"
+#include "daemon/node/op.h"
+
+int op_new(struct req *q, size_t size, void (*clear)(struct op *op), struct op **ret)
+{
+	struct op *op = calloc(1, size);
+	struct conn *c = q->conn;
+
+	if (op == NULL)
+		return CSM_ENOMEM;
+	op->loop = q->loop;
+	op->conn = c;
+	op->method = q->method;
+	op->msgid = q->msgid;
+	op->uid = req_uid(q);
+	op->pid = req_pid(q);
+	op->clear = clear;
+	op->next = c->ops;
+	if (op->next != NULL)
+		op->next->prev = op;
+	c->ops = op;
+	c->n_ops++;
+	q->loop->n_ops++;
+	*ret = op;
+	return 0;
+}
+
+static void unlink_from_conn(struct op *op)
+{
+	struct conn *c = op->conn;
+
+	if (c == NULL)
+		return;
+	if (op->next != NULL)
+		op->next->prev = op->prev;
+	*(op->prev != NULL ? &op->prev->next : &c->ops) = op->next;
+	c->n_ops--;
+	op->conn = NULL;
+}
+
+void op_done(struct op *op)
+{
+	unlink_from_conn(op);
+	op->loop->n_ops--;
+	if (op->clear != NULL)
+		op->clear(op);
+	free(op);
+}
+
+void op_orphan_all(struct conn *c)
+{
+	while (c->ops != NULL)
+		unlink_from_conn(c->ops);
+}
+
+bool op_has_msgid(const struct conn *c, uint32_t msgid)
+{
+	for (const struct op *op = c->ops; op != NULL; op = op->next)
+		if (op->msgid == msgid)
+			return true;
+	return false;
+}
+
+static void apply_on_loop(struct loop *l, struct task *t)
+{
+	struct op *op = (struct op *)((char *)t - offsetof(struct op, back));
+
+	(void)l;
+	op->apply(op);
+}
+
+/* The loop waits for its operations before it ends, so that the mail is always taken. */
+int op_post(struct op *op)
+{
+	op->back.run = apply_on_loop;
+	return loop_post(op->loop, &op->back) ? 0 : CSM_ESHUTDOWN;
+}
+
+static void work_on_queue(struct csm_job *job)
+{
+	struct op *op = (struct op *)job;
+
+	op->work(op);
+	if (op_post(op) != 0)
+		abort();
+}
+
+int op_to_backend(struct op *op, struct csm_backend *be, void (*work)(struct op *), void (*apply)(struct op *))
+{
+	op->work = work;
+	op->apply = apply;
+	op->job.run = work_on_queue;
+	op->job.user = op->uid;
+	return csm_workq_push(be->owner != NULL ? be->owner : op->loop->b->workers, &op->job);
+}
+
+static void store_done(struct csm_store_op *sop)
+{
+	struct op *op = sop->arg;
+
+	op->r = sop->r;
+	if (op_post(op) != 0)
+		abort();
+}
+
+int op_to_store(struct op *op, void (*apply)(struct op *))
+{
+	struct csm_store *store = op->loop->b->store;
+
+	op->apply = apply;
+	op->sop.done = store_done;
+	op->sop.arg = op;
+	return store == NULL ? CSM_EUNAVAILABLE : csm_store_submit(store, &op->sop);
+}

@@ -1,0 +1,44 @@
+/* An operation away from its loop: a request's own copies, performed once elsewhere, applied once on the loop; if
+ * the connection is gone by then, applied without an answer. */
+#ifndef CSM_NODE_OP_H
+#define CSM_NODE_OP_H
+
+#include "daemon/node/loop.h"
+#include "daemon/svc/workq.h"
+
+struct conn;
+struct op {
+	struct csm_job job;       /* first: on a queue */
+	struct task back;         /* on the loop's mailbox */
+	struct csm_store_op sop;  /* on the store's queue */
+	struct loop *loop;
+	struct conn *conn;        /* loop thread only; NULL once it is closed */
+	struct op *next, *prev;   /* of the connection */
+	const struct csm_method *method;
+	uint32_t msgid;
+	uid_t uid;
+	pid_t pid;
+	int r;
+	char why[128];
+	void (*work)(struct op *op);  /* elsewhere: sets r */
+	void (*apply)(struct op *op); /* on the loop: answers or goes on; ends with op_done unless it went on */
+	void (*clear)(struct op *op); /* frees what the operation holds */
+};
+
+struct req;
+/* A zeroed operation of `size` bytes that begins with struct op. */
+CSM_MUST int op_new(struct req *q, size_t size, void (*clear)(struct op *op), struct op **ret);
+/* Send it off; on failure nothing was taken and the caller still has the op. */
+CSM_MUST int op_to_backend(struct op *op, struct csm_backend *be, void (*work)(struct op *), void (*apply)(struct op *));
+CSM_MUST int op_to_store(struct op *op, void (*apply)(struct op *));
+CSM_MUST int op_post(struct op *op); /* from elsewhere back to its loop, to apply */
+/* Answers; nothing where the connection is gone. */
+void op_result(struct op *op, const struct csm_msgdef *def, const void *result);
+void op_error(struct op *op, int r, const char *message);
+/* The end: unlinks and frees. */
+void op_done(struct op *op);
+/* The connection is closing: its operations go on without it. */
+void op_orphan_all(struct conn *c);
+bool op_has_msgid(const struct conn *c, uint32_t msgid);
+
+#endif

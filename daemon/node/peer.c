@@ -1,0 +1,121 @@
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "daemon/node/conn.h"
+#include "daemon/node/peer.h"
+#include "daemon/svc/log.h"
+
+static bool same_text(const char *a, const char *b)
+{
+	return a == b || (a != NULL && b != NULL && strcmp(a, b) == 0);
+}
+
+/* Equal in all that a selector can look at; cgroup stands for unit, user_unit, container and pod. */
+static bool same_facts(const struct csm_facts *a, const struct csm_facts *b)
+{
+	return a->uid == b->uid && a->gid == b->gid && a->pid == b->pid && a->valid == b->valid &&
+		a->same_ns == b->same_ns && a->n_groups == b->n_groups &&
+		(a->n_groups == 0 || memcmp(a->groups, b->groups, a->n_groups * sizeof(*a->groups)) == 0) &&
+		same_text(a->cgroup, b->cgroup) && same_text(a->label, b->label);
+}
+
+/* pidfds of one process share an inode (pidfs, Linux 6.9); 0 where that is not known. */
+static uint64_t inode_of(int pidfd)
+{
+	struct stat st;
+
+	if (pidfd < 0 || fstat(pidfd, &st) != 0 || (st.st_mode & S_IFMT) != S_IFREG)
+		return 0;
+	return st.st_ino;
+}
+
+static void on_exit_of_peer(evutil_socket_t fd, short what, void *arg)
+{
+	struct peer *p = arg;
+
+	(void)fd;
+	(void)what;
+	conn_close_peer(p->loop, p);
+}
+
+static void peer_free(struct peer *p)
+{
+	if (p->pidfd >= 0) {
+		if (event_initialized(&p->exit_event))
+			event_del(&p->exit_event);
+		close(p->pidfd);
+	}
+	csm_subject_free(p->subject);
+	csm_facts_clear(&p->facts);
+	free(p);
+}
+
+static struct peer *find_same(struct loop *l, const struct peer *p)
+{
+	if (p->pidfd_ino == 0)
+		return NULL;
+	for (struct peer *q = l->peers; q != NULL; q = q->next)
+		if (q->pidfd_ino == p->pidfd_ino && same_facts(&q->facts, &p->facts))
+			return q;
+	return NULL;
+}
+
+int peer_get(struct loop *l, int fd, struct peer **ret)
+{
+	struct peer *p = calloc(1, sizeof(*p)), *known;
+	int r;
+
+	if (p == NULL)
+		return CSM_ENOMEM;
+	p->loop = l;
+	p->pidfd = -1;
+	r = csm_facts_of_socket(fd, l->b->cfg.kubepods_root, l->b->degraded != NULL, &p->facts, &p->pidfd);
+	if (r != 0) {
+		peer_free(p);
+		return r;
+	}
+	p->pidfd_ino = inode_of(p->pidfd);
+	known = find_same(l, p);
+	if (known != NULL) {
+		peer_free(p);
+		p = known;
+	} else {
+		if (p->pidfd >= 0) {
+			event_assign(&p->exit_event, l->base, p->pidfd, EV_READ, on_exit_of_peer, p);
+			event_add(&p->exit_event, NULL);
+		}
+		p->next = l->peers;
+		l->peers = p;
+	}
+	p->n_conns++;
+	*ret = p;
+	return 0;
+}
+
+void peer_put(struct peer *p)
+{
+	struct peer **at = &p->loop->peers;
+
+	if (--p->n_conns > 0)
+		return;
+	while (*at != p)
+		at = &(*at)->next;
+	*at = p->next;
+	peer_free(p);
+}
+
+int peer_subject(struct peer *p, const struct csm_subject **ret)
+{
+	struct csm_subject *s;
+	int r;
+
+	if (p->subject == NULL || csm_subject_policy(p->subject) != p->loop->policy) {
+		if ((r = csm_subject_new(p->loop->policy, &p->facts, &s)) != 0)
+			return r;
+		csm_subject_free(p->subject);
+		p->subject = s;
+	}
+	*ret = p->subject;
+	return 0;
+}

@@ -1,0 +1,25 @@
+/* The process at the other end, and the connections it has on one loop. */
+#ifndef CSM_NODE_PEER_H
+#define CSM_NODE_PEER_H
+
+#include "daemon/node/loop.h"
+#include "daemon/svc/policy.h"
+
+struct peer {
+	struct loop *loop;
+	struct csm_facts facts;
+	int pidfd; /* -1 where the kernel has none */
+	uint64_t pidfd_ino;
+	struct csm_subject *subject; /* under loop->policy as it was; NULL before the first use */
+	unsigned n_conns;
+	struct event exit_event;
+	struct peer *next;
+};
+
+/* The peer of a connected socket: an existing one of the same process and facts, or a new one. */
+CSM_MUST int peer_get(struct loop *l, int fd, struct peer **ret);
+void peer_put(struct peer *p);
+/* The peer as policy sees it now. Borrowed until the next call. */
+CSM_MUST int peer_subject(struct peer *p, const struct csm_subject **ret);
+
+#endif

@@ -1,0 +1,154 @@
+#include <sodium.h>
+#include <string.h>
+#include "daemon/node/root.h"
+#include "libclient/base/lockmem.h"
+
+#define ROOT_LEN 32u
+/* A root key wrapped by a secret from outside: salt, nonce, secretbox. */
+#define WRAP_LEN (crypto_pwhash_SALTBYTES + crypto_secretbox_NONCEBYTES + crypto_secretbox_MACBYTES + ROOT_LEN)
+
+/* ---- a secret from outside: Argon2id for what a person thought of, BLAKE2b for what is random ---- */
+
+static int wrap_key_of(struct broker *b, const uint8_t *salt, uint8_t key[static crypto_secretbox_KEYBYTES])
+{
+	struct csm_bin secret = b->setup.root_secret;
+	int bad;
+
+	if (secret.p == NULL || secret.n == 0)
+		return CSM_EUNAVAILABLE;
+	if (b->cfg.root_key == CSM_ROOT_PASSPHRASE)
+		bad = crypto_pwhash(key, crypto_secretbox_KEYBYTES, (const char *)secret.p, secret.n, salt,
+			crypto_pwhash_OPSLIMIT_MODERATE, crypto_pwhash_MEMLIMIT_MODERATE, crypto_pwhash_ALG_ARGON2ID13);
+	else
+		bad = crypto_generichash_blake2b_salt_personal(key, crypto_secretbox_KEYBYTES, secret.p, secret.n, NULL, 0,
+			salt, (const uint8_t *)"csm-root-wrap-v1");
+	return bad ? CSM_ENOMEM : 0;
+}
+
+static int outside_wrap(void *arg, const uint8_t key[static 32], struct csm_plugin_out *wrapped)
+{
+	CSM_WIPED(wrap, crypto_secretbox_KEYBYTES);
+	uint8_t *salt = wrapped->p, *nonce = salt + crypto_pwhash_SALTBYTES;
+	int r;
+
+	if (wrapped->cap < WRAP_LEN)
+		return CSM_ETOO_LARGE;
+	randombytes_buf(salt, crypto_pwhash_SALTBYTES + crypto_secretbox_NONCEBYTES);
+	if ((r = wrap_key_of(arg, salt, wrap)) != 0)
+		return r;
+	crypto_secretbox_easy(nonce + crypto_secretbox_NONCEBYTES, key, ROOT_LEN, nonce, wrap);
+	wrapped->len = WRAP_LEN;
+	return 0;
+}
+
+static int outside_unwrap(void *arg, const uint8_t *wrapped, size_t n, uint8_t key[static 32])
+{
+	CSM_WIPED(wrap, crypto_secretbox_KEYBYTES);
+	const uint8_t *nonce = wrapped + crypto_pwhash_SALTBYTES;
+	int r;
+
+	if (n != WRAP_LEN)
+		return CSM_ETAMPERED;
+	if ((r = wrap_key_of(arg, wrapped, wrap)) != 0)
+		return r;
+	if (crypto_secretbox_open_easy(key, nonce + crypto_secretbox_NONCEBYTES,
+		    crypto_secretbox_MACBYTES + ROOT_LEN, nonce, wrap) != 0)
+		return CSM_EINVALID;
+	return 0;
+}
+
+/* ---- the TPM; its calls belong on its owner's thread ---- */
+
+struct tpm_call {
+	struct csm_backend *be;
+	enum { TPM_SEAL, TPM_UNSEAL, TPM_READ, TPM_INCREMENT } what;
+	struct csm_bin in;
+	struct csm_plugin_out *out;
+	uint64_t *count;
+	int r;
+};
+
+static void on_owner(void *arg)
+{
+	struct tpm_call *c = arg;
+
+	switch (c->what) {
+	case TPM_SEAL:
+		c->r = csm_be_seal(c->be, c->in, c->out);
+		break;
+	case TPM_UNSEAL:
+		c->r = csm_be_unseal(c->be, c->in, c->out);
+		break;
+	case TPM_READ:
+	case TPM_INCREMENT:
+	default:
+		c->r = csm_be_counter(c->be, c->what == TPM_INCREMENT, c->count);
+	}
+}
+
+static int tpm_do(struct tpm_call *c, struct broker *b)
+{
+	int r;
+
+	c->be = broker_backend(b, CSM_STR("tpm2"));
+	if (c->be == NULL)
+		return CSM_EUNAVAILABLE;
+	r = csm_backend_run(c->be, on_owner, c);
+	return r != 0 ? r : c->r;
+}
+
+static int tpm_wrap(void *arg, const uint8_t key[static 32], struct csm_plugin_out *wrapped)
+{
+	struct tpm_call c = {.what = TPM_SEAL, .in = {key, ROOT_LEN}, .out = wrapped};
+
+	return tpm_do(&c, arg);
+}
+
+static int tpm_unwrap(void *arg, const uint8_t *wrapped, size_t n, uint8_t key[static 32])
+{
+	struct csm_plugin_out out = {.p = key, .cap = ROOT_LEN};
+	struct tpm_call c = {.what = TPM_UNSEAL, .in = {wrapped, n}, .out = &out};
+	int r = tpm_do(&c, arg);
+
+	return r != 0 ? r : out.len == ROOT_LEN ? 0 : CSM_ETAMPERED;
+}
+
+static int tpm_read(void *arg, uint64_t *ret)
+{
+	struct tpm_call c = {.what = TPM_READ, .count = ret};
+
+	return tpm_do(&c, arg);
+}
+
+static int tpm_increment(void *arg, uint64_t *ret)
+{
+	struct tpm_call c = {.what = TPM_INCREMENT, .count = ret};
+
+	return tpm_do(&c, arg);
+}
+
+int root_source(struct broker *b, struct csm_root_source *ret, const char **why)
+{
+	static const char *const names[] = {"tpm", "passphrase", "file", "credential"};
+	struct csm_backend *tpm = broker_backend(b, CSM_STR("tpm2"));
+
+	memset(ret, 0, sizeof(*ret));
+	ret->arg = b;
+	ret->mode = names[b->cfg.root_key];
+	if (b->cfg.root_key == CSM_ROOT_TPM) {
+		*why = "root_key is tpm, and the TPM is not usable";
+		if (tpm == NULL || tpm->ctx == NULL)
+			return CSM_EUNAVAILABLE;
+		ret->wrap = tpm_wrap;
+		ret->unwrap = tpm_unwrap;
+		ret->counter_read = tpm_read;
+		ret->counter_increment = tpm_increment;
+		return 0;
+	}
+	*why = "the root key's file, passphrase or credential could not be read";
+	if (b->setup.root_secret.p == NULL || b->setup.root_secret.n == 0)
+		return CSM_EUNAVAILABLE;
+	ret->wrap = outside_wrap;
+	ret->unwrap = outside_unwrap;
+	return 0;
+}

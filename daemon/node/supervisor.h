@@ -1,0 +1,58 @@
+/* The supervisor: holds the listening sockets, starts the broker and starts it again, reads the files that root
+ * owns, opens the TPM. Never reads a byte from a client. */
+#ifndef CSM_NODE_SUPERVISOR_H
+#define CSM_NODE_SUPERVISOR_H
+
+#include "daemon/node/control.h"
+#include "daemon/svc/config.h"
+
+struct supervisor_options {
+	const char *config; /* NULL: the default path, which may be missing */
+};
+/* The program; returns the exit status. */
+int supervisor_main(const struct supervisor_options *opt);
+/* csmd --check: read both files, say what is wrong; returns the exit status. */
+int supervisor_check(const struct supervisor_options *opt);
+
+/* ---- files.c: what root reads ---- */
+struct files {
+	char *config_text, *policy_text; /* NULL: no file */
+	size_t config_len, policy_len;
+	struct csm_config cfg;
+	uint8_t *root_secret, *owner_auth; /* locked memory */
+	size_t root_secret_len, owner_auth_len;
+	char plugin_dir[512];
+	struct setup_name *names;
+	size_t n_names;
+	char **name_texts;
+	uid_t broker_uid; /* (uid_t)-1: stay */
+	gid_t broker_gid;
+};
+/* Read and parse everything. On failure what is wrong has been logged. */
+CSM_MUST int files_read(const struct supervisor_options *opt, struct files *ret);
+/* Only the policy and the names in it, anew; a text that does not parse is kept for the broker to refuse. */
+CSM_MUST int files_reread_policy(struct files *f);
+void files_clear(struct files *f);
+
+/* ---- sockets.c ---- */
+#define SOCKETS_MAX 2
+struct sockets {
+	int fd[SOCKETS_MAX];
+	enum csm_role role[SOCKETS_MAX];
+	int lock_fd;
+	bool activated; /* systemd made them: they stay */
+	char *path[SOCKETS_MAX];
+};
+/* Listen on both, or take over what systemd handed us. On failure the reason has been logged. */
+CSM_MUST int sockets_open(const struct csm_config *cfg, struct sockets *ret);
+void sockets_close(struct sockets *s);
+/* Tell systemd; nothing where it does not listen. */
+void notify_systemd(const char *state);
+
+/* ---- device.c ---- */
+/* The name of the TPM that the configuration means: "/dev/tpmrm0", "swtpm:...", or "" for none. */
+void device_name(const struct csm_config *cfg, char *out, size_t cap);
+/* A fresh descriptor; -1 with errno. */
+int device_open(const char *name);
+
+#endif
