@@ -70,6 +70,7 @@ static int set_up_process(struct supervisor *s)
 {
 	struct rlimit files, none = {0, 0};
 	sigset_t set;
+	int exe;
 
 	/* As many descriptors as we may have; every connection is one. */
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
@@ -90,7 +91,12 @@ static int set_up_process(struct supervisor *s)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	/* Every broker is the program that we are, also after an upgrade on disk. */
-	s->exe_fd = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+	exe = open("/proc/self/exe", O_PATH | O_CLOEXEC);
+	if (exe < 0)
+		return CSM_ESYSTEM;
+	/* Clear of the numbers that the broker's sockets take. */
+	s->exe_fd = fcntl(exe, F_DUPFD_CLOEXEC, 10);
+	close(exe);
 	return s->signal_fd < 0 || s->exe_fd < 0 ? CSM_ESYSTEM : 0;
 }
 
