@@ -122,26 +122,14 @@ static int scope_of(struct csm_reader *r, struct csm_str ns, struct csm_str doma
 	return store_scope_open(&r->aead, &r->s->sub->scope, dbkey_bin(&key), v, ret);
 }
 
-/* The KEK of that id, which the scope must have. What is found in the cache under a drawn id is right whoever
- * asks: a record that stands in another scope than its KEK's fails by its associated data. */
-static int kek_of(struct csm_reader *r, struct csm_str ns, struct csm_str domain, const uint8_t *id,
-	const struct prk **ret)
+static int kek_load(struct csm_reader *r, struct csm_str ns, struct csm_str domain, const uint8_t *id,
+	struct cached *to)
 {
 	CSM_WIPED(mem, sizeof(struct scope));
 	struct scope *scope = (struct scope *)mem;
-	struct cached *set = cache_set(r, id), *to = set;
 	const struct kek *kek;
 	int e;
 
-	for (size_t i = 0; i < CACHE_WAYS; i++) {
-		if (set[i].used != 0 && memcmp(set[i].id, id, KEK_ID_LEN) == 0) {
-			set[i].used = ++r->tick;
-			*ret = &set[i].prk;
-			return 0;
-		}
-		if (set[i].used < to->used)
-			to = &set[i];
-	}
 	e = scope_of(r, ns, domain, scope);
 	if (e != 0)
 		return e == CSM_ENOT_FOUND ? CSM_ETAMPERED : e;
@@ -150,6 +138,28 @@ static int kek_of(struct csm_reader *r, struct csm_str ns, struct csm_str domain
 		return CSM_ETAMPERED;
 	prk_init(&to->prk, kek->key);
 	memcpy(to->id, id, KEK_ID_LEN);
+	return 0;
+}
+
+/* The KEK of that id, which the scope must have. What is found in the cache under a drawn id is right whoever
+ * asks: a record that stands in another scope than its KEK's fails by its associated data. */
+static int kek_of(struct csm_reader *r, struct csm_str ns, struct csm_str domain, const uint8_t *id,
+	const struct prk **ret)
+{
+	struct cached *set = cache_set(r, id), *to = set;
+	int e;
+
+	for (size_t i = 0; i < CACHE_WAYS; i++) {
+		if (set[i].used != 0 && memcmp(set[i].id, id, KEK_ID_LEN) == 0) {
+			to = &set[i];
+			goto found;
+		}
+		if (set[i].used < to->used)
+			to = &set[i];
+	}
+	if ((e = kek_load(r, ns, domain, id, to)) != 0)
+		return e;
+found:
 	to->used = ++r->tick;
 	*ret = &to->prk;
 	return 0;
