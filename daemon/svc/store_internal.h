@@ -293,7 +293,7 @@ CSM_MUST int store_put(MDB_txn *txn, MDB_dbi dbi, struct csm_bin key, struct csm
 CSM_MUST int store_del(MDB_txn *txn, MDB_dbi dbi, struct csm_bin key);
 void store_totals(struct csm_store *s, const struct root *root);
 /* Bytes in use, without LMDB's free pages. */
-CSM_MUST int store_used(struct csm_store *s, MDB_txn *txn, uint64_t *ret);
+CSM_MUST int store_used(struct csm_store *s, uint64_t *ret);
 
 /* Names in struct names, without repeats and up to its size. */
 void store_names_add(struct names *names, const struct dbparts *parts, const char *text);

@@ -198,7 +198,10 @@ static int schema_check(struct csm_store *s, MDB_txn *txn, size_t entries)
 		store_why(s, "the store has schema %u, this csmd knows %u", get32(v.p + SCHEMA_LEN - 4), STORE_SCHEMA);
 		return CSM_EUNSUPPORTED;
 	}
-	return store_root_mode(s, txn, &s->stored_mode);
+	r = store_root_mode(s, txn, &s->stored_mode);
+	if (r != 0)
+		store_why(s, "the record of the root key is missing or damaged");
+	return r == CSM_ENOT_FOUND ? CSM_ETAMPERED : r;
 }
 
 static int schema_put(struct csm_store *s, MDB_txn *txn)

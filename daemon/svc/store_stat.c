@@ -113,29 +113,27 @@ static bool disk_low(struct csm_store *s)
 	return fs.f_bavail * fs.f_frsize < LOW_DISK;
 }
 
-int store_used(struct csm_store *s, MDB_txn *txn, uint64_t *ret)
+/* In a transaction of its own: LMDB shows its list of free pages to readers only. */
+int store_used(struct csm_store *s, uint64_t *ret)
 {
 	MDB_envinfo info;
 	MDB_stat st;
+	MDB_txn *txn;
 	int rc;
 
-	if ((rc = mdb_env_info(s->env, &info)) != 0 || (rc = mdb_env_stat(s->env, &st)) != 0)
+	if ((rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn)) != 0)
 		return store_err(rc);
-	*ret = (uint64_t)(info.me_last_pgno + 1 - free_pages(txn)) * st.ms_psize;
-	return 0;
+	if ((rc = mdb_env_info(s->env, &info)) == 0 && (rc = mdb_env_stat(s->env, &st)) == 0)
+		*ret = (uint64_t)(info.me_last_pgno + 1 - free_pages(txn)) * st.ms_psize;
+	mdb_txn_abort(txn);
+	return store_err(rc);
 }
 
 static void measure(struct csm_store *s)
 {
-	MDB_txn *txn;
 	uint64_t used;
-	int r;
 
-	if (mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn) != 0)
-		return;
-	r = store_used(s, txn, &used);
-	mdb_txn_abort(txn);
-	if (r != 0)
+	if (store_used(s, &used) != 0)
 		return;
 	s->stat.used = used;
 	s->stat.size = s->map_size;

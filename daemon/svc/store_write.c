@@ -123,7 +123,7 @@ static int group_room(struct group *g)
 	if ((rc = mdb_env_info(s->env, &info)) != 0 || (rc = mdb_env_stat(s->env, &st)) != 0)
 		return store_err(rc);
 	used = (uint64_t)(info.me_last_pgno + 1) * st.ms_psize;
-	if (used + MAP_RESERVE > s->map_size && (r = store_used(s, g->txn, &used)) != 0)
+	if (used + MAP_RESERVE > s->map_size && (r = store_used(s, &used)) != 0)
 		return r;
 	g->room = used < s->map_size ? s->map_size - used : 0;
 	return 0;
