@@ -110,7 +110,7 @@ node_make() {
     fi
     if [ "$(id -u)" -eq 0 ]; then
         broker=$(sed -nE 's/^users:.*broker:[[:space:]]*"?([^",} ]+).*/\1/p' "$dir/csmd.yaml")
-        [ -z "$broker" ] || chown -R "$broker:$broker" "$dir/state" "$dir/root"
+        [ -z "$broker" ] || chown -R "$broker:$broker" "$dir/state"
     fi
 }
 
