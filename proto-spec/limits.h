@@ -62,6 +62,6 @@
 #define CSM_POLICY_WARNINGS_MAX 64u
 #define CSM_YAML_DEPTH_MAX 6u
 #define CSM_YAML_NODES_MAX 131072u
-#define CSM_YAML_CHILDREN_MAX CSM_POLICY_RULES_MAX /* of one mapping or list */
+#define CSM_YAML_CHILDREN_MAX 8192u /* of one mapping or list */
 
 #endif

@@ -4,6 +4,7 @@
 #include <grp.h>
 #include <poll.h>
 #include <sched.h>
+#include <seccomp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -22,6 +23,9 @@
 #include "daemon/svc/identity.h"
 #include "daemon/svc/sandbox.h"
 
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77
+#endif
 #define PEER_UID 20001
 #define PEER_GID 20002
 #define KUBE "/kubepods.slice"
@@ -486,6 +490,53 @@ static void test_from_the_sandbox(void **state)
 	check_from_sandbox(be_in_a_pid_namespace, "20001 0 1 cgroup");
 }
 
+/* A kernel without SO_PEERPIDFD, played by a filter: the pid is no proof, so no unit; the uid is as good as ever. */
+static void hide_peerpidfd(void)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
+
+	need(filter != NULL &&
+		seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOPROTOOPT), SCMP_SYS(getsockopt), 1,
+			SCMP_A2(SCMP_CMP_EQ, SO_PEERPIDFD)) == 0 && seccomp_load(filter) == 0);
+	seccomp_release(filter);
+}
+
+static void check_old_kernel(const struct peer *p, int want, bool same_ns)
+{
+	int status;
+	pid_t child = fork();
+
+	if (child == 0) {
+		struct csm_facts f = {0};
+		int pidfd = -1;
+		hide_peerpidfd();
+		int r = csm_facts_of_socket(p->fd, KUBE, false, &f, &pidfd);
+		bool ok = r == want && (r != 0 || (f.uid == PEER_UID && f.same_ns == same_ns && f.valid && pidfd >= 0 &&
+			f.cgroup == NULL && f.unit == NULL));
+		csm_facts_clear(&f);
+		_exit(ok ? 0 : 1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_int_equal(status, 0);
+}
+
+static void test_old_kernel(void **state)
+{
+	struct peer p = peer_new(be_nobody_special, NULL);
+	int status;
+
+	(void)state;
+	check_old_kernel(&p, 0, true);
+	/* gone, and no process of that number */
+	close(p.hold);
+	assert_int_equal(waitpid(p.child, &status, 0), p.child);
+	check_old_kernel(&p, CSM_ECLOSED, false);
+	close(p.fd);
+	p = peer_new(be_root_of_a_user_namespace, NULL);
+	check_old_kernel(&p, 0, false);
+	peer_end(&p);
+}
+
 static void test_degraded(void **state)
 {
 	static const struct {
@@ -524,6 +575,7 @@ int main(void)
 		cmocka_unit_test(test_no_socket),
 		cmocka_unit_test(test_unit),
 		cmocka_unit_test(test_from_the_sandbox),
+		cmocka_unit_test(test_old_kernel),
 		cmocka_unit_test(test_degraded),
 	};
 

@@ -332,7 +332,12 @@ static void test_refusals_of_bytes_and_sizes(void **state)
 	n = (size_t)snprintf(big, CSM_POLICY_MAX, "version: 1\nidentities: {a: {uid: 5}}\nrules:\n");
 	for (unsigned i = 0; i < CSM_POLICY_RULES_MAX + 1; i++)
 		n += (size_t)snprintf(big + n, CSM_POLICY_MAX - n, "- {allow: [seal], to: [a], on: [\"a:*\"]}\n");
-	refused(big, n, 4 + CSM_POLICY_RULES_MAX, 3, "too many entries");
+	refused(big, n, 3, 1, "rules: more than 4096 rules");
+
+	n = (size_t)snprintf(big, CSM_POLICY_MAX, "version: 1\nrules:\n");
+	for (unsigned i = 0; i < CSM_YAML_CHILDREN_MAX + 1; i++)
+		n += (size_t)snprintf(big + n, CSM_POLICY_MAX - n, "- x\n");
+	refused(big, n, 3 + CSM_YAML_CHILDREN_MAX, 3, "too many entries");
 	free(big);
 }
 
@@ -420,6 +425,26 @@ static void test_references(void **state)
 	csm_subject_free(s);
 	csm_subject_free(NULL);
 	csm_policy_unref(NULL);
+}
+
+/* Objects are slices: what lies behind their end is not looked at. */
+static void test_object_ends_where_it_ends(void **state)
+{
+	struct csm_policy *p = parse("version: 1\ndefault: uid-namespaces\nidentities: {a: {uid: 1000}}\nrules:\n"
+				     "- {allow: [seal], to: [a], on: [\"web:app-*\", \"web:tls\"]}\n");
+	static const char *const objects[] = {"web:app-1", "web:tls", "uid-1000:a"};
+	static const size_t shortest[] = {8, 7, 9};
+	struct csm_subject *s;
+	struct csm_facts f;
+
+	(void)state;
+	s = subject_of(p, "uid=1000", &f);
+	for (size_t i = 0; i < 3; i++)
+		for (size_t n = 0; n <= strlen(objects[i]); n++)
+			assert_int_equal(csm_policy_decide(s, CSM_PERM_SEAL, (struct csm_str){objects[i], n}, NULL, NULL),
+				n >= shortest[i] ? 0 : CSM_EDENIED);
+	csm_subject_free(s);
+	csm_policy_unref(p);
 }
 
 static void test_selectors_of_explain(void **state)
@@ -530,6 +555,7 @@ int main(void)
 		cmocka_unit_test(test_names),
 		cmocka_unit_test(test_no_resolver),
 		cmocka_unit_test(test_references),
+		cmocka_unit_test(test_object_ends_where_it_ends),
 		cmocka_unit_test(test_selectors_of_explain),
 		cmocka_unit_test(test_rule_text_is_cut),
 		cmocka_unit_test(test_installed_file),
