@@ -203,11 +203,11 @@ static void answer_waiters(struct reload_waiter *w, int r, const struct csm_poli
 	}
 }
 
-static void swap_done(struct swap *s)
+static void swap_done(struct swap *s, unsigned n)
 {
 	uint8_t good = 1;
 
-	if (atomic_fetch_sub(&s->left, 1) != 1)
+	if (atomic_fetch_sub(&s->left, n) != n)
 		return;
 	answer_waiters(s->waiters, 0, NULL, s->policy);
 	if (control_send(CONTROL_FD, CTL_RELOADED, &good, 1, -1) != 0)
@@ -223,7 +223,7 @@ static void swap_on_loop(struct loop *l, struct task *t)
 
 	l->policy = csm_policy_ref(s->policy);
 	csm_policy_unref(old);
-	swap_done(s);
+	swap_done(s, 1);
 }
 
 static struct reload_waiter *take_waiters(struct broker *b)
@@ -240,6 +240,7 @@ static struct reload_waiter *take_waiters(struct broker *b)
 static void swap_policy(struct broker *b, struct csm_policy *p)
 {
 	struct swap *s = calloc(1, sizeof(*s) + b->n_loops * sizeof(s->tasks[0]));
+	unsigned ours = 1; /* and those of loops that have ended */
 
 	if (s == NULL)
 		abort();
@@ -253,9 +254,9 @@ static void swap_policy(struct broker *b, struct csm_policy *p)
 		s->tasks[i].swap = s;
 		s->tasks[i].task.run = swap_on_loop;
 		if (!loop_post(b->loops[i], &s->tasks[i].task))
-			swap_done(s);
+			ours++;
 	}
-	swap_done(s);
+	swap_done(s, ours);
 }
 
 static void reload(struct broker *b, int fd)

@@ -28,10 +28,10 @@ enum control_type {
 };
 
 struct control_msg {
-	uint8_t type;
-	uint8_t body[CONTROL_BODY_MAX];
 	size_t len;
 	int fd; /* -1: none; owned by the receiver */
+	uint8_t type;
+	uint8_t body[CONTROL_BODY_MAX];
 };
 
 /* CSM_ECLOSED when the other side is gone, CSM_EBUSY when nothing is there (non-blocking sockets). */

@@ -73,18 +73,21 @@ static int connect_tcp(const char *host, const char *port)
 /* swtpm:path=/dir/sock, or swtpm:host=localhost,port=2321 in any order. */
 static int connect_swtpm(const char *conf)
 {
-	char text[256], host[128] = "localhost", port[16] = SWTPM_PORT, path[128] = "", *part, *save = NULL;
+	char *const tokens[] = {(char[]){"path"}, (char[]){"host"}, (char[]){"port"}, NULL};
+	const char *given[] = {NULL, "localhost", SWTPM_PORT};
+	char text[256], *at = text, *value;
 
 	snprintf(text, sizeof(text), "%s", conf);
-	for (part = strtok_r(text, ",", &save); part != NULL; part = strtok_r(NULL, ",", &save)) {
-		if (strncmp(part, "path=", 5) == 0)
-			snprintf(path, sizeof(path), "%s", part + 5);
-		else if (strncmp(part, "host=", 5) == 0)
-			snprintf(host, sizeof(host), "%s", part + 5);
-		else if (strncmp(part, "port=", 5) == 0)
-			snprintf(port, sizeof(port), "%s", part + 5);
+	while (*at != '\0') {
+		int which = getsubopt(&at, tokens, &value);
+
+		if (which < 0 || value == NULL) {
+			errno = EINVAL;
+			return -1;
+		}
+		given[which] = value;
 	}
-	return path[0] != '\0' ? connect_unix(path) : connect_tcp(host, port);
+	return given[0] != NULL ? connect_unix(given[0]) : connect_tcp(given[1], given[2]);
 }
 
 int device_open(const char *name)

@@ -136,13 +136,14 @@ static int object_make(struct object *o, struct csm_str ns, struct csm_str name,
 	return 0;
 }
 
-static int object_of(struct req *q, struct csm_ref *ref, char tail, struct object *o)
+static int object_of(struct req *q, const struct csm_ref *ref, char tail, struct object *o)
 {
+	struct csm_str ns = ref->ns;
 	char home[CSM_NAMESPACE_MAX + 1];
 	int r;
 
-	if (ref->ns.p == NULL) {
-		r = home_of(q, home, &ref->ns);
+	if (ns.p == NULL) {
+		r = home_of(q, home, &ns);
 		if (r < 0) /* answered */
 			return CSM_EDENIED;
 		if (r != 0) {
@@ -150,7 +151,7 @@ static int object_of(struct req *q, struct csm_ref *ref, char tail, struct objec
 			return r;
 		}
 	}
-	if ((r = object_make(o, ref->ns, ref->name, ref->secret, tail)) != 0)
+	if ((r = object_make(o, ns, ref->name, ref->secret, tail)) != 0)
 		req_error(q, r, NULL);
 	return r;
 }
@@ -261,7 +262,7 @@ int req_authorize(struct req *q, const struct object *o)
 
 void req_missing(struct req *q, int list_perm, const struct object *o)
 {
-	struct object list;
+	struct object list = {.text = {NULL, 0}};
 	bool in_domain = list_perm == CSM_PERM_SECRET_LIST;
 
 	if (object_make(&list, o->ns, in_domain ? o->name : (struct csm_str){NULL, 0}, (struct csm_str){NULL, 0},
@@ -324,8 +325,10 @@ bool req_replayed(struct req *q, struct csm_str request_id, struct csm_request_i
 
 static int check_state(const struct broker *b, const struct csm_method *m, const char **why)
 {
+	enum broker_state state = b->state;
+
 	*why = NULL;
-	switch (b->state) {
+	switch (state) {
 	case BROKER_READY:
 		return m->states & CSM_S_READY ? 0 : CSM_ESTATE;
 	case BROKER_LOCKED:
@@ -367,6 +370,7 @@ static void decode_and_run(struct req *q)
 	}
 	q->params = &params;
 	handlers[q->method - csm_methods](q);
+	q->params = NULL;
 }
 
 static void run_request(struct conn *c, const struct csm_frame *f)

@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "daemon/node/status.h"
@@ -6,7 +7,9 @@
 
 const char *broker_state_name(const struct broker *b)
 {
-	switch (b->state) {
+	enum broker_state state = b->state;
+
+	switch (state) {
 	case BROKER_READY:
 		return "ready";
 	case BROKER_LOCKED:
@@ -90,15 +93,17 @@ static void fill_store(struct broker *b, bool totals, struct csm_pool *pool, str
 /* VmLck of /proc/self/status, in bytes. */
 static uint64_t locked_memory(void)
 {
-	unsigned long long kib = 0;
+	uint64_t kib = 0;
 	char line[128];
 	FILE *f = fopen("/proc/self/status", "re");
 
 	if (f == NULL)
 		return 0;
 	while (fgets(line, sizeof(line), f) != NULL)
-		if (sscanf(line, "VmLck: %llu kB", &kib) == 1)
+		if (strncmp(line, "VmLck:", 6) == 0) {
+			kib = strtoull(line + 6, NULL, 10);
 			break;
+		}
 	fclose(f);
 	return kib * 1024u;
 }

@@ -355,13 +355,12 @@ static void serve(struct supervisor *s)
 int supervisor_main(const struct supervisor_options *opt)
 {
 	static struct supervisor s;
-	int r;
 
 	s.control = s.device_sock = -1;
 	s.again_ms = -1;
 	if (sodium_init() < 0)
 		return 1;
-	if ((r = files_read(opt, &s.files)) != 0)
+	if (files_read(opt, &s.files) != 0)
 		return 1;
 	csm_log_level(csm_log_parse_level(s.files.cfg.log_level));
 	if (geteuid() != 0)
@@ -370,7 +369,7 @@ int supervisor_main(const struct supervisor_options *opt)
 		log_err("the process could not be set up: %s", strerror(errno));
 		return 1;
 	}
-	if ((r = make_state_dir(&s.files)) != 0 || (r = sockets_open(&s.files.cfg, &s.sockets)) != 0)
+	if (make_state_dir(&s.files) != 0 || sockets_open(&s.files.cfg, &s.sockets) != 0)
 		return 1;
 	device_name(&s.files.cfg, s.device, sizeof(s.device));
 	start_broker(&s);
