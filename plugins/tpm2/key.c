@@ -114,14 +114,27 @@ int t2_generate(struct csm_plugin_ctx *c, const struct csm_plugin_keyspec *spec,
 	return 0;
 }
 
+/* libtss2-mu does not compare a public area's size field with what it read: written again, it must give
+ * the same bytes. */
+int t2_public_parse(const uint8_t *p, size_t len, size_t *off, TPM2B_PUBLIC *ret)
+{
+	uint8_t again[sizeof(*ret)];
+	size_t start = *off, n = 0;
+
+	if (len > CSM_PLUGIN_PRIV_MAX || Tss2_MU_TPM2B_PUBLIC_Unmarshal(p, len, off, ret) != TSS2_RC_SUCCESS ||
+		Tss2_MU_TPM2B_PUBLIC_Marshal(ret, again, sizeof(again), &n) != TSS2_RC_SUCCESS || n != *off - start ||
+		memcmp(again, p + start, n) != 0)
+		return CSM_EINVALID;
+	return 0;
+}
+
 /* The blobs as structures; anything but exactly one of each is refused. */
 static int parse_blob(const struct csm_plugin_blob *blob, TPM2B_PUBLIC *pub, TPM2B_PRIVATE *priv)
 {
 	size_t off = 0;
 
 	if (blob->pub_len > CSM_PLUGIN_PUB_MAX || blob->priv_len > CSM_PLUGIN_PRIV_MAX ||
-		Tss2_MU_TPM2B_PUBLIC_Unmarshal(blob->pub, blob->pub_len, &off, pub) != TSS2_RC_SUCCESS ||
-		off != blob->pub_len)
+		t2_public_parse(blob->pub, blob->pub_len, &off, pub) != 0 || off != blob->pub_len)
 		return CSM_ETAMPERED;
 	off = 0;
 	if (Tss2_MU_TPM2B_PRIVATE_Unmarshal(blob->priv, blob->priv_len, &off, priv) != TSS2_RC_SUCCESS ||

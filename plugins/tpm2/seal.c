@@ -92,20 +92,13 @@ static TSS2_RC unseal_step(struct csm_plugin_ctx *c, void *arg)
 	return rc;
 }
 
-/* Read back what t2_seal wrote. Written once more it must be the same bytes: the unmarshalling does not look at
- * the outer size. */
 static int parse_sealed(const uint8_t *sealed, size_t n, struct seal_arg *s)
 {
-	uint8_t again[CSM_PLUGIN_PRIV_MAX];
-	size_t off = sizeof(magic), len = sizeof(magic);
+	size_t off = sizeof(magic);
 
-	if (n > sizeof(again) || n < off || memcmp(sealed, magic, sizeof(magic)) != 0 ||
-		Tss2_MU_TPM2B_PUBLIC_Unmarshal(sealed, n, &off, &s->pub) != TSS2_RC_SUCCESS ||
+	if (n > CSM_PLUGIN_PRIV_MAX || n < off || memcmp(sealed, magic, sizeof(magic)) != 0 ||
+		t2_public_parse(sealed, n, &off, &s->pub) != 0 ||
 		Tss2_MU_TPM2B_PRIVATE_Unmarshal(sealed, n, &off, &s->priv) != TSS2_RC_SUCCESS || off != n)
-		return CSM_EINVALID;
-	if (Tss2_MU_TPM2B_PUBLIC_Marshal(&s->pub, again, sizeof(again), &len) != TSS2_RC_SUCCESS ||
-		Tss2_MU_TPM2B_PRIVATE_Marshal(&s->priv, again, sizeof(again), &len) != TSS2_RC_SUCCESS || len != n ||
-		memcmp(again + sizeof(magic), sealed + sizeof(magic), n - sizeof(magic)) != 0)
 		return CSM_EINVALID;
 	return 0;
 }

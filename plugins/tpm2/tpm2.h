@@ -164,6 +164,9 @@ CSM_MUST int t2_name_of(struct csm_plugin_ctx *c, const TPMT_PUBLIC *pub, TPM2B_
 bool t2_name_equal(const TPM2B_NAME *a, const TPM2B_NAME *b);
 struct t2_part t2_name_part(const TPM2B_NAME *n);
 
+/* A stored TPM2B_PUBLIC at *off, which is moved behind it; CSM_EINVALID (key.c). */
+CSM_MUST int t2_public_parse(const uint8_t *p, size_t len, size_t *off, TPM2B_PUBLIC *ret);
+
 /* ---- srk.c: the storage root key ---------------------------------------------------- */
 
 /* Read the pin, if there is one and it was not read yet. */
