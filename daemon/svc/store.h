@@ -41,7 +41,7 @@ struct csm_store_options {
  * csm_store_close may be called; a pin recalled then is checked only by the second step. `why` is
  * written by both. CSM_EBUSY: another process has the store open. */
 CSM_MUST int csm_store_env_open(const struct csm_store_options *opt, struct csm_store **ret);
-/* The rest of csm_store_open. A failure leaves the store as after csm_store_env_open, to be tried again or closed. */
+/* The rest of csm_store_open; `why` must live until it succeeds. A failure leaves the store as after csm_store_env_open, to be tried again or closed. */
 CSM_MUST int csm_store_root_open(struct csm_store *s, const struct csm_root_source *root);
 /* The root key mode that the store was made with; NULL: it is new. */
 const char *csm_store_mode(const struct csm_store *s);
@@ -81,19 +81,19 @@ void csm_reader_end(struct csm_reader *r);
 
 #define CSM_KEY_ID_LEN 16
 struct csm_key_record {
-	uint8_t id[CSM_KEY_ID_LEN]; /* drawn at creation: the same name made anew has another */
+	uint8_t id[CSM_KEY_ID_LEN]; /* drawn by the store at creation: the same name made anew has another */
 	struct csm_str backend;
 	enum csm_alg alg;
 	unsigned use;
 	bool exportable;
 	struct csm_str protection;
-	uint64_t created;    /* seconds since 1970 */
+	uint64_t created;    /* seconds since 1970, set by the store when 0 */
 	uint64_t signatures; /* from the counter record */
 	struct csm_bin spki, pub;
 	struct csm_bin priv; /* only with want_priv */
 };
 /* The clear parts (id, backend, alg, use, spki ...) without opening the seal of the private part;
- * `scratch` (secret) receives priv when it is wanted. CSM_ENOT_FOUND, CSM_ETAMPERED. Authenticity: the
+ * `scratch` (secret) is emptied and receives priv when it is wanted. CSM_ENOT_FOUND, CSM_ETAMPERED. Authenticity: the
  * clear parts are associated data of the seal, which is opened only with want_priv. */
 CSM_MUST int csm_store_key_get(struct csm_reader *r, struct csm_str ns, struct csm_str name, bool want_priv,
 	struct csm_buf *scratch, struct csm_key_record *ret);
@@ -146,9 +146,9 @@ enum csm_op_kind {
 	CSM_OP_SECRET_DELETE, /* ENOT_FOUND; all versions */
 	CSM_OP_NAMESPACE,     /* make the namespace's record if it is not there */
 	CSM_OP_COUNTS,        /* fold signature counts in */
-	CSM_OP_REMEMBER,      /* a small named record (back end pins) */
-	CSM_OP_EPOCH,         /* raise the epoch now */
-	CSM_OP_ACCEPT,        /* accept the store as it is (store.accept) */
+	CSM_OP_REMEMBER,      /* a small record (back end pins): name, payload; at most 127 and 65536 bytes */
+	CSM_OP_EPOCH,         /* raise the epoch now; EUNAVAILABLE: the counter is away and will follow */
+	CSM_OP_ACCEPT,        /* accept the store as it is (store.accept); ESTATE when it is not locked */
 };
 struct csm_count {
 	uint8_t id[CSM_KEY_ID_LEN];

@@ -39,8 +39,8 @@ void prk_mac(const struct prk *prk, const struct part *parts, size_t n, uint8_t 
 }
 
 /* RFC 5869 2.3 for one block of output: HMAC(PRK, info || 0x01), info = "csm1" || kind || salt. */
-void prk_record_key(const struct prk *prk, enum rec_kind kind, const uint8_t salt[static SALT_LEN],
-	uint8_t out[static KEY_LEN])
+void prk_record_key(
+	const struct prk *prk, enum rec_kind kind, const uint8_t salt[static SALT_LEN], uint8_t out[static KEY_LEN])
 {
 	uint8_t info[4 + 1 + SALT_LEN + 1] = {'c', 's', 'm', '1', (uint8_t)kind};
 
@@ -87,8 +87,8 @@ void aead_free(struct aead *a)
 }
 
 /* Lengths fit an int: nothing here is longer than a record. */
-static bool evp_crypt(struct aead *a, const uint8_t *key, struct csm_bin aad, struct csm_bin in, uint8_t *out, int enc,
-	uint8_t *tag)
+static bool evp_crypt(
+	struct aead *a, const uint8_t *key, struct csm_bin aad, struct csm_bin in, uint8_t *out, int enc, uint8_t *tag)
 {
 	int n = 0;
 
@@ -174,7 +174,8 @@ int rec_parse(struct csm_bin v, enum rec_kind kind, struct rec *ret)
 }
 
 /* kind || length of the key || key || header: the length keeps key and header apart. */
-static int rec_aad(enum rec_kind kind, struct csm_bin key, struct csm_bin header, uint8_t aad[static AAD_MAX], size_t *n)
+static int rec_aad(
+	enum rec_kind kind, struct csm_bin key, struct csm_bin header, uint8_t aad[static AAD_MAX], size_t *n)
 {
 	if (key.n > STORE_KEY_MAX || header.n > HDR_MAX)
 		return CSM_EINVALID;

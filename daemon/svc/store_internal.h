@@ -222,10 +222,11 @@ CSM_MUST int store_root_key_get(struct csm_store *s, MDB_txn *txn);
 /* The mode that the store was made with; the caller frees it. CSM_ENOT_FOUND in a new store. */
 CSM_MUST int store_root_mode(struct csm_store *s, MDB_txn *txn, char **ret);
 /* A pin and the sum over pins. */
-CSM_MUST int store_root_pin_put(struct csm_store *s, MDB_txn *txn, struct root *root, const char *name, struct csm_bin v);
-CSM_MUST int store_root_pins_sum(struct csm_store *s, MDB_txn *txn, const struct root *root, uint8_t out[static SUM_LEN]);
+CSM_MUST int store_pin_put(struct csm_store *s, MDB_txn *txn, struct root *root, const char *name, struct csm_bin v);
+CSM_MUST int store_pins_sum(struct csm_store *s, MDB_txn *txn, const struct root *root, uint8_t out[static SUM_LEN]);
 /* What was remembered before the root key was known. */
 CSM_MUST int store_early_pins(struct csm_store *s, MDB_txn *txn, struct root *root);
+void store_early_free(struct csm_store *s);
 /* Bring the counter to the committed epoch. CSM_EUNAVAILABLE: counter_behind is set, and the writer tries again. */
 int store_root_counter_follow(struct csm_store *s);
 /* The next epoch into root; false where it stays (a counter belongs to it, but is not there). */
@@ -337,6 +338,8 @@ CSM_MUST int store_op_apply(struct group *g, struct csm_store_op *op);
 CSM_MUST int store_group_scope(struct group *g, const struct dbkey *key, struct wscope **ret);
 CSM_MUST int store_writer_init(struct csm_store *s);
 void store_writer_stop(struct csm_store *s);
+/* Do these now, on this thread; the results are in the ops. */
+void store_batch_run(struct csm_store *s, struct csm_store_op *const *ops, size_t n);
 
 /* requests (store_request.c) */
 CSM_MUST int store_request_find(struct csm_store *s, MDB_txn *txn, struct aead *a, const struct csm_request_id *rid,

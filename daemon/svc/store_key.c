@@ -4,7 +4,8 @@
 #include "daemon/svc/store_internal.h"
 
 _Static_assert(CSM_ALG_P256 == 0 && CSM_ALG_P384 == 1 && CSM_ALG_P521 == 2 && CSM_ALG_RSA2048 == 3 &&
-	CSM_ALG_RSA3072 == 4 && CSM_ALG_RSA4096 == 5 && CSM_ALG_ED25519 == 6, "numbers that stand on disks");
+		CSM_ALG_RSA3072 == 4 && CSM_ALG_RSA4096 == 5 && CSM_ALG_ED25519 == 6,
+	"numbers that stand on disks");
 _Static_assert(CSM_USE_SIGN == 1 && CSM_USE_DECRYPT == 2 && CSM_USE_DERIVE == 4, "numbers that stand on disks");
 
 #define CLEAR_FIXED (CSM_KEY_ID_LEN + 2u + 2u + 1u)

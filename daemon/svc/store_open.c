@@ -139,9 +139,11 @@ static int env_make(struct csm_store *s, const struct csm_store_options *opt)
 	}
 	if ((r = lock_store(s, folder)) != 0)
 		goto out;
-	if ((rc = mdb_env_create(&s->env)) != 0 || (rc = mdb_env_set_mapsize(s->env, opt->map_size + MAP_RESERVE)) != 0 ||
+	if ((rc = mdb_env_create(&s->env)) != 0 ||
+		(rc = mdb_env_set_mapsize(s->env, opt->map_size + MAP_RESERVE)) != 0 ||
 		(rc = mdb_env_set_maxdbs(s->env, 8)) != 0 || (rc = mdb_env_set_maxreaders(s->env, READERS_MAX)) != 0 ||
-		(rc = mdb_env_open(s->env, folder, MDB_NOTLS, 0600)) != 0 || (rc = mdb_reader_check(s->env, NULL)) != 0) {
+		(rc = mdb_env_open(s->env, folder, MDB_NOTLS, 0600)) != 0 ||
+		(rc = mdb_reader_check(s->env, NULL)) != 0) {
 		store_why(s, "%s: %s", folder, mdb_strerror(rc));
 		r = store_err(rc);
 		goto out;
@@ -161,8 +163,12 @@ struct dbname {
 static int dbs_open(struct csm_store *s, MDB_txn *txn, size_t *entries)
 {
 	const struct dbname dbs[] = {
-		{"meta", &s->meta}, {"scopes", &s->scopes}, {"keys", &s->keys},
-		{"secrets", &s->secrets}, {"requests", &s->requests}, {"counts", &s->counts},
+		{"meta", &s->meta},
+		{"scopes", &s->scopes},
+		{"keys", &s->keys},
+		{"secrets", &s->secrets},
+		{"requests", &s->requests},
+		{"counts", &s->counts},
 	};
 	size_t total = 0;
 	MDB_stat st;
@@ -252,6 +258,7 @@ int csm_store_env_open(const struct csm_store_options *opt, struct csm_store **r
 	s->tail = &s->head;
 	s->no_sodium = opt->no_sodium;
 	s->stat.schema = STORE_SCHEMA;
+	s->stat.size = opt->map_size;
 	s->stat_at = UINT64_MAX;
 	pthread_mutex_init(&s->mu, NULL);
 	if ((r = store_writer_init(s)) != 0) {
@@ -279,26 +286,6 @@ const char *csm_store_mode(const struct csm_store *s)
 }
 
 /* ---- with the root key ---- */
-
-static void early_free(struct csm_store *s)
-{
-	for (struct pin *p = s->early, *next; p != NULL; p = next) {
-		next = p->next;
-		free(p);
-	}
-	s->early = NULL;
-}
-
-int store_early_pins(struct csm_store *s, MDB_txn *txn, struct root *root)
-{
-	int r;
-
-	for (struct pin *p = s->early; p != NULL; p = p->next) {
-		if ((r = store_root_pin_put(s, txn, root, p->name, (struct csm_bin){p->p, p->n})) != 0)
-			return r;
-	}
-	return 0;
-}
 
 static int counter_read(struct csm_store *s)
 {
@@ -342,8 +329,7 @@ static int root_check(struct csm_store *s, MDB_txn *txn, struct root *root)
 		store_names_add(bad, NULL, "root");
 		return 0;
 	}
-	if (r != 0 || (r = store_scan_check(s, txn, root, bad)) != 0 ||
-		(r = store_root_pins_sum(s, txn, root, pins)) != 0)
+	if (r != 0 || (r = store_scan_check(s, txn, root, bad)) != 0 || (r = store_pins_sum(s, txn, root, pins)) != 0)
 		return r;
 	if (sodium_memcmp(pins, root->pins, SUM_LEN) != 0)
 		store_names_add(bad, NULL, "root");
@@ -424,8 +410,9 @@ int csm_store_root_open(struct csm_store *s, const struct csm_root_source *sourc
 	}
 	s->fresh = false;
 	s->ready = true;
+	s->why = NULL;
 	if (!csm_store_locked(s))
-		early_free(s);
+		store_early_free(s);
 	s->epoch_raised = store_monotonic();
 	store_totals(s, root);
 	r = 0;
@@ -463,7 +450,7 @@ void csm_store_close(struct csm_store *s)
 		close(s->lock_fd);
 	aead_free(&s->aead);
 	sodium_free(s->sub);
-	early_free(s);
+	store_early_free(s);
 	store_names_free(s->damaged);
 	store_names_free(s->removed);
 	pthread_mutex_destroy(&s->mu);

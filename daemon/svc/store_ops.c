@@ -377,7 +377,7 @@ static int remember(struct group *g, struct csm_store_op *op)
 		return CSM_ETOO_LARGE;
 	memcpy(name, op->name.p, op->name.n);
 	name[op->name.n] = '\0';
-	return store_root_pin_put(g->s, g->txn, &g->root, name, op->payload);
+	return store_pin_put(g->s, g->txn, &g->root, name, op->payload);
 }
 
 static int op_do(struct group *g, struct csm_store_op *op)

@@ -122,8 +122,8 @@ static int scope_of(struct csm_reader *r, struct csm_str ns, struct csm_str doma
 	return store_scope_open(&r->aead, &r->s->sub->scope, dbkey_bin(&key), v, ret);
 }
 
-static int kek_load(struct csm_reader *r, struct csm_str ns, struct csm_str domain, const uint8_t *id,
-	struct cached *to)
+static int kek_load(
+	struct csm_reader *r, struct csm_str ns, struct csm_str domain, const uint8_t *id, struct cached *to)
 {
 	CSM_WIPED(mem, sizeof(struct scope));
 	struct scope *scope = (struct scope *)mem;
@@ -143,8 +143,8 @@ static int kek_load(struct csm_reader *r, struct csm_str ns, struct csm_str doma
 
 /* The KEK of that id, which the scope must have. What is found in the cache under a drawn id is right whoever
  * asks: a record that stands in another scope than its KEK's fails by its associated data. */
-static int kek_of(struct csm_reader *r, struct csm_str ns, struct csm_str domain, const uint8_t *id,
-	const struct prk **ret)
+static int kek_of(
+	struct csm_reader *r, struct csm_str ns, struct csm_str domain, const uint8_t *id, const struct prk **ret)
 {
 	struct cached *set = cache_set(r, id), *to = set;
 	int e;
@@ -295,8 +295,8 @@ int csm_store_domain_get(struct csm_reader *r, struct csm_str ns, struct csm_str
 	return 0;
 }
 
-int csm_store_domain_list(struct csm_reader *r, struct csm_str ns, struct csm_str after, csm_store_domain_fn *fn,
-	void *arg)
+int csm_store_domain_list(
+	struct csm_reader *r, struct csm_str ns, struct csm_str after, csm_store_domain_fn *fn, void *arg)
 {
 	CSM_WIPED(mem, sizeof(struct scope));
 	struct scope *scope = (struct scope *)mem;
@@ -406,9 +406,11 @@ int csm_store_secret_list(struct csm_reader *r, struct csm_str ns, struct csm_st
 		if (!dbkey_split_secret(val_bin(&k), &parts) || (e = rec_parse(val_bin(&v), REC_SECRET, &rec)) != 0)
 			return CSM_ETAMPERED;
 		/* the newest comes first; older ones of that name follow */
-		if (csm_str_same(parts.name, last) || rec.state != REC_LIVE)
+		if (csm_str_same(parts.name, last))
 			continue;
 		last = parts.name;
+		if (rec.state != REC_LIVE)
+			continue;
 		if (!fn(arg, parts.name, parts.version, rec.time))
 			return 0;
 	}
@@ -432,8 +434,8 @@ static int sealed_key(struct dbkey *k, struct csm_str ns, struct csm_bin context
 	return 0;
 }
 
-int csm_store_seal(struct csm_reader *r, struct csm_str ns, struct csm_bin context, struct csm_bin in,
-	struct csm_buf *out)
+int csm_store_seal(
+	struct csm_reader *r, struct csm_str ns, struct csm_bin context, struct csm_bin in, struct csm_buf *out)
 {
 	CSM_WIPED(mem, sizeof(struct scope));
 	struct scope *scope = (struct scope *)mem;
@@ -459,8 +461,8 @@ int csm_store_seal(struct csm_reader *r, struct csm_str ns, struct csm_bin conte
 }
 
 /* What does not open is the caller's mistake, not damage of the store: CSM_EINVALID for all of it. */
-int csm_store_unseal(struct csm_reader *r, struct csm_str ns, struct csm_bin context, struct csm_bin in,
-	struct csm_buf *out)
+int csm_store_unseal(
+	struct csm_reader *r, struct csm_str ns, struct csm_bin context, struct csm_bin in, struct csm_buf *out)
 {
 	CSM_WIPED(mem, sizeof(struct scope));
 	struct scope *scope = (struct scope *)mem;

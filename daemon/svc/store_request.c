@@ -34,8 +34,8 @@ static bool expired(uint64_t t, uint64_t now)
 	return now > t && now - t > CSM_REQUEST_ID_TTL_S;
 }
 
-int store_request_find(struct csm_store *s, MDB_txn *txn, struct aead *a, const struct csm_request_id *rid, uint64_t now,
-	struct csm_buf *answer)
+int store_request_find(struct csm_store *s, MDB_txn *txn, struct aead *a, const struct csm_request_id *rid,
+	uint64_t now, struct csm_buf *answer)
 {
 	uint8_t *plain = NULL;
 	struct dbkey k;

@@ -33,9 +33,15 @@ static void root_encode(const struct root *root, uint8_t p[static ROOT_PLAIN])
 static void root_decode(const uint8_t p[static ROOT_PLAIN], struct root *root)
 {
 	*root = (struct root){
-		.schema = get32(p), .epoch = get64(p + 8), .generation = get64(p + 16), .scopes = get64(p + 24),
-		.n_keys = get64(p + 128), .n_domains = get64(p + 136), .n_secrets = get64(p + 144),
-		.audit_seq = get64(p + 152), .created = get64(p + 192),
+		.schema = get32(p),
+		.epoch = get64(p + 8),
+		.generation = get64(p + 16),
+		.scopes = get64(p + 24),
+		.n_keys = get64(p + 128),
+		.n_domains = get64(p + 136),
+		.n_secrets = get64(p + 144),
+		.audit_seq = get64(p + 152),
+		.created = get64(p + 192),
 		.counted = (get32(p + 4) & ROOT_COUNTED) != 0,
 	};
 	memcpy(root->sum, p + 32, SUM_LEN);
@@ -224,74 +230,6 @@ int store_root_key_get(struct csm_store *s, MDB_txn *txn)
 	r = 0;
 out:
 	sodium_free(key);
-	return r;
-}
-
-/* ---- pins ---- */
-
-static int pin_element(const struct root *root, struct csm_bin key, struct csm_bin v, uint8_t out[static SUM_LEN])
-{
-	struct prk prk;
-	int r;
-
-	prk_init(&prk, root->set_key);
-	r = sum_element(&prk, REC_PIN, key, v, out);
-	sodium_memzero(&prk, sizeof(prk));
-	return r;
-}
-
-int store_root_pin_put(struct csm_store *s, MDB_txn *txn, struct root *root, const char *name, struct csm_bin v)
-{
-	uint8_t e[SUM_LEN], before[SUM_LEN];
-	bool had = false;
-	struct dbkey key;
-	struct csm_bin old;
-	int r;
-
-	if ((r = dbkey_meta(&key, "pin:", name)) != 0)
-		return r;
-	r = store_get(txn, s->meta, dbkey_bin(&key), &old);
-	if (r == 0) {
-		had = true;
-		r = pin_element(root, dbkey_bin(&key), old, before);
-	}
-	if (r != 0 && r != CSM_ENOT_FOUND)
-		return r;
-	if ((r = pin_element(root, dbkey_bin(&key), v, e)) != 0)
-		return r;
-	if ((r = store_put(txn, s->meta, dbkey_bin(&key), v)) != 0)
-		return r;
-	if (had)
-		sum_sub(root->pins, before);
-	sum_add(root->pins, e);
-	return 0;
-}
-
-int store_root_pins_sum(struct csm_store *s, MDB_txn *txn, const struct root *root, uint8_t out[static SUM_LEN])
-{
-	static const char prefix[] = "pin:";
-	MDB_val k = {sizeof(prefix) - 1, (void *)prefix}, v;
-	uint8_t sum[SUM_LEN] = {0}, e[SUM_LEN];
-	MDB_cursor *cur;
-	int rc, r;
-
-	if ((rc = mdb_cursor_open(txn, s->meta, &cur)) != 0)
-		return store_err(rc);
-	for (rc = mdb_cursor_get(cur, &k, &v, MDB_SET_RANGE); rc == 0; rc = mdb_cursor_get(cur, &k, &v, MDB_NEXT)) {
-		if (k.mv_size < sizeof(prefix) - 1 || memcmp(k.mv_data, prefix, sizeof(prefix) - 1) != 0)
-			break;
-		if ((r = pin_element(root, val_bin(&k), val_bin(&v), e)) != 0)
-			goto out;
-		sum_add(sum, e);
-	}
-	if (rc != 0 && rc != MDB_NOTFOUND) {
-		r = store_err(rc);
-		goto out;
-	}
-	memcpy(out, sum, SUM_LEN);
-	r = 0;
-out:
-	mdb_cursor_close(cur);
 	return r;
 }
 

@@ -19,7 +19,7 @@ struct tally {
 struct scan {
 	struct csm_store *s;
 	MDB_txn *txn;
-	struct names *names; /* damaged, or removed */
+	struct names *names;    /* damaged, or removed */
 	uint64_t keys, secrets; /* rows seen below a scope */
 	struct csm_buf plain;
 };
@@ -44,8 +44,8 @@ static bool row_parts(const struct range *rg, struct csm_bin key, struct dbparts
 }
 
 /* Call fn for each row of the range, until it fails. fn may delete the row it is given. */
-typedef int row_fn(struct scan *sc, const struct range *rg, MDB_cursor *cur, struct csm_bin key, struct csm_bin value,
-	void *arg);
+typedef int row_fn(
+	struct scan *sc, const struct range *rg, MDB_cursor *cur, struct csm_bin key, struct csm_bin value, void *arg);
 static int range_each(struct scan *sc, const struct range *rg, row_fn *fn, void *arg)
 {
 	MDB_val k = dbkey_val(&rg->prefix), v;
@@ -71,8 +71,8 @@ struct tally_arg {
 	struct tally *t;
 	struct dbkey last; /* the name before, to count distinct ones */
 };
-static int row_tally(struct scan *sc, const struct range *rg, MDB_cursor *cur, struct csm_bin key, struct csm_bin value,
-	void *arg)
+static int row_tally(
+	struct scan *sc, const struct range *rg, MDB_cursor *cur, struct csm_bin key, struct csm_bin value, void *arg)
 {
 	struct tally_arg *a = arg;
 	size_t name = rg->kind == REC_SECRET && key.n > 8 ? key.n - 8 : key.n;
@@ -117,8 +117,8 @@ static bool tally_fits(const struct tally *t, const struct scope *scope)
 }
 
 /* Does the row's own seal open? */
-static int row_whole(struct scan *sc, const struct range *rg, const struct scope *scope, struct csm_bin key,
-	struct csm_bin value)
+static int row_whole(
+	struct scan *sc, const struct range *rg, const struct scope *scope, struct csm_bin key, struct csm_bin value)
 {
 	struct csm_key_record clear;
 	struct dbparts parts;
@@ -153,8 +153,8 @@ struct seals_arg {
 	bool drop;
 	bool found;
 };
-static int row_seal(struct scan *sc, const struct range *rg, MDB_cursor *cur, struct csm_bin key, struct csm_bin value,
-	void *arg)
+static int row_seal(
+	struct scan *sc, const struct range *rg, MDB_cursor *cur, struct csm_bin key, struct csm_bin value, void *arg)
 {
 	struct seals_arg *a = arg;
 	struct dbparts parts;
@@ -242,7 +242,8 @@ static int scan_orphans(struct scan *sc)
 	MDB_stat keys, secrets;
 	int rc, r = 0;
 
-	if ((rc = mdb_stat(sc->txn, sc->s->keys, &keys)) != 0 || (rc = mdb_stat(sc->txn, sc->s->secrets, &secrets)) != 0)
+	if ((rc = mdb_stat(sc->txn, sc->s->keys, &keys)) != 0 ||
+		(rc = mdb_stat(sc->txn, sc->s->secrets, &secrets)) != 0)
 		return store_err(rc);
 	if (keys.ms_entries != sc->keys)
 		r = orphans(sc, sc->s->keys, REC_KEY, false);
@@ -279,8 +280,8 @@ out:
 	return r;
 }
 
-static int row_scope_check(struct scan *sc, const struct range *rg, MDB_cursor *cur, struct csm_bin key,
-	struct csm_bin value, void *arg)
+static int row_scope_check(
+	struct scan *sc, const struct range *rg, MDB_cursor *cur, struct csm_bin key, struct csm_bin value, void *arg)
 {
 	(void)rg;
 	(void)cur;
@@ -308,8 +309,8 @@ out:
 
 /* ---- accepting ---- */
 
-static int row_drop(struct scan *sc, const struct range *rg, MDB_cursor *cur, struct csm_bin key, struct csm_bin value,
-	void *arg)
+static int row_drop(
+	struct scan *sc, const struct range *rg, MDB_cursor *cur, struct csm_bin key, struct csm_bin value, void *arg)
 {
 	(void)sc;
 	(void)rg;
@@ -358,8 +359,9 @@ static int scope_accept(struct scan *sc, struct csm_bin key, struct root *root)
 	}
 	if (r != 0 || (r = tally_range(sc, &rg, scope, &t)) != 0)
 		return r;
-	if (!tally_fits(&t, scope) && ((r = range_each(sc, &rg, row_seal, &seals)) != 0 ||
-		(r = tally_range(sc, &rg, scope, &t)) != 0 || (r = scope_rewrite(sc, key, scope, &t)) != 0))
+	if (!tally_fits(&t, scope) &&
+		((r = range_each(sc, &rg, row_seal, &seals)) != 0 || (r = tally_range(sc, &rg, scope, &t)) != 0 ||
+			(r = scope_rewrite(sc, key, scope, &t)) != 0))
 		return r;
 	if (parts.domain.n > 0) {
 		root->n_domains++;
@@ -403,13 +405,14 @@ int store_scan_accept(struct csm_store *s, MDB_txn *txn, struct root *root, stru
 	root->n_keys = root->n_domains = root->n_secrets = 0;
 	if ((r = scope_keys(&sc, &keys)) != 0)
 		goto out;
-	for (const uint8_t *p = keys.len > 0 ? csm_buf_ptr(&keys) : NULL, *end = p + keys.len; p < end; p += 2 + get16(p)) {
+	for (const uint8_t *p = keys.len > 0 ? csm_buf_ptr(&keys) : NULL, *end = p + keys.len; p < end;
+		p += 2 + get16(p)) {
 		if ((r = scope_accept(&sc, (struct csm_bin){p + 2, get16(p)}, root)) != 0)
 			goto out;
 	}
 	if ((r = orphans(&sc, s->keys, REC_KEY, true)) != 0 || (r = orphans(&sc, s->secrets, REC_SECRET, true)) != 0)
 		goto out;
-	if ((r = scopes_sum(&sc, root, NULL, &t)) != 0 || (r = store_root_pins_sum(s, txn, root, root->pins)) != 0)
+	if ((r = scopes_sum(&sc, root, NULL, &t)) != 0 || (r = store_pins_sum(s, txn, root, root->pins)) != 0)
 		goto out;
 	memcpy(root->sum, t.sum, SUM_LEN);
 	root->scopes = t.records;

@@ -50,7 +50,10 @@ static int scope_decode(const uint8_t *p, size_t n, struct scope *sc)
 	if (n_keks == 0 || n_keks > SCOPE_KEKS_MAX || n != SCOPE_FIXED + n_keks * SCOPE_KEK_LEN)
 		return CSM_ETAMPERED;
 	*sc = (struct scope){
-		.created = get64(p), .records = get64(p + 8), .names = get64(p + 16), .n_keks = n_keks,
+		.created = get64(p),
+		.records = get64(p + 8),
+		.names = get64(p + 16),
+		.n_keks = n_keks,
 	};
 	memcpy(sc->sum, p + 24, SUM_LEN);
 	memcpy(sc->set_key, p + 56, KEY_LEN);

@@ -45,8 +45,9 @@ static char *parts_text(const struct dbparts *p)
 	if (!csm_namespace_valid(p->ns) || (p->domain.n > 0 && !csm_name_valid(p->domain)) ||
 		(p->name.n > 0 && !csm_name_valid(p->name)))
 		return NULL;
-	if (asprintf(&text, "%.*s:%.*s%s%.*s", (int)p->ns.n, p->ns.p, (int)p->domain.n, p->domain.n > 0 ? p->domain.p : "",
-		    both ? "/" : "", (int)p->name.n, p->name.n > 0 ? p->name.p : "") < 0)
+	if (asprintf(&text, "%.*s:%.*s%s%.*s", (int)p->ns.n, p->ns.p, (int)p->domain.n,
+		    p->domain.n > 0 ? p->domain.p : "", both ? "/" : "", (int)p->name.n,
+		    p->name.n > 0 ? p->name.p : "") < 0)
 		return NULL;
 	return text;
 }
@@ -129,25 +130,22 @@ int store_used(struct csm_store *s, uint64_t *ret)
 	return store_err(rc);
 }
 
-static void measure(struct csm_store *s)
-{
-	uint64_t used;
-
-	if (store_used(s, &used) != 0)
-		return;
-	s->stat.used = used;
-	s->stat.size = s->map_size;
-	s->stat.low_space = used >= s->map_size / 100 * LOW_PERCENT || disk_low(s);
-}
-
 void csm_store_stat(struct csm_store *s, struct csm_store_stat *ret)
 {
-	uint64_t now = store_monotonic();
+	uint64_t now = store_monotonic(), used = 0;
+	bool low = false, known = false;
 
 	pthread_mutex_lock(&s->mu);
 	if (s->stat_at != now) {
-		measure(s);
 		s->stat_at = now;
+		pthread_mutex_unlock(&s->mu);
+		known = store_used(s, &used) == 0;
+		low = used >= s->map_size / 100 * LOW_PERCENT || disk_low(s);
+		pthread_mutex_lock(&s->mu);
+	}
+	if (known) {
+		s->stat.used = used;
+		s->stat.low_space = low;
 	}
 	*ret = s->stat;
 	if (s->damaged != NULL && s->damaged->n > 0) {

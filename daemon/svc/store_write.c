@@ -253,7 +253,7 @@ out:
 }
 
 /* A group whose commit fails is done again one by one, so that only what cannot be done is refused. */
-static void batch_run(struct csm_store *s, struct csm_store_op *const *ops, size_t n)
+void store_batch_run(struct csm_store *s, struct csm_store_op *const *ops, size_t n)
 {
 	int r = group_run(s, ops, n, false);
 
@@ -338,7 +338,7 @@ static void batch_serve(struct csm_store *s, struct csm_store_op **ops, size_t n
 		op_finish(ops[0]);
 		return;
 	}
-	batch_run(s, ops, n);
+	store_batch_run(s, ops, n);
 	/* The counter may be slow: who did not ask for it need not wait. */
 	for (size_t i = 0; i < n; i++) {
 		if (ops[i]->kind == CSM_OP_EPOCH)
@@ -522,87 +522,5 @@ int csm_store_submit(struct csm_store *s, struct csm_store_op *op)
 		pthread_cond_signal(&s->wake);
 	}
 	pthread_mutex_unlock(&s->mu);
-	return r;
-}
-
-/* ---- what back ends remember ---- */
-
-static struct pin **early_find(struct csm_store *s, const char *name)
-{
-	struct pin **p = &s->early;
-
-	while (*p != NULL && strcmp((*p)->name, name) != 0)
-		p = &(*p)->next;
-	return p;
-}
-
-static int early_put(struct csm_store *s, const char *name, const uint8_t *p, size_t n)
-{
-	struct pin *pin = malloc(sizeof(*pin) + n), **at;
-
-	if (pin == NULL)
-		return CSM_ENOMEM;
-	memcpy(pin->name, name, strlen(name) + 1);
-	pin->n = n;
-	if (n > 0)
-		memcpy(pin->p, p, n);
-	pthread_mutex_lock(&s->mu);
-	at = early_find(s, name);
-	pin->next = *at != NULL ? (*at)->next : NULL;
-	free(*at);
-	*at = pin;
-	pthread_mutex_unlock(&s->mu);
-	return 0;
-}
-
-int csm_store_remember_now(struct csm_store *s, const char *name, const uint8_t *p, size_t len)
-{
-	struct csm_store_op op = {.kind = CSM_OP_REMEMBER, .name = csm_str_of(name), .payload = {p, len}}, *ops = &op;
-
-	if (op.name.n == 0 || op.name.n >= sizeof(s->early->name) || len > PIN_MAX)
-		return CSM_EINVALID;
-	if (s->started)
-		return CSM_ESTATE;
-	if (!s->ready)
-		return early_put(s, name, p, len);
-	if (csm_store_locked(s))
-		return CSM_ETAMPERED;
-	batch_run(s, &ops, 1);
-	return op.r;
-}
-
-static int give(const uint8_t *from, size_t n, uint8_t *p, size_t *len)
-{
-	if (n > *len)
-		return CSM_ETOO_LARGE;
-	if (n > 0)
-		memcpy(p, from, n);
-	*len = n;
-	return 0;
-}
-
-int csm_store_recall(struct csm_store *s, const char *name, uint8_t *p, size_t *len)
-{
-	struct csm_bin v;
-	struct dbkey k;
-	MDB_txn *txn;
-	struct pin *pin;
-	int rc, r = CSM_ENOT_FOUND;
-
-	pthread_mutex_lock(&s->mu);
-	pin = *early_find(s, name);
-	if (pin != NULL)
-		r = give(pin->p, pin->n, p, len);
-	pthread_mutex_unlock(&s->mu);
-	if (pin != NULL)
-		return r;
-	if ((r = dbkey_meta(&k, "pin:", name)) != 0)
-		return r;
-	if ((rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn)) != 0)
-		return store_err(rc);
-	r = store_get(txn, s->meta, dbkey_bin(&k), &v);
-	if (r == 0)
-		r = give(v.p, v.n, p, len);
-	mdb_txn_abort(txn);
 	return r;
 }

@@ -65,9 +65,13 @@ static double put_many(struct storefix *f, size_t n, size_t depth, const char *p
 		snprintf(w->domain, sizeof(w->domain), "domain-%zu", i % DOMAINS);
 		snprintf(w->name, sizeof(w->name), "%s-%zu", prefix, i);
 		memset(w->value, (int)i, VALUE);
-		w->op = (struct csm_store_op){.kind = CSM_OP_SECRET_SET, .ns = CSM_STR("bench"),
-			.name = csm_str_of(w->domain), .secret = csm_str_of(w->name), .payload = {w->value, VALUE},
-			.done = write_done, .arg = w};
+		w->op = (struct csm_store_op){.kind = CSM_OP_SECRET_SET,
+			.ns = CSM_STR("bench"),
+			.name = csm_str_of(w->domain),
+			.secret = csm_str_of(w->name),
+			.payload = {w->value, VALUE},
+			.done = write_done,
+			.arg = w};
 		if (csm_store_submit(f->s, &w->op) != 0)
 			abort();
 	}
@@ -93,8 +97,9 @@ static void bench_get(struct storefix *f, size_t records, size_t n)
 		snprintf(domain, sizeof(domain), "domain-%zu", at % DOMAINS);
 		snprintf(name, sizeof(name), "s-%zu", at);
 		csm_buf_reset(&out);
-		if (csm_reader_begin(f->r) != 0 || csm_store_secret_get(f->r, CSM_STR("bench"), csm_str_of(domain),
-			csm_str_of(name), 0, &out, &version, &created) != 0)
+		if (csm_reader_begin(f->r) != 0 ||
+			csm_store_secret_get(f->r, CSM_STR("bench"), csm_str_of(domain), csm_str_of(name), 0, &out,
+				&version, &created) != 0)
 			abort();
 		csm_reader_end(f->r);
 	}
@@ -138,7 +143,9 @@ int main(int argc, char **argv)
 		if (storefix_domain(&f, "bench", name) != 0)
 			return 1;
 	}
-	if (storefix_key(&f, "bench", "key", "a private part of a usual length, 121 bytes or so..........................................................") != 0)
+	if (storefix_key(&f, "bench", "key",
+		    "a private part of a usual length, 121 bytes or so..........................................................") !=
+		0)
 		return 1;
 	t = put_many(&f, records, 256, "s");
 	printf("%zu secrets in %.1f s, %zu failed\n", records, t, gate.failed);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 #include "tests/lib/storefix.h"
 
@@ -174,7 +175,8 @@ int storefix_get(struct storefix *f, const char *ns, const char *domain, const c
 	csm_buf_init(&out, 65536, true);
 	if ((r = csm_reader_begin(f->r)) != 0)
 		return r;
-	r = csm_store_secret_get(f->r, csm_str_of(ns), csm_str_of(domain), csm_str_of(name), version, &out, &got, &created);
+	r = csm_store_secret_get(
+		f->r, csm_str_of(ns), csm_str_of(domain), csm_str_of(name), version, &out, &got, &created);
 	csm_reader_end(f->r);
 	if (r == 0) {
 		must(out.len < 256, "value too long");
@@ -193,18 +195,26 @@ int storefix_key(struct storefix *f, const char *ns, const char *name, const cha
 		.kind = CSM_OP_KEY_CREATE,
 		.ns = csm_str_of(ns),
 		.name = csm_str_of(name),
-		.key = {
-			.backend = CSM_STR("soft"),
-			.alg = CSM_ALG_P256,
-			.use = CSM_USE_SIGN,
-			.protection = CSM_STR("sealed"),
-			.spki = {(const uint8_t *)"the spki", 8},
-			.pub = {(const uint8_t *)"the pub", 7},
-			.priv = {(const uint8_t *)priv, strlen(priv)},
-		},
+		.key =
+			{
+				.backend = CSM_STR("soft"),
+				.alg = CSM_ALG_P256,
+				.use = CSM_USE_SIGN,
+				.protection = CSM_STR("sealed"),
+				.spki = {(const uint8_t *)"the spki", 8},
+				.pub = {(const uint8_t *)"the pub", 7},
+				.priv = {(const uint8_t *)priv, strlen(priv)},
+			},
 	};
 
 	return storefix_do(f, &op);
+}
+
+void storefix_sleep_ms(unsigned ms)
+{
+	const struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+
+	nanosleep(&t, NULL);
 }
 
 bool storefix_damaged(struct storefix *f, const char *text)
@@ -240,7 +250,8 @@ void raw_open(struct storefix *f, struct rawstore *w)
 
 	snprintf(path, sizeof(path), "%s/store", f->dir);
 	must(mdb_env_create(&w->env) == 0 && mdb_env_set_maxdbs(w->env, 8) == 0 &&
-		mdb_env_set_mapsize(w->env, 1u << 30) == 0 && mdb_env_open(w->env, path, 0, 0600) == 0, "raw open");
+			mdb_env_set_mapsize(w->env, 1u << 30) == 0 && mdb_env_open(w->env, path, 0, 0600) == 0,
+		"raw open");
 	must(mdb_txn_begin(w->env, NULL, 0, &w->txn) == 0, "raw begin");
 	for (size_t i = 0; i < sizeof(dbs) / sizeof(dbs[0]); i++)
 		must(mdb_dbi_open(w->txn, dbs[i].name, 0, dbs[i].dbi) == 0, "raw dbi");

@@ -37,6 +37,7 @@ int storefix_set(struct storefix *f, const char *ns, const char *domain, const c
 int storefix_get(struct storefix *f, const char *ns, const char *domain, const char *name, uint64_t version,
 	char buf[static 256]);
 int storefix_key(struct storefix *f, const char *ns, const char *name, const char *priv);
+void storefix_sleep_ms(unsigned ms);
 /* True when `text` is among the damaged ones. */
 bool storefix_damaged(struct storefix *f, const char *text);
 size_t storefix_n_damaged(struct storefix *f);

@@ -106,8 +106,8 @@ static void test_untouched(void **state)
 static void test_older_copy(void **state)
 {
 	struct storefix *f = *state;
-	struct csm_store_op del = {.kind = CSM_OP_SECRET_DELETE, .ns = CSM_STR("web"), .name = CSM_STR("db"),
-		.secret = CSM_STR("a")};
+	struct csm_store_op del = {
+		.kind = CSM_OP_SECRET_DELETE, .ns = CSM_STR("web"), .name = CSM_STR("db"), .secret = CSM_STR("a")};
 	struct rawstore w;
 	uint8_t k[511], *old;
 	size_t n;
@@ -135,8 +135,8 @@ static void test_older_copy(void **state)
 static void test_put_back(void **state)
 {
 	struct storefix *f = *state;
-	struct csm_store_op del = {.kind = CSM_OP_SECRET_DELETE, .ns = CSM_STR("web"), .name = CSM_STR("db"),
-		.secret = CSM_STR("a")};
+	struct csm_store_op del = {
+		.kind = CSM_OP_SECRET_DELETE, .ns = CSM_STR("web"), .name = CSM_STR("db"), .secret = CSM_STR("a")};
 	struct rawstore w;
 	uint8_t k[511], *old;
 	size_t n;
@@ -257,8 +257,10 @@ static void test_bits(void **state)
 		free(v);
 		assert_int_equal(storefix_open(f), 0);
 		if (i >= 64 && i < 64 + 5) {
-			struct csm_store_op del = {.kind = CSM_OP_SECRET_DELETE, .ns = CSM_STR("web"),
-				.name = CSM_STR("db"), .secret = CSM_STR("bits")};
+			struct csm_store_op del = {.kind = CSM_OP_SECRET_DELETE,
+				.ns = CSM_STR("web"),
+				.name = CSM_STR("db"),
+				.secret = CSM_STR("bits")};
 
 			assert_false(csm_store_locked(f->s));
 			assert_int_equal(storefix_get(f, "web", "db", "bits", 0, text), CSM_ETAMPERED);
@@ -388,7 +390,8 @@ static void test_foreign_rows(void **state)
 static void test_pins_changed(void **state)
 {
 	struct storefix *f = *state;
-	struct csm_store_op op = {.kind = CSM_OP_REMEMBER, .name = CSM_STR("tpm.srk"), .payload = {(const uint8_t *)"pin", 3}};
+	struct csm_store_op op = {
+		.kind = CSM_OP_REMEMBER, .name = CSM_STR("tpm.srk"), .payload = {(const uint8_t *)"pin", 3}};
 	struct rawstore w;
 
 	assert_int_equal(storefix_do(f, &op), 0);
@@ -452,8 +455,8 @@ static void test_root_record(void **state)
 /* The whole store as it was: every seal and hash is right, the counter tells. */
 static void test_whole_older_store(void **state)
 {
-	struct csm_store_op del = {.kind = CSM_OP_SECRET_DELETE, .ns = CSM_STR("web"), .name = CSM_STR("db"),
-		.secret = CSM_STR("a")};
+	struct csm_store_op del = {
+		.kind = CSM_OP_SECRET_DELETE, .ns = CSM_STR("web"), .name = CSM_STR("db"), .secret = CSM_STR("a")};
 	struct storefix *f = *state;
 	char v[256];
 
@@ -499,7 +502,9 @@ static void test_accept_without_counter(void **state)
 static void test_request_record(void **state)
 {
 	struct storefix *f = *state;
-	struct csm_store_op op = {.kind = CSM_OP_DOMAIN_CREATE, .ns = CSM_STR("web"), .name = CSM_STR("r"),
+	struct csm_store_op op = {.kind = CSM_OP_DOMAIN_CREATE,
+		.ns = CSM_STR("web"),
+		.name = CSM_STR("r"),
 		.rid = {.who = CSM_STR("uid-1"), .id = CSM_STR("first"), .hash = {1}}};
 	struct rawstore w;
 	MDB_cursor *cur;
@@ -530,10 +535,23 @@ static void test_request_record(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_untouched), T(test_older_copy), T(test_put_back), T(test_removed), T(test_swapped),
-		T(test_swapped_versions), T(test_another_domains_record), T(test_bits), T(test_key_records),
-		T(test_scope_records), T(test_scope_removed), T(test_foreign_rows), T(test_pins_changed),
-		T(test_root_record), T(test_whole_older_store), T(test_accept_without_counter), T(test_request_record),
+		T(test_untouched),
+		T(test_older_copy),
+		T(test_put_back),
+		T(test_removed),
+		T(test_swapped),
+		T(test_swapped_versions),
+		T(test_another_domains_record),
+		T(test_bits),
+		T(test_key_records),
+		T(test_scope_records),
+		T(test_scope_removed),
+		T(test_foreign_rows),
+		T(test_pins_changed),
+		T(test_root_record),
+		T(test_whole_older_store),
+		T(test_accept_without_counter),
+		T(test_request_record),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

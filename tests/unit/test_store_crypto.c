@@ -73,7 +73,8 @@ static void aead_vectors(bool no_sodium)
 	assert_memory_equal(back, text, 16);
 	for (size_t i = 0; i < 32; i++) {
 		out[i] ^= 1;
-		assert_int_equal(aead_open(&a, key, (struct csm_bin){0}, (struct csm_bin){out, 32}, back), CSM_ETAMPERED);
+		assert_int_equal(
+			aead_open(&a, key, (struct csm_bin){0}, (struct csm_bin){out, 32}, back), CSM_ETAMPERED);
 		out[i] ^= 1;
 	}
 	assert_int_equal(aead_open(&a, key, (struct csm_bin){text, 1}, (struct csm_bin){out, 32}, back), CSM_ETAMPERED);
@@ -179,11 +180,12 @@ static void expand(const uint8_t key[32], const uint8_t *info, size_t n, uint8_t
 	assert_non_null(HMAC(EVP_sha256(), key, 32, text, n + 1, out, &len));
 }
 
-static void open_record(const uint8_t prk[32], const uint8_t *dbkey, size_t dbkey_n, const uint8_t *v, size_t n,
-	uint8_t *out)
+static void open_record(
+	const uint8_t prk[32], const uint8_t *dbkey, size_t dbkey_n, const uint8_t *v, size_t n, uint8_t *out)
 {
 	size_t header = (size_t)v[4] << 8 | v[5], text = n - header - 16;
-	uint8_t info[37] = {'c', 's', 'm', '1', v[2]}, key[32], aad[1024] = {v[2], (uint8_t)(dbkey_n >> 8), (uint8_t)dbkey_n};
+	uint8_t info[37] = {'c', 's', 'm', '1', v[2]}, key[32],
+		aad[1024] = {v[2], (uint8_t)(dbkey_n >> 8), (uint8_t)dbkey_n};
 	static const uint8_t nonce[12];
 	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
 	int len;
@@ -251,8 +253,8 @@ static void test_format(void **state)
 	assert_non_null(v);
 	assert_int_equal(n, 64 + 200 + 16);
 	open_record(root_key, (const uint8_t *)"root", 4, v, n, root);
-	assert_int_equal(root[3], 1);    /* schema */
-	assert_int_equal(root[31], 1);   /* scopes */
+	assert_int_equal(root[3], 1);  /* schema */
+	assert_int_equal(root[31], 1); /* scopes */
 	set_text[0] = 1;
 	set_text[2] = 6;
 	memcpy(set_text + 3, "web\0db", 6);
@@ -268,8 +270,12 @@ static void test_format(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_hmac), cmocka_unit_test(test_hkdf_expand), cmocka_unit_test(test_aead),
-		cmocka_unit_test(test_aead_same), cmocka_unit_test(test_sum), cmocka_unit_test(test_dbkeys),
+		cmocka_unit_test(test_hmac),
+		cmocka_unit_test(test_hkdf_expand),
+		cmocka_unit_test(test_aead),
+		cmocka_unit_test(test_aead_same),
+		cmocka_unit_test(test_sum),
+		cmocka_unit_test(test_dbkeys),
 		cmocka_unit_test(test_format),
 	};
 

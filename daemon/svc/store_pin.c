@@ -1,0 +1,174 @@
+/* What back ends remember: small records in the clear, since the one that keeps the root key recalls its own
+ * before that key is there. The root record holds a set hash over them. */
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include "daemon/svc/store_internal.h"
+
+static int pin_element(const struct root *root, struct csm_bin key, struct csm_bin v, uint8_t out[static SUM_LEN])
+{
+	struct prk prk;
+	int r;
+
+	prk_init(&prk, root->set_key);
+	r = sum_element(&prk, REC_PIN, key, v, out);
+	sodium_memzero(&prk, sizeof(prk));
+	return r;
+}
+
+int store_pin_put(struct csm_store *s, MDB_txn *txn, struct root *root, const char *name, struct csm_bin v)
+{
+	uint8_t e[SUM_LEN], before[SUM_LEN];
+	bool had = false;
+	struct dbkey key;
+	struct csm_bin old;
+	int r;
+
+	if ((r = dbkey_meta(&key, "pin:", name)) != 0)
+		return r;
+	r = store_get(txn, s->meta, dbkey_bin(&key), &old);
+	if (r == 0) {
+		had = true;
+		r = pin_element(root, dbkey_bin(&key), old, before);
+	}
+	if (r != 0 && r != CSM_ENOT_FOUND)
+		return r;
+	if ((r = pin_element(root, dbkey_bin(&key), v, e)) != 0)
+		return r;
+	if ((r = store_put(txn, s->meta, dbkey_bin(&key), v)) != 0)
+		return r;
+	if (had)
+		sum_sub(root->pins, before);
+	sum_add(root->pins, e);
+	return 0;
+}
+
+int store_pins_sum(struct csm_store *s, MDB_txn *txn, const struct root *root, uint8_t out[static SUM_LEN])
+{
+	static const char prefix[] = "pin:";
+	MDB_val k = {sizeof(prefix) - 1, (void *)prefix}, v;
+	uint8_t sum[SUM_LEN] = {0}, e[SUM_LEN];
+	MDB_cursor *cur;
+	int rc, r;
+
+	if ((rc = mdb_cursor_open(txn, s->meta, &cur)) != 0)
+		return store_err(rc);
+	for (rc = mdb_cursor_get(cur, &k, &v, MDB_SET_RANGE); rc == 0; rc = mdb_cursor_get(cur, &k, &v, MDB_NEXT)) {
+		if (k.mv_size < sizeof(prefix) - 1 || memcmp(k.mv_data, prefix, sizeof(prefix) - 1) != 0)
+			break;
+		if ((r = pin_element(root, val_bin(&k), val_bin(&v), e)) != 0)
+			goto out;
+		sum_add(sum, e);
+	}
+	if (rc != 0 && rc != MDB_NOTFOUND) {
+		r = store_err(rc);
+		goto out;
+	}
+	memcpy(out, sum, SUM_LEN);
+	r = 0;
+out:
+	mdb_cursor_close(cur);
+	return r;
+}
+
+/* ---- before the root key is known ---- */
+
+void store_early_free(struct csm_store *s)
+{
+	for (struct pin *p = s->early, *next; p != NULL; p = next) {
+		next = p->next;
+		free(p);
+	}
+	s->early = NULL;
+}
+
+int store_early_pins(struct csm_store *s, MDB_txn *txn, struct root *root)
+{
+	int r;
+
+	for (struct pin *p = s->early; p != NULL; p = p->next) {
+		if ((r = store_pin_put(s, txn, root, p->name, (struct csm_bin){p->p, p->n})) != 0)
+			return r;
+	}
+	return 0;
+}
+
+static struct pin **early_find(struct csm_store *s, const char *name)
+{
+	struct pin **p = &s->early;
+
+	while (*p != NULL && strcmp((*p)->name, name) != 0)
+		p = &(*p)->next;
+	return p;
+}
+
+static int early_put(struct csm_store *s, const char *name, const uint8_t *p, size_t n)
+{
+	struct pin *pin = malloc(sizeof(*pin) + n), **at;
+
+	if (pin == NULL)
+		return CSM_ENOMEM;
+	memcpy(pin->name, name, strlen(name) + 1);
+	pin->n = n;
+	if (n > 0)
+		memcpy(pin->p, p, n);
+	pthread_mutex_lock(&s->mu);
+	at = early_find(s, name);
+	pin->next = *at != NULL ? (*at)->next : NULL;
+	free(*at);
+	*at = pin;
+	pthread_mutex_unlock(&s->mu);
+	return 0;
+}
+
+int csm_store_remember_now(struct csm_store *s, const char *name, const uint8_t *p, size_t len)
+{
+	struct csm_store_op op = {.kind = CSM_OP_REMEMBER, .name = csm_str_of(name), .payload = {p, len}}, *ops = &op;
+
+	if (op.name.n == 0 || op.name.n >= sizeof(s->early->name) || len > PIN_MAX)
+		return CSM_EINVALID;
+	if (s->started)
+		return CSM_ESTATE;
+	if (!s->ready)
+		return early_put(s, name, p, len);
+	if (csm_store_locked(s))
+		return CSM_ETAMPERED;
+	store_batch_run(s, &ops, 1);
+	return op.r;
+}
+
+static int give(const uint8_t *from, size_t n, uint8_t *p, size_t *len)
+{
+	if (n > *len)
+		return CSM_ETOO_LARGE;
+	if (n > 0)
+		memcpy(p, from, n);
+	*len = n;
+	return 0;
+}
+
+int csm_store_recall(struct csm_store *s, const char *name, uint8_t *p, size_t *len)
+{
+	struct csm_bin v;
+	struct dbkey k;
+	MDB_txn *txn;
+	struct pin *pin;
+	int rc, r = CSM_ENOT_FOUND;
+
+	pthread_mutex_lock(&s->mu);
+	pin = *early_find(s, name);
+	if (pin != NULL)
+		r = give(pin->p, pin->n, p, len);
+	pthread_mutex_unlock(&s->mu);
+	if (pin != NULL)
+		return r;
+	if ((r = dbkey_meta(&k, "pin:", name)) != 0)
+		return r;
+	if ((rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn)) != 0)
+		return store_err(rc);
+	r = store_get(txn, s->meta, dbkey_bin(&k), &v);
+	if (r == 0)
+		r = give(v.p, v.n, p, len);
+	mdb_txn_abort(txn);
+	return r;
+}
