@@ -206,7 +206,7 @@ static bool answer(struct fake_conn *c, const struct request *q)
 		left = atomic_fetch_sub(&f->lose, 1);
 		if (left > 0)
 			return false;
-		/* fall through */
+		__attribute__((fallthrough));
 	case FAKE_NORMAL:
 		answer_normal(c, q);
 		return true;
