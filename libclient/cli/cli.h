@@ -81,9 +81,9 @@ extern const struct command cli_commands[];
 extern const size_t cli_commands_n;
 
 /* ---- main.c ---- */
-/* "csm: ..." to stderr; returns r. */
-int cli_error(int r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-int cli_usage(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* "csm: ..." to stderr. */
+void cli_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+#define cli_usage(...) client_same((cli_note(__VA_ARGS__), -EXIT_USAGE))
 
 /* ---- help.c, man.c ---- */
 void cli_help(FILE *f);

@@ -14,8 +14,6 @@
 #include "libclient/base/lockmem.h"
 #include "libclient/cli/cli.h"
 
-extern char **environ;
-
 #define FOLDER_DEPTH 16
 
 /* The answers for --secret, kept while their values are in use. */
@@ -82,7 +80,7 @@ static int run_env(struct exec *x)
 	x->cli->csm = NULL;
 	(void)execvp(argv[0], argv);
 	x->cli->status = exec_status(errno);
-	cli_error(0, "%s: %s", argv[0], strerror(errno));
+	cli_note("%s: %s", argv[0], strerror(errno));
 	return 0;
 }
 
@@ -157,7 +155,7 @@ static void remove_folder(struct exec *x)
 {
 	empty_folder(x->dirfd, FOLDER_DEPTH);
 	if (rmdir(x->dir) != 0)
-		cli_error(0, "%s: %s", x->dir, strerror(errno));
+		cli_note("%s: %s", x->dir, strerror(errno));
 }
 
 static const int forwarded[] = {SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2};
@@ -211,7 +209,7 @@ static int spawn(struct exec *x)
 		x->cli->status = wait_child(pid, &set);
 	} else {
 		x->cli->status = exec_status(e);
-		cli_error(0, "%s: %s", x->cli->arg[0], strerror(e));
+		cli_note("%s: %s", x->cli->arg[0], strerror(e));
 	}
 	return 0;
 }

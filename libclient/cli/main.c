@@ -11,7 +11,7 @@
 #define DEFAULT_ADMIN "/run/csm/admin.sock"
 #define ARENA_BYTES (1024u * 1024u)
 
-int cli_error(int r, const char *fmt, ...)
+void cli_note(const char *fmt, ...)
 {
 	va_list ap;
 
@@ -20,19 +20,6 @@ int cli_error(int r, const char *fmt, ...)
 	vfprintf(stderr, fmt, ap);
 	va_end(ap);
 	fputc('\n', stderr);
-	return r;
-}
-
-int cli_usage(const char *fmt, ...)
-{
-	va_list ap;
-
-	fputs("csm: ", stderr);
-	va_start(ap, fmt);
-	vfprintf(stderr, fmt, ap);
-	va_end(ap);
-	fputs(" (csm help)\n", stderr);
-	return -EXIT_USAGE;
 }
 
 static int exit_status(int r)
@@ -257,7 +244,7 @@ static int run(struct cli *cli)
 	if (r > 0) {
 		const char *text = csm_error_message();
 
-		cli_error(r, "%s: %s", csm_error_name(r), *text != '\0' ? text : csm_error_text(r));
+		cli_note("%s: %s", csm_error_name(r), *text != '\0' ? text : csm_error_text(r));
 	}
 	csm_free(cli->csm);
 	return r;
@@ -271,7 +258,7 @@ static void harden(void)
 	(void)prctl(PR_SET_DUMPABLE, 0);
 #endif
 	if (csm_lockmem_init(ARENA_BYTES) != 0)
-		cli_error(0, "no locked memory: secrets may reach swap space");
+		cli_note("no locked memory: secrets may reach swap space");
 }
 
 int main(int argc, char **argv)
@@ -280,8 +267,10 @@ int main(int argc, char **argv)
 	char **args = calloc((size_t)argc + 1, sizeof(*args));
 	int r;
 
-	if (args == NULL)
-		return cli_error(1, "out of memory");
+	if (args == NULL) {
+		cli_note("out of memory");
+		return 1;
+	}
 	harden();
 	cli.arg = args;
 	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
@@ -298,8 +287,10 @@ int main(int argc, char **argv)
 			r = run(&cli);
 		cli.status = r != 0 ? exit_status(r) : cli.status;
 	}
-	if (fflush(stdout) != 0 && cli.status == 0)
-		cli.status = cli_error(1, "the output cannot be written");
+	if (fflush(stdout) != 0 && cli.status == 0) {
+		cli_note("the output cannot be written");
+		cli.status = 1;
+	}
 	free(args);
 	return cli.status;
 }

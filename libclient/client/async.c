@@ -38,6 +38,7 @@ struct csm_async {
 	deadline_t connect_at; /* the listener was full: try then; 0: at once */
 	struct entry *first, *last;
 	struct entry *qfirst, *qlast;
+	struct entry *spare; /* used up, to be used again; linked by next */
 	size_t head_sent; /* bytes of qfirst that have gone */
 	struct entry **table;
 	size_t table_n, n, in_flight, pending;
@@ -136,7 +137,24 @@ static void entry_drop(struct csm_async *a, struct entry *e)
 	*table_at(a, e->msgid) = NULL;
 	a->n--;
 	client_buf_free(&e->frame);
-	free(e);
+	e->next = a->spare;
+	a->spare = e;
+}
+
+static int entry_take(struct csm_async *a, struct entry **ret)
+{
+	struct entry *e = a->spare;
+
+	if (e == NULL) {
+		e = malloc(sizeof(*e));
+		if (e == NULL)
+			return client_err_plain(CSM_ENOMEM);
+	} else {
+		a->spare = e->next;
+	}
+	*e = (struct entry){0};
+	*ret = e;
+	return 0;
 }
 
 /* Tell the caller, who may submit and free in the callback. */
@@ -171,7 +189,7 @@ static int encode(struct entry *e, const struct csm_request *req)
 		client_request_id(e->method, msg, id);
 		r = csm_frame_request(&e->frame, e->msgid, e->method->name, e->method->request, msg);
 		if (r != 0)
-			client_err(r, "%s: %s", e->method->name, csm_err_text(r));
+			client_note("%s: %s", e->method->name, csm_err_text(r));
 	}
 	csm_pool_free(&pool);
 	return r;
@@ -193,9 +211,9 @@ int csm_submit(struct csm_async *a, const struct csm_request *req, uint32_t time
 	r = table_grow(a);
 	if (r != 0)
 		return r;
-	e = calloc(1, sizeof(*e));
-	if (e == NULL)
-		return client_err_plain(CSM_ENOMEM);
+	r = entry_take(a, &e);
+	if (r != 0)
+		return r;
 	while (*table_at(a, a->next_msgid) != NULL)
 		a->next_msgid++;
 	e->msgid = a->next_msgid++;
@@ -208,7 +226,8 @@ int csm_submit(struct csm_async *a, const struct csm_request *req, uint32_t time
 	r = encode(e, req);
 	if (r != 0) {
 		client_buf_free(&e->frame);
-		free(e);
+		e->next = a->spare;
+		a->spare = e;
 		return r;
 	}
 	list_insert(a, e);
@@ -426,7 +445,7 @@ static void expire_one(struct csm_async *a, struct entry *e)
 	void *arg = e->arg;
 	bool partly = e == a->qfirst && a->head_sent > 0;
 
-	client_err(CSM_ETIMEOUT, "no answer within the deadline");
+	client_note("no answer within the deadline");
 	if (!e->sent && !partly) {
 		entry_fail(a, e, CSM_ETIMEOUT);
 		return;
@@ -475,6 +494,12 @@ static int work(struct csm_async *a)
 
 static void async_destroy(struct csm_async *a)
 {
+	struct entry *e, *next;
+
+	for (e = a->spare; e != NULL; e = next) {
+		next = e->next;
+		free(e);
+	}
 	conn_close(&a->conn);
 	client_buf_free(&a->in);
 	free(a->table);
@@ -486,7 +511,7 @@ static void async_end(struct csm_async *a)
 {
 	bool own = a->pid == getpid();
 
-	client_err(CSM_ECLOSED, "the request was given up");
+	client_note("the request was given up");
 	while (a->first != NULL) {
 		if (!own)
 			a->first->done = NULL;

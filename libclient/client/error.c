@@ -46,7 +46,7 @@ void client_err_clear(void)
 	last_retry_after = 0;
 }
 
-int client_err(int r, const char *fmt, ...)
+void client_note(const char *fmt, ...)
 {
 	va_list ap;
 
@@ -55,20 +55,14 @@ int client_err(int r, const char *fmt, ...)
 	if (vsnprintf(last_message, sizeof(last_message), fmt, ap) < 0)
 		last_message[0] = '\0';
 	va_end(ap);
-	return r;
 }
 
-int client_err_plain(int r)
-{
-	return client_err(r, "%s", csm_err_text(r));
-}
-
-int client_err_errno(int r, const char *what)
+void client_note_errno(const char *what)
 {
 	char text[128];
 
 	/* the GNU form: the text may be elsewhere than in the buffer */
-	return client_err(r, "%s: %s", what, strerror_r(errno, text, sizeof(text)));
+	client_note("%s: %s", what, strerror_r(errno, text, sizeof(text)));
 }
 
 /* Daemon text is for people's terminals: no control characters. */
@@ -96,7 +90,7 @@ int client_err_decode(struct csm_bin error)
 	r = (int)e.code.v;
 	if (e.code.v > 99 || r == 0 || strcmp(csm_err_name(r), "unknown") == 0)
 		r = CSM_EINTERNAL;
-	client_err(r, "%.*s", (int)e.message.n, e.message.p);
+	client_note("%.*s", (int)e.message.n, e.message.p);
 	printable(last_message);
 	last_retry_after = (uint32_t)e.retry_after_ms.v;
 out:

@@ -69,11 +69,25 @@ deadline_t client_deadline(uint32_t timeout_ms);
 /* Milliseconds left, rounded up, at most INT_MAX; -1 without a deadline. */
 int client_left_ms(deadline_t d);
 
-/* ---- error.c: the thread's last error; each returns r, so that a caller can return it ---- */
-int client_err(int r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* With the code's own text. */
-int client_err_plain(int r);
-int client_err_errno(int r, const char *what);
+/* ---- error.c: the thread's last error ---- */
+void client_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void client_note_errno(const char *what); /* "what: text of errno" */
+/* Each notes the text and gives r back, for the caller to return. */
+static inline int client_same(int r)
+{
+	return r;
+}
+#define client_err(r, ...) client_same((client_note(__VA_ARGS__), (r)))
+static inline int client_err_plain(int r) /* with the code's own text */
+{
+	client_note("%s", csm_err_text(r));
+	return r;
+}
+static inline int client_err_errno(int r, const char *what)
+{
+	client_note_errno(what);
+	return r;
+}
 /* An error map as csmd sent it: its code, with its text kept. */
 int client_err_decode(struct csm_bin error);
 void client_err_clear(void);

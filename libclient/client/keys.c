@@ -199,7 +199,7 @@ int csm_sign_start(struct csm *c, const char *key, const char *scheme, struct cs
 	struct csm_sign *s = calloc(1, sizeof(*s));
 	struct csm_reply rep;
 	bool fresh = false;
-	int r;
+	int r = CSM_EINTERNAL;
 
 	client_err_clear();
 	if (s == NULL)

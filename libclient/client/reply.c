@@ -185,7 +185,11 @@ const struct csm_field *client_field(const struct csm_msgdef *def, const char *n
 
 struct csm_view csm_reply_view(const struct csm_reply *rep)
 {
-	return rep == NULL ? (struct csm_view){0} : (struct csm_view){rep->def, rep->msg};
+	struct csm_view v = {0};
+
+	if (rep != NULL)
+		v = (struct csm_view){rep->def, rep->msg};
+	return v;
 }
 
 /* The member of a field of that kind, NULL if there is none. */

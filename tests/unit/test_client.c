@@ -414,7 +414,7 @@ static void test_malformed_answers(void **state)
 		"\x94\x01\x7f\xc0\x80",         /* another request's */
 		"\x94\x01\x01\xc0\x80\x94",     /* more behind it */
 		"\x94\x01\x01\xc0\xc0",         /* a result that is no map */
-		"\x94\x01\x01\xc0\x81\xa4" "data\xa1x", /* a string in place of bytes */
+		"\x94\x01\x01\xc0\x81\xa4\x64\x61ta\xa1x", /* a string in place of bytes */
 		"\x94\x01\x01\x05\x80",         /* an error that is no map */
 		"\x94\x01\x01\x80\xc0",         /* one without its fields */
 		"\x94\x01\xa1x\xc0\x80",        /* a number that is none */
