@@ -141,20 +141,16 @@ static void entry_drop(struct csm_async *a, struct entry *e)
 	a->spare = e;
 }
 
-static int entry_take(struct csm_async *a, struct entry **ret)
+/* NULL without memory. */
+static struct entry *entry_take(struct csm_async *a)
 {
 	struct entry *e = a->spare;
 
-	if (e == NULL) {
-		e = malloc(sizeof(*e));
-		if (e == NULL)
-			return client_err_plain(CSM_ENOMEM);
-	} else {
-		a->spare = e->next;
-	}
+	if (e == NULL)
+		return calloc(1, sizeof(*e));
+	a->spare = e->next;
 	*e = (struct entry){0};
-	*ret = e;
-	return 0;
+	return e;
 }
 
 /* Tell the caller, who may submit and free in the callback. */
@@ -211,9 +207,9 @@ int csm_submit(struct csm_async *a, const struct csm_request *req, uint32_t time
 	r = table_grow(a);
 	if (r != 0)
 		return r;
-	r = entry_take(a, &e);
-	if (r != 0)
-		return r;
+	e = entry_take(a);
+	if (e == NULL)
+		return client_err_plain(CSM_ENOMEM);
 	while (*table_at(a, a->next_msgid) != NULL)
 		a->next_msgid++;
 	e->msgid = a->next_msgid++;
