@@ -36,7 +36,7 @@ BEGIN {
     lib("^event2/", "^(daemon/(svc|node)|tests)/")
     lib("^yaml\\.h$", "^(daemon/svc|tests)/")
     lib("^seccomp\\.h$", "^(daemon/(svc|node)|tests)/")
-    lib("^jansson\\.h$", "^(libclient/cli|daemon/svc/audit|tests)/")
+    lib("^jansson\\.h$", "^(libclient/cli/|daemon/svc/audit|tests/)")
     lib("^cmocka\\.h$", "^tests/")
     lib("^hiredis/", "^tests/")
     lib("^p11-kit/", "^tests/")
