@@ -128,6 +128,11 @@ HELPERS := $(patsubst tests/%.c,%,$(wildcard tests/system/*.c tests/interop/*.c 
 unit: $(UNIT:%=$(B)/asan/tests/%) ## build and run the unit, vector and conformance programs (sanitizers on)
 	$(Q)for t in $^; do echo "== $$t"; timeout 300 $$t || exit 1; done
 
+CONFORMANCE := $(patsubst tests/%.c,$(B)/asan/tests/%,$(wildcard tests/conformance/test_*.c))
+.PHONY: check-plugin
+check-plugin: $(CONFORMANCE) ## conformance suite over one back end: P=soft, tpm2, fake or a path/to/x.so
+	$(Q)for t in $^; do $(if $(P),CSM_PLUGIN=$(P)) timeout 300 $$t || exit 1; done
+
 # What scripts/check.sh runs.
 .PHONY: tests-built
 tests-built: all programs-asan $(UNIT:%=$(B)/asan/tests/%) $(HELPERS:%=$(B)/tests/%) \

@@ -451,7 +451,7 @@ static void decryption(void **state)
 	}
 }
 
-/* The same key loaded twice, and many keys at once: each loaded key signs, in any order. */
+/* The same key loaded twice, and many keys at once: each loaded key signs, in any order, after a pause too. */
 static void many_loaded_keys(void **state)
 {
 	const struct stored *k = signing_key(CSM_ALG_P256), *other = conform_key(CSM_ALG_P256, CSM_USE_SIGN);
@@ -466,6 +466,8 @@ static void many_loaded_keys(void **state)
 		loaded[i] = conform_loaded(i % 2 == 0 ? k : other);
 	for (size_t i = 0; i < N_ELEMS(loaded); i++)
 		assert_true(conform_signs(i % 2 == 0 ? k : other, loaded[i]));
+	if (target.p->idle != NULL)
+		target.p->idle(target.ctx);
 	target.p->unload(target.ctx, loaded[0]);
 	for (size_t i = N_ELEMS(loaded) - 1; i > 0; i--) {
 		assert_true(conform_signs(i % 2 == 0 ? k : other, loaded[i]));

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <cmocka.h>
@@ -25,7 +26,7 @@ static void log_line(void *arg, int level, const char *text)
 {
 	(void)arg;
 	(void)level;
-	strncpy(logged, text, sizeof(logged) - 1);
+	snprintf(logged, sizeof(logged), "%s", text);
 }
 
 static const struct csm_plugin_host host = {.config = config, .log = log_line};
