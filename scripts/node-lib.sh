@@ -53,6 +53,7 @@ node_swtpm_start() {
     setsid sh -c 'echo $$ >"$0/swtpm.pid"; exec swtpm socket --tpm2 --tpmstate "dir=$0/tpm" \
         --server "type=unixio,path=$0/tpm/sock" --ctrl "type=unixio,path=$0/tpm/sock.ctrl" \
         --flags not-need-init,startup-clear' "$dir" </dev/null >>"$dir/swtpm.log" 2>&1 199>&- &
+    disown # the shell says nothing when it ends
     node_await 20 test -S "$dir/tpm/sock"
 }
 
@@ -121,6 +122,7 @@ node_csmd_start() {
     setsid env -u NOTIFY_SOCKET -u LISTEN_FDS -u LISTEN_PID -u LISTEN_FDNAMES \
         sh -c 'echo $$ >"$0/csmd.pid"; exec "$1" --config "$0/csmd.yaml"' "$dir" "$node_build/bin/csmd" \
         </dev/null >>"$dir/csmd.log" 2>&1 199>&- &
+    disown
     node_await 5 test -s "$dir/csmd.pid" || return 1
     pid=$(node_pid "$dir" csmd)
     node_await 30 node_serves_or_gone "$dir" "$pid" && ! node_gone "$pid"
@@ -141,18 +143,18 @@ node_csmd_stop() {
     local pid
     pid=$(node_pid "$1" csmd)
     [ -n "$pid" ] || return 0
-    kill -TERM "$pid" 2>/dev/null
-    node_await 15 node_gone "$pid" || kill -KILL "$pid" 2>/dev/null
-    kill -KILL -- "-$pid" 2>/dev/null
-    node_await 5 node_gone "$pid"
+    kill -TERM "$pid" 2>/dev/null || true
+    node_await 15 node_gone "$pid" || kill -KILL "$pid" 2>/dev/null || true
+    kill -KILL -- "-$pid" 2>/dev/null || true
+    node_await 5 node_gone "$pid" || true
     rm -f "$1/csmd.pid"
 }
 node_swtpm_stop() {
     local pid
     pid=$(node_pid "$1" swtpm)
     [ -n "$pid" ] || return 0
-    kill -TERM "$pid" 2>/dev/null
-    node_await 5 node_gone "$pid" || kill -KILL "$pid" 2>/dev/null
-    node_await 5 node_gone "$pid"
+    kill -TERM "$pid" 2>/dev/null || true
+    node_await 5 node_gone "$pid" || kill -KILL "$pid" 2>/dev/null || true
+    node_await 5 node_gone "$pid" || true
     rm -f "$1/swtpm.pid"
 }

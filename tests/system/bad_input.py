@@ -14,7 +14,8 @@ PID = int(os.environ["CSM_PID"])
 
 
 def closes(name, data, error=None, then_eof=False):
-    """csmd ends the connection over these bytes, with one error before it where the msgid could be read."""
+    """csmd ends the connection over these bytes, with one error before it where the msgid could be read. With error:
+    just that one; what was accepted before may be answered too."""
     conn = Conn()
     try:
         conn.send_raw(data)
@@ -76,7 +77,8 @@ def framing():
     closes("a duplicate key", request(b"\xa4ping\x91\x82\xa4data\xc4\x01x\xa4data\xc4\x01y"))
     closes("cut off", ping[:-3], then_eof=True)
     closes("cut off in its first byte", ping[:1], then_eof=True)
-    closes("a msgid twice in flight", pack_request(7, "key.create", {"key": "slow", "alg": "rsa4096"}) + ping)
+    closes("a msgid twice in flight", pack_request(7, "key.create", {"key": "slow", "alg": "rsa4096"}) + ping,
+           error="protocol")
 
 
 def fields():
@@ -116,7 +118,7 @@ def names():
         refused(("invalid", "too_large", "denied"), conn.call, "domain.create", {"domain": name})
     refused(("invalid", "denied"), conn.call, "key.create", {"key": "Upper:k"})
     refused(("invalid", "denied"), conn.call, "key.create", {"key": "-x:k"})
-    assert conn.call("key.list")["keys"] == []
+    assert [key["name"] for key in conn.call("key.list")["keys"]] in ([], ["slow"])
     for name in ("a", "x" * 128, "with space", "gr\u00fc\u00dfe", "a.b-c_d@e", "\U0001f511"):
         conn.call("key.create", {"key": name, "alg": "ed25519"})
         assert conn.call("key.show", {"key": name})["name"] == name

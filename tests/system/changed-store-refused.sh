@@ -50,7 +50,7 @@ for method, params in (("key.sign", {"key": "k1", "message": b"x"}), ("secret.ge
                        ("key.list", {}), ("domain.create", {"domain": "x"})):
     refused("tampered", conn.call, method, params)
 store = Conn(ADMIN).call("status")["store"]
-assert store["state"] != "ok" and any(sys.argv[1] in d for d in store.get("damaged", [])), store
+assert store["state"] != "ready" and any(sys.argv[1] in d for d in store.get("damaged", [])), store
 PY
     expect_exit 1 csm secret get good/a v
 }
@@ -107,7 +107,7 @@ for db in secrets keys scopes counts meta; do
         "$edit" "$store" copy "$node/old/store" $db "$key"
         chown -R "$owner" "$node/state"
         node_csmd_start "$node" || continue # not even opened: refused too
-        if node_status "$node" | grep -q '"state": *"ok"' && csm secret get hit/a v 2>/dev/null | grep -qx newer &&
+        if node_status "$node" | grep -q '"state": *"ready"' && csm secret get hit/a v 2>/dev/null | grep -qx newer &&
             csm sign k3 /dev/null >/dev/null 2>&1; then
             # Signature counts and requests done are not under the seal of the set.
             [ "$db" = counts ] || fail "an older record of $db was not noticed: $key"

@@ -12,7 +12,7 @@ from csmwire import Conn, ADMIN, refused
 conn = Conn()
 for method, params in (("key.list", {}), ("key.create", {"key": "x"}), ("random", {"bytes": 8})):
     refused("tampered", conn.call, method, params)
-assert Conn(ADMIN).call("status")["store"]["state"] != "ok"
+assert Conn(ADMIN).call("status")["store"]["state"] != "ready"
 PY
 }
 as_uid $uid_a csm key create k --backend tpm2 >/dev/null

@@ -115,10 +115,10 @@ refused capset 0 0
 refused prctl 47 2 0 0 0
 expect_equal geteuid "$(call geteuid)" "$(stat -c %u "$node/state")"
 
-step "no file outside (Landlock), whatever its mode"
+step "no file outside but what /proc tells everyone (Landlock), whatever its mode"
 echo secret >"$node/readable"
 chmod 0666 "$node/readable"
-for path in /etc/passwd /etc/shadow /proc/1/status /dev/null "$node/readable" "$node/csmd.yaml" "$node/policy.yaml" "$top/Makefile" \
+for path in /etc/passwd /etc/shadow /proc/1/environ /dev/null "$node/readable" "$node/csmd.yaml" "$node/policy.yaml" "$top/Makefile" \
     /tmp / "$node/state/../readable"; do
     refused openat -100 "@$path" 0 0
 done

@@ -37,7 +37,7 @@ PY
 
 step "search every file of the node"
 search() {
-    if grep -rlaF -- "$mark" "$node" --exclude-dir=work; then
+    if grep -rlaF --exclude-dir=work "$mark" "$node"; then
         fail "the value is in the files above"
     fi
 }
@@ -47,4 +47,4 @@ node_csmd_stop "$node"
 search
 grep -rlaF 'name-of-3' "$node/state" && fail "the name of a pair stands in clear in the store"
 node_csmd_start "$node" || fail "csmd does not start again"
-expect_equal "the value after all" "$(csm secret get d/s1 plain)" "value-$mark-again"
+expect_equal "the value after all" "$(csm secret get d/s3 plain)" "value-$mark-3"

@@ -20,6 +20,8 @@ before, n = commands(), 500
 for i in range(n):
     conn.call("key.sign", {"key": "k0", "message": b"m%d" % i})
 hot = (commands() - before) / n
+for i in range(20):
+    conn.call("key.sign", {"key": "k%d" % i, "message": b"first"})
 before = commands()
 for i in range(n):
     conn.call("key.sign", {"key": "k%d" % (i % 20), "message": b"m%d" % i})
