@@ -29,7 +29,7 @@ PAIRS = [{"name": "user", "type": "text", "value": b"app"}, {"name": "password",
 # method -> (request, response): the examples of PROTOCOL.md.
 EXAMPLES = {
     "hello": ({"version": 1, "client": "example/1.0"},
-              {"version": 1, "server": "csmd/0.1.0", "max_message": 1048576, "max_depth": 8, "max_in_flight": 1024}),
+              {"version": 1, "server": "csmd 0.1.0", "max_message": 1048576, "max_depth": 8, "max_in_flight": 1024}),
     "ping": ({"data": b"\x01\x02\x03\x04"}, {"data": b"\x01\x02\x03\x04"}),
     "whoami": ({}, {"uid": 33, "gid": 33, "pid": 4711, "identities": ["web"], "namespace": "web",
                     "unit": "nginx.service"}),

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Reads proto-spec/vectors with the msgpack module: each record's bytes must be its JSON reading.
-Also asks scripts/gen-vectors.py whether the files are what the tables give."""
+Also asks the generators whether the vectors and PROTOCOL.md are what the tables give."""
 import json
 import os
 import subprocess
@@ -72,7 +72,8 @@ def main():
     if checked < 200:
         print(f"only {checked} records found", file=sys.stderr)
         failed += 1
-    failed += subprocess.call([sys.executable, os.path.join(ROOT, "scripts", "gen-vectors.py"), "--check"])
+    for generator in ("gen-vectors.py", "gen-protocol.py"):
+        failed += subprocess.call([sys.executable, os.path.join(ROOT, "scripts", generator), "--check"])
     return 1 if failed else 0
 
 
