@@ -42,6 +42,8 @@ static void put_strs(const struct csm_strs *list)
 {
 	size_t i;
 
+	if (list->n == 0)
+		fputs("none", stdout);
 	for (i = 0; i < list->n; i++) {
 		fputs(i > 0 ? ", " : "", stdout);
 		put_text(list->v[i].p, false);
@@ -83,16 +85,18 @@ static void print_message(const struct csm_msgdef *def, const void *msg, int ind
 	for (i = 0; i < def->n_fields; i++) {
 		const struct csm_field *f = &def->fields[i];
 		struct csm_view v = {def, msg};
-		bool pem = f->kind == CSM_K_STR && strcmp(f->name, "public") == 0;
+		/* what goes on below its label */
+		bool below = f->kind == CSM_K_MAP || f->kind == CSM_K_MAPS ||
+			     (f->kind == CSM_K_STR && strcmp(f->name, "public") == 0);
 		int width = LABEL_WIDTH - indent - (int)strlen(f->name);
 
 		if (!client_present(f, msg))
 			continue;
-		printf("%*s%s:%*s", indent, "", f->name, pem ? 0 : width < 1 ? 1 : width, "");
-		if (pem)
+		printf("%*s%s:%*s", indent, "", f->name, below ? 0 : width < 1 ? 1 : width, "");
+		if (below)
 			fputc('\n', stdout);
 		put_value(f, field_of(f, msg));
-		if (!pem)
+		if (!below)
 			fputc('\n', stdout);
 		for (k = 0; (f->kind == CSM_K_MAP || f->kind == CSM_K_MAPS) && k < csm_view_count(v, f->name); k++) {
 			if (k > 0)

@@ -9,6 +9,8 @@
 
 #define OVERFLOW_UID 65534u
 #define READ_MIN 2048u
+#define WAIT_SLACK_MS 5u
+#define QUIET_NS (10u * 1000000u)
 
 void conn_close(struct conn *conn)
 {
@@ -26,6 +28,8 @@ bool conn_quiet(const struct conn *conn)
 {
 	uint8_t byte;
 
+	if (client_now() - conn->used < QUIET_NS)
+		return true;
 	return recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && (errno == EAGAIN || errno == EWOULDBLOCK);
 }
 
@@ -54,7 +58,9 @@ static int socket_new(struct conn *conn, int flags)
 
 static int connect_error(const struct settings *set)
 {
-	if (errno == ENOENT || errno == ECONNREFUSED || errno == EACCES || errno == ENOTDIR)
+	if (errno == EACCES || errno == EPERM)
+		return client_err_errno(CSM_EDENIED, set->addr.sun_path);
+	if (errno == ENOENT || errno == ECONNREFUSED || errno == ENOTDIR)
 		return client_err_errno(CSM_EUNREACHABLE, set->addr.sun_path);
 	return client_err_errno(CSM_ESYSTEM, set->addr.sun_path);
 }
@@ -79,6 +85,17 @@ static int connect_by(int fd, const struct settings *set, deadline_t d)
 	}
 }
 
+/* How long a plain recv waits. */
+static int set_wait(struct conn *conn, uint32_t ms)
+{
+	struct timeval tv = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+
+	if (setsockopt(conn->fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)) != 0)
+		return client_err_errno(CSM_ESYSTEM, "SO_RCVTIMEO");
+	conn->wait_ms = ms;
+	return 0;
+}
+
 int conn_open(struct conn *conn, const struct settings *set, deadline_t d)
 {
 	int r = socket_new(conn, 0);
@@ -88,6 +105,8 @@ int conn_open(struct conn *conn, const struct settings *set, deadline_t d)
 	r = connect_by(conn->fd, set, d);
 	if (r == 0)
 		r = check_listener(conn->fd, set);
+	if (r == 0)
+		r = set_wait(conn, set->timeout_ms);
 	if (r != 0)
 		conn_close(conn);
 	return r;
@@ -155,17 +174,26 @@ static int send_all(int fd, struct csm_buf *out, deadline_t d)
 	return 0;
 }
 
+/* While all of the call's time is left, the kernel can do the waiting: one system call, not three. */
+static bool may_wait(const struct conn *conn, deadline_t d)
+{
+	int left = client_left_ms(d);
+
+	return left < 0 ? conn->wait_ms == 0 : (uint32_t)left + WAIT_SLACK_MS >= conn->wait_ms && conn->wait_ms != 0;
+}
+
 /* One read of up to what is needed, at least READ_MIN; CSM_ECLOSED at the end of the stream. */
-static int recv_some(int fd, struct csm_buf *in, size_t need, deadline_t d)
+static int recv_some(const struct conn *conn, struct csm_buf *in, size_t need, deadline_t d)
 {
 	size_t want = need > in->len + READ_MIN ? need - in->len : READ_MIN;
+	int flags = may_wait(conn, d) ? 0 : MSG_DONTWAIT;
 	uint8_t *to;
 	int r = csm_buf_reserve(in, want, &to);
 
 	if (r != 0)
 		return client_err_plain(r);
 	for (;;) {
-		ssize_t n = recv(fd, to, want, MSG_DONTWAIT);
+		ssize_t n = recv(conn->fd, to, want, flags);
 
 		if (n > 0) {
 			csm_buf_commit(in, (size_t)n);
@@ -175,20 +203,21 @@ static int recv_some(int fd, struct csm_buf *in, size_t need, deadline_t d)
 			return client_err(CSM_ECLOSED, "the daemon closed the connection");
 		if (!would_block())
 			return client_err_errno(CSM_ECLOSED, "receive");
-		r = wait_for(fd, POLLIN, d);
+		flags = MSG_DONTWAIT;
+		r = wait_for(conn->fd, POLLIN, d);
 		if (r != 0)
 			return r;
 	}
 }
 
-static int recv_message(int fd, struct csm_buf *in, deadline_t d)
+static int recv_message(const struct conn *conn, struct csm_buf *in, deadline_t d)
 {
 	size_t need = 1;
 	int r;
 
 	do {
 		while (in->len < need) {
-			r = recv_some(fd, in, need, d);
+			r = recv_some(conn, in, need, d);
 			if (r != 0)
 				return r;
 		}
@@ -206,6 +235,7 @@ int conn_exchange(struct conn *conn, struct csm_buf *out, struct csm_buf *in, de
 	int r = sent;
 
 	if (sent == 0 || sent == CSM_ECLOSED)
-		r = recv_message(conn->fd, in, d);
+		r = recv_message(conn, in, d);
+	conn->used = client_now();
 	return r;
 }

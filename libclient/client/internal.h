@@ -36,6 +36,8 @@ struct conn {
 	pid_t pid;
 	uid_t euid;
 	gid_t egid;
+	uint32_t wait_ms; /* SO_RCVTIMEO */
+	uint64_t used;    /* when the last exchange ended */
 };
 
 /* A place for a connection. A thread owns a slot from slot_take to slot_give. */
@@ -99,7 +101,8 @@ CSM_MUST int conn_open_nonblock(struct conn *conn, const struct settings *set);
 void conn_close(struct conn *conn);
 /* Same process, same identity. */
 bool conn_mine(const struct conn *conn);
-/* Nothing has come in on an idle connection, and it is not at its end. */
+/* Nothing has come in on an idle connection, and it is not at its end; taken for granted shortly after
+ * its last use, since a lost connection is noticed in any case. */
 bool conn_quiet(const struct conn *conn);
 /* Send the request in out, receive the message that answers it into in (see reply_parse).
  * CSM_ECLOSED when the connection broke: a repeat on another one may help. */
