@@ -158,11 +158,11 @@ struct csm_count {
  * the commit is durable (or failed), and must only hand the op back to its owner. */
 struct csm_store_op {
 	enum csm_op_kind kind;
+	bool has_expect;                 /* SECRET_SET: `expect` counts */
 	struct csm_str ns, name, secret; /* name: key or domain */
 	struct csm_key_record key;       /* KEY_CREATE, with priv */
 	struct csm_bin payload;          /* SECRET_SET, REMEMBER */
-	uint64_t expect;                 /* SECRET_SET: with has_expect; 0 means must not exist */
-	bool has_expect;
+	uint64_t expect;                 /* SECRET_SET: the newest version; 0: must not exist */
 	const struct csm_count *counts;
 	size_t n_counts;
 	struct csm_request_id rid;

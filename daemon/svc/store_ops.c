@@ -28,10 +28,10 @@ static int row_put(struct group *g, struct wscope *ws, enum rec_kind kind, MDB_d
 }
 
 /* Take a row's part out of the sum; the row itself is deleted by the caller. */
-static int row_out(struct wscope *ws, enum rec_kind kind, const MDB_val *k, const MDB_val *v)
+static int row_out(struct wscope *ws, enum rec_kind kind, struct csm_bin key, struct csm_bin value)
 {
 	uint8_t e[SUM_LEN];
-	int r = sum_element(&ws->set, kind, val_bin(k), val_bin(v), e);
+	int r = sum_element(&ws->set, kind, key, value, e);
 
 	if (r != 0)
 		return r;
@@ -131,7 +131,7 @@ static int key_delete(struct group *g, struct csm_store_op *op)
 		return r;
 	if (!ws->present)
 		return CSM_ETAMPERED;
-	if ((r = row_out(ws, REC_KEY, &(MDB_val){k.n, k.p}, &(MDB_val){v.n, (void *)(uintptr_t)v.p})) != 0 ||
+	if ((r = row_out(ws, REC_KEY, dbkey_bin(&k), v)) != 0 ||
 		(r = store_del(g->txn, g->s->keys, dbkey_bin(&k))) != 0)
 		return r;
 	r = store_del(g->txn, g->s->counts, (struct csm_bin){key.id, CSM_KEY_ID_LEN});
@@ -198,7 +198,7 @@ static int rows_delete(struct group *g, const struct dbkey *prefix, struct wscop
 	for (rc = mdb_cursor_get(cur, &k, &v, MDB_SET_RANGE); rc == 0; rc = mdb_cursor_get(cur, &k, &v, MDB_NEXT)) {
 		if (k.mv_size < prefix->n || memcmp(k.mv_data, prefix->p, prefix->n) != 0)
 			break;
-		if (ws != NULL && (r = row_out(ws, REC_SECRET, &k, &v)) != 0)
+		if (ws != NULL && (r = row_out(ws, REC_SECRET, val_bin(&k), val_bin(&v))) != 0)
 			goto out;
 		if ((rc = mdb_cursor_del(cur, 0)) != 0)
 			break;
@@ -216,7 +216,7 @@ static int domain_delete(struct group *g, struct csm_store_op *op)
 {
 	struct wscope *ws;
 	struct dbkey prefix;
-	size_t n;
+	size_t n = 0;
 	int r;
 
 	if (op->name.n == 0)
@@ -271,7 +271,7 @@ static int versions_prune(struct group *g, struct wscope *ws, const struct dbkey
 			break;
 		if (++seen <= CSM_SECRET_VERSIONS_KEPT)
 			continue;
-		if ((r = row_out(ws, REC_SECRET, &k, &v)) != 0)
+		if ((r = row_out(ws, REC_SECRET, val_bin(&k), val_bin(&v))) != 0)
 			goto out;
 		if ((rc = mdb_cursor_del(cur, 0)) != 0)
 			break;
@@ -330,7 +330,7 @@ static int secret_delete(struct group *g, struct csm_store_op *op)
 {
 	struct dbkey prefix;
 	struct wscope *ws;
-	size_t n;
+	size_t n = 0;
 	int r;
 
 	if (op->name.n == 0 || op->secret.n == 0)
@@ -411,7 +411,9 @@ static int op_do(struct group *g, struct csm_store_op *op)
 /* {"version": n} in MessagePack, the answer to secret.set; read back for a replay. */
 static size_t version_answer(uint64_t v, uint8_t p[static VERSION_ANSWER_MAX])
 {
-	memcpy(p, "\x81\xa7version", 9);
+	static const uint8_t front[9] = {0x81, 0xa7, 'v', 'e', 'r', 's', 'i', 'o', 'n'};
+
+	memcpy(p, front, sizeof(front));
 	if (v < 128) {
 		p[9] = (uint8_t)v;
 		return 10;

@@ -403,7 +403,7 @@ int csm_store_secret_list(struct csm_reader *r, struct csm_str ns, struct csm_st
 
 		if (!has_prefix(&k, start.p, prefix))
 			return 0;
-		if (!dbkey_split_secret(val_bin(&k), &parts) || (e = rec_parse(val_bin(&v), REC_SECRET, &rec)) != 0)
+		if (!dbkey_split_secret(val_bin(&k), &parts) || rec_parse(val_bin(&v), REC_SECRET, &rec) != 0)
 			return CSM_ETAMPERED;
 		/* the newest comes first; older ones of that name follow */
 		if (csm_str_same(parts.name, last))

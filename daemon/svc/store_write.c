@@ -132,7 +132,7 @@ static int group_room(struct group *g)
 static int group_begin(struct csm_store *s, struct group **ret)
 {
 	struct group *g = csm_lock_alloc(sizeof(*g));
-	int rc, r = CSM_ENOMEM;
+	int r = CSM_ENOMEM;
 
 	if (g == NULL)
 		return r;
@@ -140,18 +140,13 @@ static int group_begin(struct csm_store *s, struct group **ret)
 	g->s = s;
 	g->now = (uint64_t)time(NULL);
 	g->before = csm_lock_alloc(sizeof(*g->before));
-	if (g->before == NULL)
-		goto out;
-	if ((rc = mdb_txn_begin(s->env, NULL, 0, &g->txn)) != 0) {
-		g->txn = NULL;
-		r = store_err(rc);
-		goto out;
-	}
-	if ((r = group_room(g)) != 0)
-		goto out;
-	*ret = g;
-out:
-	if (r != 0)
+	if (g->before != NULL)
+		r = store_err(mdb_txn_begin(s->env, NULL, 0, &g->txn));
+	if (r == 0)
+		r = group_room(g);
+	if (r == 0)
+		*ret = g;
+	else
 		group_free(g);
 	return r;
 }

@@ -62,7 +62,7 @@ static void test_root_key(void **state)
 {
 	struct storefix *f = *state;
 	struct rawstore w;
-	uint8_t *v, schema[13];
+	uint8_t schema[13] = {'c', 's', 'm', ' ', 's', 't', 'o', 'r', 'e', 0, 0, 0, 2}, *v;
 	size_t n;
 
 	assert_int_equal(storefix_domain(f, "web", "db"), 0);
@@ -94,7 +94,6 @@ static void test_root_key(void **state)
 	assert_int_equal(storefix_open(f), CSM_ETAMPERED);
 	raw_open(f, &w);
 	raw_put(&w, w.meta, "rootkey", 7, v, n);
-	memcpy(schema, "csm store\0\0\0\2", 13);
 	raw_put(&w, w.meta, "schema", 6, schema, 13);
 	raw_close(&w);
 	assert_int_equal(storefix_open(f), CSM_EUNSUPPORTED);
