@@ -240,14 +240,18 @@ static void reap(struct supervisor *s)
 
 static void reload(struct supervisor *s)
 {
+	bool ready = true;
+
 	notify_systemd("RELOADING=1");
 	/* What cannot be read is told by the log; the broker keeps what it has, and answers who asked. */
 	if (files_reread_policy(&s->files) != 0) {
 		free(s->files.policy_text);
 		s->files.policy_text = strdup("unreadable: true\n");
 		s->files.policy_len = s->files.policy_text == NULL ? 0 : strlen(s->files.policy_text);
+		ready = s->files.policy_text != NULL;
 	}
-	if (s->control >= 0 && s->files.policy_text != NULL && send_setup(s, CTL_RELOAD) != 0)
+	/* No text where none was asked for is a policy too: the default one. */
+	if (s->control >= 0 && ready && send_setup(s, CTL_RELOAD) != 0)
 		log_warn("the broker did not take the policy");
 }
 

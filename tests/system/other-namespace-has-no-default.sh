@@ -63,3 +63,4 @@ export PYTHONPATH=$top/tests/lib PYTHONDONTWRITEBYTECODE=1
 expect_equal "from here" "$(without /usr/bin/python3 ask.py uid-0:roots)" "0 uid-0 not_found random"
 # shellcheck disable=SC2086 # words
 expect_equal "from elsewhere" "$(without $in_pid_ns /usr/bin/python3 ask.py uid-0:roots)" "0 - no_policy none"
+ok without csm policy reload
