@@ -7,7 +7,6 @@
 #include <string.h>
 #include <openssl/crypto.h>
 #include <tss2/tss2_mu.h>
-#include "libclient/base/lockmem.h"
 #include "plugins/include/csm_alg.h"
 
 #define KEY_ATTRIBUTES \
@@ -92,6 +91,85 @@ static bool is_of_template(const TPMT_PUBLIC *got, const TPMT_PUBLIC *asked)
 		got->unique.rsa.size == got->parameters.rsaDetail.keyBits / 8;
 }
 
+static void key_free(struct csm_plugin_key *k)
+{
+	if (k == NULL)
+		return;
+	free(k->saved);
+	if (k->priv != NULL)
+		OPENSSL_cleanse(k->priv, sizeof(*k->priv));
+	free(k->priv);
+	OPENSSL_cleanse(k, sizeof(*k));
+	free(k);
+}
+
+static int key_new(struct csm_plugin_ctx *c, const struct csm_plugin_keyspec *spec, const TPMT_PUBLIC *pub,
+	const TPM2B_PRIVATE *priv, struct csm_plugin_key **ret)
+{
+	struct csm_plugin_key *k = calloc(1, sizeof(*k));
+	int r = CSM_ENOMEM;
+
+	if (k == NULL || (k->priv = calloc(1, sizeof(*k->priv))) == NULL)
+		goto out;
+	k->alg = spec->alg;
+	k->use = spec->use;
+	k->pub = *pub;
+	*k->priv = *priv;
+	if ((r = t2_name_of(c, &k->pub, &k->name)) != 0)
+		goto out;
+	*ret = k;
+	k = NULL;
+out:
+	key_free(k);
+	return r;
+}
+
+static TSS2_RC fresh_step(struct csm_plugin_ctx *c, void *arg)
+{
+	return t2_key_use(c, arg);
+}
+
+/* A new key is loaded at once, so that its first signature costs no more than the later ones. Only a help:
+ * a key that cannot be kept here is loaded from its blobs when it is used. */
+static void fresh_add(struct csm_plugin_ctx *c, const struct csm_plugin_keyspec *spec, const struct generate_arg *g)
+{
+	struct csm_plugin_key *k;
+
+	if (key_new(c, spec, &g->pub.publicArea, &g->priv, &k) != 0)
+		return;
+	if (t2_run(c, fresh_step, k) != 0) {
+		t2_unload(c, k);
+		return;
+	}
+	if (c->nfresh == T2_FRESH_MAX)
+		t2_unload(c, c->fresh[--c->nfresh]);
+	memmove(&c->fresh[1], &c->fresh[0], c->nfresh * sizeof(c->fresh[0]));
+	c->fresh[0] = k;
+	c->nfresh++;
+}
+
+/* The one that was made from the same blobs; it becomes the caller's. */
+static struct csm_plugin_key *fresh_take(struct csm_plugin_ctx *c, const struct csm_plugin_key *like)
+{
+	for (size_t i = 0; i < c->nfresh; i++) {
+		struct csm_plugin_key *k = c->fresh[i];
+
+		if (!t2_name_equal(&k->name, &like->name) || k->use != like->use || k->priv->size != like->priv->size ||
+			memcmp(k->priv->buffer, like->priv->buffer, k->priv->size) != 0)
+			continue;
+		c->nfresh--;
+		memmove(&c->fresh[i], &c->fresh[i + 1], (c->nfresh - i) * sizeof(c->fresh[0]));
+		return k;
+	}
+	return NULL;
+}
+
+void t2_fresh_drop(struct csm_plugin_ctx *c)
+{
+	while (c->nfresh > 0)
+		t2_unload(c, c->fresh[--c->nfresh]);
+}
+
 int t2_generate(struct csm_plugin_ctx *c, const struct csm_plugin_keyspec *spec, struct csm_plugin_out *spki,
 	struct csm_plugin_out *pub, struct csm_plugin_out *priv)
 {
@@ -111,6 +189,7 @@ int t2_generate(struct csm_plugin_ctx *c, const struct csm_plugin_keyspec *spec,
 	spki->len = spki_len;
 	pub->len = pub_len;
 	priv->len = priv_len;
+	fresh_add(c, spec, &g);
 	return 0;
 }
 
@@ -166,49 +245,34 @@ static int check_blob(const struct csm_plugin_keyspec *spec, const struct csm_pl
 int t2_load(struct csm_plugin_ctx *c, const struct csm_plugin_keyspec *spec, const struct csm_plugin_blob *blob,
 	struct csm_plugin_key **ret)
 {
-	struct csm_plugin_key *k = NULL;
+	struct csm_plugin_key *k = NULL, *fresh;
 	TPM2B_PUBLIC pub = {0};
 	TPM2B_PRIVATE priv = {0};
 	int r;
 
-	if ((r = parse_blob(blob, &pub, &priv)) != 0 || (r = check_blob(spec, blob, &pub.publicArea)) != 0)
-		goto out;
-	r = CSM_ENOMEM;
-	if ((k = calloc(1, sizeof(*k))) == NULL || (k->priv = calloc(1, sizeof(*k->priv))) == NULL)
-		goto out;
-	k->alg = spec->alg;
-	k->use = spec->use;
-	k->pub = pub.publicArea;
-	*k->priv = priv;
-	if ((r = t2_name_of(c, &k->pub, &k->name)) != 0)
-		goto out;
+	if ((r = parse_blob(blob, &pub, &priv)) != 0 || (r = check_blob(spec, blob, &pub.publicArea)) != 0 ||
+		(r = key_new(c, spec, &pub.publicArea, &priv, &k)) != 0)
+		return r;
+	if ((fresh = fresh_take(c, k)) != NULL) {
+		key_free(k);
+		k = fresh;
+	}
 	*ret = k;
-	k = NULL;
-	r = 0;
-out:
-	if (k != NULL)
-		free(k->priv);
-	free(k);
-	return r;
+	return 0;
 }
 
 void t2_unload(struct csm_plugin_ctx *c, struct csm_plugin_key *k)
 {
-	TSS2_RC rc;
-
 	if (k == NULL)
 		return;
-	if (k->handle != 0 && t2_rc_is_transport(rc = t2_key_flush(c, k))) {
+	if (k->handle != 0 && (!c->ready || t2_rc_is_transport(t2_key_flush(c, k)))) {
 		/* It may still be in there: recovery finds it by its Name. */
+		t2_key_drop(c, k);
 		c->lost_answer = true;
 		c->ready = false;
 	}
 	t2_tcti_release(&c->tcti, T2_HOLD_MS);
-	free(k->saved);
-	OPENSSL_cleanse(k->priv, sizeof(*k->priv));
-	free(k->priv);
-	OPENSSL_cleanse(k, sizeof(*k));
-	free(k);
+	key_free(k);
 }
 
 int t2_public_key(struct csm_plugin_ctx *c, struct csm_plugin_key *k, struct csm_plugin_out *spki)

@@ -116,6 +116,7 @@ void t2_close(struct csm_plugin_ctx *c)
 {
 	if (c == NULL)
 		return;
+	t2_fresh_drop(c);
 	if (c->ready && t2_evict_all(c) == TSS2_RC_SUCCESS) {
 		if (c->loose != 0)
 			(void)t2_cmd_flush(c, c->loose);

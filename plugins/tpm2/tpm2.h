@@ -16,6 +16,7 @@
 #define T2_LOADED_SESSIONS 0x02000000u
 #define T2_SAVED_SESSIONS 0x03000000u
 #define T2_SLOTS_MAX 16u
+#define T2_FRESH_MAX 32u
 #define T2_NONCE_LEN 16u
 #define T2_SEAL_MAX 128u
 #define T2_PIN_MAX 64u
@@ -98,6 +99,9 @@ struct csm_plugin_ctx {
 
 	struct csm_plugin_key *hot[T2_SLOTS_MAX]; /* keys in the TPM now, last used first */
 	size_t nhot;
+	/* Keys made and not yet loaded by the broker, the newest first: most are used at once. */
+	struct csm_plugin_key *fresh[T2_FRESH_MAX];
+	size_t nfresh;
 	TPM2_HANDLE loose; /* an object in the TPM that is no key: 0, or until the next t2_room */
 
 	TPM2B_AUTH owner_auth;
@@ -164,6 +168,8 @@ CSM_MUST int t2_name_of(struct csm_plugin_ctx *c, const TPMT_PUBLIC *pub, TPM2B_
 bool t2_name_equal(const TPM2B_NAME *a, const TPM2B_NAME *b);
 struct t2_part t2_name_part(const TPM2B_NAME *n);
 
+/* Forget the keys that were made and never loaded (key.c). */
+void t2_fresh_drop(struct csm_plugin_ctx *c);
 /* A stored TPM2B_PUBLIC at *off, which is moved behind it; CSM_EINVALID (key.c). */
 CSM_MUST int t2_public_parse(const uint8_t *p, size_t len, size_t *off, TPM2B_PUBLIC *ret);
 
