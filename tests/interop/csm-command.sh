@@ -1,0 +1,211 @@
+#!/bin/bash
+# csm(1) as scripts use it: exit statuses, --json, where values come from and where output goes, csm exec, and what the
+# command tells of itself.
+# bound: 180
+. "$(dirname "$0")/../lib/system.sh"
+in_node --backend soft
+
+step "exit statuses"
+ok csm key create k
+expect_exit 7 csm key create k
+expect_exit 4 csm key show none
+expect_exit 2 csm key show
+expect_exit 2 csm key create a b
+expect_exit 2 csm key show k --alg p256
+expect_exit 2 csm key shown k
+expect_exit 2 csm no-such-command
+expect_exit 2 csm --no-such-option whoami
+expect_exit 2 csm random ten
+expect_exit 5 csm --socket /nonexistent whoami
+denied as_uid $uid_a csm key show "uid-$(id -u):k"
+denied as_uid $uid_a csm policy reload
+ok csm help
+ok csm help key create
+ok csm key --help
+ok csm --version
+[ "$(cat out)" = "csm $(csm status --json | json version)" ] || fail "versions differ: $(cat out)"
+
+step "the socket of somebody else is not trusted"
+mkdir -m 0777 theirs
+as_uid $uid_b /usr/bin/python3 -c 'import socket, sys, time
+s = socket.socket(socket.AF_UNIX)
+s.bind("theirs/sock")
+s.listen()
+s.settimeout(30)
+c, _ = s.accept()
+sys.exit(0 if c.recv(1) == b"" else 1)' &
+theirs=$!
+for _ in $(seq 100); do
+    [ ! -S theirs/sock ] || break
+    sleep 0.05
+done
+chmod 0777 theirs/sock
+expect_exit 5 csm --socket theirs/sock whoami
+grep -q "uid $uid_b" err || fail "no word of the socket's owner: $(cat err)"
+wait $theirs || fail "something was sent to an untrusted socket"
+
+step "--json prints one value and nothing else"
+for command in whoami status metrics "key list" "key show k" "key public k" "domain list"; do
+    # shellcheck disable=SC2086 # words
+    ok csm $command --json
+    /usr/bin/python3 -c 'import json, sys; json.load(sys.stdin)' <out || fail "csm $command --json"
+    [ ! -s err ] || fail "csm $command --json spoke: $(cat err)"
+done
+for field in namespace name alg backend protection created public signatures; do
+    csm key show k --json | json $field >/dev/null || fail "key show has no $field"
+done
+expect_equal "created" "$(csm key show k --json | json created | grep -cE '^[0-9]{10}$')" 1
+csm key show k --json | json public >pub.pem
+expect_equal "public" "$(head -1 pub.pem)" "-----BEGIN PUBLIC KEY-----"
+expect_equal "no error on stdout" "$(csm key show none --json 2>/dev/null || true)" ""
+
+step "lists page through all there is"
+csm domain create many
+py - <<'PY'
+import csmwire
+conn = csmwire.Conn()
+for i in range(1203):
+    conn.call("secret.set", {"secret": "many/s%04d" % i, "pairs": [{"name": "k", "value": b"v"}]})
+PY
+expect_equal "entries" "$(csm secret list many --json | /usr/bin/python3 -c 'import json, sys
+v = [s["name"] for s in json.load(sys.stdin)]
+print(len(v), v == sorted(set(v)))')" "1203 True"
+expect_equal "rows" "$(csm secret list many | wc -l)" 1204
+
+step "values come from the command line, files, standard input and JSON, as they are"
+head -c 300000 /dev/urandom >blob
+printf 'line\n' >line
+csm domain create d >/dev/null
+csm secret set d/a literal=x empty= "file=@blob" stdin=- <line >/dev/null
+expect_equal literal "$(csm secret get d/a literal)" x
+csm secret get d/a file >got && expect_same "bytes of a file" blob got
+csm secret get d/a stdin >got && expect_same "bytes of standard input" line got
+csm secret get d/a empty >got
+[ ! -s got ] || fail "an empty value is not empty"
+expect_equal "text" "$(csm secret get d/a | grep -vE '^file:base64=')" "literal=x
+empty=
+stdin:base64=$(base64 <line)"
+expect_equal "a file's base64" "$(csm secret get d/a --json | json pairs.file | base64 -d | cmp - blob && echo same)" same
+expect_exit 4 csm secret get d/a absent
+expect_exit 2 csm secret set d/a =x
+expect_exit 2 csm secret set d/a a=1 a=2
+expect_exit 2 csm secret set d/a a=- b=-
+expect_exit 1 csm secret set d/a a=@/nonexistent
+echo '{"t": "grün", "b": {"base64": "AAH/"}, "j": {"x": [1, true]}}' >in.json
+csm secret set d/j --json - <in.json >out
+expect_equal "version" "$(json version <out)" 1
+expect_equal "types" "$(csm secret get d/j --json | json types)" '{"t": "text", "b": "bytes", "j": "json"}'
+expect_equal "bytes" "$(csm secret get d/j b | xxd -p)" 0001ff
+expect_equal "json" "$(csm secret get d/j j)" '{"x":[1,true]}'
+expect_equal "text" "$(csm secret get d/j --json | json pairs.t)" grün
+for bad in '{"a": "sensitive"' '["sensitive"]' '{"a": "sensitive", "a": "x"}' '{"a": {"base64": "sensitive!"}}'; do
+    echo "$bad" >bad.json
+    expect_exit 2 csm secret set d/j --json - <bad.json
+    ! grep -q sensitive err || fail "a message shows a value: $(cat err)"
+done
+head -c 800000 /dev/zero >large
+expect_exit 1 csm secret set d/a large=@large
+csm secret set d/j t=new >/dev/null
+expect_equal "an older version" "$(csm secret get d/j t --version 1)" grün
+expect_exit 7 csm secret set d/j --expect 1 t=newer
+
+step "the literal leaves the list of processes"
+mkfifo hold
+csm secret set d/a key=literal-on-the-command-line hold=- <hold &
+setter=$!
+exec 7>hold
+for _ in $(seq 100); do
+    tr '\0' ' ' <"/proc/$setter/cmdline" | grep -q literal-on || break
+    sleep 0.05
+done
+! tr '\0' ' ' <"/proc/$setter/cmdline" | grep -q literal-on || fail "the value stays in the command line"
+exec 7>&-
+wait $setter
+
+step "binary output does not go to a terminal, and a file is whole or absent"
+expect_exit 2 script -qec "csm sign k line" /dev/null
+ok csm sign k line -o sig
+ok script -qec "csm secret get d/j t" /dev/null
+expect_equal "a newline on a terminal" "$(tr -d '\r' <out | wc -l)" 1
+expect_equal "no newline in a pipe" "$(csm secret get d/j t | wc -l)" 0
+echo before >kept
+expect_exit 4 csm sign none line -o kept
+expect_equal "a file after a failure" "$(cat kept)" before
+expect_equal "no leftovers" "$(find . -name 'kept.*' -o -name 'sig.*')" ""
+expect_equal "mode" "$(stat -c %a sig)" 600
+csm key public k -o /dev/stdout >pub.pem
+openssl dgst -sha256 -verify pub.pem -signature sig line >/dev/null || fail "the signature"
+
+step "long input is streamed"
+head -c 5000000 /dev/urandom >long
+csm sign k long -o sig
+openssl dgst -sha256 -verify pub.pem -signature sig long >/dev/null || fail "a signature over 5 MB"
+(cat long && echo x) >longer
+! openssl dgst -sha256 -verify pub.pem -signature sig longer >/dev/null 2>&1 || fail "a signature over other data"
+# pieces of a pipe as they come
+(head -c 1000000 long && sleep 0.3 && tail -c +1000001 long) | csm sign k >sig
+openssl dgst -sha256 -verify pub.pem -signature sig long >/dev/null || fail "a signature over a pipe"
+expect_exit 2 csm sign k --digest long
+
+step "exec: files in memory, the exit status, and nothing left"
+# shellcheck disable=SC2016 # for the inner shell
+csm exec --secret d/j -- sh -c 'echo "$CSM_SECRETS"; stat -c %a "$CSM_SECRETS"; stat -f -c %T "$CSM_SECRETS"
+    cat "$CSM_SECRETS/t"; mkdir -p "$CSM_SECRETS/made/here"; ln -s / "$CSM_SECRETS/root"' >out
+expect_equal "what the command saw" "$(tail -n +2 out)" "700
+tmpfs
+new"
+[ ! -e "$(head -1 out)" ] || fail "the folder is still there"
+[ -d /etc ] || fail "a link was followed"
+expect_exit 9 csm exec --secret d/j -- sh -c 'exit 9'
+expect_exit 127 csm exec --secret d/j -- /nonexistent
+expect_exit 126 csm exec --secret d/j -- /etc/passwd
+expect_exit 4 csm exec --secret d/none -- touch ran
+[ ! -e ran ] || fail "the command ran without its secret"
+expect_exit 2 csm exec -- true
+# shellcheck disable=SC2016
+expect_equal "--env" "$(csm exec --env --secret d/j -- sh -c 'printf %s "$t"')" new
+expect_exit 137 csm exec --secret d/j -- sh -c 'kill -9 $$'
+# a signal reaches the command, and the folder goes
+# shellcheck disable=SC2016
+csm exec --secret d/j -- sh -c 'trap "exit 5" TERM; echo "$CSM_SECRETS" >folder.new; mv folder.new folder; while :; do sleep 0.05; done' &
+runner=$!
+for _ in $(seq 200); do
+    [ ! -e folder ] || break
+    sleep 0.05
+done
+kill -TERM $runner
+status=0
+wait $runner || status=$?
+expect_equal "status after a signal" $status 5
+[ ! -e "$(cat folder)" ] || fail "the folder outlives a signal"
+
+step "sealed data"
+printf 'small' | csm seal --context here -o sealed
+expect_equal unseal "$(csm unseal sealed --context here)" small
+expect_exit 1 csm unseal sealed --context there
+head -c 65537 /dev/zero >large
+expect_exit 1 csm seal large -o never
+[ ! -e never ] || fail "a file for what was refused"
+expect_equal random "$(csm random 100000 | wc -c)" 100000
+
+step "a request that is named is done once"
+ok csm key create twice --request-id r1 --json
+mv out first
+ok csm key create twice --request-id r1 --json
+expect_equal "the same answer" "$(json public <out)" "$(json public <first)"
+expect_exit 7 csm key create other --request-id r1
+
+step "the manual and the completion know every command"
+csm help | awk '/^  [a-z]/ && $1 !~ /^-/ { print $1 }' | sort -u >objects
+while read -r object; do
+    grep -q "csm $object" "$top/build/man/csm.1" || fail "no $object in csm(1)"
+done <objects
+complete_line() {
+    bash -c '. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _csm; echo "${COMPREPLY[*]}"' _ \
+        "$top/build/completion/csm" "$@"
+}
+expect_equal "verbs of key" "$(complete_line csm key '')" "create list show public delete"
+expect_equal "a beginning" "$(complete_line csm key cr)" "create"
+expect_equal "algorithms" "$(complete_line csm key create x --alg rsa)" "rsa2048 rsa3072 rsa4096"
+expect_equal "options" "$(complete_line csm sign k --sch)" "--scheme"
+expect_equal "objects" "$(complete_line csm wh)" "whoami"
