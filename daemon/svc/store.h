@@ -181,8 +181,8 @@ struct csm_store_op {
 CSM_MUST int csm_store_submit(struct csm_store *s, struct csm_store_op *op);
 /* CSM_OP_REMEMBER's counterpart: read at open or later; *len is capacity on entry. Any thread. */
 CSM_MUST int csm_store_recall(struct csm_store *s, const char *name, uint8_t *p, size_t *len);
-/* CSM_OP_REMEMBER before the writer is started. Between the two steps of opening it is kept in memory, and
- * becomes durable with the second. CSM_ESTATE once the writer runs. */
+/* CSM_OP_REMEMBER without waiting, in any state of the store, from any thread: recalled from now on, durable with the
+ * second step of opening, or soon by the writer (with a locked store: when it is accepted). */
 CSM_MUST int csm_store_remember_now(struct csm_store *s, const char *name, const uint8_t *p, size_t len);
 
 #endif

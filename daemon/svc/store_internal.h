@@ -224,9 +224,10 @@ CSM_MUST int store_root_mode(struct csm_store *s, MDB_txn *txn, char **ret);
 /* A pin and the sum over pins. */
 CSM_MUST int store_pin_put(struct csm_store *s, MDB_txn *txn, struct root *root, const char *name, struct csm_bin v);
 CSM_MUST int store_pins_sum(struct csm_store *s, MDB_txn *txn, const struct root *root, uint8_t out[static SUM_LEN]);
-/* What was remembered before the root key was known. */
+/* Put what is remembered in memory into txn; store_early_done tells what became of it. */
 CSM_MUST int store_early_pins(struct csm_store *s, MDB_txn *txn, struct root *root);
-void store_early_free(struct csm_store *s);
+void store_early_done(struct csm_store *s, bool committed);
+void store_early_forget(struct csm_store *s, const char *name);
 /* Bring the counter to the committed epoch. CSM_EUNAVAILABLE: counter_behind is set, and the writer tries again. */
 int store_root_counter_follow(struct csm_store *s);
 /* The next epoch into root; false where it stays (a counter belongs to it, but is not there). */
@@ -238,6 +239,7 @@ bool store_root_epoch_next(const struct csm_store *s, struct root *root);
 struct pin {
 	struct pin *next;
 	size_t n;
+	bool taken; /* by the transaction at hand */
 	char name[PIN_NAME_MAX + 1];
 	uint8_t p[];
 };
@@ -261,7 +263,6 @@ struct csm_store {
 	bool ready;             /* the root key is known */
 	bool no_sodium;         /* tests */
 	struct subkeys *sub;    /* sodium_malloc */
-	struct pin *early;      /* remembered before the root key was known */
 	struct aead aead;       /* the writer's; before the start the opener's */
 	atomic_bool locked;
 	atomic_uint kek_generation; /* grows when KEKs went: readers forget theirs */
@@ -270,6 +271,8 @@ struct csm_store {
 	struct csm_store_stat stat;
 	struct names *damaged, *removed;
 	uint64_t stat_at; /* monotonic seconds of the last measurement of space */
+	struct pin *early; /* remembered, and not in the store yet */
+	bool early_new;    /* some of it since the writer last tried */
 	struct csm_store_op *head, **tail;
 	size_t queued;
 	bool started, stopping;
@@ -283,6 +286,7 @@ struct csm_store {
 	bool epoch_wanted;      /* something was deleted since the last raise */
 	uint64_t epoch_raised;  /* monotonic seconds */
 	uint64_t counter_tried;
+	uint64_t early_tried;   /* monotonic seconds; 0: nothing is left */
 	uint64_t pruned;        /* monotonic seconds */
 };
 
@@ -338,8 +342,6 @@ CSM_MUST int store_op_apply(struct group *g, struct csm_store_op *op);
 CSM_MUST int store_group_scope(struct group *g, const struct dbkey *key, struct wscope **ret);
 CSM_MUST int store_writer_init(struct csm_store *s);
 void store_writer_stop(struct csm_store *s);
-/* Do these now, on this thread; the results are in the ops. */
-void store_batch_run(struct csm_store *s, struct csm_store_op *const *ops, size_t n);
 
 /* requests (store_request.c) */
 CSM_MUST int store_request_find(struct csm_store *s, MDB_txn *txn, struct aead *a, const struct csm_request_id *rid,

@@ -403,6 +403,7 @@ int csm_store_root_open(struct csm_store *s, const struct csm_root_source *sourc
 	}
 	if ((r = store_err(mdb_txn_commit(txn))) != 0)
 		goto out;
+	store_early_done(s, true);
 	if (!csm_store_locked(s)) {
 		s->epoch = root->epoch;
 		if ((r = counter_catch_up(s, root)) != 0)
@@ -411,13 +412,12 @@ int csm_store_root_open(struct csm_store *s, const struct csm_root_source *sourc
 	s->fresh = false;
 	s->ready = true;
 	s->why = NULL;
-	if (!csm_store_locked(s))
-		store_early_free(s);
 	s->epoch_raised = store_monotonic();
 	store_totals(s, root);
 	r = 0;
 out:
 	if (r != 0) {
+		store_early_done(s, false);
 		sodium_free(s->sub);
 		s->sub = NULL;
 	}
@@ -450,7 +450,10 @@ void csm_store_close(struct csm_store *s)
 		close(s->lock_fd);
 	aead_free(&s->aead);
 	sodium_free(s->sub);
-	store_early_free(s);
+	for (struct pin *p = s->early, *next; p != NULL; p = next) {
+		next = p->next;
+		free(p);
+	}
 	store_names_free(s->damaged);
 	store_names_free(s->removed);
 	pthread_mutex_destroy(&s->mu);

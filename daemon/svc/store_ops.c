@@ -377,6 +377,7 @@ static int remember(struct group *g, struct csm_store_op *op)
 		return CSM_ETOO_LARGE;
 	memcpy(name, op->name.p, op->name.n);
 	name[op->name.n] = '\0';
+	store_early_forget(g->s, name); /* this one is newer */
 	return store_pin_put(g->s, g->txn, &g->root, name, op->payload);
 }
 

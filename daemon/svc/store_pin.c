@@ -71,26 +71,34 @@ out:
 	return r;
 }
 
-/* ---- before the root key is known ---- */
+/* ---- remembered in memory, until a transaction takes it along ---- */
 
-void store_early_free(struct csm_store *s)
+void store_early_done(struct csm_store *s, bool committed)
 {
-	for (struct pin *p = s->early, *next; p != NULL; p = next) {
-		next = p->next;
-		free(p);
+	pthread_mutex_lock(&s->mu);
+	for (struct pin **at = &s->early, *p; (p = *at) != NULL;) {
+		if (committed && p->taken) {
+			*at = p->next;
+			free(p);
+			continue;
+		}
+		p->taken = false;
+		at = &p->next;
 	}
-	s->early = NULL;
+	pthread_mutex_unlock(&s->mu);
 }
 
 int store_early_pins(struct csm_store *s, MDB_txn *txn, struct root *root)
 {
-	int r;
+	int r = 0;
 
-	for (struct pin *p = s->early; p != NULL; p = p->next) {
-		if ((r = store_pin_put(s, txn, root, p->name, (struct csm_bin){p->p, p->n})) != 0)
-			return r;
+	pthread_mutex_lock(&s->mu);
+	for (struct pin *p = s->early; p != NULL && r == 0; p = p->next) {
+		r = store_pin_put(s, txn, root, p->name, (struct csm_bin){p->p, p->n});
+		p->taken = true;
 	}
-	return 0;
+	pthread_mutex_unlock(&s->mu);
+	return r;
 }
 
 static struct pin **early_find(struct csm_store *s, const char *name)
@@ -102,39 +110,42 @@ static struct pin **early_find(struct csm_store *s, const char *name)
 	return p;
 }
 
-static int early_put(struct csm_store *s, const char *name, const uint8_t *p, size_t n)
+void store_early_forget(struct csm_store *s, const char *name)
 {
-	struct pin *pin = malloc(sizeof(*pin) + n), **at;
+	struct pin **at, *p;
 
+	pthread_mutex_lock(&s->mu);
+	at = early_find(s, name);
+	p = *at;
+	if (p != NULL)
+		*at = p->next;
+	free(p);
+	pthread_mutex_unlock(&s->mu);
+}
+
+int csm_store_remember_now(struct csm_store *s, const char *name, const uint8_t *p, size_t len)
+{
+	size_t n = strlen(name);
+	struct pin *pin, **at;
+
+	if (n == 0 || n >= sizeof(pin->name) || len > PIN_MAX)
+		return CSM_EINVALID;
+	pin = malloc(sizeof(*pin) + len);
 	if (pin == NULL)
 		return CSM_ENOMEM;
-	memcpy(pin->name, name, strlen(name) + 1);
-	pin->n = n;
-	if (n > 0)
-		memcpy(pin->p, p, n);
+	*pin = (struct pin){.n = len};
+	memcpy(pin->name, name, n + 1);
+	if (len > 0)
+		memcpy(pin->p, p, len);
 	pthread_mutex_lock(&s->mu);
 	at = early_find(s, name);
 	pin->next = *at != NULL ? (*at)->next : NULL;
 	free(*at);
 	*at = pin;
+	s->early_new = true;
+	pthread_cond_signal(&s->wake);
 	pthread_mutex_unlock(&s->mu);
 	return 0;
-}
-
-int csm_store_remember_now(struct csm_store *s, const char *name, const uint8_t *p, size_t len)
-{
-	struct csm_store_op op = {.kind = CSM_OP_REMEMBER, .name = csm_str_of(name), .payload = {p, len}}, *ops = &op;
-
-	if (op.name.n == 0 || op.name.n >= sizeof(s->early->name) || len > PIN_MAX)
-		return CSM_EINVALID;
-	if (s->started)
-		return CSM_ESTATE;
-	if (!s->ready)
-		return early_put(s, name, p, len);
-	if (csm_store_locked(s))
-		return CSM_ETAMPERED;
-	store_batch_run(s, &ops, 1);
-	return op.r;
 }
 
 static int give(const uint8_t *from, size_t n, uint8_t *p, size_t *len)

@@ -7,7 +7,7 @@
 #include <string.h>
 #include "daemon/svc/store_internal.h"
 
-#define COUNTER_RETRY_S 10u
+#define RETRY_S 10u
 #define PRUNE_S 600u
 #define PRUNE_ROWS 4096u
 
@@ -248,7 +248,7 @@ out:
 }
 
 /* A group whose commit fails is done again one by one, so that only what cannot be done is refused. */
-void store_batch_run(struct csm_store *s, struct csm_store_op *const *ops, size_t n)
+static void batch_run(struct csm_store *s, struct csm_store_op *const *ops, size_t n)
 {
 	int r = group_run(s, ops, n, false);
 
@@ -298,6 +298,7 @@ static int accept_run(struct csm_store *s)
 	if ((r = accept_scan(g, removed)) != 0)
 		goto out;
 	g->keks_gone = true;
+	store_early_done(s, true);
 	group_done(g, 1, true);
 	pthread_mutex_lock(&s->mu);
 	s->removed = removed;
@@ -308,6 +309,7 @@ static int accept_run(struct csm_store *s)
 out:
 	group_free(g);
 	if (r != 0) {
+		store_early_done(s, false);
 		store_names_drop(removed);
 		store_names_drop(none);
 	}
@@ -333,7 +335,7 @@ static void batch_serve(struct csm_store *s, struct csm_store_op **ops, size_t n
 		op_finish(ops[0]);
 		return;
 	}
-	store_batch_run(s, ops, n);
+	batch_run(s, ops, n);
 	/* The counter may be slow: who did not ask for it need not wait. */
 	for (size_t i = 0; i < n; i++) {
 		if (ops[i]->kind == CSM_OP_EPOCH)
@@ -391,13 +393,42 @@ static void prune(struct csm_store *s)
 	} while (r == 0 && n == PRUNE_ROWS);
 }
 
+/* What back ends remembered, in a group of its own: no operation fails for it. */
+static int early_run(struct csm_store *s)
+{
+	struct group *g;
+	int r;
+
+	if ((r = group_begin(s, &g)) != 0)
+		return r;
+	if ((r = store_root_read(s, g->txn, &s->aead, &g->root)) == 0 &&
+		(r = store_early_pins(s, g->txn, &g->root)) == 0 && (r = group_commit(g)) == 0)
+		group_done(g, 1, false);
+	group_free(g);
+	store_early_done(s, r == 0);
+	return r;
+}
+
+static void early_flush(struct csm_store *s, uint64_t now)
+{
+	bool some;
+
+	pthread_mutex_lock(&s->mu);
+	some = s->early != NULL && (s->early_new || now - s->early_tried >= RETRY_S);
+	s->early_new = false;
+	pthread_mutex_unlock(&s->mu);
+	if (some)
+		s->early_tried = early_run(s) == 0 ? 0 : now;
+}
+
 static void housekeeping(struct csm_store *s)
 {
 	uint64_t now = store_monotonic();
 
 	if (csm_store_locked(s))
 		return;
-	if (s->counter_behind && now - s->counter_tried >= COUNTER_RETRY_S)
+	early_flush(s, now);
+	if (s->counter_behind && now - s->counter_tried >= RETRY_S)
 		store_root_counter_follow(s);
 	if (epoch_due(s, false) && group_run(s, NULL, 0, false) == 0)
 		store_root_counter_follow(s);
@@ -412,8 +443,10 @@ static time_t next_due(const struct csm_store *s)
 {
 	uint64_t due = s->pruned + PRUNE_S;
 
-	if (s->counter_behind && s->counter_tried + COUNTER_RETRY_S < due)
-		due = s->counter_tried + COUNTER_RETRY_S;
+	if (s->counter_behind && s->counter_tried + RETRY_S < due)
+		due = s->counter_tried + RETRY_S;
+	if (s->early_tried != 0 && s->early_tried + RETRY_S < due)
+		due = s->early_tried + RETRY_S;
 	if (s->epoch_wanted && !s->counter_behind && s->epoch_interval_s < due - s->epoch_raised)
 		due = s->epoch_raised + s->epoch_interval_s;
 	return (time_t)due;
@@ -425,13 +458,14 @@ static void *writer_main(void *arg)
 	struct csm_store *s = arg;
 	size_t n;
 
+	housekeeping(s);
 	for (;;) {
 		struct timespec until = {.tv_sec = next_due(s) + 1};
 		bool stop;
 		int rc = 0;
 
 		pthread_mutex_lock(&s->mu);
-		while (s->head == NULL && !s->stopping && rc == 0)
+		while (s->head == NULL && !s->stopping && !s->early_new && rc == 0)
 			rc = pthread_cond_timedwait(&s->wake, &s->mu, &until);
 		n = batch_take(s, ops);
 		stop = s->stopping && n == 0;
@@ -489,6 +523,8 @@ void store_writer_stop(struct csm_store *s)
 	pthread_mutex_unlock(&s->mu);
 	if (s->started)
 		pthread_join(s->writer, NULL);
+	else if (s->ready && !csm_store_locked(s))
+		early_flush(s, store_monotonic());
 	/* Without a writer nothing was served. */
 	while ((op = s->head) != NULL) {
 		s->head = op->next;

@@ -524,7 +524,10 @@ static void test_pins(void **state)
 	size_t n = sizeof(v);
 
 	assert_int_equal(csm_store_recall(f->s, "tpm.srk", v, &n), CSM_ENOT_FOUND);
-	assert_int_equal(csm_store_remember_now(f->s, "x", v, 1), CSM_ESTATE); /* the writer runs */
+	assert_int_equal(csm_store_remember_now(f->s, "x", (const uint8_t *)"x", 1), 0); /* the writer runs */
+	assert_int_equal(csm_store_recall(f->s, "x", v, &n), 0);
+	assert_int_equal(n, 1);
+	n = sizeof(v);
 	storefix_close(f);
 
 	assert_int_equal(csm_store_env_open(&f->opt, &s), 0);
@@ -547,6 +550,12 @@ static void test_pins(void **state)
 	n = 6;
 	assert_int_equal(csm_store_recall(f->s, "tpm.srk", v, &n), CSM_ETOO_LARGE);
 	assert_int_equal(n, 6);
+	assert_int_equal(csm_store_remember_now(f->s, "", v, 1), CSM_EINVALID);
+	n = sizeof(v);
+	assert_int_equal(csm_store_recall(f->s, "x", v, &n), 0);
+	assert_int_equal(n, 1);
+	n = sizeof(v);
+	assert_int_equal(csm_store_recall(f->s, "other", v, &n), 0);
 	assert_int_equal(storefix_do(f, &op), 0);
 	op.name = CSM_STR("");
 	assert_int_equal(storefix_do(f, &op), CSM_EINVALID);
