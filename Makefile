@@ -163,6 +163,9 @@ lint: $(GEN) ## clang-tidy, cppcheck, shellcheck, layers, calls, sizes, words
 soak: all $(HELPERS:%=$(B)/tests/%) ## load on a private node for S=seconds; memory, descriptors and handles stay bounded
 	$(Q)scripts/soak.sh $(S)
 
+# What the programs of tests/bench share.
+$(B)/tests/bench/load: $(call obj_release,$(call src,tests/bench/gen))
+-include $(wildcard $(B)/obj/release/tests/bench/gen/*.d)
 .PHONY: bench
 bench: all $(HELPERS:%=$(B)/tests/%) ## benchmarks, with peers beside csm in the same run; build/bench.json
 	$(Q)scripts/bench.sh
