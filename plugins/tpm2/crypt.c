@@ -110,7 +110,7 @@ int t2_cfb(struct t2_crypt *c, const uint8_t key_iv[static 32], int encrypt, uin
 
 	if (len > INT32_MAX || EVP_CipherInit_ex(c->cipher, c->cfb, NULL, key_iv, key_iv + 16, encrypt) != 1 ||
 		EVP_CipherUpdate(c->cipher, buf, &n, buf, (int)len) != 1 ||
-		EVP_CipherFinal_ex(c->cipher, buf + n, &m) != 1 || (size_t)(n + m) != len)
+		EVP_CipherFinal_ex(c->cipher, buf + n, &m) != 1 || (size_t)n + (size_t)m != len)
 		return CSM_EBACKEND;
 	return 0;
 }

@@ -143,9 +143,9 @@ static void fresh_add(struct csm_plugin_ctx *c, const struct csm_plugin_keyspec 
 	}
 	if (c->nfresh == T2_FRESH_MAX)
 		t2_unload(c, c->fresh[--c->nfresh]);
-	memmove(&c->fresh[1], &c->fresh[0], c->nfresh * sizeof(c->fresh[0]));
+	for (size_t i = c->nfresh++; i > 0; i--)
+		c->fresh[i] = c->fresh[i - 1];
 	c->fresh[0] = k;
-	c->nfresh++;
 }
 
 /* The one that was made from the same blobs; it becomes the caller's. */
@@ -158,7 +158,8 @@ static struct csm_plugin_key *fresh_take(struct csm_plugin_ctx *c, const struct 
 			memcmp(k->priv->buffer, like->priv->buffer, k->priv->size) != 0)
 			continue;
 		c->nfresh--;
-		memmove(&c->fresh[i], &c->fresh[i + 1], (c->nfresh - i) * sizeof(c->fresh[0]));
+		for (; i < c->nfresh; i++)
+			c->fresh[i] = c->fresh[i + 1];
 		return k;
 	}
 	return NULL;

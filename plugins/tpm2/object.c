@@ -25,7 +25,8 @@ void t2_key_drop(struct csm_plugin_ctx *c, struct csm_plugin_key *k)
 	if (i == c->nhot)
 		return;
 	c->nhot--;
-	memmove(&c->hot[i], &c->hot[i + 1], (c->nhot - i) * sizeof(c->hot[0]));
+	for (; i < c->nhot; i++)
+		c->hot[i] = c->hot[i + 1];
 }
 
 TSS2_RC t2_key_flush(struct csm_plugin_ctx *c, struct csm_plugin_key *k)
@@ -74,20 +75,24 @@ TSS2_RC t2_room(struct csm_plugin_ctx *c, unsigned n, bool names_parent)
 	return rc;
 }
 
+/* Free the first place; what was at place n is overwritten. */
+static void move_down(struct csm_plugin_ctx *c, size_t n)
+{
+	for (; n > 0; n--)
+		c->hot[n] = c->hot[n - 1];
+}
+
 static void hot_add(struct csm_plugin_ctx *c, struct csm_plugin_key *k, TPM2_HANDLE h)
 {
 	/* t2_room keeps nhot below the slots, which are at most T2_SLOTS_MAX. */
-	memmove(&c->hot[1], &c->hot[0], c->nhot * sizeof(c->hot[0]));
+	move_down(c, c->nhot++);
 	c->hot[0] = k;
-	c->nhot++;
 	k->handle = h;
 }
 
 static void hot_touch(struct csm_plugin_ctx *c, struct csm_plugin_key *k)
 {
-	size_t i = hot_index(c, k);
-
-	memmove(&c->hot[1], &c->hot[0], i * sizeof(c->hot[0]));
+	move_down(c, hot_index(c, k));
 	c->hot[0] = k;
 }
 

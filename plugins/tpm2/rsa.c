@@ -108,8 +108,10 @@ int t2_pss_raw(struct csm_plugin_ctx *c, struct csm_plugin_key *k, enum csm_hash
 		return CSM_EUNSUPPORTED;
 	if ((r = pss_encode(k, hash, digest, a.in.buffer)) != 0 || (r = t2_run(c, rsa_step, &a)) != 0)
 		return r;
-	if (a.refused || (r = t2_put_rsa(k, &a.out, sig)) != 0)
+	if (a.refused)
 		return CSM_EBACKEND;
+	if ((r = t2_put_rsa(k, &a.out, sig)) != 0)
+		return r;
 	return t2_pss_is_ours(k, hash, digest, sig) ? 0 : CSM_EBACKEND;
 }
 
@@ -147,7 +149,7 @@ int t2_decrypt(struct csm_plugin_ctx *c, struct csm_plugin_key *k, const struct 
 	bool own = label_len > 0 && (label[label_len - 1] != 0 || label_len > sizeof(a.label.buffer));
 	int r;
 
-	if (scheme->kind != CSM_SCHEME_RSA_OAEP || (r = csm_scheme_check(k->alg, scheme)) != 0)
+	if (scheme->kind != CSM_SCHEME_RSA_OAEP || csm_scheme_check(k->alg, scheme) != 0)
 		return CSM_EINVALID;
 	if ((k->use & CSM_USE_DECRYPT) == 0 || (k->pub.objectAttributes & TPMA_OBJECT_DECRYPT) == 0)
 		return CSM_EUNSUPPORTED;

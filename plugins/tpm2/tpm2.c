@@ -100,9 +100,9 @@ int t2_open(const struct csm_plugin_host *host, struct csm_plugin_ctx **ret)
 	if (t2_sys_init(c) != TSS2_RC_SUCCESS)
 		goto out;
 	warm_up();
-	r = t2_ready(c, T2_RECONNECT_MS);
+	if (t2_ready(c, T2_RECONNECT_MS) != 0 && c->reason[0] == '\0')
+		t2_reason(c, "the TPM cannot be used");
 	t2_tcti_release(&c->tcti, T2_HOLD_MS);
-	/* Everything the TPM said is in c->reason. */
 	r = 0;
 	*ret = c;
 	c = NULL;

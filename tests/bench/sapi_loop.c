@@ -76,9 +76,9 @@ static int bare(const char *mode, TSS2_TCTI_CONTEXT *tcti, double limit)
 	TPM2_HANDLE key = 0;
 	double wall, cpu;
 	unsigned n = 0;
-	TSS2_RC rc;
+	TSS2_RC rc = 0;
 
-	if (sys == NULL || (rc = Tss2_Sys_Initialize(sys, size, tcti, &abi)) != 0 || (rc = make_key(sys, &key)) != 0) {
+	if (sys == NULL || Tss2_Sys_Initialize(sys, size, tcti, &abi) != 0 || make_key(sys, &key) != 0) {
 		fprintf(stderr, "%s: the key cannot be made\n", mode);
 		free(sys);
 		return 1;

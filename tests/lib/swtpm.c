@@ -17,7 +17,7 @@
 
 #define START_TRIES 1000 /* of 5 ms */
 
-static void pause_ms(long ms)
+void swtpm_pause_ms(long ms)
 {
 	struct timespec ts = {ms / 1000, (ms % 1000) * 1000000};
 
@@ -98,7 +98,7 @@ int swtpm_restart(struct swtpm *t)
 			t->pid = -1;
 			return -1;
 		}
-		pause_ms(5);
+		swtpm_pause_ms(5);
 	}
 	fprintf(stderr, "swtpm does not listen\n");
 	swtpm_kill(t);

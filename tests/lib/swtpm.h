@@ -29,6 +29,8 @@ int swtpm_connect(const struct swtpm *t);
 /* Reset the chip under open connections: CMD_INIT on the control socket, without Startup; 0 or -1. */
 int swtpm_reset(const struct swtpm *t);
 
+void swtpm_pause_ms(long ms);
+
 /* A host for csm_plugin slots over a swtpm: kind "socket". */
 #define SWTPM_HOST_PAIRS 8
 struct swtpm_host {

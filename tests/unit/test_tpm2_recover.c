@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 #include <cmocka.h>
 #include <tss2/tss2_tpm2_types.h>
 #include "tests/lib/tpm2_env.h"
@@ -117,9 +116,9 @@ static void *kill_and_restart(void *arg)
 	void *bad = NULL;
 
 	for (int i = 0; i < k->rounds; i++) {
-		usleep(60000 + (useconds_t)(i * 7919) % 40000);
+		swtpm_pause_ms(60 + (i * 7L) % 40);
 		swtpm_kill(k->e->tpm);
-		usleep(20000);
+		swtpm_pause_ms(20);
 		if (swtpm_restart(k->e->tpm) != 0)
 			bad = k;
 	}
@@ -384,7 +383,7 @@ static void a_stopped_tpm(void **state)
 	assert_int_equal(tpm2_sign_verify(&e, &k), CSM_EUNAVAILABLE);
 	assert_true(now_ms() - t0 < 20000);
 	kill(e.tpm->pid, SIGCONT);
-	usleep(1100000);
+	swtpm_pause_ms(1100);
 	for (int i = 0; i < 10; i++)
 		assert_int_equal(tpm2_sign_verify(&e, &k), 0);
 	tpm2_key_unload(&e, &k);

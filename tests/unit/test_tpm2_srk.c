@@ -3,7 +3,6 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
-#include <unistd.h>
 #include <cmocka.h>
 #include <tss2/tss2_tpm2_types.h>
 #include "tests/lib/tpm2_env.h"
@@ -219,7 +218,7 @@ static void another_than_the_pinned_is_refused(void **state)
 	assert_int_equal(tpm2_sign_verify(&e, &k), CSM_EUNAVAILABLE);
 	tpm2_key_unload(&e, &k);
 	csm_plugin_tpm2.idle(e.ctx);
-	usleep(1100000);
+	swtpm_pause_ms(1100);
 	assert_refused(&e, "another one");
 	/* then at a start */
 	tpm2_env_close(&e);
@@ -251,7 +250,7 @@ static void a_cleared_tpm_is_refused(void **state)
 	assert_int_equal(tpm2_sign_verify(&e, &k), CSM_EUNAVAILABLE);
 	tpm2_key_unload(&e, &k);
 	csm_plugin_tpm2.idle(e.ctx);
-	usleep(1100000);
+	swtpm_pause_ms(1100);
 	assert_refused(&e, "gone");
 	csm_plugin_tpm2.idle(e.ctx);
 	assert_int_equal(tpm2_other_handles(&o, PERSISTENT_OBJECTS, h, 8), 0);

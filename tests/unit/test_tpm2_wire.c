@@ -5,7 +5,6 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 #include <cmocka.h>
 #include <openssl/evp.h>
 #include <openssl/rand.h>
@@ -312,7 +311,7 @@ static void lockout_is_told_and_does_not_concern_us(void **state)
 			0);
 	assert_int_equal(Esys_FlushContext(o.esys, h), 0);
 	tpm2_other_close(&o);
-	usleep(1100000);
+	swtpm_pause_ms(1100);
 	health = tpm2_env_health(&env);
 	assert_true(health.usable);
 	assert_true(health.lockout);
