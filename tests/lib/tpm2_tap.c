@@ -19,6 +19,16 @@ static uint32_t be32(const uint8_t *p)
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
+static bool read_whole(int fd, uint8_t *buf, size_t *len)
+{
+	ssize_t n = recv(fd, buf, MESSAGE_MAX, 0);
+
+	if (n < (ssize_t)HEADER || be32(buf + 2) != (uint32_t)n)
+		return false;
+	*len = (size_t)n;
+	return true;
+}
+
 static bool read_message(int fd, uint8_t *buf, size_t *len)
 {
 	size_t n;
@@ -71,7 +81,7 @@ static bool relay_one(struct relay *r)
 	int offset = 0;
 	size_t len;
 
-	if (!read_message(r->client, buf, &len))
+	if (!(r->tap->device ? read_whole(r->client, buf, &len) : read_message(r->client, buf, &len)))
 		return false;
 	pthread_mutex_lock(&r->tap->lock);
 	record(r->tap, buf, len);
@@ -119,7 +129,7 @@ static int tap_device(struct swtpm_host *h)
 		free(r);
 		return -1;
 	}
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sv) != 0)
+	if (socketpair(AF_UNIX, (t->device ? SOCK_SEQPACKET : SOCK_STREAM) | SOCK_CLOEXEC, 0, sv) != 0)
 		abort();
 	r->tap = t;
 	r->client = sv[1];

@@ -18,6 +18,7 @@ enum tap_action {
 struct tpm2_tap {
 	pthread_mutex_t lock;
 	const struct swtpm *tpm;
+	bool device; /* as a character device: a message to a write, a message to a read */
 	uint8_t *bytes; /* all commands and responses, one after the other */
 	size_t len, cap;
 	/* What to do to the next times commands of that code. */
