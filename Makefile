@@ -87,7 +87,7 @@ $(5)/bin/csm: $$(call obj_$(1),$$(SRC_cli) $$(SRC_client) $$(SRC_wire) $$(SRC_ba
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_CLI) -pthread
 
 # Tests: every tests/{unit,vectors,conformance}/test_*.c is a program over all of the code.
-TESTLIB_OBJ_$(1) := $$(call obj_$(1),$$(LIB_SRC) $$(PLUGIN_SRC) $$(call src,tests/lib))
+TESTLIB_OBJ_$(1) := $$(call obj_$(1),$$(LIB_SRC) $$(PLUGIN_SRC) $$(filter-out %/main.c,$$(SRC_node)) $$(call src,tests/lib))
 $(5)/tests/%: $(B)/obj/$(1)/tests/%.o $$(TESTLIB_OBJ_$(1))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) $(4) -o $$@ $$^ -lcmocka $$(LIBS_DAEMON) $$(LIBS_tpm2) $$(LIBS_CLI) -ltss2-esys -ltss2-tctildr -pthread

@@ -1,0 +1,137 @@
+#include <stdlib.h>
+#include <unistd.h>
+#include "daemon/node/loop.h"
+#include "daemon/node/reload.h"
+#include "daemon/svc/log.h"
+
+int policy_from_setup(const struct setup *s, struct csm_policy **ret, struct csm_policy_error *err)
+{
+	struct csm_resolver resolver = setup_resolver(s);
+	const struct csm_policy_error *w;
+	size_t n;
+	int r = csm_policy_parse((const char *)s->policy.p, s->policy.n, &resolver, ret, err);
+
+	if (r != 0)
+		return r;
+	n = csm_policy_warnings(*ret, &w);
+	for (size_t i = 0; i < n; i++)
+		log_warn("policy: line %u: %s", w[i].line, w[i].message);
+	return 0;
+}
+
+/* A new policy on its way to the loops; the last one to have it tells those who wait. */
+struct swap {
+	struct broker *b;
+	struct csm_policy *policy;
+	struct reload_waiter *waiters;
+	atomic_uint left;
+	struct swap_task {
+		struct task task;
+		struct swap *swap;
+	} tasks[];
+};
+
+static void answer_waiters(struct reload_waiter *w, int r, const struct csm_policy_error *err,
+	const struct csm_policy *now)
+{
+	struct reload_waiter *next;
+
+	for (; w != NULL; w = next) {
+		next = w->next;
+		w->done(w, r, err, now);
+	}
+}
+
+static void swap_done(struct swap *s, unsigned n)
+{
+	uint8_t good = 1;
+
+	if (atomic_fetch_sub(&s->left, n) != n)
+		return;
+	answer_waiters(s->waiters, 0, NULL, s->policy);
+	if (control_send(CONTROL_FD, CTL_RELOADED, &good, 1, -1) != 0)
+		log_warn("the supervisor does not listen");
+	csm_policy_unref(s->policy);
+	free(s);
+}
+
+static void swap_on_loop(struct loop *l, struct task *t)
+{
+	struct swap *s = ((struct swap_task *)t)->swap;
+	struct csm_policy *old = l->policy;
+
+	l->policy = csm_policy_ref(s->policy);
+	csm_policy_unref(old);
+	swap_done(s, 1);
+}
+
+static struct reload_waiter *take_waiters(struct broker *b)
+{
+	struct reload_waiter *w;
+
+	pthread_mutex_lock(&b->reload_lock);
+	w = b->reload_waiters;
+	b->reload_waiters = NULL;
+	pthread_mutex_unlock(&b->reload_lock);
+	return w;
+}
+
+static void swap_policy(struct broker *b, struct csm_policy *p)
+{
+	struct swap *s = calloc(1, sizeof(*s) + b->n_loops * sizeof(s->tasks[0]));
+	unsigned ours = 1; /* and those of loops that have ended */
+
+	if (s == NULL)
+		abort();
+	s->b = b;
+	s->policy = p;
+	s->waiters = take_waiters(b);
+	s->left = b->n_loops + 1;
+	csm_policy_unref(b->policy);
+	b->policy = csm_policy_ref(p);
+	for (unsigned i = 0; i < b->n_loops; i++) {
+		s->tasks[i].swap = s;
+		s->tasks[i].task.run = swap_on_loop;
+		if (!loop_post(b->loops[i], &s->tasks[i].task))
+			ours++;
+	}
+	swap_done(s, ours);
+}
+
+void policy_reload(struct broker *b, int fd)
+{
+	struct csm_policy_error err = {0};
+	struct csm_policy *p = NULL;
+	struct csm_buf mem;
+	struct setup s;
+	uint8_t good = 0;
+	int r = setup_from_memfd(fd, &mem, &s);
+
+	close(fd);
+	if (r == 0) {
+		r = policy_from_setup(&s, &p, &err);
+		setup_clear(&s);
+		csm_buf_free(&mem);
+	}
+	if (r == 0) {
+		log_info("policy: %zu identities, %zu rules in force", csm_policy_n_identities(p), csm_policy_n_rules(p));
+		swap_policy(b, p);
+		return;
+	}
+	log_err("policy: line %u, column %u: %s; the old one stays in force", err.line, err.column, err.message);
+	answer_waiters(take_waiters(b), r, &err, NULL);
+	if (control_send(CONTROL_FD, CTL_RELOADED, &good, 1, -1) != 0)
+		log_warn("the supervisor does not listen");
+}
+
+void broker_want_reload(struct broker *b, struct reload_waiter *w)
+{
+	struct csm_policy_error err = {.message = "the supervisor does not listen"};
+
+	pthread_mutex_lock(&b->reload_lock);
+	w->next = b->reload_waiters;
+	b->reload_waiters = w;
+	pthread_mutex_unlock(&b->reload_lock);
+	if (control_send(CONTROL_FD, CTL_WANT_RELOAD, NULL, 0, -1) != 0)
+		answer_waiters(take_waiters(b), CSM_EUNAVAILABLE, &err, NULL);
+}
