@@ -60,7 +60,7 @@ void conn_new(struct loop *l, int fd, enum csm_role role, struct admit_slot *slo
 			r = peer_get(l, fd, &c->peer);
 		if (r != 0) {
 			log_debug("a connection was closed, its peer could not be known: %s", csm_err_name(r));
-			conn_close(c);
+			conn_drop(c);
 			return;
 		}
 	} else {
@@ -75,7 +75,7 @@ static void charge(struct conn *c)
 	c->buffered = 0;
 }
 
-void conn_close(struct conn *c)
+void conn_drop(struct conn *c)
 {
 	struct loop *l = c->loop;
 
@@ -115,7 +115,7 @@ void conn_close_peer(struct loop *l, struct peer *p)
 		next = c->next;
 		if (c->peer == p) {
 			left--;
-			conn_close(c);
+			conn_drop(c);
 		}
 	}
 }
@@ -377,7 +377,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 static bool settle(struct conn *c)
 {
 	if (c->broken || (c->closing && c->out.len == 0 && c->n_ops == 0)) {
-		conn_close(c);
+		conn_drop(c);
 		return true;
 	}
 	set_reading(c, has_room(c));
@@ -408,7 +408,7 @@ void conn_tick(struct loop *l)
 		if ((c->deadline_ms != 0 && l->now_ms >= c->deadline_ms) ||
 			(c->out_deadline_ms != 0 && l->now_ms >= c->out_deadline_ms)) {
 			log_debug("a connection was closed at its deadline");
-			conn_close(c);
+			conn_drop(c);
 		}
 	}
 }

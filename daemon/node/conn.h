@@ -32,7 +32,7 @@ struct conn {
 
 /* Take over a connected socket (also on failure). The slot is the connection's from here on. */
 void conn_new(struct loop *l, int fd, enum csm_role role, struct admit_slot *slot);
-void conn_close(struct conn *c);
+void conn_drop(struct conn *c);
 /* The process behind p is gone. */
 void conn_close_peer(struct loop *l, struct peer *p);
 

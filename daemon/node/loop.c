@@ -129,7 +129,7 @@ static void *loop_run(void *arg)
 	pthread_setschedparam(pthread_self(), SCHED_BATCH, &param);
 	event_base_dispatch(l->base);
 	while (l->conns != NULL)
-		conn_close(l->conns);
+		conn_drop(l->conns);
 	pthread_mutex_lock(&l->lock);
 	l->stopping = true;
 	pthread_mutex_unlock(&l->lock);

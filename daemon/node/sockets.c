@@ -14,6 +14,7 @@
 #define BACKLOG 1024
 #define DEFAULT_SOCKET "/run/csm/public/csm.sock"
 #define DEFAULT_LINK "/run/csm.sock"
+#define DEFAULT_LINK_TO "csm/public/csm.sock"
 #define FIRST_ACTIVATED 3
 
 /* ---- systemd's two small protocols, sd_listen_fds(3) and sd_notify(3), without its library and what that loads ---- */
@@ -177,7 +178,7 @@ int sockets_open(const struct csm_config *cfg, struct sockets *ret)
 	if (r == 0)
 		r = open_one(&s, 1, cfg->admin_socket, 0600);
 	if (r == 0 && !s.activated && strcmp(cfg->socket, DEFAULT_SOCKET) == 0 &&
-		symlink(DEFAULT_SOCKET + 5, DEFAULT_LINK) != 0 && errno != EEXIST)
+		symlink(DEFAULT_LINK_TO, DEFAULT_LINK) != 0 && errno != EEXIST)
 		log_warn("cannot make %s: %s", DEFAULT_LINK, strerror(errno));
 	if (r != 0)
 		sockets_close(&s);

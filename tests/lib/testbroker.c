@@ -1,0 +1,318 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "daemon/node/accept.h"
+#include "daemon/node/conn.h"
+#include "daemon/node/reload.h"
+#include "libclient/wire/frame.h"
+#include "tests/lib/testbroker.h"
+
+#define CALL_MS 5000
+
+static const char config_text[] = "root_key: file\nroot_key_unprotected: true\nlog_level: error\n";
+
+/* ---- what back ends ask for ---- */
+
+static int no_device(void *arg)
+{
+	(void)arg;
+	errno = ENODEV;
+	return -1;
+}
+
+static int recall_nothing(void *arg, const char *name, uint8_t *p, size_t *len)
+{
+	(void)arg;
+	(void)name;
+	(void)p;
+	(void)len;
+	return CSM_ENOT_FOUND;
+}
+
+static int remember_nothing(void *arg, const char *name, const uint8_t *p, size_t len)
+{
+	(void)arg;
+	(void)name;
+	(void)p;
+	(void)len;
+	return 0;
+}
+
+static void log_nothing(void *arg, int level, const char *text)
+{
+	(void)arg;
+	(void)level;
+	(void)text;
+}
+
+static const char *config_of(void *arg, const char *name)
+{
+	const struct broker *b = arg;
+
+	return strcmp(name, "script") == 0 ? b->cfg.fake_script : NULL;
+}
+
+static int fixed_root(void *arg, const uint8_t *wrapped, size_t n, uint8_t key[static 32])
+{
+	(void)arg;
+	(void)wrapped;
+	(void)n;
+	memset(key, 0x5a, 32);
+	return 0;
+}
+
+/* ---- start and stop ---- */
+
+static int add_backends(struct broker *b, const struct csm_plugin *const *plugins)
+{
+	int r = 0;
+
+	for (; r == 0 && *plugins != NULL; plugins++) {
+		struct csm_backend *be = &b->backends[b->n_backends++];
+
+		be->plugin = *plugins;
+		pthread_mutex_init(&be->health_lock, NULL);
+		be->host = (struct csm_plugin_host){.arg = b, .device = no_device, .remember = remember_nothing,
+			.recall = recall_nothing, .log = log_nothing, .config = config_of};
+		be->preferred = b->n_backends == 1;
+		if ((r = csm_backend_open(be)) == 0)
+			r = csm_backend_start(be, CSM_QUEUE_MAX, CSM_QUEUE_PER_IDENTITY);
+	}
+	return r;
+}
+
+static int open_store(struct testbroker *t)
+{
+	struct csm_store_options opt = {.dir = t->dir, .map_size = 64u << 20, .epoch_interval_s = 600,
+		.root = {.mode = "file", .unwrap = fixed_root}};
+	struct csm_store *store;
+	char audit[96];
+	int r;
+
+	snprintf(audit, sizeof(audit), "%s/audit", t->dir);
+	if ((r = csm_audit_open(audit, false, &t->b.audit)) != 0 || (r = csm_store_open(&opt, &store)) != 0 ||
+		(r = csm_store_start(store)) != 0)
+		return r;
+	t->b.store = store;
+	t->b.state = csm_store_locked(store) ? BROKER_LOCKED : BROKER_READY;
+	return 0;
+}
+
+/* The broker writes to CONTROL_FD: give it the other end of ours. */
+static int make_control(struct testbroker *t)
+{
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
+		return CSM_ESYSTEM;
+	t->control = fcntl(pair[0], F_DUPFD_CLOEXEC, 32);
+	if (pair[1] != CONTROL_FD && dup2(pair[1], CONTROL_FD) < 0)
+		return CSM_ESYSTEM;
+	if (pair[1] != CONTROL_FD)
+		close(pair[1]);
+	if (pair[0] != CONTROL_FD)
+		close(pair[0]);
+	return t->control < 0 ? CSM_ESYSTEM : 0;
+}
+
+int testbroker_start(struct testbroker *t, const struct csm_plugin *const *plugins, const char *policy)
+{
+	struct csm_workq_options workers = {.name = "worker", .threads = 1, .max = CSM_QUEUE_MAX,
+		.max_per_user = CSM_QUEUE_PER_IDENTITY};
+	struct csm_policy_error err;
+	struct broker *b = &t->b;
+	int r;
+
+	snprintf(t->dir, sizeof(t->dir), "/tmp/csm-testbroker.XXXXXX");
+	if (sodium_init() < 0 || mkdtemp(t->dir) == NULL)
+		return CSM_ESYSTEM;
+	t->policy = policy;
+	b->started_ms = monotonic_ms();
+	pthread_mutex_init(&b->reload_lock, NULL);
+	if ((r = make_control(t)) != 0 ||
+		(r = csm_config_parse(config_text, sizeof(config_text) - 1, &b->cfg, &err)) != 0 ||
+		(r = csm_policy_parse(policy, policy == NULL ? 0 : strlen(policy), NULL, &b->policy, &err)) != 0)
+		return r;
+	admit_init(&b->admit, 1024, b->cfg.connections_per_uid, 4);
+	counts_init(&b->counts);
+	csm_keycache_init(&b->shared_keys, 64);
+	for (size_t i = 0; i < BROKER_BACKENDS_MAX; i++)
+		csm_keycache_init(&b->owner_keys[i], 64);
+	if ((r = add_backends(b, plugins)) != 0 || (r = open_store(t)) != 0 ||
+		(r = csm_workq_new(&workers, &b->workers)) != 0 || (r = loop_new(b, 0, &b->loops[0])) != 0)
+		return r;
+	b->n_loops = 1;
+	t->loop = b->loops[0];
+	return 0;
+}
+
+static void remove_dir(const char *dir)
+{
+	static const char *const parts[] = {"store/data.mdb", "store/lock.mdb", "store", "audit/audit.log", "audit", ""};
+	char path[160];
+
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", dir, parts[i]);
+		if (remove(path) != 0 && errno != ENOENT)
+			perror(path);
+	}
+}
+
+void testbroker_stop(struct testbroker *t)
+{
+	struct broker *b = &t->b;
+
+	while (t->loop->conns != NULL)
+		conn_drop(t->loop->conns);
+	testbroker_run(t, CALL_MS);
+	loop_free(t->loop);
+	csm_workq_free(b->workers);
+	csm_keycache_drop(&b->shared_keys, NULL);
+	csm_store_close(b->store);
+	for (size_t i = 0; i < b->n_backends; i++) {
+		csm_backend_stop(&b->backends[i]);
+		csm_keycache_drop(&b->owner_keys[i], NULL);
+		csm_backend_close(&b->backends[i]);
+	}
+	csm_audit_close(b->audit);
+	counts_free(&b->counts);
+	csm_policy_unref(b->policy);
+	csm_config_clear(&b->cfg);
+	close(t->control);
+	close(CONTROL_FD);
+	remove_dir(t->dir);
+}
+
+/* ---- the supervisor's part ---- */
+
+static void supervise(struct testbroker *t)
+{
+	struct setup s = {.broker_uid = UINT32_MAX, .broker_gid = UINT32_MAX, .plugin_dir = CSM_STR(""),
+		.device = CSM_STR("")};
+	struct control_msg msg;
+	int fd;
+
+	while (control_recv(t->control, &msg) == 0) {
+		if (msg.fd >= 0)
+			close(msg.fd);
+		if (msg.type != CTL_WANT_RELOAD)
+			continue;
+		if (t->policy != NULL)
+			s.policy = (struct csm_bin){(const uint8_t *)t->policy, strlen(t->policy)};
+		if (setup_to_memfd(&s, &fd) == 0)
+			policy_reload(&t->b, fd);
+	}
+}
+
+/* ---- the clients' part ---- */
+
+int testbroker_connect(struct testbroker *t, enum csm_role role)
+{
+	struct admit_slot *slot;
+	int pair[2], on = 1;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0)
+		return -1;
+	/* As on a socket that was accepted from a listener. */
+	setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
+	slot = admit_enter(&t->b.admit, getuid(), true);
+	if (slot == NULL) {
+		close(pair[0]);
+		close(pair[1]);
+		return -1;
+	}
+	conn_new(t->loop, pair[0], role, slot);
+	return pair[1];
+}
+
+bool testbroker_run(struct testbroker *t, int ms)
+{
+	uint64_t until = monotonic_ms() + (uint64_t)ms;
+
+	for (;;) {
+		event_base_loop(t->loop->base, EVLOOP_NONBLOCK);
+		supervise(t);
+		/* A second turn finds what the first one has brought about. */
+		event_base_loop(t->loop->base, EVLOOP_NONBLOCK);
+		if (t->loop->n_ops == 0)
+			return true;
+		if (monotonic_ms() >= until)
+			return false;
+		poll(NULL, 0, 1);
+	}
+}
+
+static int read_answer(struct testbroker *t, int fd, struct csm_buf *answer, size_t *len)
+{
+	uint64_t until = monotonic_ms() + CALL_MS;
+	uint8_t *p;
+	int r;
+
+	csm_buf_reset(answer);
+	while (monotonic_ms() < until) {
+		ssize_t n;
+
+		testbroker_run(t, CALL_MS);
+		if ((r = csm_buf_reserve(answer, 65536, &p)) != 0)
+			return r;
+		n = recv(fd, p, 65536, MSG_DONTWAIT);
+		if (n > 0)
+			csm_buf_commit(answer, (size_t)n);
+		if (answer->len > 0 && csm_scan(csm_buf_ptr(answer), answer->len, len) == 0)
+			return 0;
+		if (n == 0)
+			return CSM_ECLOSED;
+	}
+	return CSM_ETIMEOUT;
+}
+
+static int send_request(struct testbroker *t, int fd, const char *method, const void *params)
+{
+	const struct csm_method *m = csm_method_find(csm_str_of(method));
+	struct csm_buf b;
+	size_t sent = 0;
+	int r;
+
+	csm_buf_init(&b, CSM_MESSAGE_MAX, false);
+	r = m == NULL ? CSM_EUNKNOWN_METHOD : csm_frame_request(&b, 7, method, m->request, params);
+	while (r == 0 && sent < b.len) {
+		ssize_t n = send(fd, csm_buf_ptr(&b) + sent, b.len - sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (n > 0)
+			sent += (size_t)n;
+		else if (errno != EAGAIN)
+			r = CSM_ECLOSED;
+		testbroker_run(t, CALL_MS);
+	}
+	csm_buf_free(&b);
+	return r;
+}
+
+int testbroker_call(struct testbroker *t, int fd, const char *method, const void *params, struct csm_buf *answer,
+	struct csm_pool *pool, void *result)
+{
+	const struct csm_method *m = csm_method_find(csm_str_of(method));
+	struct csm_msg_error err;
+	struct csm_frame f;
+	struct csm_str bad;
+	size_t len;
+	int r;
+
+	if ((r = send_request(t, fd, method, params)) != 0 || (r = read_answer(t, fd, answer, &len)) != 0 ||
+		(r = csm_frame_parse(csm_buf_ptr(answer), len, &f)) != 0)
+		return r;
+	if (f.type != CSM_RESPONSE)
+		return CSM_EPROTOCOL;
+	csm_pool_reset(pool);
+	if (f.error.p == NULL)
+		return csm_msg_decode(m->response, f.result, CSM_UNKNOWN_REFUSE, pool, result, &bad);
+	r = csm_msg_decode(CSM_DEF(error), f.error, CSM_UNKNOWN_REFUSE, pool, &err, &bad);
+	return r != 0 ? r : (int)err.code.v;
+}
