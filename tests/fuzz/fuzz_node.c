@@ -2,6 +2,7 @@
  * scripted back end. The first byte of the input chooses the socket's role, the second the size of the pieces. What must
  * hold: no crash, no leak, every operation comes back, and the next client is served. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -23,15 +24,26 @@ static void die(const char *why)
 	abort();
 }
 
+static void at_end(void)
+{
+	testbroker_stop(&broker);
+}
+
 int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
 	static const struct csm_plugin *const plugins[] = {&csm_plugin_fake, NULL};
 
+	int r;
+
 	(void)argc;
 	(void)argv;
 	csm_log_level(LOG_EMERG);
-	if (testbroker_start(&broker, plugins, policy) != 0)
-		die("the broker does not start\n");
+	r = testbroker_start(&broker, plugins, policy);
+	if (r != 0) {
+		fprintf(stderr, "the broker does not start: %s\n", csm_err_name(r));
+		abort();
+	}
+	atexit(at_end);
 	return 0;
 }
 

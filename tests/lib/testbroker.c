@@ -16,7 +16,7 @@
 
 #define CALL_MS 5000
 
-static const char config_text[] = "root_key: file\nroot_key_unprotected: true\nlog_level: error\n";
+static const char config_text[] = "root_key: file\nroot_key_file: /nonexistent\nroot_key_unprotected: true\nlog_level: error\n";
 
 /* ---- what back ends ask for ---- */
 
@@ -54,9 +54,8 @@ static void log_nothing(void *arg, int level, const char *text)
 
 static const char *config_of(void *arg, const char *name)
 {
-	const struct broker *b = arg;
-
-	return strcmp(name, "script") == 0 ? b->cfg.fake_script : NULL;
+	(void)arg;
+	return strcmp(name, "script") == 0 ? "" : NULL;
 }
 
 static int fixed_root(void *arg, const uint8_t *wrapped, size_t n, uint8_t key[static 32])
@@ -93,7 +92,7 @@ static int open_store(struct testbroker *t)
 	struct csm_store_options opt = {.dir = t->dir, .map_size = 64u << 20, .epoch_interval_s = 600,
 		.root = {.mode = "file", .unwrap = fixed_root}};
 	struct csm_store *store;
-	char audit[96];
+	char audit[160];
 	int r;
 
 	snprintf(audit, sizeof(audit), "%s/audit", t->dir);
@@ -128,9 +127,10 @@ int testbroker_start(struct testbroker *t, const struct csm_plugin *const *plugi
 		.max_per_user = CSM_QUEUE_PER_IDENTITY};
 	struct csm_policy_error err;
 	struct broker *b = &t->b;
+	const char *tmp = getenv("TMPDIR");
 	int r;
 
-	snprintf(t->dir, sizeof(t->dir), "/tmp/csm-testbroker.XXXXXX");
+	snprintf(t->dir, sizeof(t->dir), "%s/testbroker.XXXXXX", tmp != NULL ? tmp : "/tmp");
 	if (sodium_init() < 0 || mkdtemp(t->dir) == NULL)
 		return CSM_ESYSTEM;
 	t->policy = policy;
@@ -156,7 +156,7 @@ int testbroker_start(struct testbroker *t, const struct csm_plugin *const *plugi
 static void remove_dir(const char *dir)
 {
 	static const char *const parts[] = {"store/data.mdb", "store/lock.mdb", "store", "audit/audit.log", "audit", ""};
-	char path[160];
+	char path[192];
 
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
 		snprintf(path, sizeof(path), "%s/%s", dir, parts[i]);

@@ -9,7 +9,7 @@
 struct testbroker {
 	struct broker b;
 	struct loop *loop;
-	char dir[64];
+	char dir[128];
 	int control;       /* the supervisor's end */
 	const char *policy; /* what the next reload brings */
 };
