@@ -497,7 +497,7 @@ static void async_destroy(struct csm_async *a)
 		free(e);
 	}
 	conn_close(&a->conn);
-	client_buf_free(&a->in);
+	csm_buf_free(&a->in);
 	free(a->table);
 	free(a);
 }

@@ -19,9 +19,14 @@ void conn_close(struct conn *conn)
 	conn->fd = -1;
 }
 
+bool conn_same_identity(const struct conn *conn)
+{
+	return conn->euid == geteuid() && conn->egid == getegid();
+}
+
 bool conn_mine(const struct conn *conn)
 {
-	return conn->pid == getpid() && conn->euid == geteuid() && conn->egid == getegid();
+	return conn->pid == getpid() && conn_same_identity(conn);
 }
 
 bool conn_quiet(const struct conn *conn)

@@ -138,12 +138,13 @@ static struct slot *slot_claim(struct csm *c, int from)
 	return NULL;
 }
 
+/* The process is ours: after_fork has seen to that. */
 static bool take_idle(struct csm *c, struct lease *l, bool fresh)
 {
 	struct slot *s;
 
 	while ((s = slot_claim(c, SLOT_IDLE)) != NULL) {
-		if (!fresh && conn_mine(&s->conn) && conn_quiet(&s->conn)) {
+		if (!fresh && conn_same_identity(&s->conn) && conn_quiet(&s->conn)) {
 			l->slot = s;
 			l->conn = &s->conn;
 			return true;

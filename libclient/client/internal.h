@@ -99,7 +99,8 @@ CSM_MUST int conn_open(struct conn *conn, const struct settings *set, deadline_t
 /* For an event loop: 0 connected, CSM_EBUSY when the listener's queue is full (try again later). */
 CSM_MUST int conn_open_nonblock(struct conn *conn, const struct settings *set);
 void conn_close(struct conn *conn);
-/* Same process, same identity. */
+bool conn_same_identity(const struct conn *conn);
+/* The process that made it, and the same identity. */
 bool conn_mine(const struct conn *conn);
 /* Nothing has come in on an idle connection, and it is not at its end; taken for granted shortly after
  * its last use, since a lost connection is noticed in any case. */

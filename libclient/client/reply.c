@@ -52,8 +52,12 @@ void client_buf_init(struct csm_buf *b, bool secret)
 
 void client_buf_free(struct csm_buf *b)
 {
+	/* What was consumed is wiped already; only a buffer that was never consumed from, or only to its
+	 * end, comes here (async's, whose bytes move about, is wiped by its owner). One byte more: the NUL. */
+	size_t n = b->off + b->len < b->cap ? b->off + b->len + 1 : b->cap;
+
 	if (b->secret && b->p != NULL && b->cap >= CACHE_BLOCK && b->cap < 2 * CACHE_BLOCK && csm_lock_size(b->p) != 0) {
-		sodium_memzero(b->p, b->cap);
+		sodium_memzero(b->p, n);
 		cache_give(b->p);
 		b->p = NULL;
 	}
@@ -147,7 +151,7 @@ static int decode_result(struct csm_reply *rep, const struct csm_method *m, stru
 	return 0;
 }
 
-int reply_parse(struct csm_reply *rep, const struct csm_method *m, uint32_t msgid)
+static int parse(struct csm_reply *rep, const struct csm_method *m, uint32_t msgid)
 {
 	struct csm_frame f;
 	uint8_t *spare;
@@ -170,6 +174,16 @@ int reply_parse(struct csm_reply *rep, const struct csm_method *m, uint32_t msgi
 	r = decode_result(rep, m, f.result);
 	if (r == 0)
 		end_strings(rep->def, rep->msg);
+	return r;
+}
+
+int reply_parse(struct csm_reply *rep, const struct csm_method *m, uint32_t msgid)
+{
+	int r = parse(rep, m, msgid);
+
+	/* the daemon ends a connection after this error of its own, and we do after one of its */
+	if (r == CSM_EPROTOCOL)
+		rep->matched = false;
 	return r;
 }
 

@@ -113,6 +113,33 @@ static void test_secrets(void **state)
 	assert_int_equal(csm_secret_set(csm, "db/main", pairs, CSM_PAIRS_MAX + 1, NULL), CSM_ETOO_LARGE);
 }
 
+/* A block that held a secret is blank before it serves the next one, or goes back to the system. */
+static void test_secrets_are_wiped(void **state)
+{
+	struct csm_reply *rep;
+	struct csm_buf b[4];
+	bool found = false;
+	const uint8_t *p;
+	size_t i, k, n;
+
+	(void)state;
+	assert_int_equal(csm_secret_get(csm, "db/main", NULL, 0, &rep), 0);
+	p = rep->buf.p;
+	n = rep->buf.cap;
+	assert_non_null(memmem(p, n, "p\0w", 3));
+	csm_reply_free(rep);
+	/* the same block is given out again */
+	for (k = 0; k < 4; k++) {
+		client_buf_init(&b[k], true);
+		found = found || b[k].p == p;
+		for (i = 0; i < n; i++)
+			assert_int_equal(b[k].p[i], 0);
+	}
+	assert_true(found);
+	for (k = 0; k < 4; k++)
+		client_buf_free(&b[k]);
+}
+
 static void test_random_in_pieces(void **state)
 {
 	size_t n = 2 * CSM_RANDOM_MAX + 3, i;
@@ -394,12 +421,13 @@ static void test_daemon_restarts(void **state)
 
 static void refused(const void *raw, size_t n, int mode)
 {
-	unsigned before = fake.accepted;
+	unsigned before;
 
 	fake.raw = raw;
 	fake.raw_len = n;
 	fake.mode = mode;
 	assert_int_equal(csm_ping(csm), mode == FAKE_RAW_END ? CSM_ECLOSED : CSM_EPROTOCOL);
+	before = fake.accepted;
 	fake.mode = FAKE_NORMAL;
 	/* on a new connection all is well */
 	assert_int_equal(csm_ping(csm), 0);
@@ -455,7 +483,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_typed_calls), T(test_output_sizes), T(test_secrets), T(test_random_in_pieces),
+		T(test_typed_calls), T(test_output_sizes), T(test_secrets), T(test_secrets_are_wiped), T(test_random_in_pieces),
 		T(test_long_message_is_streamed), T(test_stream_steps), T(test_requests), T(test_request_limits),
 		T(test_daemon_errors), T(test_unknown_code_is_internal), T(test_deadline), T(test_full_listener),
 		T(test_unreachable), T(test_lost_answer_is_asked_again), T(test_own_request_id_is_kept),
