@@ -1,7 +1,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include "daemon/node/host.h"
@@ -36,46 +35,11 @@ static int ask_device(void *arg)
 	return msg.fd;
 }
 
-/* A record from a running back end, on its way to the writer. Nobody waits for it: the writer itself may be waiting
- * for the back end (the epoch's counter). */
-struct remember_op {
-	struct csm_store_op op;
-	char name[64];
-	uint8_t payload[];
-};
-
-static void remembered(struct csm_store_op *op)
-{
-	if (op->r != 0)
-		log_warn("a back end's record could not be kept: %s", csm_err_name(op->r));
-	free(op->arg);
-}
-
-static int remember_commit(struct csm_store *store, const char *name, const uint8_t *p, size_t len)
-{
-	struct remember_op *w = calloc(1, sizeof(*w) + len);
-	int r;
-
-	if (w == NULL)
-		return CSM_ENOMEM;
-	snprintf(w->name, sizeof(w->name), "%s", name);
-	memcpy(w->payload, p, len);
-	w->op = (struct csm_store_op){.kind = CSM_OP_REMEMBER, .name = csm_str_of(w->name), .payload = {w->payload, len},
-		.done = remembered, .arg = w};
-	r = csm_store_submit(store, &w->op);
-	if (r != 0)
-		free(w);
-	return r;
-}
-
 static int remember(void *arg, const char *name, const uint8_t *p, size_t len)
 {
 	struct host_arg *a = arg;
-	struct csm_store *store = a->b->store;
 
-	if (store == NULL)
-		return csm_store_remember_now(a->pins, name, p, len);
-	return remember_commit(store, name, p, len);
+	return csm_store_remember_now(a->pins, name, p, len);
 }
 
 static int recall(void *arg, const char *name, uint8_t *p, size_t *len)

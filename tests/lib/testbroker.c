@@ -155,7 +155,7 @@ int testbroker_start(struct testbroker *t, const struct csm_plugin *const *plugi
 
 static void remove_dir(const char *dir)
 {
-	static const char *const parts[] = {"store/data.mdb", "store/lock.mdb", "store", "audit/audit.log", "audit", ""};
+	static const char *const parts[] = {"store/data.mdb", "store/lock.mdb", "store/owner.lock", "store", "audit/audit.log", "audit", ""};
 	char path[192];
 
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
