@@ -23,8 +23,8 @@ run_one() {
     { read -r kind && read -r name && read -r bound && read -r command; } <"$job"
     start=$(date +%s%N)
     # A folder of its own, which every uid can reach, and in which nothing may be left behind.
-    tmp=$CSM_CHECK_TMP/${job##*/}
-    tmp=${tmp%%-*}
+    tmp=${job##*/}
+    tmp=$CSM_CHECK_TMP/${tmp%%-*}
     mkdir -p "$tmp"
     TMPDIR=$tmp timeout -k 20 "$bound" bash -c "$command" </dev/null >"$job.log" 2>&1 || status=$?
     end=$(date +%s%N)

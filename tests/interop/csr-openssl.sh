@@ -10,7 +10,7 @@ for backend in soft tpm2; do
         [ $backend-$alg != tpm2-ed25519 ] || continue
         key=$backend-$alg
         ok csm key create $key --backend $backend --alg $alg
-        ok csm csr $key --subject '/C=DE/O=Example \/ Sons/OU=a+b/CN=www.example.org' --san dns:www.example.org \
+        ok csm csr $key --subject '/C=DE/O=Example \/ Sons/OU=a\+b/CN=www.example.org' --san dns:www.example.org \
             --san 'dns:*.example.org' --san ip:192.0.2.1 --san ip:2001:db8::1 --san uri:spiffe://example.org/web \
             --san email:web@example.org -o csr.pem
         openssl req -in csr.pem -verify -noout 2>verified || fail "$key: openssl req -verify"
