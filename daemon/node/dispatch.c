@@ -390,6 +390,7 @@ static void run_request(struct conn *c, const struct csm_frame *f)
 		return;
 	}
 	atomic_fetch_add_explicit(&c->loop->requests[q.method - csm_methods], 1, memory_order_relaxed);
+	log_debug("request: method=%s uid=%u peer_pid=%d", q.method->name, req_uid(&q), (int)req_pid(&q));
 	if ((r = gate(c, q.method, &why)) != 0) {
 		req_error(&q, r, why);
 		return;
