@@ -129,5 +129,5 @@ void t2_note_session(struct csm_plugin_ctx *c)
 	put_be32(note + 8, c->boot.restart_count);
 	if (c->host->remember(c->host->arg, NOTE_NAME, note, c->session.handle != 0 ? NOTE_LEN : 0) != 0 &&
 		c->host->log != NULL)
-		c->host->log(c->host->arg, LOG_INFO, "tpm2: the session's handle cannot be remembered");
+		c->host->log(c->host->arg, LOG_INFO, "the session's handle cannot be remembered");
 }

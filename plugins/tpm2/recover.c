@@ -102,7 +102,7 @@ static void note_life(struct csm_plugin_ctx *c, const struct t2_boot *now)
 	if (old->known && !same) {
 		c->resets++;
 		if (c->host->log != NULL)
-			c->host->log(c->host->arg, LOG_INFO, "tpm2: the TPM was reset; keys are loaded again on use");
+			c->host->log(c->host->arg, LOG_INFO, "the TPM was reset; keys are loaded again on use");
 	}
 	if (!same)
 		forget_all(c);
@@ -242,7 +242,7 @@ static int fail(struct csm_plugin_ctx *c, TSS2_RC rc)
 	if (rc == T2_RC_BAD_HMAC)
 		c->ready = false;
 	if (c->host->log != NULL) {
-		snprintf(text, sizeof(text), "tpm2: a command failed with 0x%x", rc);
+		snprintf(text, sizeof(text), "a command failed with 0x%x", rc);
 		c->host->log(c->host->arg, LOG_DEBUG, text);
 	}
 	switch (t2_rc_base(rc)) {

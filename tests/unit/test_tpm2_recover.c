@@ -59,12 +59,12 @@ static void away_then_back(void **state)
 	swtpm_kill(e.tpm);
 	t0 = now_ms();
 	assert_int_equal(tpm2_sign_verify(&e, &k), CSM_EUNAVAILABLE);
-	assert_true(now_ms() - t0 < 400); /* 150 ms and what the machine adds */
+	assert_true(now_ms() - t0 < 1000); /* 150 ms and what a busy machine adds */
 	/* the next ones do not wait again */
 	t0 = now_ms();
 	for (int i = 0; i < 20; i++)
 		assert_int_equal(tpm2_sign_verify(&e, &k), CSM_EUNAVAILABLE);
-	assert_true(now_ms() - t0 < 400);
+	assert_true(now_ms() - t0 < 1500); /* else it were 3 s */
 	h = tpm2_env_health(&e);
 	assert_false(h.usable);
 	assert_non_null(h.reason);
@@ -352,10 +352,10 @@ static void others_get_in(void **state)
 	tpm2_key_make(&e, CSM_ALG_P256, CSM_USE_SIGN, &k);
 	assert_int_equal(tpm2_sign_verify(&e, &k), 0);
 	devices = e.host.devices;
-	end = now_ms() + 350;
+	end = now_ms() + 600;
 	while (now_ms() < end)
 		assert_int_equal(tpm2_sign_verify(&e, &k), 0);
-	assert_in_range(e.host.devices - devices, 2, 4);
+	assert_in_range(e.host.devices - devices, 2, 6);
 	tpm2_other_open(&other, e.tpm);
 	for (int i = 0; i < 5; i++) {
 		assert_int_equal(tpm2_sign_verify(&e, &k), 0);
