@@ -105,13 +105,36 @@ int swtpm_restart(struct swtpm *t)
 	return -1;
 }
 
+/* A test that failed left its TPM running. */
+static struct swtpm *running;
+
+static void stop_left(void)
+{
+	while (running != NULL && running->owner == getpid())
+		swtpm_stop(running);
+}
+
+static void unlist(const struct swtpm *t)
+{
+	struct swtpm **at = &running;
+
+	while (*at != NULL && *at != t)
+		at = &(*at)->next;
+	if (*at != NULL)
+		*at = t->next;
+}
+
 struct swtpm *swtpm_start(void)
 {
+	static bool registered;
 	struct swtpm *t = calloc(1, sizeof(*t));
 
 	if (t == NULL)
 		return NULL;
+	if (!registered)
+		registered = atexit(stop_left) == 0;
 	t->pid = -1;
+	t->owner = getpid();
 	snprintf(t->dir, sizeof(t->dir), "/tmp/csm-swtpm-XXXXXX");
 	if (mkdtemp(t->dir) == NULL) {
 		perror(t->dir);
@@ -125,6 +148,8 @@ struct swtpm *swtpm_start(void)
 		swtpm_stop(t);
 		return NULL;
 	}
+	t->next = running;
+	running = t;
 	return t;
 }
 
@@ -152,6 +177,7 @@ void swtpm_stop(struct swtpm *t)
 {
 	if (t == NULL)
 		return;
+	unlist(t);
 	swtpm_kill(t);
 	nftw(t->dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 	free(t);

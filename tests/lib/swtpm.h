@@ -14,6 +14,8 @@ struct swtpm {
 	char ctrl[96];  /* control socket */
 	char tcti[128]; /* the same for Tss2_TctiLdr_Initialize, tpm2-tools and CSM_TPM_TCTI */
 	pid_t pid;      /* -1 while it does not run */
+	pid_t owner;    /* the process that stops what is left at its exit */
+	struct swtpm *next;
 };
 
 /* A new TPM, started up, ready for connections. It dies with the thread that started it. */
