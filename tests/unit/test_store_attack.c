@@ -393,6 +393,8 @@ static void test_pins_changed(void **state)
 	struct csm_store_op op = {
 		.kind = CSM_OP_REMEMBER, .name = CSM_STR("tpm.srk"), .payload = {(const uint8_t *)"pin", 3}};
 	struct rawstore w;
+	uint8_t v[4] = {1};
+	size_t n = sizeof(v);
 
 	assert_int_equal(storefix_do(f, &op), 0);
 	storefix_close(f);
@@ -411,7 +413,13 @@ static void test_pins_changed(void **state)
 	raw_put(&w, w.meta, "pin:more", 8, "pin", 3);
 	raw_close(&w);
 	found(f, "root", NULL, NULL);
-	accept(f, 0);
+	/* what is remembered meanwhile is kept in memory, and durable with the accepting */
+	assert_int_equal(csm_store_remember_now(f->s, "late", v, sizeof(v)), 0);
+	assert_int_equal(storefix_do(f, &(struct csm_store_op){.kind = CSM_OP_ACCEPT}), 0);
+	storefix_close(f);
+	assert_int_equal(storefix_open(f), 0);
+	assert_false(csm_store_locked(f->s));
+	assert_int_equal(csm_store_recall(f->s, "late", v, &n), 0);
 }
 
 static void test_root_record(void **state)

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -384,6 +385,13 @@ static int big_set(struct storefix *f, int i, size_t n)
 	return r;
 }
 
+static bool signal_ignored(int sig)
+{
+	const struct sigaction ignore = {.sa_handler = SIG_IGN};
+
+	return sigaction(sig, &ignore, NULL) == 0;
+}
+
 static void test_full(void **state)
 {
 	struct csm_store_op del = {.kind = CSM_OP_DOMAIN_DELETE, .ns = CSM_STR("web"), .name = CSM_STR("db")};
@@ -432,6 +440,63 @@ static void test_full(void **state)
 	assert_false(csm_store_locked(f.s));
 	assert_int_equal(storefix_get(&f, "web", "small", "pw", 0, v), 0);
 	storefix_free(&f);
+}
+
+/* The file cannot grow: the commit of a group fails, and only what does not fit is refused. */
+static void test_disk_full(void **state)
+{
+	struct batch b = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 3};
+	struct storefix *f = *state;
+	struct rlimit before, limit;
+	struct csm_store_op ops[3];
+	uint8_t *big = calloc(1, 900000);
+	char path[128], v[256];
+	struct stat st;
+
+	assert_non_null(big);
+	assert_int_equal(storefix_domain(f, "web", "db"), 0);
+	for (int i = 0; i < 20; i++) /* pages that later commits can use again */
+		assert_int_equal(storefix_set(f, "web", "db", "pw", "one"), 0);
+	storefix_close(f);
+	assert_int_equal(csm_store_open(&f->opt, &f->s), 0);
+	for (size_t i = 0; i < 3; i++) {
+		ops[i] = (struct csm_store_op){.kind = CSM_OP_SECRET_SET,
+			.ns = CSM_STR("web"),
+			.name = CSM_STR("db"),
+			.secret = CSM_STR("small"),
+			.payload = {(const uint8_t *)"x", 1},
+			.done = batch_done,
+			.arg = &b};
+		if (i == 1) {
+			ops[i].secret = CSM_STR("big");
+			ops[i].payload = (struct csm_bin){big, 900000};
+		}
+		assert_int_equal(csm_store_submit(f->s, &ops[i]), 0);
+	}
+	snprintf(path, sizeof(path), "%s/store/data.mdb", f->dir);
+	assert_int_equal(stat(path, &st), 0);
+	assert_true(signal_ignored(SIGXFSZ));
+	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+	limit = before;
+	limit.rlim_cur = (rlim_t)st.st_size;
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+	assert_int_equal(csm_store_start(f->s), 0);
+	batch_wait(&b);
+	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+	assert_int_equal(ops[0].r, 0);
+	assert_int_equal(ops[0].version, 1);
+	assert_int_equal(ops[1].r, CSM_ENO_SPACE);
+	assert_int_equal(ops[2].r, 0);
+	assert_int_equal(ops[2].version, 2);
+	/* with room again it goes on, and everything fits together */
+	assert_int_equal(csm_reader_new(f->s, &f->r), 0);
+	assert_int_equal(storefix_do(f, &ops[1]), 0);
+	assert_int_equal(ops[1].version, 1);
+	assert_int_equal(storefix_get(f, "web", "db", "small", 2, v), 0);
+	storefix_close(f);
+	assert_int_equal(storefix_open(f), 0);
+	assert_false(csm_store_locked(f->s));
+	free(big);
 }
 
 /* Nothing that should be sealed is on the disk. */
@@ -619,6 +684,7 @@ int main(void)
 		T(test_shutdown),
 		T(test_racing_creates),
 		cmocka_unit_test(test_full),
+		T(test_disk_full),
 		T(test_bytes_on_disk),
 		cmocka_unit_test(test_kill),
 		T(test_two_processes),
