@@ -210,6 +210,31 @@ int storefix_key(struct storefix *f, const char *ns, const char *name, const cha
 	return storefix_do(f, &op);
 }
 
+static bool bin_is(struct csm_bin b, const char *text)
+{
+	return b.n == strlen(text) && memcmp(b.p, text, b.n) == 0;
+}
+
+int storefix_key_get(struct storefix *f, const char *ns, const char *name, const char *priv, struct csm_key_record *rec)
+{
+	struct csm_buf buf;
+	int r;
+
+	csm_buf_init(&buf, 65536, true);
+	must(csm_reader_begin(f->r) == 0, "begin");
+	r = csm_store_key_get(f->r, csm_str_of(ns), csm_str_of(name), priv != NULL, &buf, rec);
+	if (r == 0) {
+		must(csm_str_eq(rec->backend, "soft") && csm_str_eq(rec->protection, "sealed"), "names of a key");
+		must(rec->alg == CSM_ALG_P256 && rec->use == CSM_USE_SIGN && !rec->exportable, "uses of a key");
+		must(rec->created > 1600000000, "time of a key");
+		must(bin_is(rec->spki, "the spki") && bin_is(rec->pub, "the pub"), "public parts of a key");
+		must(priv != NULL ? bin_is(rec->priv, priv) : rec->priv.p == NULL, "private part of a key");
+	}
+	csm_reader_end(f->r);
+	csm_buf_free(&buf);
+	return r;
+}
+
 void storefix_sleep_ms(unsigned ms)
 {
 	const struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};

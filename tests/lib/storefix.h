@@ -37,6 +37,9 @@ int storefix_set(struct storefix *f, const char *ns, const char *domain, const c
 int storefix_get(struct storefix *f, const char *ns, const char *domain, const char *name, uint64_t version,
 	char buf[static 256]);
 int storefix_key(struct storefix *f, const char *ns, const char *name, const char *priv);
+/* Read a key that storefix_key made; what is in the clear must be right, and the private part, unless priv is NULL. */
+int storefix_key_get(
+	struct storefix *f, const char *ns, const char *name, const char *priv, struct csm_key_record *rec);
 void storefix_sleep_ms(unsigned ms);
 /* True when `text` is among the damaged ones. */
 bool storefix_damaged(struct storefix *f, const char *text);

@@ -166,33 +166,6 @@ static void test_versions(void **state)
 	assert_false(csm_store_locked(f->s));
 }
 
-static void key_get(
-	struct storefix *f, const char *ns, const char *name, int want, const char *priv, struct csm_key_record *rec)
-{
-	struct csm_buf buf;
-
-	csm_buf_init(&buf, 65536, true);
-	assert_int_equal(csm_reader_begin(f->r), 0);
-	assert_int_equal(csm_store_key_get(f->r, csm_str_of(ns), csm_str_of(name), priv != NULL, &buf, rec), want);
-	if (want == 0) {
-		assert_true(csm_str_eq(rec->backend, "soft"));
-		assert_true(csm_str_eq(rec->protection, "sealed"));
-		assert_int_equal(rec->alg, CSM_ALG_P256);
-		assert_int_equal(rec->use, CSM_USE_SIGN);
-		assert_false(rec->exportable);
-		assert_true(rec->created > 1600000000);
-		assert_int_equal(rec->spki.n, 8);
-		assert_memory_equal(rec->spki.p, "the spki", 8);
-		assert_memory_equal(rec->pub.p, "the pub", 7);
-	}
-	if (want == 0 && priv != NULL) {
-		assert_int_equal(rec->priv.n, strlen(priv));
-		assert_memory_equal(rec->priv.p, priv, strlen(priv));
-	}
-	csm_reader_end(f->r);
-	csm_buf_free(&buf);
-}
-
 static void test_keys(void **state)
 {
 	struct storefix *f = *state;
@@ -200,20 +173,22 @@ static void test_keys(void **state)
 	struct csm_count count = {.add = 5};
 	struct csm_store_op del = {.kind = CSM_OP_KEY_DELETE, .ns = CSM_STR("web"), .name = CSM_STR("tls")};
 	struct csm_store_op counts = {.kind = CSM_OP_COUNTS, .counts = &count, .n_counts = 1};
+	struct rawstore w;
+	MDB_stat counted;
 	struct csm_store_stat st;
 
 	assert_int_equal(storefix_key(f, "web", "tls", "private"), 0);
 	assert_int_equal(storefix_key(f, "web", "tls", "another"), CSM_EEXISTS);
 	assert_int_equal(storefix_key(f, "web", "empty", ""), 0);
-	key_get(f, "web", "tls", 0, "private", &rec);
-	key_get(f, "web", "empty", 0, "", &rec);
-	key_get(f, "web", "tls", 0, NULL, &rec);
+	assert_int_equal(storefix_key_get(f, "web", "tls", "private", &rec), 0);
+	assert_int_equal(storefix_key_get(f, "web", "empty", "", &rec), 0);
+	assert_int_equal(storefix_key_get(f, "web", "tls", NULL, &rec), 0);
 	assert_null(rec.priv.p);
-	key_get(f, "web2", "tls", CSM_ENOT_FOUND, NULL, &rec);
+	assert_int_equal(storefix_key_get(f, "web2", "tls", NULL, &rec), CSM_ENOT_FOUND);
 	memcpy(count.id, rec.id, sizeof(count.id));
 	assert_int_equal(storefix_do(f, &counts), 0);
 	assert_int_equal(storefix_do(f, &counts), 0);
-	key_get(f, "web", "tls", 0, NULL, &rec);
+	assert_int_equal(storefix_key_get(f, "web", "tls", NULL, &rec), 0);
 	assert_int_equal(rec.signatures, 10);
 	csm_store_stat(f->s, &st);
 	assert_int_equal(st.keys, 2);
@@ -222,13 +197,17 @@ static void test_keys(void **state)
 	assert_int_equal(storefix_do(f, &del), CSM_ENOT_FOUND);
 	assert_int_equal(storefix_do(f, &counts), 0); /* late counts of a key that went */
 	assert_int_equal(storefix_key(f, "web", "tls", "new"), 0);
-	key_get(f, "web", "tls", 0, "new", &again);
+	assert_int_equal(storefix_key_get(f, "web", "tls", "new", &again), 0);
 	assert_int_equal(again.signatures, 0);
 	assert_memory_not_equal(again.id, rec.id, sizeof(rec.id));
 	storefix_close(f);
+	raw_open(f, &w);
+	assert_int_equal(mdb_stat(w.txn, w.counts, &counted), 0);
+	assert_int_equal(counted.ms_entries, 2); /* a row for each key that there is */
+	raw_close(&w);
 	assert_int_equal(storefix_open(f), 0);
 	assert_false(csm_store_locked(f->s));
-	key_get(f, "web", "tls", 0, "new", &again);
+	assert_int_equal(storefix_key_get(f, "web", "tls", "new", &again), 0);
 }
 
 struct listed {

@@ -10,6 +10,7 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "daemon/svc/store_internal.h"
 #include "tests/lib/storefix.h"
 
@@ -267,6 +268,71 @@ static void test_format(void **state)
 	storefix_free(&f);
 }
 
+/* Each write draws a salt: the same text is never the same bytes. */
+static void test_salts(void **state)
+{
+	uint8_t key[511], *one, *two;
+	struct storefix f;
+	struct rawstore w;
+	size_t n, m;
+
+	(void)state;
+	storefix_init(&f);
+	assert_int_equal(storefix_open(&f), 0);
+	assert_int_equal(storefix_domain(&f, "web", "db"), 0);
+	assert_int_equal(storefix_set(&f, "web", "db", "pw", "the same"), 0);
+	assert_int_equal(storefix_set(&f, "web", "db", "pw", "the same"), 0);
+	storefix_close(&f);
+	raw_open(&f, &w);
+	one = raw_get(&w, w.secrets, key, raw_secret_key(key, "web", "db", "pw", 1), &n);
+	two = raw_get(&w, w.secrets, key, raw_secret_key(key, "web", "db", "pw", 2), &m);
+	assert_non_null(one);
+	assert_non_null(two);
+	assert_int_equal(n, m);
+	assert_memory_equal(one + HDR_OFF_KEK, two + HDR_OFF_KEK, KEK_ID_LEN);
+	assert_memory_not_equal(one + HDR_OFF_SALT, two + HDR_OFF_SALT, SALT_LEN);
+	assert_memory_not_equal(one + HDR_LEN, two + HDR_LEN, 8);
+	raw_close(&w);
+	free(one);
+	free(two);
+	storefix_free(&f);
+}
+
+/* What was done a day ago may be done again. */
+static void test_request_age(void **state)
+{
+	const struct csm_request_id old = {.who = CSM_STR("uid-1"), .id = CSM_STR("old")};
+	const struct csm_request_id young = {.who = CSM_STR("uid-1"), .id = CSM_STR("young")};
+	uint64_t now = (uint64_t)time(NULL);
+	struct csm_buf answer;
+	struct storefix f;
+	struct aead a;
+	MDB_txn *txn;
+	size_t n = 0;
+
+	(void)state;
+	storefix_init(&f);
+	assert_int_equal(storefix_open(&f), 0);
+	assert_int_equal(aead_init(&a, false), 0);
+	csm_buf_init(&answer, 100, false);
+	assert_int_equal(mdb_txn_begin(f.s->env, NULL, 0, &txn), 0);
+	assert_int_equal(
+		store_request_put(f.s, txn, &a, &old, now - CSM_REQUEST_ID_TTL_S - 10, (struct csm_bin){0}), 0);
+	assert_int_equal(
+		store_request_put(f.s, txn, &a, &young, now - CSM_REQUEST_ID_TTL_S + 100, (struct csm_bin){0}), 0);
+	assert_int_equal(store_request_find(f.s, txn, &a, &old, now, &answer), CSM_ENOT_FOUND);
+	assert_int_equal(store_request_find(f.s, txn, &a, &old, now - 20, &answer), 0);
+	assert_int_equal(store_request_find(f.s, txn, &a, &young, now, &answer), 0);
+	assert_int_equal(store_request_prune(f.s, txn, now, 100, &n), 0);
+	assert_int_equal(n, 1);
+	assert_int_equal(store_request_find(f.s, txn, &a, &old, now - 20, &answer), CSM_ENOT_FOUND);
+	assert_int_equal(store_request_find(f.s, txn, &a, &young, now, &answer), 0);
+	mdb_txn_abort(txn);
+	csm_buf_free(&answer);
+	aead_free(&a);
+	storefix_free(&f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -277,6 +343,8 @@ int main(void)
 		cmocka_unit_test(test_sum),
 		cmocka_unit_test(test_dbkeys),
 		cmocka_unit_test(test_format),
+		cmocka_unit_test(test_salts),
+		cmocka_unit_test(test_request_age),
 	};
 
 	if (sodium_init() < 0)

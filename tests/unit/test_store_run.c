@@ -1,4 +1,4 @@
-/* The store as it runs: root key, epoch, groups, races, a full disk, crashes. */
+/* The store as it runs: root key, epoch, readers, crashes. */
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -30,33 +29,6 @@ static int teardown(void **state)
 {
 	storefix_free(*state);
 	return 0;
-}
-
-static void key_get(
-	struct storefix *f, const char *ns, const char *name, int want, const char *priv, struct csm_key_record *rec)
-{
-	struct csm_buf buf;
-
-	csm_buf_init(&buf, 65536, true);
-	assert_int_equal(csm_reader_begin(f->r), 0);
-	assert_int_equal(csm_store_key_get(f->r, csm_str_of(ns), csm_str_of(name), priv != NULL, &buf, rec), want);
-	if (want == 0) {
-		assert_true(csm_str_eq(rec->backend, "soft"));
-		assert_true(csm_str_eq(rec->protection, "sealed"));
-		assert_int_equal(rec->alg, CSM_ALG_P256);
-		assert_int_equal(rec->use, CSM_USE_SIGN);
-		assert_false(rec->exportable);
-		assert_true(rec->created > 1600000000);
-		assert_int_equal(rec->spki.n, 8);
-		assert_memory_equal(rec->spki.p, "the spki", 8);
-		assert_memory_equal(rec->pub.p, "the pub", 7);
-	}
-	if (want == 0 && priv != NULL) {
-		assert_int_equal(rec->priv.n, strlen(priv));
-		assert_memory_equal(rec->priv.p, priv, strlen(priv));
-	}
-	csm_reader_end(f->r);
-	csm_buf_free(&buf);
 }
 
 static void test_root_key(void **state)
@@ -219,286 +191,6 @@ static void test_epoch_interval(void **state)
 	storefix_free(&f);
 }
 
-/* ---- groups ---- */
-
-struct batch {
-	pthread_mutex_t mu;
-	pthread_cond_t cond;
-	size_t left;
-};
-static void batch_done(struct csm_store_op *op)
-{
-	struct batch *b = op->arg;
-
-	pthread_mutex_lock(&b->mu);
-	b->left--;
-	pthread_cond_signal(&b->cond);
-	pthread_mutex_unlock(&b->mu);
-}
-static void batch_wait(struct batch *b)
-{
-	pthread_mutex_lock(&b->mu);
-	while (b->left > 0)
-		pthread_cond_wait(&b->cond, &b->mu);
-	pthread_mutex_unlock(&b->mu);
-}
-
-/* Queued before the writer starts, so that they are one group: what cannot be done fails alone. */
-static void test_group(void **state)
-{
-	struct batch b = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 9};
-	const struct csm_bin x = {(const uint8_t *)"x", 1};
-	struct csm_store_op ops[9] = {
-		{.kind = CSM_OP_DOMAIN_CREATE, .ns = CSM_STR("web"), .name = CSM_STR("db")},
-		{.kind = CSM_OP_SECRET_SET, .secret = CSM_STR("a"), .payload = x},
-		{.kind = CSM_OP_DOMAIN_CREATE},
-		{.kind = CSM_OP_SECRET_SET, .secret = CSM_STR("a"), .payload = x, .has_expect = true, .expect = 7},
-		{.kind = CSM_OP_SECRET_SET, .secret = CSM_STR("a"), .payload = x, .has_expect = true, .expect = 1},
-		{.kind = CSM_OP_SECRET_DELETE, .secret = CSM_STR("none")},
-		{.kind = CSM_OP_SECRET_SET, .secret = CSM_STR("b"), .payload = x},
-		{.kind = CSM_OP_SECRET_DELETE, .secret = CSM_STR("b")},
-		{.kind = CSM_OP_SECRET_SET, .secret = CSM_STR("c"), .payload = x},
-	};
-	static const int want[9] = {0, 0, CSM_EEXISTS, CSM_ECONFLICT, 0, CSM_ENOT_FOUND, 0, 0, 0};
-	struct storefix *f = *state;
-	struct csm_store_stat st;
-	char v[256];
-
-	storefix_close(f);
-	assert_int_equal(csm_store_open(&f->opt, &f->s), 0);
-	for (size_t i = 0; i < 9; i++) {
-		ops[i].ns = CSM_STR("web");
-		ops[i].name = CSM_STR("db");
-		ops[i].done = batch_done;
-		ops[i].arg = &b;
-		assert_int_equal(csm_store_submit(f->s, &ops[i]), 0);
-	}
-	assert_int_equal(csm_store_start(f->s), 0);
-	batch_wait(&b);
-	for (size_t i = 0; i < 9; i++)
-		assert_int_equal(ops[i].r, want[i]);
-	assert_int_equal(ops[4].version, 2);
-	csm_store_stat(f->s, &st);
-	assert_int_equal(st.commits, 1);
-	assert_int_equal(st.commit_ops, 6);
-	assert_int_equal(st.secrets, 2);
-	csm_store_close(f->s);
-	f->s = NULL;
-	assert_int_equal(storefix_open(f), 0);
-	assert_false(csm_store_locked(f->s));
-	assert_int_equal(storefix_get(f, "web", "db", "a", 0, v), 0);
-	assert_int_equal(storefix_get(f, "web", "db", "b", 0, v), CSM_ENOT_FOUND);
-}
-
-/* Without a writer nothing is served, and closing says so. */
-static void test_shutdown(void **state)
-{
-	struct batch b = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 1};
-	struct csm_store_op op = {.kind = CSM_OP_DOMAIN_CREATE,
-		.ns = CSM_STR("web"),
-		.name = CSM_STR("db"),
-		.done = batch_done,
-		.arg = &b};
-	struct csm_store_op *ops = calloc(CSM_COMMIT_QUEUE_MAX + 1, sizeof(*ops));
-	struct storefix *f = *state;
-
-	assert_non_null(ops);
-	storefix_close(f);
-	assert_int_equal(csm_store_open(&f->opt, &f->s), 0);
-	assert_int_equal(csm_store_submit(f->s, &op), 0);
-	csm_store_close(f->s);
-	f->s = NULL;
-	assert_int_equal(b.left, 0);
-	assert_int_equal(op.r, CSM_ESHUTDOWN);
-
-	/* with one, all that is queued is done first; and the queue has an end */
-	assert_int_equal(csm_store_open(&f->opt, &f->s), 0);
-	b.left = CSM_COMMIT_QUEUE_MAX;
-	for (size_t i = 0; i <= CSM_COMMIT_QUEUE_MAX; i++) {
-		ops[i] = op;
-		ops[i].kind = i == 0 ? CSM_OP_DOMAIN_CREATE : CSM_OP_SECRET_SET;
-		ops[i].secret = CSM_STR("pw");
-		assert_int_equal(csm_store_submit(f->s, &ops[i]), i == CSM_COMMIT_QUEUE_MAX ? CSM_EBUSY : 0);
-	}
-	assert_int_equal(csm_store_start(f->s), 0);
-	csm_store_close(f->s);
-	f->s = NULL;
-	assert_int_equal(b.left, 0);
-	for (size_t i = 0; i < CSM_COMMIT_QUEUE_MAX; i++)
-		assert_int_equal(ops[i].r, 0);
-	assert_int_equal(ops[CSM_COMMIT_QUEUE_MAX - 1].version, CSM_COMMIT_QUEUE_MAX - 1);
-	free(ops);
-}
-
-struct racer {
-	struct storefix *f;
-	pthread_t t;
-	char priv[16];
-	int r;
-};
-static void *race(void *arg)
-{
-	struct racer *a = arg;
-
-	a->r = storefix_key(a->f, "web", "tls", a->priv);
-	return NULL;
-}
-
-static void test_racing_creates(void **state)
-{
-	struct racer a[64];
-	struct storefix *f = *state;
-	struct csm_key_record rec;
-	size_t won = 0, winner = 0;
-
-	for (size_t i = 0; i < 64; i++) {
-		a[i].f = f;
-		snprintf(a[i].priv, sizeof(a[i].priv), "private %zu", i);
-		assert_int_equal(pthread_create(&a[i].t, NULL, race, &a[i]), 0);
-	}
-	for (size_t i = 0; i < 64; i++) {
-		pthread_join(a[i].t, NULL);
-		if (a[i].r == 0) {
-			won++;
-			winner = i;
-		} else {
-			assert_int_equal(a[i].r, CSM_EEXISTS);
-		}
-	}
-	assert_int_equal(won, 1);
-	key_get(f, "web", "tls", 0, a[winner].priv, &rec);
-}
-
-static int big_set(struct storefix *f, int i, size_t n)
-{
-	uint8_t *p = calloc(1, n);
-	char name[16];
-	struct csm_store_op op = {
-		.kind = CSM_OP_SECRET_SET, .ns = CSM_STR("web"), .name = CSM_STR("db"), .payload = {p, n}};
-	int r;
-
-	assert_non_null(p);
-	snprintf(name, sizeof(name), "s%d", i);
-	op.secret = csm_str_of(name);
-	r = storefix_do(f, &op);
-	free(p);
-	return r;
-}
-
-static bool signal_ignored(int sig)
-{
-	const struct sigaction ignore = {.sa_handler = SIG_IGN};
-
-	return sigaction(sig, &ignore, NULL) == 0;
-}
-
-static void test_full(void **state)
-{
-	struct csm_store_op del = {.kind = CSM_OP_DOMAIN_DELETE, .ns = CSM_STR("web"), .name = CSM_STR("db")};
-	struct csm_store_stat st;
-	struct storefix f;
-	bool told = false;
-	char v[256];
-	int i, r = 0;
-
-	(void)state;
-	storefix_init(&f);
-	f.opt.map_size = 4u << 20;
-	assert_int_equal(storefix_open(&f), 0);
-	assert_int_equal(storefix_domain(&f, "web", "db"), 0);
-	assert_int_equal(storefix_domain(&f, "web", "small"), 0);
-	assert_int_equal(storefix_set(&f, "web", "small", "pw", "kept"), 0);
-	csm_store_stat(f.s, &st);
-	assert_int_equal(st.size, 4u << 20);
-	for (i = 0; i < 100 && r == 0; i++)
-		r = big_set(&f, i, 100000);
-	assert_int_equal(r, CSM_ENO_SPACE);
-	assert_in_range(i, 20, 45);
-	for (int wait = 0; wait < 30 && !told; wait++) { /* measured once a second */
-		csm_store_stat(f.s, &st);
-		told = st.low_space;
-		storefix_sleep_ms(100);
-	}
-	assert_true(told);
-	for (i = 0, r = 0; i < 1000 && r == 0; i++)
-		r = big_set(&f, 1000 + i, 1);
-	assert_int_equal(r, CSM_ENO_SPACE);
-	for (i = 0, r = 0; i < 1000 && r == 0; i++) {
-		snprintf(v, sizeof(v), "domain-%d", i);
-		r = storefix_domain(&f, "web", v);
-	}
-	assert_int_equal(r, CSM_ENO_SPACE);
-	assert_int_equal(storefix_domain(&f, "web", "more"), CSM_ENO_SPACE);
-	assert_int_equal(storefix_key(&f, "web", "more", "p"), CSM_ENO_SPACE);
-	/* what was there is read, and room can be made */
-	assert_int_equal(storefix_get(&f, "web", "small", "pw", 0, v), 0);
-	assert_int_equal(storefix_do(&f, &del), 0);
-	assert_int_equal(storefix_domain(&f, "web", "db"), 0);
-	assert_int_equal(big_set(&f, 1, 100000), 0);
-	storefix_close(&f);
-	assert_int_equal(storefix_open(&f), 0);
-	assert_false(csm_store_locked(f.s));
-	assert_int_equal(storefix_get(&f, "web", "small", "pw", 0, v), 0);
-	storefix_free(&f);
-}
-
-/* The file cannot grow: the commit of a group fails, and only what does not fit is refused. */
-static void test_disk_full(void **state)
-{
-	struct batch b = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 3};
-	struct storefix *f = *state;
-	struct rlimit before, limit;
-	struct csm_store_op ops[3];
-	uint8_t *big = calloc(1, 900000);
-	char path[128], v[256];
-	struct stat st;
-
-	assert_non_null(big);
-	assert_int_equal(storefix_domain(f, "web", "db"), 0);
-	for (int i = 0; i < 20; i++) /* pages that later commits can use again */
-		assert_int_equal(storefix_set(f, "web", "db", "pw", "one"), 0);
-	storefix_close(f);
-	assert_int_equal(csm_store_open(&f->opt, &f->s), 0);
-	for (size_t i = 0; i < 3; i++) {
-		ops[i] = (struct csm_store_op){.kind = CSM_OP_SECRET_SET,
-			.ns = CSM_STR("web"),
-			.name = CSM_STR("db"),
-			.secret = CSM_STR("small"),
-			.payload = {(const uint8_t *)"x", 1},
-			.done = batch_done,
-			.arg = &b};
-		if (i == 1) {
-			ops[i].secret = CSM_STR("big");
-			ops[i].payload = (struct csm_bin){big, 900000};
-		}
-		assert_int_equal(csm_store_submit(f->s, &ops[i]), 0);
-	}
-	snprintf(path, sizeof(path), "%s/store/data.mdb", f->dir);
-	assert_int_equal(stat(path, &st), 0);
-	assert_true(signal_ignored(SIGXFSZ));
-	assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
-	limit = before;
-	limit.rlim_cur = (rlim_t)st.st_size;
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
-	assert_int_equal(csm_store_start(f->s), 0);
-	batch_wait(&b);
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
-	assert_int_equal(ops[0].r, 0);
-	assert_int_equal(ops[0].version, 1);
-	assert_int_equal(ops[1].r, CSM_ENO_SPACE);
-	assert_int_equal(ops[2].r, 0);
-	assert_int_equal(ops[2].version, 2);
-	/* with room again it goes on, and everything fits together */
-	assert_int_equal(csm_reader_new(f->s, &f->r), 0);
-	assert_int_equal(storefix_do(f, &ops[1]), 0);
-	assert_int_equal(ops[1].version, 1);
-	assert_int_equal(storefix_get(f, "web", "db", "small", 2, v), 0);
-	storefix_close(f);
-	assert_int_equal(storefix_open(f), 0);
-	assert_false(csm_store_locked(f->s));
-	free(big);
-}
-
 /* Nothing that should be sealed is on the disk. */
 static bool file_has(const char *path, const void *p, size_t n)
 {
@@ -597,7 +289,7 @@ static void test_kill(void **state)
 			snprintf(want, sizeof(want), "value %d %u", round, i);
 			assert_int_equal(storefix_get(&f, "web", "db", name, 0, v), 0);
 			assert_string_equal(v, want);
-			key_get(&f, "web", name, 0, want, &rec);
+			assert_int_equal(storefix_key_get(&f, "web", name, want, &rec), 0);
 		}
 	}
 	storefix_free(&f);
@@ -680,11 +372,7 @@ int main(void)
 		cmocka_unit_test(test_root_key_outside),
 		cmocka_unit_test(test_epoch),
 		cmocka_unit_test(test_epoch_interval),
-		T(test_group),
-		T(test_shutdown),
-		T(test_racing_creates),
-		cmocka_unit_test(test_full),
-		T(test_disk_full),
+
 		T(test_bytes_on_disk),
 		cmocka_unit_test(test_kill),
 		T(test_two_processes),
