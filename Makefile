@@ -68,9 +68,11 @@ $(5)/lib/libcsm.so.0: $$(LIBCSM_OBJ_$(1)) libclient/client/libcsm.map
 	$$(Q)$(2) $(3) $(4) -shared -Wl,-soname,libcsm.so.0 -Wl,--version-script=libclient/client/libcsm.map -o $$@ \
 		$$(LIBCSM_OBJ_$(1)) $$(LIBS_WIRE) $$(LIBS_BASE) -pthread
 	$$(Q)ln -sf libcsm.so.0 $$(@D)/libcsm.so
+# One object whose only global names are the public ones.
 $(5)/lib/libcsm.a: $$(LIBCSM_OBJ_$(1))
 	$$(Q)mkdir -p $$(@D)
-	$$(Q)rm -f $$@; ar rcs $$@ $$^
+	$$(Q)ld -r -o $$(O_$(1))/libcsm-all.o $$^ && objcopy --localize-hidden $$(O_$(1))/libcsm-all.o
+	$$(Q)rm -f $$@; ar rcs $$@ $$(O_$(1))/libcsm-all.o
 
 $(5)/lib/csm/plugins/%.so:
 	$$(Q)mkdir -p $$(@D)
