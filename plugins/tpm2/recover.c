@@ -262,6 +262,16 @@ static int fail(struct csm_plugin_ctx *c, TSS2_RC rc)
 	}
 }
 
+/* The TPM cannot be made ready: whatever it said, it is away, and may be back. */
+static int not_ready(struct csm_plugin_ctx *c, TSS2_RC rc)
+{
+	if (classify(rc) != FAULT_FINAL)
+		return fail(c, rc);
+	t2_reason(c, "the TPM answers with code 0x%x", rc);
+	c->refused_ms = t2_now_ms();
+	return CSM_EUNAVAILABLE;
+}
+
 int t2_ready(struct csm_plugin_ctx *c, int wait_ms)
 {
 	unsigned seen = 0;
@@ -288,7 +298,7 @@ int t2_ready(struct csm_plugin_ctx *c, int wait_ms)
 		if (f == FAULT_TRANSPORT)
 			c->away_ms = t2_now_ms();
 		if (f == FAULT_FINAL || f == FAULT_TRANSPORT || (seen & f) != 0)
-			return fail(c, rc);
+			return not_ready(c, rc);
 		if (f == FAULT_SLOTS)
 			(void)t2_evict_all(c);
 		seen |= f;

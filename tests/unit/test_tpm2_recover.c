@@ -338,6 +338,41 @@ static void slots_taken_by_another(void **state)
 	tpm2_env_stop(&e);
 }
 
+static void sessions_taken_by_another(void **state)
+{
+	TPMT_SYM_DEF sym = {.algorithm = TPM2_ALG_NULL};
+	struct tpm2_env e;
+	struct tpm2_other other;
+	struct tpm2_key k;
+	ESYS_TR taken[3];
+
+	(void)state;
+	tpm2_env_start(&e);
+	tpm2_key_make(&e, CSM_ALG_P256, CSM_USE_SIGN, &k);
+	tpm2_key_unload(&e, &k);
+	tpm2_env_close(&e);
+	tpm2_other_open(&other, e.tpm);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(Esys_StartAuthSession(other.esys, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE,
+					 ESYS_TR_NONE, ESYS_TR_NONE, NULL, TPM2_SE_POLICY, &sym, TPM2_ALG_SHA256,
+					 &taken[i]),
+			0);
+	tpm2_env_open(&e);
+	assert_false(tpm2_env_health(&e).usable);
+	assert_non_null(strstr(tpm2_env_health(&e).reason, "session slot"));
+	assert_int_equal(tpm2_key_load(&e, &k), 0);
+	assert_int_equal(tpm2_sign_verify(&e, &k), CSM_EUNAVAILABLE);
+	csm_plugin_tpm2.idle(e.ctx);
+	assert_int_equal(Esys_FlushContext(other.esys, taken[1]), 0);
+	assert_int_equal(tpm2_sign_verify(&e, &k), 0);
+	tpm2_key_unload(&e, &k);
+	csm_plugin_tpm2.idle(e.ctx);
+	for (int i = 0; i < 3; i += 2)
+		assert_int_equal(Esys_FlushContext(other.esys, taken[i]), 0);
+	tpm2_other_close(&other);
+	tpm2_env_stop(&e);
+}
+
 /* The connection is given up in pauses, so that others get in; and after 100 ms of work. */
 static void others_get_in(void **state)
 {
@@ -402,6 +437,7 @@ int main(void)
 		cmocka_unit_test(flushed_by_another),
 		cmocka_unit_test(a_foreign_key_at_our_handle),
 		cmocka_unit_test(slots_taken_by_another),
+		cmocka_unit_test(sessions_taken_by_another),
 		cmocka_unit_test(others_get_in),
 		cmocka_unit_test(a_stopped_tpm),
 	};

@@ -234,6 +234,33 @@ static void what_the_tpm_says_is_told(void **state)
 	tpm2_key_unload(&env, &k);
 }
 
+/* A TPM that broke down says FAILURE to everything. */
+static void a_broken_tpm(void **state)
+{
+	struct csm_plugin_health h;
+	struct tpm2_key k;
+
+	(void)state;
+	tpm2_key_make(&env, CSM_ALG_P256, CSM_USE_SIGN, &k);
+	tpm2_key_unload(&env, &k);
+	tpm2_env_close(&env);
+	tpm2_tap_set(&tap, TAP_ANSWER, TAP_ALL, 1000, TPM2_RC_FAILURE, 0);
+	tpm2_env_open(&env);
+	h = tpm2_env_health(&env);
+	assert_false(h.usable);
+	assert_non_null(h.reason);
+	assert_non_null(strstr(h.reason, "0x101"));
+	assert_int_equal(tpm2_key_load(&env, &k), 0);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(tpm2_sign_verify(&env, &k), CSM_EUNAVAILABLE);
+	/* it is not asked at every call */
+	assert_true(tpm2_tap_seen(&tap) < 5);
+	tpm2_tap_set(&tap, TAP_NONE, TAP_ALL, 0, 0, 0);
+	swtpm_pause_ms(1100);
+	assert_int_equal(tpm2_sign_verify(&env, &k), 0);
+	tpm2_key_unload(&env, &k);
+}
+
 /* The TPM did it, the answer never came: no object is left, no count is made twice. */
 static void lost_answers(void **state)
 {
@@ -332,6 +359,7 @@ int main(void)
 		cmocka_unit_test(unseal_refuses_a_changed_answer),
 		cmocka_unit_test(asked_to_try_again),
 		cmocka_unit_test(what_the_tpm_says_is_told),
+		cmocka_unit_test(a_broken_tpm),
 		cmocka_unit_test(lost_answers),
 		cmocka_unit_test(lockout_is_told_and_does_not_concern_us),
 	};
