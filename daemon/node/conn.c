@@ -45,6 +45,7 @@ void conn_new(struct loop *l, int fd, enum csm_role role, struct admit_slot *slo
 	c->slot = slot;
 	csm_buf_init(&c->in, CSM_MESSAGE_MAX + LOOP_SCRATCH, true);
 	csm_buf_init(&c->out, CSM_OUT_MAX, true);
+	csm_scanner_init(&c->scan);
 	c->deadline_ms = l->now_ms + CSM_FIRST_MESSAGE_MS;
 	c->next = l->conns;
 	if (c->next != NULL)
@@ -230,7 +231,7 @@ static size_t take_messages(struct conn *c, const uint8_t *p, size_t n)
 	int r;
 
 	while (used < n && has_room(c)) {
-		r = csm_scan(p + used, n - used, &len);
+		r = csm_scanner_run(&c->scan, p + used, n - used, &len);
 		if (r == CSM_EBUSY) {
 			c->need = len;
 			break;
@@ -248,6 +249,7 @@ static size_t take_messages(struct conn *c, const uint8_t *p, size_t n)
 		csm_buf_reset(&c->loop->body);
 		csm_pool_reset(&c->loop->pool);
 		used += len;
+		csm_scanner_init(&c->scan);
 		c->need = 0;
 	}
 	return used;

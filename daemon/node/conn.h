@@ -5,6 +5,7 @@
 #include "daemon/node/loop.h"
 #include "daemon/node/op.h"
 #include "daemon/node/peer.h"
+#include "libclient/wire/frame.h"
 
 struct stream; /* a signature in parts, see do_sign.c */
 
@@ -17,6 +18,7 @@ struct conn {
 	struct event read_event, *write_event; /* write_event while output is blocked */
 	struct csm_buf in;  /* the beginning of a message, or what waits while answers are not taken */
 	struct csm_buf out;
+	struct csm_scanner scan; /* how far the first message that is not whole has been looked at */
 	size_t need;        /* bytes that the message in `in` has at least */
 	size_t buffered;    /* what the slot is charged for `in` */
 	uint64_t deadline_ms;     /* 0: none; for the first message, or the rest of one */

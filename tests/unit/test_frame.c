@@ -194,6 +194,9 @@ static void test_parse(void **state)
 	assert_int_equal(csm_frame_parse((const uint8_t *)"\x94\x00\x05\xa4ping\x90\x00", 10, &f), CSM_EPROTOCOL);
 	assert_int_equal(csm_frame_parse((const uint8_t *)"\x94\x00\x05\xa4ping\x91\x81", 10, &f), CSM_EPROTOCOL);
 	assert_int_equal(csm_frame_parse((const uint8_t *)"\x94\x01\x06\xc0", 4, &f), CSM_EPROTOCOL);
+	assert_int_equal(csm_frame_parse((const uint8_t *)"\x94\x01\x06\x81\xa1x\x01", 7, &f), CSM_EPROTOCOL);
+	/* two maps in params */
+	assert_int_equal(csm_frame_parse((const uint8_t *)"\x94\x00\x05\xa4ping\x92\x80\x80", 11, &f), CSM_EPROTOCOL);
 	assert_int_equal(f.msgid, 99);
 }
 
