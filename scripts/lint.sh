@@ -14,7 +14,8 @@ lint_size() { scripts/check-size.sh; }
 lint_words() { scripts/check-words.sh; }
 
 lint_shell() {
-    grep -rlE --include='*' '^#!/bin/(ba)?sh' scripts tests .ci proto-spec | LC_ALL=C sort | xargs shellcheck
+    find scripts tests .ci proto-spec -type f -print0 | LC_ALL=C sort -z |
+        xargs -0 awk 'FNR == 1 { if (/^#!\/bin\/(ba)?sh|^# shellcheck shell=/) print FILENAME; nextfile }' | xargs shellcheck
 }
 
 lint_python() {

@@ -123,8 +123,10 @@ while :; do
     wait "$command_pid"
     status=$?
     if node_gone "$command_pid"; then
-        # A signal may have ended the wait before: ask again.
-        [ -z "$ended_by" ] || wait "$command_pid" || status=$?
+        # Where a signal ended the wait, COMMAND's own status is still to be had.
+        again=0
+        wait "$command_pid" || again=$?
+        [ "$again" -eq 127 ] || status=$again
         break
     fi
     if [ -n "$ended_by" ]; then
