@@ -62,8 +62,9 @@ void gen_value(unsigned secret, uint8_t *out); /* GEN_VALUE_LEN bytes; each secr
 unsigned gen_secret_of(unsigned client, unsigned i); /* which one request i of a client reads */
 uint64_t gen_now_ns(void);
 
-/* Times in a log-linear histogram: 1/32 of the value is the error of a quantile. */
-#define HIST_SUB 32u
+/* Times in a log-linear histogram: a quantile is right to half of 1/128 of its value. */
+#define HIST_BITS 7u
+#define HIST_SUB (1u << HIST_BITS)
 #define HIST_BUCKETS (HIST_SUB * 36u)
 struct hist {
 	uint64_t n[HIST_BUCKETS];

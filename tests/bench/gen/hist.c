@@ -7,7 +7,7 @@ static unsigned bucket_of(uint64_t ns)
 
 	if (ns < HIST_SUB)
 		return (unsigned)ns;
-	shift = 63u - (unsigned)__builtin_clzll(ns) - 5u;
+	shift = 63u - (unsigned)__builtin_clzll(ns) - HIST_BITS;
 	b = (shift + 1) * HIST_SUB + (unsigned)((ns >> shift) - HIST_SUB);
 	return b < HIST_BUCKETS ? b : HIST_BUCKETS - 1;
 }

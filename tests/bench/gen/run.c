@@ -22,6 +22,7 @@ enum phase { WARM, MEASURE, STOP };
 struct board {
 	_Atomic int phase;
 	_Atomic unsigned ready, ended, failed;
+	pthread_mutex_t opening; /* one at a time: PKCS#11 modules and p11-kit's server stumble over many at once */
 	struct hist hist[GEN_CLIENTS_MAX];
 };
 
@@ -265,9 +266,12 @@ static int client_epoll(struct client *c)
 static int client_calls(struct client *c)
 {
 	void *state = NULL;
-	int r = c->t->work->open(c->t, &state), phase;
 	uint64_t before, now;
+	int r, phase;
 
+	pthread_mutex_lock(&c->board->opening);
+	r = c->t->work->open(c->t, &state);
+	pthread_mutex_unlock(&c->board->opening);
 	if (r == 0)
 		r = await_start(c);
 	before = gen_now_ns();
@@ -362,18 +366,32 @@ static int start(struct client *c, pthread_t *thread, pid_t *pid)
 	return *pid > 0 ? 0 : CSM_ESYSTEM;
 }
 
+static struct board *board_new(int phase)
+{
+	struct board *b = mmap(NULL, sizeof(*b), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	pthread_mutexattr_t shared;
+
+	if (b == MAP_FAILED)
+		return NULL;
+	pthread_mutexattr_init(&shared);
+	pthread_mutexattr_setpshared(&shared, PTHREAD_PROCESS_SHARED);
+	pthread_mutex_init(&b->opening, &shared);
+	pthread_mutexattr_destroy(&shared);
+	atomic_store(&b->phase, phase);
+	return b;
+}
+
 int run_load(const struct target *t, struct result *ret)
 {
 	static struct client clients[GEN_CLIENTS_MAX];
 	static pthread_t threads[GEN_CLIENTS_MAX];
 	static pid_t pids[GEN_CLIENTS_MAX];
 	unsigned n = t->epoll ? 1 : t->clients, started = 0;
-	struct board *b = mmap(NULL, sizeof(*b), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	struct board *b = board_new(t->count > 0 ? MEASURE : WARM);
 	int r = CSM_EINTERNAL, status;
 
-	if (b == MAP_FAILED)
+	if (b == NULL)
 		return CSM_ENOMEM;
-	atomic_store(&b->phase, t->count > 0 ? MEASURE : WARM);
 	for (; started < n; started++) {
 		clients[started] = (struct client){t, b, started, t->count > 0 ? t->count / n : UINT64_MAX};
 		if (start(&clients[started], &threads[started], &pids[started]) != 0) {
