@@ -250,7 +250,7 @@ def groups(bench, peers):
         ('sign', 'P-256 signatures, software keys, 8 blocking clients, 1 in flight each', {
             'csm': lambda: load('csm-sign', 8, options=soft),
             'p11-kit server + SoftHSM2': lambda: load('pkcs11-sign', 8, options=module, env=p11),
-            'the same, a process for each client': lambda: load('pkcs11-sign', 8, options=[*module, '--processes'], env=p11),
+            'p11-kit server + SoftHSM2, 8 processes': lambda: load('pkcs11-sign', 8, options=[*module, '--processes'], env=p11),
             f'OpenSSL in the process, {cpus} threads': lambda: load('openssl-sign', cpus),
             'OpenSSL in the process, 1 thread': lambda: load('openssl-sign', 1),
             f'bare socket server that signs, {cpus} loops': lambda: load('signer', 8, options=['--socket', signer]),
@@ -305,7 +305,7 @@ def ratios():
     threads = f'OpenSSL in the process, {cpus} threads'
     return [
         ('sign', 'csm', 'p11-kit server + SoftHSM2', 'rate', ('at least', 4.0)),
-        ('sign', 'csm', 'the same, a process for each client', 'rate', None),
+        ('sign', 'csm', 'p11-kit server + SoftHSM2, 8 processes', 'rate', None),
         ('sign', 'csm', threads, 'rate', None),
         ('sign', 'csm', f'bare socket server that signs, {cpus} loops', 'rate', None),
         ('sign', 'csm', 'ssh-agent', 'rate', None),
