@@ -194,7 +194,7 @@ static void ed25519_messages(void **state)
 
 	(void)state;
 	if (k == NULL) {
-		skip();
+		conform_lacks("ed25519");
 		return;
 	}
 	key = conform_loaded(k);
@@ -220,7 +220,7 @@ static void multi_part_signatures(void **state)
 
 	(void)state;
 	if (target.p->sign_init == NULL || k == NULL) {
-		skip();
+		conform_lacks("parts");
 		return;
 	}
 	key = conform_loaded(k);
@@ -459,7 +459,7 @@ static void many_loaded_keys(void **state)
 
 	(void)state;
 	if (k == NULL || other == NULL) {
-		skip();
+		conform_lacks("p256");
 		return;
 	}
 	for (size_t i = 0; i < N_ELEMS(loaded); i++)
@@ -484,7 +484,7 @@ static void sealing(void **state)
 
 	(void)state;
 	if (target.p->seal == NULL) {
-		skip();
+		conform_lacks("seal");
 		return;
 	}
 	memset(in, 0x33, sizeof(in));
@@ -520,7 +520,7 @@ static void counters_grow(void **state)
 
 	(void)state;
 	if (target.p->counter_read == NULL) {
-		skip();
+		conform_lacks("counter");
 		return;
 	}
 	assert_int_equal(target.p->counter_read(target.ctx, &a), 0);
@@ -541,7 +541,7 @@ static void random_differs(void **state)
 
 	(void)state;
 	if (target.p->random == NULL) {
-		skip();
+		conform_lacks("random");
 		return;
 	}
 	assert_int_equal(target.p->random(target.ctx, a, sizeof(a) - 1), 0);
@@ -615,7 +615,7 @@ static void threads_with_their_own_keys(void **state)
 
 	(void)state;
 	if ((target.p->flags & CSM_PLUGIN_SERIAL) != 0) {
-		skip();
+		conform_lacks("threads");
 		return;
 	}
 	for (size_t i = 0; i < N_ELEMS(algs); i++) {

@@ -341,3 +341,21 @@ bool canary_whole(const struct canary *c, bool failed)
 			return false;
 	return failed ? c->out.len == UNSET : c->out.len <= c->out.cap;
 }
+
+void conform_lacks(const char *feature)
+{
+	static const struct {
+		const char *plugin, *feature;
+	} known[] = {
+		{"soft", "parts"}, {"soft", "seal"}, {"soft", "counter"},
+		{"tpm2", "ed25519"}, {"tpm2", "parts"}, {"tpm2", "threads"},
+		{"fake", "ed25519"}, {"fake", "threads"},
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (strcmp(known[i].plugin, target.p->name) == 0 && strcmp(known[i].feature, feature) == 0)
+			return;
+	if (target.p != &csm_plugin_soft && target.p != &csm_plugin_tpm2 && target.p != &csm_plugin_fake)
+		skip();
+	fail_msg("%s has no %s", target.p->name, feature);
+}

@@ -35,6 +35,10 @@ extern struct target target;
 int conform_run(const char *suite, const struct CMUnitTest *tests, size_t n);
 int conform_reopen(void); /* close and open again; the slot's answer */
 
+/* The back end under test does not have this. Of csm's own it is known which lacks what: anything else missing is a
+ * failure; of a foreign one it is a skip. The caller returns. */
+void conform_lacks(const char *feature);
+
 /* A key of alg and use, made at the first call and kept for the run of this back end. NULL where the back end
  * does not claim alg or use. */
 const struct stored *conform_key(enum csm_alg alg, unsigned use);
