@@ -182,6 +182,11 @@ static void test_shutdown(void **state)
 		ops[i] = op;
 		ops[i].kind = i == 0 ? CSM_OP_DOMAIN_CREATE : CSM_OP_SECRET_SET;
 		ops[i].secret = CSM_STR("pw");
+		if (i == 200 || i == 1000) {
+			ops[i].rid = (struct csm_request_id){.who = CSM_STR("uid-1"), .id = CSM_STR("r")};
+			ops[i].rid.hash[0] = (uint8_t)i;
+			ops[i].rid.id.n = i == 200 ? 1 : 0; /* an empty id is one, too */
+		}
 		assert_int_equal(csm_store_submit(f->s, &ops[i]), i == CSM_COMMIT_QUEUE_MAX ? CSM_EBUSY : 0);
 	}
 	assert_int_equal(csm_store_start(f->s), 0);
@@ -191,6 +196,14 @@ static void test_shutdown(void **state)
 	for (size_t i = 0; i < CSM_COMMIT_QUEUE_MAX; i++)
 		assert_int_equal(ops[i].r, 0);
 	assert_int_equal(ops[CSM_COMMIT_QUEUE_MAX - 1].version, CSM_COMMIT_QUEUE_MAX - 1);
+	/* a replay knows its version, however many bytes the answer has */
+	assert_int_equal(storefix_open(f), 0);
+	ops[200].version = ops[1000].version = 0;
+	assert_int_equal(storefix_do(f, &ops[200]), 0);
+	assert_int_equal(storefix_do(f, &ops[1000]), 0);
+	assert_true(ops[200].replayed && ops[1000].replayed);
+	assert_int_equal(ops[200].version, 200);
+	assert_int_equal(ops[1000].version, 1000);
 	free(ops);
 }
 
