@@ -323,6 +323,7 @@ static int root_check(struct csm_store *s, MDB_txn *txn, struct root *root)
 
 	if (bad == NULL)
 		return r;
+	store_names_free(s->damaged); /* of an attempt before */
 	s->damaged = bad;
 	r = store_root_read(s, txn, &s->aead, root);
 	if (r == CSM_ETAMPERED) {
@@ -404,12 +405,12 @@ int csm_store_root_open(struct csm_store *s, const struct csm_root_source *sourc
 	if ((r = store_err(mdb_txn_commit(txn))) != 0)
 		goto out;
 	store_early_done(s, true);
+	s->fresh = false; /* whatever comes: the root key is in it now */
 	if (!csm_store_locked(s)) {
 		s->epoch = root->epoch;
 		if ((r = counter_catch_up(s, root)) != 0)
 			goto out;
 	}
-	s->fresh = false;
 	s->ready = true;
 	s->why = NULL;
 	s->epoch_raised = store_monotonic();

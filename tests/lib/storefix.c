@@ -53,7 +53,7 @@ static int fix_counter_increment(void *arg, uint64_t *ret)
 {
 	struct storefix *f = arg;
 
-	if (f->counter_fails)
+	if (f->counter_fails || f->increment_fails)
 		return CSM_EBACKEND;
 	f->increments++;
 	*ret = ++f->counter;

@@ -12,6 +12,7 @@ struct storefix {
 	uint64_t counter;
 	bool with_counter;
 	bool counter_fails;
+	bool increment_fails;
 	bool unwrap_fails;
 	unsigned increments;
 	struct csm_store_options opt;

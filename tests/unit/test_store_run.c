@@ -169,6 +169,67 @@ static void test_epoch(void **state)
 	storefix_free(&f);
 }
 
+/* The second step is tried until what keeps the root key is there: with the same store, new or not. */
+static void test_root_open_again(void **state)
+{
+	struct storefix *f = *state;
+	struct csm_store *s;
+	uint8_t v[8];
+	size_t n = sizeof(v);
+
+	for (int i = 0; i < 2; i++) {
+		storefix_free(f);
+		storefix_init(f);
+		f->with_counter = true;
+		if (i == 1) { /* not new */
+			assert_int_equal(storefix_open(f), 0);
+			storefix_close(f);
+		}
+		f->increment_fails = true;
+		assert_int_equal(storefix_open(f), CSM_EUNAVAILABLE); /* sets the options, too */
+		assert_int_equal(csm_store_env_open(&f->opt, &s), 0);
+		assert_int_equal(csm_store_remember_now(s, "pin", (const uint8_t *)"pin", 3), 0);
+		for (int j = 0; j < 3; j++)
+			assert_int_equal(csm_store_root_open(s, &f->opt.root), CSM_EUNAVAILABLE);
+		f->unwrap_fails = true;
+		assert_int_equal(csm_store_root_open(s, &f->opt.root), CSM_EUNAVAILABLE);
+		f->unwrap_fails = f->increment_fails = false;
+		assert_int_equal(csm_store_root_open(s, &f->opt.root), 0);
+		assert_int_equal(csm_store_root_open(s, &f->opt.root), CSM_ESTATE);
+		assert_false(csm_store_locked(s));
+		csm_store_close(s);
+		assert_int_equal(storefix_open(f), 0);
+		assert_false(csm_store_locked(f->s));
+		assert_int_equal(csm_store_recall(f->s, "pin", v, &n), 0);
+	}
+}
+
+/* A new store whose counter fails after the commit is not made a second time. */
+static void test_made_once(void **state)
+{
+	struct storefix *f = *state;
+	struct csm_store *s;
+	uint8_t first[32];
+
+	storefix_free(f);
+	storefix_init(f);
+	f->with_counter = true;
+	f->increment_fails = true;
+	assert_int_equal(storefix_open(f), CSM_EUNAVAILABLE);
+	storefix_free(f);
+	assert_int_equal(mkdir(f->dir, 0700), 0);
+	assert_int_equal(csm_store_env_open(&f->opt, &s), 0);
+	assert_int_equal(csm_store_remember_now(s, "pin", (const uint8_t *)"pin", 3), 0);
+	assert_int_equal(csm_store_root_open(s, &f->opt.root), CSM_EUNAVAILABLE);
+	memcpy(first, f->root_key, sizeof(first));
+	f->increment_fails = false;
+	assert_int_equal(csm_store_root_open(s, &f->opt.root), 0);
+	assert_memory_equal(first, f->root_key, sizeof(first));
+	csm_store_close(s);
+	assert_int_equal(storefix_open(f), 0);
+	assert_false(csm_store_locked(f->s));
+}
+
 static void test_epoch_interval(void **state)
 {
 	struct csm_store_op del = {
@@ -371,6 +432,8 @@ int main(void)
 		T(test_root_key),
 		cmocka_unit_test(test_root_key_outside),
 		cmocka_unit_test(test_epoch),
+		T(test_root_open_again),
+		T(test_made_once),
 		cmocka_unit_test(test_epoch_interval),
 
 		T(test_bytes_on_disk),
