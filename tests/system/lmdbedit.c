@@ -81,7 +81,7 @@ static void list_db(struct env *e, const char *name)
 
 	if (rc != 0)
 		die(name, rc);
-	while ((rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) == 0) {
+	while (mdb_cursor_get(cursor, &k, &v, MDB_NEXT) == 0) {
 		printf("%s ", name);
 		for (size_t i = 0; i < k.mv_size; i++)
 			printf("%02x", ((const unsigned char *)k.mv_data)[i]);
