@@ -47,7 +47,14 @@ if [ -z "$backend" ]; then
 fi
 [[ $backend = tpm2 || $backend = soft ]] || refuse "--backend is tpm2 or soft"
 
+# As it will be in the guardian too.
+[ "$backend" = tpm2 ] || unset CSM_TPM_TCTI
 dir=$(mktemp -d "${TMPDIR:-/tmp}/csm-node.XXXXXX") || refuse "no temporary folder"
+
+# The NV indices of a TPM that is not ours alone: a store makes one, and this node's store goes with the node.
+counters() {
+    TSS2_LOG=all+none timeout 20 tpm2_getcap -T "$CSM_TPM_TCTI" handles-nv-index | grep -ioE '0x1800C(5[3-9A-F]|6[0-2])$'
+}
 
 # The guardian ends when this script does, by any signal: it holds the reading end of a pipe that nobody else keeps
 # open, then takes the node down.
@@ -55,6 +62,8 @@ guardian() {
     trap '' HUP INT QUIT TERM PIPE
     cat >/dev/null
     node_csmd_stop "$dir"
+    [ ! -e "$dir/counters" ] || counters | grep -vxFf "$dir/counters" |
+        xargs -r -n 1 timeout 20 tpm2_nvundefine -T "$CSM_TPM_TCTI" -C o
     node_swtpm_stop "$dir"
     rm -rf "$dir"
 }
@@ -82,13 +91,13 @@ trap '' PIPE
 tcti=
 if [ "$backend" = tpm2 ]; then
     tcti=${CSM_TPM_TCTI:-}
-    if [ -z "$tcti" ]; then
+    if [ -n "$tcti" ] && command -v tpm2_getcap >/dev/null; then
+        { counters || true; } >"$dir/counters" 2>/dev/null
+    elif [ -z "$tcti" ]; then
         node_swtpm_start "$dir" || { cat "$dir/swtpm.log" >&2 && finish 125; }
         tcti=swtpm:path=$dir/tpm/sock
     fi
     export CSM_TPM_TCTI=$tcti
-else
-    unset CSM_TPM_TCTI
 fi
 : >"$dir/csmd.log"
 node_make "$dir" "$backend" "$tcti" "$policy" "${config:-/dev/null}"

@@ -1,7 +1,9 @@
 /* The counter that only grows: an NV index of type COUNTER, without dictionary attack protection, whose
  * authValue is random and remembered by the host. The owner of the TPM can remove it; an index made anew
- * goes on above all that ever were. */
+ * goes on above all that ever were. Each store has an index of its own: a second store on the same TPM
+ * takes the next free one, and never counts for the first. */
 #include "plugins/tpm2/tpm2.h"
+#include "libclient/base/lockmem.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -11,34 +13,82 @@
 
 #define AUTH_NAME "tpm2.nvauth"
 #define AUTH_LEN 32u
+#define RECORD_LEN (AUTH_LEN + 4u) /* authValue, index (big endian) */
 #define NV_ATTRIBUTES \
 	(TPM2_NT_COUNTER << TPMA_NV_TPM2_NT_SHIFT | TPMA_NV_AUTHREAD | TPMA_NV_AUTHWRITE | TPMA_NV_OWNERREAD | \
 		TPMA_NV_NO_DA)
 
-/* The authValue is remembered before the index is made: a crash in between leaves nothing that we cannot use. */
+struct free_arg {
+	TPMI_RH_NV_INDEX index; /* 0: none is free */
+};
+
+static TSS2_RC free_step(struct csm_plugin_ctx *c, void *arg)
+{
+	struct free_arg *a = arg;
+
+	a->index = 0;
+	for (unsigned i = 0; i < c->nv_choices; i++) {
+		TSS2_RC rc = Tss2_Sys_NV_ReadPublic_Prepare(c->sys, c->nv_index + i);
+
+		if (rc == TSS2_RC_SUCCESS)
+			rc = t2_exec(c, NULL, T2_TIMEOUT_MS);
+		if (t2_rc_base(rc) == TPM2_RC_HANDLE) {
+			a->index = c->nv_index + i;
+			return TSS2_RC_SUCCESS;
+		}
+		if (rc != TSS2_RC_SUCCESS)
+			return rc;
+	}
+	return TSS2_RC_SUCCESS;
+}
+
+/* A store without a counter gets a free index and a new authValue. Both are remembered before the index is
+ * made: a crash in between leaves nothing that we cannot use. */
+static int choose(struct csm_plugin_ctx *c, uint8_t record[static RECORD_LEN])
+{
+	struct free_arg a = {0};
+	int r;
+
+	if ((r = t2_run(c, free_step, &a)) != 0)
+		return r;
+	if (a.index == 0) {
+		t2_reason(c, "no NV index is free for the counter: other stores have them all");
+		return CSM_EUNAVAILABLE;
+	}
+	if (RAND_bytes(record, AUTH_LEN) != 1)
+		return CSM_EBACKEND;
+	record[AUTH_LEN - 1] |= 1; /* trailing zeros would not count */
+	for (unsigned i = 0; i < 4; i++)
+		record[AUTH_LEN + i] = (uint8_t)(a.index >> (24 - 8 * i));
+	return c->host->remember(c->host->arg, AUTH_NAME, record, RECORD_LEN);
+}
+
 static int auth_get(struct csm_plugin_ctx *c)
 {
 	const struct csm_plugin_host *h = c->host;
-	size_t len = AUTH_LEN;
+	CSM_WIPED(record, RECORD_LEN);
+	size_t len = RECORD_LEN;
+	uint32_t index = 0;
 	int r;
 
 	if (c->nv_auth_known)
 		return 0;
 	c->nv_auth.size = 0;
 	if (h->recall != NULL && h->remember != NULL) {
-		r = h->recall(h->arg, AUTH_NAME, c->nv_auth.buffer, &len);
-		if (r == CSM_ENOT_FOUND) {
-			if (RAND_bytes(c->nv_auth.buffer, AUTH_LEN) != 1)
-				return CSM_EBACKEND;
-			c->nv_auth.buffer[AUTH_LEN - 1] |= 1; /* trailing zeros would not count */
-			len = AUTH_LEN;
-			r = h->remember(h->arg, AUTH_NAME, c->nv_auth.buffer, AUTH_LEN);
+		if ((r = h->recall(h->arg, AUTH_NAME, record, &len)) == CSM_ENOT_FOUND) {
+			if ((r = choose(c, record)) == CSM_EUNAVAILABLE)
+				return r;
+			len = RECORD_LEN;
 		}
-		if (r != 0 || len != AUTH_LEN) {
+		for (unsigned i = 0; i < 4; i++)
+			index = index << 8 | record[AUTH_LEN + i];
+		if (r != 0 || len != RECORD_LEN || index >> TPM2_HR_SHIFT != TPM2_HT_NV_INDEX) {
 			t2_reason(c, "the counter's authorisation value cannot be kept");
 			return CSM_EUNAVAILABLE;
 		}
+		memcpy(c->nv_auth.buffer, record, AUTH_LEN);
 		c->nv_auth.size = AUTH_LEN;
+		c->nv_index = index;
 	}
 	c->nv_auth_known = true;
 	return 0;

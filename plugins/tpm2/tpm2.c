@@ -50,6 +50,7 @@ static int read_config(struct csm_plugin_ctx *c)
 		c->owner_auth.size = (UINT16)n;
 	}
 	c->nv_index = T2_NV_INDEX;
+	c->nv_choices = T2_NV_CHOICES;
 	if (index != NULL) {
 		char *end;
 		unsigned long v = strtoul(index, &end, 0);
@@ -57,6 +58,7 @@ static int read_config(struct csm_plugin_ctx *c)
 		if (*end != '\0' || v >> TPM2_HR_SHIFT != TPM2_HT_NV_INDEX || v > UINT32_MAX)
 			return CSM_EINVALID;
 		c->nv_index = (TPMI_RH_NV_INDEX)v;
+		c->nv_choices = 1;
 	}
 	return 0;
 }

@@ -10,7 +10,8 @@
 #include "plugins/tpm2/tcti.h"
 
 #define T2_SRK_HANDLE 0x81000001u
-#define T2_NV_INDEX 0x01800C53u
+#define T2_NV_INDEX 0x01800C53u /* the first of T2_NV_CHOICES, one for each store on this TPM */
+#define T2_NV_CHOICES 16u
 /* First handles of their kinds; the TSS's own macros shift into the sign bit. */
 #define T2_TRANSIENT_FIRST 0x80000000u
 #define T2_LOADED_SESSIONS 0x02000000u
@@ -105,7 +106,8 @@ struct csm_plugin_ctx {
 	TPM2_HANDLE loose; /* an object in the TPM that is no key: 0, or until the next t2_room */
 
 	TPM2B_AUTH owner_auth;
-	TPMI_RH_NV_INDEX nv_index;
+	TPMI_RH_NV_INDEX nv_index; /* the counter's; until nv_auth_known the first to be looked at */
+	unsigned nv_choices;
 	TPM2B_AUTH nv_auth;
 	bool nv_auth_known;
 };

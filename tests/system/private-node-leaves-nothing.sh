@@ -83,7 +83,7 @@ for round in 1 2; do
     CSM_TPM_TCTI=swtpm:path=$work/tpm/sock ok "$with" --backend tpm2 -- \
         bash -c 'echo $CSM_TPM_TCTI; csm key create k --backend tpm2 >/dev/null && csm sign k /dev/null >/dev/null'
     expect_equal "round $round" "$(head -n 1 out)" "swtpm:path=$work/tpm/sock"
-    for what in handles-transient handles-loaded-session handles-saved-session; do
+    for what in handles-transient handles-loaded-session handles-saved-session handles-nv-index; do
         timeout 20 tpm2_getcap -T "swtpm:path=$work/tpm/sock" $what >left || fail "the TPM does not answer"
         [ ! -s left ] || fail "$what: $(cat left)"
     done

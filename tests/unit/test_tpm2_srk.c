@@ -380,6 +380,36 @@ static void the_counter_only_grows(void **state)
 	bare_stop(&e, &o);
 }
 
+/* Two stores on one TPM, the second made while the first one's is away: each counts for itself. */
+static void each_store_has_its_own_counter(void **state)
+{
+	struct tpm2_other o;
+	struct tpm2_env e;
+	struct swtpm_host first, none;
+	uint64_t v = 0, w = 0, again = 0;
+	TPM2_HANDLE h[8];
+
+	(void)state;
+	bare_start(&e, &o);
+	none = e.host;
+	tpm2_env_open(&e);
+	assert_int_equal(csm_plugin_tpm2.counter_increment(e.ctx, &v), 0);
+	tpm2_env_close(&e);
+	first = e.host;
+	memcpy(e.host.kept, none.kept, sizeof(e.host.kept));
+	tpm2_env_open(&e);
+	assert_int_equal(csm_plugin_tpm2.counter_read(e.ctx, &w), 0);
+	assert_int_equal(csm_plugin_tpm2.counter_increment(e.ctx, &w), 0);
+	tpm2_env_close(&e);
+	memcpy(e.host.kept, first.kept, sizeof(e.host.kept));
+	tpm2_env_open(&e);
+	assert_int_equal(csm_plugin_tpm2.counter_read(e.ctx, &again), 0);
+	assert_int_equal(again, v);
+	tpm2_env_close(&e);
+	assert_int_equal(tpm2_other_handles(&o, LOADED_SESSIONS, h, 8), 0);
+	bare_stop(&e, &o);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -393,6 +423,7 @@ int main(void)
 		cmocka_unit_test(owner_auth_unknown),
 		cmocka_unit_test(no_auth_at_all),
 		cmocka_unit_test(the_counter_only_grows),
+		cmocka_unit_test(each_store_has_its_own_counter),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
