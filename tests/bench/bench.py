@@ -14,10 +14,12 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 FOREIGN_MAX = 0.10
-TIME_LIMIT = 270  # seconds of the whole run after which no round is measured again
+TIME_LIMIT = 280  # seconds of the whole run; a round is measured again only while the rest still fits
+OVERHEAD = 0.5  # seconds of one measurement beside what is measured
 TRIES = 3
 CORE = 0  # where both sides are put for round trips on one core
 BUILD = os.environ.get('CSM_BUILD', 'build')
@@ -98,8 +100,8 @@ class Peers:
 
     def start(self, folder, command, socket, env=None):
         with open(f'{folder}/log', 'wb') as log:
-            process = subprocess.Popen(command, cwd=folder, env=dict(os.environ, **(env or {})), stdin=subprocess.DEVNULL,
-                                       stdout=log, stderr=log, start_new_session=True)
+            process = subprocess.Popen(command, cwd=folder, env=dict(os.environ, **(env or {})),
+                                       stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
         self.running.append(process)
         end = time.monotonic() + 10
         while not os.path.exists(socket):
@@ -204,15 +206,19 @@ class Bench:
     def gated(self, command, env):
         with subprocess.Popen(command, env=dict(os.environ, **(env or {})), stdin=subprocess.PIPE,
                               stdout=subprocess.PIPE, text=True) as process:
-            looks = []
-            for word in ('ready', 'measured'):
-                if process.stdout.readline().strip() != word:
-                    process.wait(60)
-                    raise RuntimeError(f'{" ".join(command)}: status {process.returncode}')
-                looks.append(self.clock.look())
-                process.stdin.write('\n')
-                process.stdin.flush()
-            result = json.loads(process.stdout.readline())
+            watchdog = threading.Timer(60 + self.seconds, process.kill)
+            watchdog.start()
+            try:
+                looks = []
+                for word in ('ready', 'measured'):
+                    if process.stdout.readline().strip() != word:
+                        raise RuntimeError(f'{" ".join(command)}: status {process.wait()}')
+                    looks.append(self.clock.look())
+                    process.stdin.write('\n')
+                    process.stdin.flush()
+                result = json.loads(process.stdout.readline())
+            finally:
+                watchdog.cancel()
         result['foreign'] = round(self.clock.foreign(*looks), 3)
         return result
 
@@ -250,7 +256,8 @@ def groups(bench, peers):
         ('sign', 'P-256 signatures, software keys, 8 blocking clients, 1 in flight each', {
             'csm': lambda: load('csm-sign', 8, options=soft),
             'p11-kit server + SoftHSM2': lambda: load('pkcs11-sign', 8, options=module, env=p11),
-            'p11-kit server + SoftHSM2, 8 processes': lambda: load('pkcs11-sign', 8, options=[*module, '--processes'], env=p11),
+            'p11-kit server + SoftHSM2, 8 processes': lambda: load(
+                'pkcs11-sign', 8, options=[*module, '--processes'], env=p11),
             f'OpenSSL in the process, {cpus} threads': lambda: load('openssl-sign', cpus),
             'OpenSSL in the process, 1 thread': lambda: load('openssl-sign', 1),
             f'bare socket server that signs, {cpus} loops': lambda: load('signer', 8, options=['--socket', signer]),
@@ -345,7 +352,7 @@ def disturbed(taken):
 
 
 def measure_group(members, rounds, end):
-    """The rounds, and how many were measured again."""
+    """The rounds, and how many were measured again; none after `end`."""
     kept, again = [], 0
     for _ in range(rounds):
         best = one_round(members)
@@ -494,7 +501,8 @@ def main():
                         help='sign sign16 tpm get get-epoll get16 put put64 ping ping-across; all unless given')
     args = parser.parse_args()
     begin = time.monotonic()
-    end = begin + TIME_LIMIT
+    for number_of in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number_of, lambda *_: sys.exit(1))  # the peers go too
     soft_dir, tpm_dir = os.environ['BENCH_SOFT_DIR'], os.environ['CSM_NODE_DIR']
     clock = Clock([os.getpid(), pid_in(soft_dir, 'csmd'), pid_in(tpm_dir, 'csmd'), pid_in(tpm_dir, 'swtpm')])
     report = {'machine': describe_machine(), 'seconds': args.seconds, 'groups': {}, 'ratios': []}
@@ -504,11 +512,12 @@ def main():
     top = tempfile.mkdtemp(prefix='csm-bench.')
     peers = Peers(top)
     try:
-        for name, title, members in groups(Bench(args.seconds, clock), peers):
-            if args.groups and name not in args.groups:
-                continue
+        wanted = [g for g in groups(Bench(args.seconds, clock), peers) if not args.groups or g[0] in args.groups]
+        left = sum(len(members) for _, _, members in wanted) * args.rounds * (args.seconds + OVERHEAD)
+        for name, title, members in wanted:
             say(f'bench: {name}')
-            rounds, again = measure_group(members, args.rounds, end)
+            left -= len(members) * args.rounds * (args.seconds + OVERHEAD)
+            rounds, again = measure_group(members, args.rounds, begin + TIME_LIMIT - left)
             report['groups'][name] = {
                 'title': title, 'again': again, 'members': summarize(rounds), 'rounds': rounds}
             print_group(title, report['groups'][name])

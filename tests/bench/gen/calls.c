@@ -113,7 +113,7 @@ static int make_key(struct session *s, const char *label)
 	return rv("C_GenerateKeyPair", s->f->C_GenerateKeyPair(s->handle, &m, pub, 5, priv, 5, &public, &s->key));
 }
 
-static int session_open(const struct target *t, struct session *s)
+static int session_open(const struct target *t, CK_FLAGS flags, struct session *s)
 {
 	CK_C_INITIALIZE_ARGS args = {.flags = CKF_OS_LOCKING_OK};
 	CK_SLOT_ID slot;
@@ -124,8 +124,7 @@ static int session_open(const struct target *t, struct session *s)
 	if (r == 0)
 		r = find_slot(s->f, &slot);
 	if (r == 0)
-		r = rv("C_OpenSession",
-			s->f->C_OpenSession(slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL, &s->handle));
+		r = rv("C_OpenSession", s->f->C_OpenSession(slot, CKF_SERIAL_SESSION | flags, NULL, NULL, &s->handle));
 	if (r == 0)
 		r = rv("C_Login", s->f->C_Login(s->handle, CKU_USER, (CK_BYTE *)(uintptr_t)t->pin, strlen(t->pin)));
 	return r;
@@ -135,7 +134,7 @@ static int session_open(const struct target *t, struct session *s)
 static int pkcs11_make(struct target *t)
 {
 	struct session s = {0};
-	int r = session_open(t, &s);
+	int r = session_open(t, CKF_RW_SESSION, &s);
 
 	if (r == 0)
 		r = find_key(&s, t->key);
@@ -150,7 +149,7 @@ static int pkcs11_make(struct target *t)
 static int pkcs11_open(const struct target *t, void **ret)
 {
 	struct session *s = calloc(1, sizeof(*s));
-	int r = s != NULL ? session_open(t, s) : CSM_ENOMEM;
+	int r = s != NULL ? session_open(t, 0, s) : CSM_ENOMEM;
 
 	if (r == 0)
 		r = find_key(s, t->key);
