@@ -51,10 +51,21 @@ run_one() {
     {
         printf '%-58s %6d.%d s  %s\n' "$name" $(((end - start) / 1000000000)) $(((end - start) / 100000000 % 10)) "$word"
         [ "$skipped" -eq 0 ] || grep -E '^skip: |\[  SKIPPED \] [a-z]' "$job.log" | sed 's/^/    /' | sort -u | head -20
-        [ "$failed" -eq 0 ] || { echo "    exit status $status; ${job#"$PWD"/}.log ends:" && tail -n 40 "$job.log" | sed 's/^/    | /'; }
+        [ "$failed" -eq 0 ] || show_failure
     } >"$job.line"
     # One write, so that lines of two tests do not mix.
     cat "$job.line"
+}
+
+# What cmocka found, or the end of what was said (a sanitizer's list of leaks after a failed test says nothing).
+show_failure() {
+    echo "    exit status $status; all of it is in ${job#"$PWD"/}.log"
+    {
+        grep -aE '^\[  (ERROR  |FAILED )|^\[   LINE|^SUMMARY: ' "$job.log" | head -n 30
+        if ! grep -qaE '^\[  (ERROR  |FAILED )' "$job.log"; then
+            tail -n 40 "$job.log"
+        fi
+    } | sed 's/^/    | /'
 }
 
 # "passed failed skipped" of one cmocka program: its own figures, and one failure more where the exit status says
