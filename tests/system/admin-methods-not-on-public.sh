@@ -29,7 +29,7 @@ py ask.py $uid_a
 
 step "the admin socket"
 expect_equal "its mode" "$(stat -c %a:%u "$CSM_ADMIN_SOCKET")" 600:0
-expect_exit 5 as_uid $uid_a env CSM_SOCKET="$CSM_ADMIN_SOCKET" csm whoami
+denied as_uid $uid_a env CSM_SOCKET="$CSM_ADMIN_SOCKET" csm whoami
 ok csm policy explain key.sign uid-$uid_a:x --as uid=$uid_a
 
 step "which in turn has no method of the private roles"
