@@ -237,6 +237,7 @@ out:
 
 int store_root_counter_follow(struct csm_store *s)
 {
+	bool again = s->counter_behind;
 	uint64_t nv = 0;
 
 	s->counter_behind = false;
@@ -244,7 +245,11 @@ int store_root_counter_follow(struct csm_store *s)
 		return 0;
 	s->counter_behind = true;
 	s->counter_tried = store_monotonic();
-	if (s->root.counter_increment(s->root.arg, &nv) != 0 || nv < s->epoch)
+	/* The answer that failed may have been to an increment that was made: a second one would leave the
+	 * committed epoch behind the counter, as in an older store. */
+	if (again && s->root.counter_read(s->root.arg, &nv) != 0)
+		return CSM_EUNAVAILABLE;
+	if (nv < s->epoch && (s->root.counter_increment(s->root.arg, &nv) != 0 || nv < s->epoch))
 		return CSM_EUNAVAILABLE;
 	s->counter = nv;
 	s->counter_behind = false;

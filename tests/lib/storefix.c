@@ -57,6 +57,10 @@ static int fix_counter_increment(void *arg, uint64_t *ret)
 		return CSM_EBACKEND;
 	f->increments++;
 	*ret = ++f->counter;
+	if (f->counter_answer_lost) {
+		f->counter_answer_lost = false;
+		return CSM_EUNAVAILABLE;
+	}
 	return 0;
 }
 

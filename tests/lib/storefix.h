@@ -13,6 +13,7 @@ struct storefix {
 	bool with_counter;
 	bool counter_fails;
 	bool increment_fails;
+	bool counter_answer_lost; /* the next increment is made, and reported as failed */
 	bool unwrap_fails;
 	unsigned increments;
 	struct csm_store_options opt;

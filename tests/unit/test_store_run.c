@@ -230,6 +230,31 @@ static void test_made_once(void **state)
 	assert_false(csm_store_locked(f->s));
 }
 
+/* The counter counted, and its answer was lost: it is not counted twice, so a crash then is no older store. */
+static void test_counter_answer_lost(void **state)
+{
+	struct csm_store_op op = {.kind = CSM_OP_EPOCH};
+	struct csm_store_stat st;
+	struct storefix f;
+
+	(void)state;
+	storefix_init(&f);
+	f.with_counter = true;
+	assert_int_equal(storefix_open(&f), 0);
+	f.counter_answer_lost = true;
+	assert_int_equal(storefix_do(&f, &op), CSM_EUNAVAILABLE);
+	assert_int_equal(storefix_do(&f, &op), 0); /* asks again; the epoch itself stays */
+	csm_store_stat(f.s, &st);
+	assert_int_equal(f.counter, st.epoch);
+	store_copy(&f, "store/data.mdb", "crashed.mdb");
+	storefix_close(&f);
+	f.counter = st.epoch; /* as at the crash */
+	store_copy(&f, "crashed.mdb", "store/data.mdb");
+	assert_int_equal(storefix_open(&f), 0);
+	assert_false(csm_store_locked(f.s));
+	storefix_free(&f);
+}
+
 static void test_epoch_interval(void **state)
 {
 	struct csm_store_op del = {
@@ -435,6 +460,7 @@ int main(void)
 		T(test_root_open_again),
 		T(test_made_once),
 		cmocka_unit_test(test_epoch_interval),
+		cmocka_unit_test(test_counter_answer_lost),
 
 		T(test_bytes_on_disk),
 		cmocka_unit_test(test_kill),
