@@ -237,17 +237,54 @@ out:
 	return r;
 }
 
-static int scan_orphans(struct scan *sc)
+/* LMDB's tree is not sealed, and a row is found by another way than it is walked to: a branch that leads past a row
+ * hides it from a search, rows in a wrong order hide one from the walk over its scope. So each row is looked up, and
+ * stands behind the one before. ret: how many there are. */
+static int tree_walk(struct scan *sc, MDB_dbi dbi, uint64_t *ret, bool *good)
 {
-	MDB_stat keys, secrets;
-	int rc, r = 0;
+	MDB_val k, v, last = {0, NULL}, found;
+	MDB_cursor *cur;
+	int rc;
 
-	if ((rc = mdb_stat(sc->txn, sc->s->keys, &keys)) != 0 ||
-		(rc = mdb_stat(sc->txn, sc->s->secrets, &secrets)) != 0)
+	*ret = 0;
+	*good = true;
+	if ((rc = mdb_cursor_open(sc->txn, dbi, &cur)) != 0)
 		return store_err(rc);
-	if (keys.ms_entries != sc->keys)
+	for (; (rc = mdb_cursor_get(cur, &k, &v, MDB_NEXT)) == 0; last = k, ++*ret) {
+		if (last.mv_data != NULL && mdb_cmp(sc->txn, dbi, &last, &k) >= 0)
+			*good = false;
+		rc = mdb_get(sc->txn, dbi, &k, &found);
+		if (rc != 0 && rc != MDB_NOTFOUND && rc != MDB_BAD_VALSIZE)
+			break;
+		if (rc != 0 || found.mv_data != v.mv_data || found.mv_size != v.mv_size)
+			*good = false;
+	}
+	mdb_cursor_close(cur);
+	return rc == MDB_NOTFOUND ? 0 : store_err(rc);
+}
+
+static int trees_check(struct scan *sc, uint64_t *keys, uint64_t *secrets)
+{
+	uint64_t scopes;
+	bool good[3];
+	int r;
+
+	if ((r = tree_walk(sc, sc->s->scopes, &scopes, &good[0])) != 0 ||
+		(r = tree_walk(sc, sc->s->keys, keys, &good[1])) != 0 ||
+		(r = tree_walk(sc, sc->s->secrets, secrets, &good[2])) != 0)
+		return r;
+	if (!good[0] || !good[1] || !good[2])
+		store_names_add(sc->names, NULL, "root");
+	return 0;
+}
+
+static int scan_orphans(struct scan *sc, uint64_t keys, uint64_t secrets)
+{
+	int r = 0;
+
+	if (keys != sc->keys)
 		r = orphans(sc, sc->s->keys, REC_KEY, false);
-	if (r == 0 && secrets.ms_entries != sc->secrets)
+	if (r == 0 && secrets != sc->secrets)
 		r = orphans(sc, sc->s->secrets, REC_SECRET, false);
 	return r;
 }
@@ -292,11 +329,13 @@ static int row_scope_check(
 int store_scan_check(struct csm_store *s, MDB_txn *txn, const struct root *root, struct names *damaged)
 {
 	struct scan sc = {.s = s, .txn = txn, .names = damaged};
+	uint64_t keys, secrets;
 	struct tally t;
 	int r;
 
 	csm_buf_init(&sc.plain, PLAIN_MAX + 1, true);
-	if ((r = scopes_sum(&sc, root, row_scope_check, &t)) != 0 || (r = scan_orphans(&sc)) != 0)
+	if ((r = trees_check(&sc, &keys, &secrets)) != 0 || (r = scopes_sum(&sc, root, row_scope_check, &t)) != 0 ||
+		(r = scan_orphans(&sc, keys, secrets)) != 0)
 		goto out;
 	/* The sum is over all scopes: where one is named already, it is what the sum shows too. */
 	if (damaged->n == 0 && (t.records != root->scopes || sodium_memcmp(t.sum, root->sum, SUM_LEN) != 0))
@@ -308,6 +347,51 @@ out:
 }
 
 /* ---- accepting ---- */
+
+/* The rows as they are walked to, each behind the lengths of its key and value. */
+static int tree_copy(struct scan *sc, MDB_dbi dbi, struct csm_buf *rows)
+{
+	MDB_val k, v;
+	MDB_cursor *cur;
+	uint8_t len[6];
+	int rc, r = 0;
+
+	if ((rc = mdb_cursor_open(sc->txn, dbi, &cur)) != 0)
+		return store_err(rc);
+	while (r == 0 && (rc = mdb_cursor_get(cur, &k, &v, MDB_NEXT)) == 0) {
+		put16(len, (uint16_t)k.mv_size);
+		put32(len + 2, (uint32_t)v.mv_size);
+		if ((r = csm_buf_put(rows, len, sizeof(len))) == 0 &&
+			(r = csm_buf_put(rows, k.mv_data, k.mv_size)) == 0)
+			r = csm_buf_put(rows, v.mv_data, v.mv_size);
+	}
+	mdb_cursor_close(cur);
+	return r != 0 || rc == MDB_NOTFOUND ? r : store_err(rc);
+}
+
+/* A tree that does not lead to its rows is made anew from them. */
+static int tree_mend(struct scan *sc, MDB_dbi dbi)
+{
+	struct csm_buf rows;
+	uint64_t n;
+	bool good;
+	int r = tree_walk(sc, dbi, &n, &good);
+
+	if (r != 0 || good)
+		return r;
+	csm_buf_init(&rows, SIZE_MAX / 2, false);
+	if ((r = tree_copy(sc, dbi, &rows)) != 0 || (r = store_err(mdb_drop(sc->txn, dbi, 0))) != 0)
+		goto out;
+	for (const uint8_t *p = csm_buf_ptr(&rows), *end = p + rows.len; r == 0 && p < end;) {
+		struct csm_bin k = {p + 6, get16(p)}, v = {p + 6 + k.n, get32(p + 2)};
+
+		r = store_put(sc->txn, dbi, k, v);
+		p = v.p + v.n;
+	}
+out:
+	csm_buf_free(&rows);
+	return r;
+}
 
 static int row_drop(
 	struct scan *sc, const struct range *rg, MDB_cursor *cur, struct csm_bin key, struct csm_bin value, void *arg)
@@ -403,7 +487,8 @@ int store_scan_accept(struct csm_store *s, MDB_txn *txn, struct root *root, stru
 	csm_buf_init(&sc.plain, PLAIN_MAX + 1, true);
 	csm_buf_init(&keys, SIZE_MAX / 2, false);
 	root->n_keys = root->n_domains = root->n_secrets = 0;
-	if ((r = scope_keys(&sc, &keys)) != 0)
+	if ((r = tree_mend(&sc, s->scopes)) != 0 || (r = tree_mend(&sc, s->keys)) != 0 ||
+		(r = tree_mend(&sc, s->secrets)) != 0 || (r = scope_keys(&sc, &keys)) != 0)
 		goto out;
 	for (const uint8_t *p = keys.len > 0 ? csm_buf_ptr(&keys) : NULL, *end = p + keys.len; p < end;
 		p += 2 + get16(p)) {
