@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include "libclient/base/lockmem.h"
 #include "libclient/cli/cli.h"
@@ -23,6 +24,7 @@ struct exec {
 	size_t n;
 	char dir[256];
 	int dirfd;
+	sigset_t waited, before; /* signals: those that are waited for, and what was blocked */
 };
 
 /* Call back for each pair of each secret until one returns an error. */
@@ -86,14 +88,26 @@ static int run_env(struct exec *x)
 
 /* ---- files ---- */
 
+/* Can nobody but us and root put another folder in the place of ours? (sudo and su may leave another user's
+ * XDG_RUNTIME_DIR behind.) */
+static bool is_safe(const char *dir)
+{
+	struct stat st;
+
+	if (stat(dir, &st) != 0 || (st.st_uid != geteuid() && st.st_uid != 0))
+		return false;
+	return (st.st_mode & (S_IWGRP | S_IWOTH)) == 0 || (st.st_mode & S_ISVTX) != 0;
+}
+
 /* A new folder in dir, if that is memory. */
 static bool folder_in(struct exec *x, const char *dir)
 {
 	struct statfs fs;
 
-	if (dir == NULL || dir[0] != '/' || statfs(dir, &fs) != 0 || fs.f_type != TMPFS_MAGIC)
+	if (dir == NULL || dir[0] != '/' || statfs(dir, &fs) != 0 || fs.f_type != TMPFS_MAGIC || !is_safe(dir))
 		return false;
-	if (snprintf(x->dir, sizeof(x->dir), "%s/csm-exec.XXXXXX", dir) >= (int)sizeof(x->dir) || mkdtemp(x->dir) == NULL)
+	if (snprintf(x->dir, sizeof(x->dir), "%s/csm-exec.XXXXXX", dir) >= (int)sizeof(x->dir) ||
+		mkdtemp(x->dir) == NULL)
 		return false;
 	x->dirfd = open(x->dir, O_DIRECTORY | O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	if (x->dirfd >= 0)
@@ -118,8 +132,8 @@ static int write_file(struct exec *x, const struct csm_msg_pair *p)
 		return client_err(CSM_EINVALID, "a pair's name cannot be a file's");
 	fd = openat(x->dirfd, p->name.p, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	if (fd < 0)
-		return errno == EEXIST ? client_err(CSM_EINVALID, "two secrets have a pair %s", p->name.p) :
-					 client_err_errno(CSM_ESYSTEM, p->name.p);
+		return errno == EEXIST ? client_err(CSM_EINVALID, "two secrets have a pair %s", p->name.p)
+				       : client_err_errno(CSM_ESYSTEM, p->name.p);
 	r = io_write(fd, p->value.p, p->value.n);
 	if (close(fd) != 0 && r == 0)
 		r = client_err_errno(CSM_ESYSTEM, p->name.p);
@@ -160,14 +174,19 @@ static void remove_folder(struct exec *x)
 
 static const int forwarded[] = {SIGTERM, SIGHUP, SIGINT, SIGQUIT, SIGUSR1, SIGUSR2};
 
-static void wait_signals(sigset_t *set)
+/* From before there is a folder until it is gone: none of them may leave it behind. */
+static void hold_signals(struct exec *x)
 {
+	struct sigaction by_default = {.sa_handler = SIG_DFL};
 	size_t i;
 
-	(void)sigemptyset(set);
-	(void)sigaddset(set, SIGCHLD);
+	/* inherited as ignored, the end of the command would never be told */
+	(void)sigaction(SIGCHLD, &by_default, NULL);
+	(void)sigemptyset(&x->waited);
+	(void)sigaddset(&x->waited, SIGCHLD);
 	for (i = 0; i < sizeof(forwarded) / sizeof(forwarded[0]); i++)
-		(void)sigaddset(set, forwarded[i]);
+		(void)sigaddset(&x->waited, forwarded[i]);
+	(void)sigprocmask(SIG_BLOCK, &x->waited, &x->before);
 }
 
 /* Pass signals on until the command has ended. A signal of the terminal has reached it already. */
@@ -184,29 +203,37 @@ static int wait_child(pid_t pid, const sigset_t *set)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
+/* What came before there is a command to pass it on to ends this program, as it would have without holding. */
+static bool told_to_end(struct exec *x)
+{
+	const struct timespec now = {0};
+	int sig;
+
+	while ((sig = sigtimedwait(&x->waited, NULL, &now)) > 0) {
+		if (sig == SIGCHLD)
+			continue;
+		x->cli->status = 128 + sig;
+		return true;
+	}
+	return false;
+}
+
 static int spawn(struct exec *x)
 {
-	struct sigaction by_default = {.sa_handler = SIG_DFL};
 	posix_spawnattr_t attr;
-	sigset_t set, old;
 	pid_t pid;
-	int e;
+	int e = posix_spawnattr_init(&attr);
 
-	/* inherited as ignored, the end of the command would never be told */
-	(void)sigaction(SIGCHLD, &by_default, NULL);
-	wait_signals(&set);
-	(void)sigprocmask(SIG_BLOCK, &set, &old);
-	e = posix_spawnattr_init(&attr);
 	if (e == 0)
 		e = posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK);
 	if (e == 0)
-		e = posix_spawnattr_setsigmask(&attr, &old);
+		e = posix_spawnattr_setsigmask(&attr, &x->before);
 	if (e != 0)
 		return client_err_plain(CSM_ENOMEM);
 	e = posix_spawnp(&pid, x->cli->arg[0], NULL, &attr, x->cli->arg, environ);
 	(void)posix_spawnattr_destroy(&attr);
 	if (e == 0) {
-		x->cli->status = wait_child(pid, &set);
+		x->cli->status = wait_child(pid, &x->waited);
 	} else {
 		x->cli->status = exec_status(e);
 		cli_note("%s: %s", x->cli->arg[0], strerror(e));
@@ -216,14 +243,16 @@ static int spawn(struct exec *x)
 
 static int run_files(struct exec *x)
 {
-	int r = make_folder(x);
+	int r;
 
+	hold_signals(x);
+	r = make_folder(x);
 	if (r != 0)
 		return r;
 	r = each_pair(x, write_file);
 	if (r == 0 && setenv("CSM_SECRETS", x->dir, 1) != 0)
 		r = client_err_plain(CSM_ENOMEM);
-	if (r == 0)
+	if (r == 0 && !told_to_end(x))
 		r = spawn(x);
 	remove_folder(x);
 	return r;

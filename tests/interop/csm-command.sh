@@ -179,6 +179,33 @@ wait $runner || status=$?
 expect_equal "status after a signal" $status 5
 [ ! -e "$(cat folder)" ] || fail "the folder outlives a signal"
 
+# nor does one that comes as soon as there is one; the command is not started then
+cc -shared -fPIC -x c -o told.so - <<'C'
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <signal.h>
+char *mkdtemp(char *path)
+{
+	char *made = ((char *(*)(char *))dlsym(RTLD_NEXT, "mkdtemp"))(path);
+
+	raise(SIGTERM);
+	return made;
+}
+C
+before=$(find /dev/shm -maxdepth 1 -name 'csm-exec.*' -uid "$(id -u)" | sort)
+expect_exit 143 env -u XDG_RUNTIME_DIR LD_PRELOAD="$PWD/told.so" csm exec --secret d/j -- touch started
+expect_equal "folders" "$(find /dev/shm -maxdepth 1 -name 'csm-exec.*' -uid "$(id -u)" | sort)" "$before"
+[ ! -e started ] || fail "the command was started"
+# a folder that another user could put in the place of ours is none
+if [ "$(id -u)" -eq 0 ]; then
+    theirs=$(mktemp -d /dev/shm/csm-test.XXXXXX)
+    chown $uid_a "$theirs"
+    # shellcheck disable=SC2016
+    where=$(XDG_RUNTIME_DIR=$theirs csm exec --secret d/j -- sh -c 'printf %s "$CSM_SECRETS"')
+    rm -r "$theirs"
+    expect_equal "where" "${where%.*}" /dev/shm/csm-exec
+fi
+
 step "sealed data"
 printf 'small' | csm seal --context here -o sealed
 expect_equal unseal "$(csm unseal sealed --context here)" small
