@@ -95,7 +95,7 @@ echo '{"t": "grün", "b": {"base64": "AAH/"}, "j": {"x": [1, true]}}' >in.json
 csm secret set d/j --json - <in.json >out
 expect_equal "version" "$(json version <out)" 1
 expect_equal "types" "$(csm secret get d/j --json | json types)" '{"t": "text", "b": "bytes", "j": "json"}'
-expect_equal "bytes" "$(csm secret get d/j b | xxd -p)" 0001ff
+expect_equal "bytes" "$(csm secret get d/j b | od -An -tx1 | tr -d " ")" 0001ff
 expect_equal "json" "$(csm secret get d/j j)" '{"x":[1,true]}'
 expect_equal "text" "$(csm secret get d/j --json | json pairs.t)" grün
 for bad in '{"a": "sensitive"' '["sensitive"]' '{"a": "sensitive", "a": "x"}' '{"a": {"base64": "sensitive!"}}'; do
