@@ -333,6 +333,12 @@ static int read_connections(struct reader *rd, const struct csm_yaml_node *n, vo
 	return read_count(rd, n, 1, CSM_CONNECTIONS_MAX, to);
 }
 
+/* Of all together some are the administrator's: what is left has to be something. */
+static int read_connections_all(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	return read_count(rd, n, CSM_CONNECTIONS_ADMIN + 1, CSM_CONNECTIONS_MAX, to);
+}
+
 static int read_loops(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
 	return read_count(rd, n, 0, LOOPS_MAX, to);
@@ -369,7 +375,7 @@ static const struct config_key {
 	K("store", "epoch_interval", epoch_interval_s, read_epoch_interval),
 	K("audit", "mode", audit_strict, read_audit_mode),
 	K("limits", "connections_per_uid", connections_per_uid, read_connections),
-	K("limits", "connections", connections, read_connections),
+	K("limits", "connections", connections, read_connections_all),
 	K("kubernetes", "kubepods_root", kubepods_root, read_path),
 	K(NULL, "loops", loops, read_loops),
 	K(NULL, "log_level", log_level, read_log_level),

@@ -39,3 +39,24 @@ conn = Conn(ADMIN)
 for method in ("ident.answer", "enrol.next", "deliver.done", "plughost.ready"):
     refused("role", conn.call, method, {})
 PY
+
+step "and there the administrator looks and takes away, but uses nothing that policy does not give"
+as_uid $uid_a csm key create k --alg rsa2048 --use sign,decrypt >/dev/null
+as_uid $uid_a csm key create e --alg p256 --use derive >/dev/null
+as_uid $uid_a csm domain create d >/dev/null
+as_uid $uid_a csm secret set d/s k=v >/dev/null
+py - <<'PY'
+from csmwire import Conn, ADMIN, refused
+conn, mine = Conn(ADMIN), "uid-59101:"
+for method, params in (("key.sign", {"key": mine + "k", "message": b"x"}), ("key.sign_init", {"key": mine + "k"}),
+                       ("key.decrypt", {"key": mine + "k", "ciphertext": b"x" * 256}),
+                       ("key.derive", {"key": mine + "e", "peer": b"x" * 91}),
+                       ("key.csr", {"key": mine + "k", "subject": "/CN=x"}), ("key.create", {"key": mine + "new"}),
+                       ("secret.get", {"secret": mine + "d/s"}),
+                       ("secret.set", {"secret": mine + "d/s", "pairs": [{"name": "k", "value": b"x"}]}),
+                       ("domain.create", {"domain": mine + "new"}), ("seal", {"namespace": "uid-59101", "data": b"x"}),
+                       ("unseal", {"namespace": "uid-59101", "sealed": b"x"})):
+    refused("denied", conn.call, method, params)
+assert conn.call("key.show", {"key": mine + "k"})["name"] == "k"
+assert len(conn.call("secret.list", {"domain": mine + "d"})["secrets"]) == 1
+PY

@@ -84,6 +84,40 @@ cp err err.absent
 denied as_uid $uid_b csm secret get uid-$uid_a:other/other
 expect_same "absent secret, absent domain" err.absent err
 
+step "by every method of the tables, each with the right to it and nothing else"
+cat >rights.py <<'PY'
+import os
+from csmwire import Conn, become, refused, reload
+def grant(right):
+    with open(os.environ["CSM_NODE_DIR"] + "/policy.yaml", "w") as f:
+        f.write("version: 1\ndefault: uid-namespaces\nidentities: {b: {uid: 59102}}\n"
+                "rules: [{allow: [%s], to: [b], on: ['uid-59101:*']}]\n" % right)
+    reload()
+def ask(method, params):
+    if os.fork() == 0:
+        status = 1
+        try:
+            become(59102)
+            refused("denied", Conn().call, method, params)
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.wait()[1] == 0, (method, params)
+key, domain, secret = {"key": "uid-59101:other"}, {"domain": "uid-59101:other"}, {"secret": "uid-59101:there/other"}
+pairs = {"pairs": [{"name": "k", "value": b"v"}]}
+for method, right, params in (
+        ("key.show", "key.show", key), ("key.public", "key.public", key), ("key.delete", "key.delete", key),
+        ("key.sign", "key.sign", {**key, "message": b"x"}), ("key.sign_init", "key.sign", key),
+        ("key.decrypt", "key.decrypt", {**key, "ciphertext": b"x" * 256}),
+        ("key.derive", "key.derive", {**key, "peer": b"x" * 91}), ("key.csr", "key.csr", {**key, "subject": "/CN=x"}),
+        ("domain.show", "domain.show", domain), ("domain.delete", "domain.delete", domain),
+        ("secret.get", "secret.get", secret), ("secret.delete", "secret.delete", secret),
+        ("secret.set", "secret.set", {"secret": "uid-59101:other/x", **pairs})):
+    grant(right)
+    ask(method, params)
+PY
+py rights.py
+
 step "with list too, it is missing"
 policy <<YAML
 version: 1

@@ -67,6 +67,60 @@ os.wait()
 PY
 py turns.py
 
+step "a signature in parts is judged at its end, and is of the key that it was begun with"
+cat >parts.py <<'PY'
+import os
+from csmwire import Conn, as_uid, become, refused, reload
+node = os.environ["CSM_NODE_DIR"]
+granted = open(node + "/policy.yaml").read()
+def policy(text):
+    with open(node + "/policy.yaml", "w") as f:
+        f.write(text)
+    reload()
+def begin(conn):
+    stream = conn.call("key.sign_init", {"key": "uid-59101:shared"})["stream"]
+    conn.call("key.sign_update", {"stream": stream, "data": b"m"})
+    return {"stream": stream}
+def other(ready, go):
+    become(59102)
+    conn = Conn()
+    assert conn.call("key.sign_final", begin(conn))["signature"]
+    stream = begin(conn)
+    os.write(ready, b".")
+    os.read(go, 1)
+    refused("denied", conn.call, "key.sign_final", stream)
+    refused("denied", conn.call, "key.sign_init", {"key": "uid-59101:shared"})
+def replaced():
+    conn = Conn()
+    stream = begin(conn)
+    conn.call("key.delete", {"key": "shared"})
+    refused("not_found", conn.call, "key.sign_final", stream)
+def anew():
+    conn = Conn()
+    conn.call("key.create", {"key": "shared"})
+    stream = begin(conn)
+    conn.call("key.delete", {"key": "shared"})
+    conn.call("key.create", {"key": "shared"})
+    refused("conflict", conn.call, "key.sign_final", stream)
+ready, go = os.pipe(), os.pipe()
+if os.fork() == 0:
+    status = 1
+    try:
+        other(ready[1], go[0])
+        status = 0
+    finally:
+        os._exit(status)
+os.close(ready[1])
+assert os.read(ready[0], 1) == b"."
+policy("version: 1\ndefault: uid-namespaces\n")
+os.write(go[1], b".")
+assert os.wait()[1] == 0
+policy(granted)
+as_uid(59101, replaced)
+as_uid(59101, anew)
+PY
+py parts.py
+
 step "a file that is not valid leaves the old policy in force"
 granted
 printf 'version: 1\nrules: [{allow: [key.sign], to: [nobody], on: ["*"]}]\n' >"$node/policy.yaml"
