@@ -135,8 +135,10 @@ CONFORMANCE := $(patsubst tests/%.c,$(B)/asan/tests/%,$(wildcard tests/conforman
 check-plugin: $(CONFORMANCE) ## conformance suite over one back end: P=soft, tpm2, fake or a path/to/x.so
 	$(Q)for t in $^; do $(if $(P),CSM_PLUGIN=$(P)) timeout 300 $$t || exit 1; done
 
-# What scripts/check.sh runs.
-.PHONY: tests-built
+# What scripts/check.sh runs; at full counts the parts with threads once more under the thread sanitizer.
+TSAN_UNIT := $(filter unit/test_store% unit/test_async unit/test_client% unit/test_lockmem,$(UNIT))
+.PHONY: tests-built tests-built-long
+tests-built-long: tests-built programs-tsan $(TSAN_UNIT:%=$(B)/tsan/tests/%)
 tests-built: all programs-asan $(UNIT:%=$(B)/asan/tests/%) $(HELPERS:%=$(B)/tests/%) \
 	$(FUZZ:%=$(B)/fuzz/tests/fuzz/fuzz_%)
 

@@ -97,7 +97,7 @@ mkdir -p "$out"
 build_log=$out/build.log
 printf 'building\n'
 build_start=$SECONDS
-if ! make -j"$(nproc)" tests-built >"$build_log" 2>&1; then
+if ! make -j"$(nproc)" "tests-built${CSM_LONG:+-long}" >"$build_log" 2>&1; then
     tail -n 40 "$build_log"
     echo "the build failed"
     echo "0 passed, 1 failed"
@@ -160,6 +160,16 @@ for source in tests/unit/test_*.c tests/vectors/test_*.c tests/conformance/test_
     [ -z "$CSM_LONG" ] || bound=3600
     add together cmocka "$program" "$bound" "build/asan/tests/$program"
 done
+if [ -n "$CSM_LONG" ]; then
+    # Races between threads: the same programs and load on the thread sanitizer's build.
+    for program in build/tsan/tests/unit/test_*; do
+        [ ! -x "$program" ] || add together cmocka "tsan/${program##*/}" 3600 "TSAN_OPTIONS=halt_on_error=1 $program"
+    done
+    for script in reloads-drop-nothing racing-creates-one-wins tpm-restart-under-load tpm-other-client-flushes; do
+        add alone script "tsan/$script" 3600 \
+            "CSM_LONG= CSM_BUILD=build/tsan TSAN_OPTIONS=halt_on_error=1 tests/system/$script.sh"
+    done
+fi
 for script in tests/lint/*.sh tests/vectors/*.py tests/interop/*.sh tests/interop/*.py tests/system/*.sh; do
     [ -x "$script" ] && add_script "$script"
 done
