@@ -246,12 +246,13 @@ static int get_json(struct cli *cli, const struct csm_msg_secret_get_res *res)
 	return j == NULL ? client_err_plain(CSM_ENOMEM) : json_print(cli, j);
 }
 
+/* Nothing that a terminal acts on: of UTF-8, the C1 controls (U+0080 to U+009F) too. */
 static bool one_line(struct csm_bin v)
 {
 	size_t i;
 
 	for (i = 0; i < v.n; i++)
-		if (v.p[i] < 0x20 || v.p[i] == 0x7f)
+		if (v.p[i] < 0x20 || v.p[i] == 0x7f || (v.p[i] == 0xc2 && i + 1 < v.n && v.p[i + 1] <= 0x9f))
 			return false;
 	return true;
 }

@@ -85,6 +85,10 @@ csm secret get d/a empty >got
 expect_equal "text" "$(csm secret get d/a | grep -vE '^file:base64=')" "literal=x
 empty=
 stdin:base64=$(base64 <line)"
+# what a terminal would act on is not shown as it is: U+009B begins a control sequence as ESC [ does
+csm secret set d/c1 "k=a$(printf '\302\233')31m" >/dev/null
+expect_equal "a C1 control" "$(csm secret get d/c1)" "k:base64=$(printf 'a\302\23331m' | base64)"
+csm secret delete d/c1 >/dev/null
 expect_equal "a file's base64" "$(csm secret get d/a --json | json pairs.file | base64 -d | cmp - blob && echo same)" same
 expect_exit 4 csm secret get d/a absent
 expect_exit 2 csm secret set d/a =x

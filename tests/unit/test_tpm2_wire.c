@@ -100,6 +100,38 @@ static void sealed_data_crosses_encrypted(void **state)
 	assert_int_equal(tpm2_env_health(&env).loaded, 0);
 }
 
+static uint32_t be32(const uint8_t *p)
+{
+	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* The host's nonce is a new one in each command: else an old answer of the TPM could be played back. */
+static void nonces_are_new(void **state)
+{
+	const uint8_t *nonce[2], *at;
+	uint8_t out[8];
+	size_t start;
+
+	(void)state;
+	pthread_mutex_lock(&tap.lock);
+	start = tap.len;
+	pthread_mutex_unlock(&tap.lock);
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(csm_plugin_tpm2.random(env.ctx, out, sizeof(out)), 0);
+	pthread_mutex_lock(&tap.lock);
+	at = tap.bytes + start;
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(be32(at + 6), TPM2_CC_GetRandom);
+		assert_int_equal(at[18] << 8 | at[19], 16); /* header (10), size (4), session (4) */
+		nonce[i] = at + 20;
+		at += be32(at + 2);
+		at += be32(at + 2); /* the answer */
+	}
+	assert_true(at <= tap.bytes + tap.len);
+	assert_memory_not_equal(nonce[0], nonce[1], 16);
+	pthread_mutex_unlock(&tap.lock);
+}
+
 static void every_changed_sealed_byte_is_refused(void **state)
 {
 	uint8_t sealed[1024], plain[128];
@@ -353,6 +385,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(the_tap_sees_what_is_in_clear),
 		cmocka_unit_test(sealed_data_crosses_encrypted),
+		cmocka_unit_test(nonces_are_new),
 		cmocka_unit_test(every_changed_sealed_byte_is_refused),
 		cmocka_unit_test(other_secrets_cross_encrypted),
 		cmocka_unit_test(a_changed_answer_is_refused),
