@@ -64,7 +64,7 @@ static int add_argument(struct pairs *p, char *arg)
 	struct csm_buf *b;
 	int r;
 
-	if (eq == arg)
+	if (eq == arg || strcmp(eq, "=@") == 0)
 		return cli_usage("a pair has the form K=V, K=@FILE, K=- or K");
 	r = pairs_next(p, (struct csm_str){arg, (size_t)(eq - arg)}, &b);
 	if (r != 0)
@@ -146,7 +146,7 @@ static int add_json(struct pairs *p)
 		/* jansson's text may hold a piece of the input */
 		if (!json_is_object(p->json))
 			r = cli_usage("standard input is not a JSON object%s",
-				p->json == NULL ? ", or not JSON at all" : "");
+				p->json == NULL ? ", is not JSON at all, or has a name twice" : "");
 	}
 	csm_buf_free(&b);
 	if (r != 0)

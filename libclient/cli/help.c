@@ -14,7 +14,9 @@ void cli_synopsis(FILE *f, const struct command *cmd)
 
 		if ((cmd->opts & OPT(i)) == 0)
 			continue;
-		if (o->letter != 0)
+		if (i == O_SECRET)
+			fprintf(f, " --%s %s", o->name, o->arg); /* the one that has to be there */
+		else if (o->letter != 0)
 			fprintf(f, " [-%c %s]", o->letter, o->arg);
 		else
 			fprintf(f, " [--%s%s%s]", o->name, o->arg != NULL ? " " : "", o->arg != NULL ? o->arg : "");
@@ -62,7 +64,8 @@ void cli_help(FILE *f)
 		command_line(f, &cli_commands[i]);
 	fputs("\nOptions of every command:\n", f);
 	options(f, OPTS_GLOBAL);
-	fputs("\nNames: a key is [NAMESPACE:]KEY, a secret [NAMESPACE:]DOMAIN/NAME. \"csm help OBJECT VERB\" tells more.\n", f);
+	fputs("\nNames: a key is [NAMESPACE:]KEY, a secret [NAMESPACE:]DOMAIN/NAME. \"csm help OBJECT VERB\" tells more,\n"
+	      "\"csm --version\" which version this is.\n", f);
 }
 
 void cli_help_object(FILE *f, const char *object)
@@ -109,5 +112,5 @@ int cmd_help(struct cli *cli)
 			command_line(stdout, cmd);
 		found = true;
 	}
-	return found ? 0 : cli_usage("there is no such command");
+	return found ? 0 : cli_usage("there is no such command: \"csm help\" lists them");
 }

@@ -94,6 +94,9 @@ static int parse(struct cli *cli, int argc, char **argv)
 	while ((c = getopt_long(argc, argv, shorts, longs, NULL)) != -1) {
 		if (c == 1) {
 			cli->arg[cli->arg_n++] = optarg;
+			/* options of the command that exec runs are not ours, also where "--" was forgotten */
+			if (cli->arg_n == 2 && strcmp(cli->arg[0], "exec") == 0)
+				break;
 			continue;
 		}
 		if (opt_index(c) < 0)
@@ -136,9 +139,9 @@ static int find_command(struct cli *cli)
 		return cli->value[O_HELP] != NULL ? 0 : -EXIT_USAGE;
 	}
 	if (known)
-		return cli_usage("csm %s has no %s", object, verb);
+		return cli_usage("csm %s has no %s: \"csm help %s\" lists what it has", object, verb, object);
 	if (object != NULL)
-		return cli_usage("there is no command %s", object);
+		return cli_usage("there is no command %s: \"csm help\" lists them", object);
 	cli_help(cli->value[O_HELP] != NULL ? stdout : stderr);
 	return cli->value[O_HELP] != NULL ? 0 : -EXIT_USAGE;
 }
@@ -245,6 +248,8 @@ static int run(struct cli *cli)
 		const char *text = csm_error_message();
 
 		cli_note("%s: %s", csm_error_name(r), *text != '\0' ? text : csm_error_text(r));
+		if (r == CSM_EDENIED && cli->cmd->socket == SOCK_ADMIN && geteuid() != 0)
+			cli_note("csm %s is for root", cli->cmd->object);
 	}
 	csm_free(cli->csm);
 	return r;

@@ -60,7 +60,7 @@ static void roff_command(FILE *f, const struct command *cmd)
 	for (i = 0; i < O__COUNT; i++) {
 		if ((cmd->opts & OPT(i)) == 0)
 			continue;
-		fputs(" [\\fB", f);
+		fputs(i == O_SECRET ? " \\fB" : " [\\fB", f);
 		roff(f, cli_opts[i].letter != 0 ? "-" : "--");
 		if (cli_opts[i].letter != 0)
 			fputc(cli_opts[i].letter, f);
@@ -69,7 +69,7 @@ static void roff_command(FILE *f, const struct command *cmd)
 		fputs("\\fR", f);
 		if (cli_opts[i].arg != NULL)
 			fprintf(f, " \\fI%s\\fR", cli_opts[i].arg);
-		fputc(']', f);
+		fputs(i == O_SECRET ? "" : "]", f);
 	}
 	if (cmd->args[0] != '\0') {
 		fputs(" \\fI", f);
@@ -89,11 +89,17 @@ static void roff_command(FILE *f, const struct command *cmd)
 static const char man_head[] =
 	".SH NAME\ncsm \\- keys and secrets of this node\n"
 	".SH SYNOPSIS\n\\fBcsm\\fR \\fIOBJECT\\fR \\fIVERB\\fR [\\fIOPTION\\fR]... [\\fIARGUMENT\\fR]...\n"
+	".br\n\\fBcsm \\-\\-version\\fR\n"
 	".SH DESCRIPTION\n\\fBcsm\\fR asks the node's daemon,\n.BR csmd (8),\n"
 	"to make and use keys and secrets that the caller never holds. Who the caller is, the kernel tells the daemon; "
 	"what the caller may do, its policy says.\n.PP\n"
 	"A key is named [\\fINAMESPACE\\fR:]\\fIKEY\\fR, a secret [\\fINAMESPACE\\fR:]\\fIDOMAIN\\fR/\\fINAME\\fR. "
-	"Without a namespace the caller's home is meant, as \\fBcsm whoami\\fR shows it.\n.PP\n"
+	"Without a namespace the caller's home is meant, as \\fBcsm whoami\\fR shows it. A namespace has 1 to 63 lower case "
+	"letters, digits, dots, hyphens and underscores and begins with a letter or digit. The other names have 1 to 128 bytes "
+	"of UTF\\-8, without control characters and without / : * ? [ and \\e, and begin with neither . nor \\-.\n.PP\n"
+	"\\fBpolicy\\fR and \\fBstore\\fR commands go to the administrator's socket, which is for root alone. On it root can "
+	"also list, show and delete what lies in any namespace, and use none of it: "
+	"\\fBcsm \\-\\-socket /run/csm/admin.sock key list \\-\\-namespace uid\\-1000\\fR.\n.PP\n"
 	"Data goes to standard output, messages to standard error. With \\fB\\-\\-json\\fR, standard output holds one "
 	"JSON object or array and nothing else: field names are those of the protocol, bytes are base64, public keys PEM, "
 	"times seconds since 1970.\n";
@@ -111,11 +117,12 @@ static const char man_tail[] =
 	".TP\n\\fBXDG_RUNTIME_DIR\\fR\nWhere \\fBcsm exec\\fR makes its folder, if that is a tmpfs; else in /dev/shm.\n"
 	".SH EXAMPLES\n"
 	".EX\n"
-	"csm key create web:tls\n"
-	"csm sign web:tls message.bin \\-o message.sig\n"
-	"csm key public web:tls > tls.pub\n"
-	"openssl dgst \\-sha256 \\-verify tls.pub \\-signature message.sig message.bin\n"
-	"csm csr web:tls \\-\\-subject /CN=www.example.org \\-\\-san dns:www.example.org\n"
+	"csm key create web\n"
+	"csm sign web message.bin \\-o message.sig\n"
+	"csm key public web > web.pub\n"
+	"openssl dgst \\-sha256 \\-verify web.pub \\-signature message.sig message.bin\n"
+	"csm csr web \\-\\-subject /CN=www.example.org \\-\\-san dns:www.example.org\n"
+	"csm domain create db\n"
 	"csm secret set db/main user=app password=@password.txt\n"
 	"csm exec \\-\\-secret db/main \\-\\- sh \\-c \\(aqcat \\(dq$CSM_SECRETS/password\\(dq\\(aq\n"
 	".EE\n"
@@ -231,6 +238,25 @@ static void complete_verbs(FILE *f)
 	fputs("\tesac\n", f);
 }
 
+/* What follows such an option is its value, and no object or verb. */
+static void option_arguments(FILE *f)
+{
+	const char *before = "\t\t";
+	int i;
+
+	for (i = 0; i < O__COUNT; i++) {
+		const struct opt *o = &cli_opts[i];
+
+		if (o->arg == NULL)
+			continue;
+		if (o->letter != 0)
+			fprintf(f, "%s-%c", before, o->letter);
+		fprintf(f, "%s--%s", o->letter != 0 ? "|" : before, o->name);
+		before = "|";
+	}
+	fputs(") ((i++)) ;;\n", f);
+}
+
 void cli_dump_completion(FILE *f)
 {
 	fputs("# bash completion for csm\n_csm()\n{\n"
@@ -238,8 +264,11 @@ void cli_dump_completion(FILE *f)
 	      "\tCOMPREPLY=()\n"
 	      "\tfor ((i = 1; i < COMP_CWORD; i++)); do\n"
 	      "\t\tcase ${COMP_WORDS[i]} in\n"
-	      "\t\t-*) ;;\n"
-	      "\t\t*) if [ -z \"$object\" ]; then object=${COMP_WORDS[i]}; elif [ -z \"$verb\" ]; then verb=${COMP_WORDS[i]}; fi ;;\n"
+	      "\t\t--) break ;;\n",
+		f);
+	option_arguments(f);
+	fputs("\t\t-*) ;;\n"
+	      "\t\t*) if [ -z \"$object\" ]; then object=${COMP_WORDS[i]#help}; elif [ -z \"$verb\" ]; then verb=${COMP_WORDS[i]}; fi ;;\n"
 	      "\t\tesac\n"
 	      "\tdone\n",
 		f);

@@ -9,7 +9,7 @@
 #include "libclient/cli/cli.h"
 #include "libclient/cli/json.h"
 
-#define LABEL_WIDTH 16
+#define LABEL_WIDTH 18 /* of lockout_counter, below tpm */
 #define ROW_MAX 16
 
 const char *time_text(uint64_t t, char buf[static 32])
@@ -208,12 +208,22 @@ int printer_add(struct printer *p, struct csm_view item)
 	return r;
 }
 
+/* Characters of a cell, which is UTF-8. */
+static size_t text_width(const char *s)
+{
+	size_t n = 0;
+
+	for (; *s != '\0'; s++)
+		n += ((unsigned char)*s & 0xc0) != 0x80;
+	return n;
+}
+
 static size_t column_width(const struct printer *p, size_t column)
 {
 	size_t n = strlen(p->def->fields[column].name), i;
 
 	for (i = 0; i < p->rows; i++) {
-		size_t k = strlen(p->cells[i * p->def->n_fields + column]);
+		size_t k = text_width(p->cells[i * p->def->n_fields + column]);
 
 		n = k > n ? k : n;
 	}
@@ -231,7 +241,7 @@ static void print_table(const struct printer *p)
 			const char *s = i == 0 ? p->def->fields[k].name : p->cells[(i - 1) * n + k];
 
 			put_text(s, false);
-			printf("%*s", k + 1 < n ? (int)(width[k] - strlen(s)) + 2 : 0, "");
+			printf("%*s", k + 1 < n ? (int)(width[k] - text_width(s)) + 2 : 0, "");
 		}
 		fputc('\n', stdout);
 	}

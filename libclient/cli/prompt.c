@@ -20,9 +20,10 @@ static int read_line(int tty, struct csm_buf *b)
 		r = io_read_some(tty, to, 1, &got);
 		if (r != 0)
 			return r;
-		if (got == 0 || *to == '\n')
+		if (got > 0 && *to == '\n')
 			return 0;
-		if (*to == CTRL_C)
+		/* the end of the terminal is no value, least of all an empty one */
+		if (got == 0 || *to == CTRL_C)
 			return client_err(CSM_EINVALID, "given up");
 		csm_buf_commit(b, 1);
 	}

@@ -10,11 +10,13 @@ const struct opt cli_opts[O__COUNT] = {
 		"trust a socket whose owner this user namespace cannot name"},
 	[O_OUTPUT] = {"output", 'o', "FILE", "@file", "write to FILE (mode 0600) in place of standard output"},
 	[O_ALG] = {"alg", 0, "ALG", "p256 p384 p521 rsa2048 rsa3072 rsa4096 ed25519",
-		"p256 (unless given), p384, p521, rsa2048, rsa3072, rsa4096 or ed25519"},
-	[O_BACKEND] = {"backend", 0, "NAME", "soft tpm2", "the back end; the strongest one present unless given"},
+		"one of p256 (unless given), p384, p521, rsa2048, rsa3072, rsa4096 and ed25519"},
+	[O_BACKEND] = {"backend", 0, "NAME", "soft tpm2",
+		"the back end, tpm2 or soft; the strongest one present unless given"},
 	[O_USE] = {"use", 0, "USES", "sign decrypt derive",
-		"sign, decrypt, derive, with commas between; what fits the algorithm unless given"},
-	[O_EXPORTABLE] = {"exportable", 0, NULL, NULL, "let the administrator export the key for this machine's TPM"},
+		"what for: sign, decrypt, derive, with commas between; what fits the algorithm unless given"},
+	[O_EXPORTABLE] = {"exportable", 0, NULL, NULL,
+		"let the administrator export the key for this machine's TPM (in a later version: this one exports none)"},
 	[O_REQUEST_ID] = {"request-id", 0, "ID", NULL,
 		"name the request: the same one again within a day is done only once"},
 	[O_NAMESPACE] = {"namespace", 0, "NS", NULL, "the namespace; the caller's home unless given"},
@@ -34,7 +36,8 @@ const struct opt cli_opts[O__COUNT] = {
 	[O_ENV] = {"env", 0, NULL, NULL, "put the pairs into the environment, not into files"},
 	[O_CONTEXT] = {"context", 0, "TEXT", NULL, "what the sealed data is bound to besides the node"},
 	[O_AS] = {"as", 0, "SELECTORS", NULL,
-		"ask for such a peer, like uid=1000,unit=nginx.service; may be repeated; the caller unless given"},
+		"ask for such a peer: uid, gid, unit, user_unit, container, pod, label, like uid=1000,unit=nginx.service; "
+		"may be repeated; the caller unless given"},
 };
 
 #define INPUT "FILE is read, or standard input where it is absent or \"-\". "
@@ -52,7 +55,10 @@ const struct command cli_commands[] = {
 
 	{"key", "create", "NAME", 1, 1, SOCK_PUBLIC,
 		OPT(O_ALG) | OPT(O_BACKEND) | OPT(O_USE) | OPT(O_EXPORTABLE) | OPT(O_REQUEST_ID), CSM_M_KEY_CREATE, NULL,
-		"make a key", "The private part never leaves the daemon's back end.", cmd_key_create},
+		"make a key",
+		"The private part never leaves the daemon's back end. Algorithms that the strongest back end does not have, like "
+		"ed25519 in a TPM, want --backend soft; csm status lists what each one has.",
+		cmd_key_create},
 	{"key", "list", "", 0, 0, SOCK_PUBLIC, OPT(O_NAMESPACE), -1,
 		"an array of objects with namespace, name, alg, backend, protection and created", "list the keys of a namespace",
 		NULL, cmd_key_list},
@@ -81,14 +87,15 @@ const struct command cli_commands[] = {
 		"an array of objects with namespace, name, created and secrets", "list the domains of a namespace", NULL,
 		cmd_domain_list},
 	{"domain", "show", "NAME", 1, 1, SOCK_PUBLIC, 0, CSM_M_DOMAIN_SHOW, NULL, "show a domain", NULL, cmd_domain_show},
-	{"domain", "delete", "NAME", 1, 1, SOCK_PUBLIC, OPT(O_REQUEST_ID), CSM_M_DOMAIN_DELETE, NULL, "delete a domain",
-		NULL, cmd_domain_delete},
+	{"domain", "delete", "NAME", 1, 1, SOCK_PUBLIC, OPT(O_REQUEST_ID), CSM_M_DOMAIN_DELETE, NULL,
+		"delete a domain and all secrets in it", "It does not ask back.", cmd_domain_delete},
 
 	{"secret", "set", "DOMAIN/NAME K=V...|-", 2, ARGS_ANY, SOCK_PUBLIC, OPT(O_EXPECT) | OPT(O_REQUEST_ID),
 		CSM_M_SECRET_SET, NULL, "set all pairs of a secret, as its next version",
-		"V is the value itself (which others can see in the list of processes), @FILE for a file's bytes, or - for "
-		"the bytes of standard input; K alone asks at the terminal. A single \"-\" in place of the pairs (as in --json -) reads a JSON object from "
-		"standard input: strings are stored as text, other values as JSON, and {\"base64\": \"...\"} as bytes.",
+		"The domain has to be there; the ten newest versions are kept. V is the value itself (which others can see in "
+		"the list of processes), @FILE for a file's bytes, or - for the bytes of standard input; K alone asks at the "
+		"terminal. A single \"-\" in place of the pairs (as in --json -) reads a JSON object from standard input: "
+		"strings are stored as text, other values as JSON, and {\"base64\": \"...\"} as bytes.",
 		cmd_secret_set},
 	{"secret", "get", "DOMAIN/NAME [KEY]", 1, 2, SOCK_PUBLIC, OPT(O_VERSION) | OPT(O_OUTPUT), -1,
 		"an object with version, created, pairs (name to value: text as it is, other bytes in base64) and types (name "
@@ -100,7 +107,7 @@ const struct command cli_commands[] = {
 	{"secret", "list", "DOMAIN", 1, 1, SOCK_PUBLIC, 0, -1, "an array of objects with name, version and created",
 		"list the secrets of a domain", NULL, cmd_secret_list},
 	{"secret", "delete", "DOMAIN/NAME", 1, 1, SOCK_PUBLIC, OPT(O_REQUEST_ID), CSM_M_SECRET_DELETE, NULL,
-		"delete a secret", NULL, cmd_secret_delete},
+		"delete a secret, all versions of it", NULL, cmd_secret_delete},
 	{"exec", NULL, "-- COMMAND [ARG]...", 1, ARGS_ANY, SOCK_PUBLIC, OPT(O_SECRET) | OPT(O_ENV), -1, "nothing",
 		"run a command with a secret's pairs",
 		"Each pair is a file in a private folder in memory (tmpfs), which the variable CSM_SECRETS names and which "
@@ -117,7 +124,8 @@ const struct command cli_commands[] = {
 		NULL, "give back what was sealed", INPUT BINARY, cmd_unseal},
 
 	{"policy", "check", "FILE", 1, 1, SOCK_ADMIN, 0, CSM_M_POLICY_CHECK, NULL, "check a policy file",
-		"Prints each error and warning with its place; the exit status is 1 where the file is not valid.",
+		"Prints each error and warning with its place; the exit status is 1 where the file is not valid. The running "
+		"daemon does it; without one, csmd --check looks at the policy that its configuration names.",
 		cmd_policy_check},
 	{"policy", "explain", "METHOD OBJECT", 2, 2, SOCK_ADMIN, OPT(O_AS), CSM_M_POLICY_EXPLAIN, NULL,
 		"show which rule decides", "METHOD is a permission like key.sign, OBJECT like web:tls or shared:db/main.",

@@ -126,6 +126,11 @@ done
 exec 7>&-
 wait $setter
 
+step "a terminal that ends is no empty value"
+expect_exit 1 script -qec "csm secret set d/typed password" /dev/null </dev/null
+expect_exit 4 csm secret get d/typed
+expect_exit 2 csm secret set d/typed password=@
+
 step "binary output does not go to a terminal, and a file is whole or absent"
 expect_exit 2 script -qec "csm sign k line" /dev/null
 ok csm sign k line -o sig
@@ -166,6 +171,8 @@ expect_exit 126 csm exec --secret d/j -- /etc/passwd
 expect_exit 4 csm exec --secret d/none -- touch ran
 [ ! -e ran ] || fail "the command ran without its secret"
 expect_exit 2 csm exec -- true
+# shellcheck disable=SC2016
+expect_equal "without --" "$(csm exec --env --secret d/j sh -c 'printf %s "$t"')" new
 # shellcheck disable=SC2016
 expect_equal "--env" "$(csm exec --env --secret d/j -- sh -c 'printf %s "$t"')" new
 expect_exit 137 csm exec --secret d/j -- sh -c 'kill -9 $$'
