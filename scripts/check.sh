@@ -161,6 +161,7 @@ for source in tests/unit/test_*.c tests/vectors/test_*.c tests/conformance/test_
     add together cmocka "$program" "$bound" "build/asan/tests/$program"
 done
 if [ -n "$CSM_LONG" ]; then
+    add alone script soak 1200 "scripts/soak.sh 600"
     # Races between threads: the same programs and load on the thread sanitizer's build.
     for program in build/tsan/tests/unit/test_*; do
         [ ! -x "$program" ] || add together cmocka "tsan/${program##*/}" 3600 "TSAN_OPTIONS=halt_on_error=1 $program"
