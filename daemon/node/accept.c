@@ -76,6 +76,11 @@ static void admit_one(struct acceptor *a, int fd)
 		close(fd);
 		return;
 	}
+	/* The path is root's alone; should it not be, others still get nothing here. */
+	if (a->role == CSM_R_ADMIN && cred.uid != 0 && cred.uid != getuid()) {
+		close(fd);
+		return;
+	}
 	slot = admit_enter(&a->b->admit, cred.uid, a->role == CSM_R_ADMIN);
 	if (slot == NULL)
 		turn_away(fd);

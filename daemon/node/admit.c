@@ -33,7 +33,7 @@ static void slot_release(struct admit *a, struct admit_slot *s)
 {
 	struct admit_slot **at = &a->slots[s->uid % N_SLOTS];
 
-	if (s->n > 0)
+	if (s->n > 0 || s->buffered > 0 || s->commits > 0)
 		return;
 	while (*at != s)
 		at = &(*at)->next;
@@ -43,7 +43,7 @@ static void slot_release(struct admit *a, struct admit_slot *s)
 
 struct admit_slot *admit_enter(struct admit *a, uid_t uid, bool admin)
 {
-	unsigned max = admin ? a->max : a->max - a->reserved;
+	unsigned max = admin ? a->max : a->max > a->reserved ? a->max - a->reserved : 0;
 	struct admit_slot *s;
 
 	pthread_mutex_lock(&a->lock);
@@ -69,14 +69,44 @@ void admit_leave(struct admit *a, struct admit_slot *slot)
 	pthread_mutex_unlock(&a->lock);
 }
 
-bool admit_buffered(struct admit_slot *slot, ssize_t n)
+bool admit_charge(struct admit *a, struct admit_slot *slot, size_t n)
 {
-	size_t before = atomic_fetch_add(&slot->buffered, (size_t)n);
+	bool fits;
 
-	if (n <= 0 || before + (size_t)n <= ADMIT_BUFFERED_PER_UID)
-		return true;
-	atomic_fetch_sub(&slot->buffered, (size_t)n);
-	return false;
+	pthread_mutex_lock(&a->lock);
+	fits = n <= ADMIT_BUFFERED_PER_UID && slot->buffered <= ADMIT_BUFFERED_PER_UID - n;
+	if (fits)
+		slot->buffered += n;
+	pthread_mutex_unlock(&a->lock);
+	return fits;
+}
+
+void admit_credit(struct admit *a, struct admit_slot *slot, size_t n)
+{
+	pthread_mutex_lock(&a->lock);
+	slot->buffered -= n;
+	slot_release(a, slot);
+	pthread_mutex_unlock(&a->lock);
+}
+
+bool admit_commit(struct admit *a, struct admit_slot *slot)
+{
+	bool fits;
+
+	pthread_mutex_lock(&a->lock);
+	fits = slot->commits < ADMIT_COMMITS_PER_UID;
+	if (fits)
+		slot->commits++;
+	pthread_mutex_unlock(&a->lock);
+	return fits;
+}
+
+void admit_committed(struct admit *a, struct admit_slot *slot)
+{
+	pthread_mutex_lock(&a->lock);
+	slot->commits--;
+	slot_release(a, slot);
+	pthread_mutex_unlock(&a->lock);
 }
 
 unsigned admit_total(struct admit *a)

@@ -8,12 +8,14 @@
 #include <sys/types.h>
 #include "libclient/base/err.h"
 
-#define ADMIT_BUFFERED_PER_UID (16u * 1024u * 1024u)
+#define ADMIT_BUFFERED_PER_UID (32u * 1024u * 1024u) /* parts of messages, and copies in operations */
+#define ADMIT_COMMITS_PER_UID 1024u                  /* changes that wait for the store */
 
 struct admit_slot {
 	uid_t uid;
 	unsigned n;               /* connections, under admit.lock */
-	atomic_size_t buffered;   /* bytes of partial messages */
+	size_t buffered;          /* bytes that wait, under admit.lock */
+	unsigned commits;         /* changes that wait for the store, under admit.lock */
 	struct admit_slot *next;
 };
 struct admit {
@@ -26,8 +28,12 @@ void admit_init(struct admit *a, unsigned max, unsigned per_uid, unsigned reserv
 /* NULL when uid or the whole has too many; `admin` may use the reserve. */
 struct admit_slot *admit_enter(struct admit *a, uid_t uid, bool admin);
 void admit_leave(struct admit *a, struct admit_slot *slot);
-/* Account n more (or, negative, fewer) bytes; false, with nothing changed, when it would be too many. */
-bool admit_buffered(struct admit_slot *slot, ssize_t n);
+/* Charge n bytes, or one change; false, with nothing changed, when it would be too many. What was charged may be given
+ * back after admit_leave. */
+bool admit_charge(struct admit *a, struct admit_slot *slot, size_t n);
+void admit_credit(struct admit *a, struct admit_slot *slot, size_t n);
+bool admit_commit(struct admit *a, struct admit_slot *slot);
+void admit_committed(struct admit *a, struct admit_slot *slot);
 unsigned admit_total(struct admit *a);
 
 #endif

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "daemon/node/accept.h"
@@ -209,7 +210,12 @@ static void try_store(struct main_state *m)
 		return;
 	}
 	b->store = m->opening;
+	b->epoch_ms = monotonic_ms();
 	m->opening = NULL;
+	/* What opened it is not needed any more. */
+	if (b->setup.root_secret.p != NULL)
+		sodium_memzero((uint8_t *)(uintptr_t)b->setup.root_secret.p, b->setup.root_secret.n);
+	b->setup.root_secret = (struct csm_bin){NULL, 0};
 	b->state = csm_store_locked(b->store) ? BROKER_LOCKED : BROKER_READY;
 	if (b->state == BROKER_LOCKED)
 		log_err("the store was changed behind csmd: see csm status, then csm store accept");
@@ -245,6 +251,31 @@ static void fold_counts(struct main_state *m)
 		counts_folded(&m->b.counts, false);
 }
 
+static void epoch_raised(struct csm_store_op *op)
+{
+	free(op);
+}
+
+/* At most once in an interval: the counter lives in memory that wears. The store raises it for deletions by itself. */
+static void raise_epoch(struct broker *b)
+{
+	struct csm_store_op *op;
+
+	if (!b->epoch_due || b->store == NULL || monotonic_ms() - b->epoch_ms < b->cfg.epoch_interval_s * 1000u)
+		return;
+	op = calloc(1, sizeof(*op));
+	if (op == NULL)
+		return;
+	op->kind = CSM_OP_EPOCH;
+	op->done = epoch_raised;
+	if (csm_store_submit(b->store, op) != 0) {
+		free(op);
+		return;
+	}
+	b->epoch_due = false;
+	b->epoch_ms = monotonic_ms();
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct main_state *m = arg;
@@ -254,6 +285,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	host_tick(b);
 	try_store(m);
+	raise_epoch(b);
 	csm_audit_tick(b->audit);
 	csm_keycache_sweep(&b->shared_keys, monotonic_ms(), CSM_KEY_IDLE_MS);
 	for (size_t i = 0; i < m->n_acceptors; i++)
@@ -347,6 +379,23 @@ static int open_files(struct main_state *m)
 	return r;
 }
 
+/* As many as the configuration says, or as descriptors last: a connection may take two (its socket and its peer's
+ * pidfd), so that the administrator's share is there when it is needed. */
+static unsigned connections_max(const struct broker *b)
+{
+	struct rlimit l;
+	rlim_t room;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) != 0 || l.rlim_cur == RLIM_INFINITY)
+		return b->cfg.connections;
+	room = l.rlim_cur > CSM_FD_RESERVE ? (l.rlim_cur - CSM_FD_RESERVE) / 2 : 0;
+	if (room >= b->cfg.connections)
+		return b->cfg.connections;
+	log_warn("limits: connections is %u, but the limit of open files leaves room for %u", b->cfg.connections,
+		(unsigned)room);
+	return (unsigned)room;
+}
+
 static int start(struct main_state *m)
 {
 	struct timeval second = {TICK_S, 0};
@@ -356,7 +405,7 @@ static int start(struct main_state *m)
 	csm_identity_degraded(&b->degraded);
 	if ((r = host_load_backends(b)) != 0 || (r = enter_sandbox(b)) != 0)
 		return r;
-	admit_init(&b->admit, b->cfg.connections, b->cfg.connections_per_uid, CSM_CONNECTIONS_ADMIN);
+	admit_init(&b->admit, connections_max(b), b->cfg.connections_per_uid, CSM_CONNECTIONS_ADMIN);
 	counts_init(&b->counts);
 	csm_keycache_init(&b->shared_keys, CSM_KEYS_PARSED_MAX);
 	for (size_t i = 0; i < BROKER_BACKENDS_MAX; i++)
@@ -384,6 +433,7 @@ static void stop(struct main_state *m)
 	struct broker *b = &m->b;
 
 	b->state = BROKER_STOPPING;
+	policy_reload_stop(b);
 	for (size_t i = 0; i < m->n_acceptors; i++)
 		acceptor_stop(&m->acceptors[i]);
 	for (unsigned i = 0; i < b->n_loops; i++)

@@ -45,9 +45,13 @@ struct broker {
 	unsigned n_loops;
 
 	struct csm_policy *policy; /* in force; each loop holds a reference of its own */
+	bool epoch_due;            /* main thread: the store's epoch is to be raised, once the interval is over */
+	uint64_t epoch_ms;         /* when it was raised last */
 	struct event_base *base;   /* of the main thread */
 	struct reload_waiter *reload_waiters;
-	pthread_mutex_t reload_lock; /* reload_waiters */
+	uint64_t reload_seq;         /* of the newest waiter */
+	bool reload_stopped;         /* nobody waits any more */
+	pthread_mutex_t reload_lock; /* the three above */
 };
 
 const char *broker_state_name(const struct broker *b);
@@ -57,6 +61,7 @@ struct csm_backend *broker_preferred(struct broker *b);
 /* Somebody waits for a reload of the policy: done is called on the main thread, 0 or CSM_EINVALID with *err. */
 struct reload_waiter {
 	void (*done)(struct reload_waiter *w, int r, const struct csm_policy_error *err, const struct csm_policy *now);
+	uint64_t seq;
 	struct reload_waiter *next;
 };
 void broker_want_reload(struct broker *b, struct reload_waiter *w); /* any thread */

@@ -70,10 +70,13 @@ void conn_new(struct loop *l, int fd, enum csm_role role, struct admit_slot *slo
 	set_reading(c, true);
 }
 
-static void charge(struct conn *c)
+/* The slot is charged for what waits in `in`, no more. */
+static void credit(struct conn *c)
 {
-	admit_buffered(c->slot, -(ssize_t)c->buffered);
-	c->buffered = 0;
+	if (c->buffered > c->in.len) {
+		admit_credit(&c->loop->b->admit, c->slot, c->buffered - c->in.len);
+		c->buffered = c->in.len;
+	}
 }
 
 void conn_drop(struct conn *c)
@@ -92,9 +95,9 @@ void conn_drop(struct conn *c)
 			*at = c->next_dirty;
 			break;
 		}
-	charge(c);
 	csm_buf_free(&c->in);
 	csm_buf_free(&c->out);
+	credit(c);
 	close(c->fd);
 	if (c->peer != NULL)
 		peer_put(c->peer);
@@ -268,7 +271,7 @@ static void set_deadline(struct conn *c, bool progressed)
 
 static bool keep(struct conn *c, const uint8_t *p, size_t n)
 {
-	if (!admit_buffered(c->slot, (ssize_t)n))
+	if (!admit_charge(&c->loop->b->admit, c->slot, n))
 		return false;
 	c->buffered += n;
 	return csm_buf_put(&c->in, p, n) == 0;
@@ -285,8 +288,8 @@ static void take_kept(struct conn *c)
 	csm_buf_consume(&c->in, used);
 	if (c->in.len == 0) {
 		csm_buf_free(&c->in);
-		charge(c);
 	}
+	credit(c);
 	set_deadline(c, used > 0);
 }
 
@@ -352,7 +355,7 @@ static bool receive(struct conn *c)
 		return false;
 	}
 	if (!check_control(c, &m)) {
-		log_info("a connection was closed: descriptors sent along, or bytes of another process");
+		log_debug("a connection was closed: descriptors sent along, or bytes of another process");
 		c->broken = true;
 	} else {
 		take_bytes(c, c->loop->scratch, (size_t)n);

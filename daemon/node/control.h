@@ -21,7 +21,7 @@ enum control_type {
 	CTL_STOP = 6,
 	/* to the supervisor */
 	CTL_READY = 16,       /* serving */
-	CTL_WANT_RELOAD = 17, /* an administrator asked for it */
+	CTL_WANT_RELOAD = 17, /* an administrator asked for it; body: uint64_t, comes back in the setup */
 	CTL_RELOADED = 18,    /* body: one byte, 1 when the new policy is in force */
 	/* on DEVICE */
 	CTL_DEVICE = 32, /* asked without a body, answered with a descriptor or a body: errno as one byte */
@@ -53,6 +53,7 @@ struct setup {
 	struct csm_str device;      /* the TPM: "/dev/tpmrm0", "swtpm:path=..."; empty: there is none */
 	struct csm_bin owner_auth;  /* the TPM's owner authorisation, p NULL: none given */
 	struct csm_bin root_secret; /* root key file, passphrase or credential; p NULL: none */
+	uint64_t reload_seq;        /* the newest CTL_WANT_RELOAD that came before the files were read */
 	struct setup_name *names;
 	size_t n_names;
 };

@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,45 +29,62 @@ void device_name(const struct csm_config *cfg, char *out, size_t cap)
 	}
 }
 
-static int connect_unix(const char *path)
-{
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	int fd, e;
+/* The supervisor waits for nobody longer than this. */
+#define CONNECT_MS 500
 
-	if (strlen(path) >= sizeof(addr.sun_path)) {
-		errno = ENAMETOOLONG;
-		return -1;
-	}
-	memcpy(addr.sun_path, path, strlen(path));
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof(addr)) != 0) {
-		e = errno;
+static int fail_with(int fd, int e)
+{
+	if (fd >= 0)
 		close(fd);
-		errno = e;
+	errno = e;
+	return -1;
+}
+
+/* Connect without ever blocking for longer than CONNECT_MS; the descriptor is a blocking one in the end. */
+static int connect_bounded(int family, const struct sockaddr *addr, socklen_t n)
+{
+	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), e = 0;
+	struct pollfd p = {.fd = fd, .events = POLLOUT};
+	socklen_t len = sizeof(e);
+
+	if (fd < 0)
 		return -1;
+	if (connect(fd, addr, n) != 0) {
+		/* A Unix socket whose queue is full says EAGAIN: its server has others. */
+		if (errno != EINPROGRESS)
+			return fail_with(fd, errno == EAGAIN ? EBUSY : errno);
+		if (poll(&p, 1, CONNECT_MS) != 1)
+			return fail_with(fd, ETIMEDOUT);
+		if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &e, &len) != 0 || e != 0)
+			return fail_with(fd, e != 0 ? e : EIO);
 	}
+	if (fcntl(fd, F_SETFL, 0) != 0)
+		return fail_with(fd, errno);
 	return fd;
 }
 
+static int connect_unix(const char *path)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+
+	if (strlen(path) >= sizeof(addr.sun_path))
+		return fail_with(-1, ENAMETOOLONG);
+	memcpy(addr.sun_path, path, strlen(path));
+	return connect_bounded(AF_UNIX, (struct sockaddr *)&addr, sizeof(addr));
+}
+
+/* host is an address or localhost: no name server is asked. */
 static int connect_tcp(const char *host, const char *port)
 {
-	struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *list, *at;
-	int fd = -1;
+	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV}, *list;
+	int fd;
 
-	if (getaddrinfo(host, port, &hints, &list) != 0) {
-		errno = EHOSTUNREACH;
-		return -1;
-	}
-	for (at = list; at != NULL && fd < 0; at = at->ai_next) {
-		fd = socket(at->ai_family, at->ai_socktype | SOCK_CLOEXEC, at->ai_protocol);
-		if (fd >= 0 && connect(fd, at->ai_addr, at->ai_addrlen) != 0) {
-			close(fd);
-			fd = -1;
-		}
-	}
+	if (strcmp(host, "localhost") == 0)
+		host = "127.0.0.1";
+	if (getaddrinfo(host, port, &hints, &list) != 0)
+		return fail_with(-1, EHOSTUNREACH);
+	fd = connect_bounded(list->ai_family, list->ai_addr, list->ai_addrlen);
 	freeaddrinfo(list);
-	if (fd < 0)
-		errno = ECONNREFUSED;
 	return fd;
 }
 

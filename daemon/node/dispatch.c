@@ -292,7 +292,8 @@ void req_end_read(struct req *q)
 	csm_reader_end(q->loop->reader);
 }
 
-bool req_replayed(struct req *q, struct csm_str request_id, struct csm_request_id *rid, char who[static 16])
+bool req_replayed(struct req *q, const struct object *o, struct csm_str request_id, struct csm_request_id *rid,
+	char who[static REQ_WHO_MAX])
 {
 	struct csm_reader *reader;
 	crypto_generichash_state st;
@@ -301,11 +302,13 @@ bool req_replayed(struct req *q, struct csm_str request_id, struct csm_request_i
 	memset(rid, 0, sizeof(*rid));
 	if (request_id.p == NULL)
 		return false;
-	snprintf(who, 16, "uid-%u", req_uid(q));
+	snprintf(who, REQ_WHO_MAX, "%s%u", q->conn->role == CSM_R_ADMIN ? "admin-" : "uid-", req_uid(q));
 	rid->who = csm_str_of(who);
 	rid->id = request_id;
 	crypto_generichash_init(&st, NULL, 0, sizeof(rid->hash));
 	crypto_generichash_update(&st, (const uint8_t *)q->method->name, q->method->name_len + 1u);
+	crypto_generichash_update(&st, (const uint8_t *)o->text.p, o->text.n);
+	crypto_generichash_update(&st, (const uint8_t *)"", 1);
 	crypto_generichash_update(&st, q->raw.p, q->raw.n);
 	crypto_generichash_final(&st, rid->hash, sizeof(rid->hash));
 	if (req_begin_read(q, &reader) != 0)
@@ -330,6 +333,11 @@ static int check_state(const struct broker *b, const struct csm_method *m, const
 	*why = NULL;
 	switch (state) {
 	case BROKER_READY:
+		/* What answers in any state has nothing to tell the audit log. */
+		*why = "the audit log cannot be written, and audit.mode is strict";
+		if (!(m->states & CSM_S_LOCKED) && csm_audit_refuses(b->audit))
+			return CSM_EUNAVAILABLE;
+		*why = NULL;
 		return m->states & CSM_S_READY ? 0 : CSM_ESTATE;
 	case BROKER_LOCKED:
 		*why = "the store was changed behind csmd; an administrator has to look and accept";
@@ -442,7 +450,7 @@ void object_copy(struct object *to, const struct object *from)
 		to->secret.p = to->buf + (from->secret.p - from->buf);
 }
 
-void op_request_id(struct op *op, const struct csm_request_id *rid, char who[static 16],
+void op_request_id(struct op *op, const struct csm_request_id *rid, char who[static REQ_WHO_MAX],
 	char id[static CSM_REQUEST_ID_MAX])
 {
 	if (rid->id.p == NULL)

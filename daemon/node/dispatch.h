@@ -53,8 +53,12 @@ void object_copy(struct object *to, const struct object *from);
 /* An open read transaction; req_end_read closes it. On failure the request has been answered. */
 CSM_MUST int req_begin_read(struct req *q, struct csm_reader **ret);
 void req_end_read(struct req *q);
-/* The request_id of a mutating method, and the answer it had before: true when that answer was given. */
-bool req_replayed(struct req *q, struct csm_str request_id, struct csm_request_id *rid, char who[static 16]);
+/* The request_id of a mutating method, and the answer it had before: true when that answer was given. It belongs to the
+ * caller's uid and socket, the method, the whole name of the object and the parameters: the same bytes that mean another
+ * object (another home namespace) are another request. After req_authorize only. */
+#define REQ_WHO_MAX 24
+bool req_replayed(struct req *q, const struct object *o, struct csm_str request_id, struct csm_request_id *rid,
+	char who[static REQ_WHO_MAX]);
 /* The caller's numbers; 0 on a role's descriptor. */
 uid_t req_uid(const struct req *q);
 pid_t req_pid(const struct req *q);
@@ -64,7 +68,7 @@ void req_audit(const char *method, struct broker *b, int kind, uid_t uid, pid_t 
 
 /* ---- for operations that change the store ---- */
 /* Copy a request_id into the operation. */
-void op_request_id(struct op *op, const struct csm_request_id *rid, char who[static 16],
+void op_request_id(struct op *op, const struct csm_request_id *rid, char who[static REQ_WHO_MAX],
 	char id[static CSM_REQUEST_ID_MAX]);
 /* op_to_store; where it is refused, the answer and the end of the operation. */
 void op_commit(struct op *op, void (*apply)(struct op *));

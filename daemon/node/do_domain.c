@@ -5,7 +5,7 @@
 struct domain_op {
 	struct op op;
 	struct object object;
-	char who[16], request_id[CSM_REQUEST_ID_MAX];
+	char who[REQ_WHO_MAX], request_id[CSM_REQUEST_ID_MAX];
 };
 
 static void committed(struct op *op)
@@ -37,10 +37,10 @@ void do_DOMAIN_CREATE(struct req *q)
 	const struct csm_msg_domain_req *m = q->params;
 	struct csm_request_id rid;
 	struct object o;
-	char who[16];
+	char who[REQ_WHO_MAX];
 
 	if (req_object(q, m->domain, &o) == 0 && req_authorize(q, &o) == 0 &&
-		!req_replayed(q, m->request_id, &rid, who))
+		!req_replayed(q, &o, m->request_id, &rid, who))
 		change(q, &o, &rid, CSM_OP_DOMAIN_CREATE);
 }
 
@@ -67,10 +67,10 @@ void do_DOMAIN_DELETE(struct req *q)
 	struct csm_domain_info info;
 	struct csm_request_id rid;
 	struct object o;
-	char who[16];
+	char who[REQ_WHO_MAX];
 
 	if (req_object(q, m->domain, &o) == 0 && req_authorize(q, &o) == 0 &&
-		!req_replayed(q, m->request_id, &rid, who) && look(q, &o, &info) == 0)
+		!req_replayed(q, &o, m->request_id, &rid, who) && look(q, &o, &info) == 0)
 		change(q, &o, &rid, CSM_OP_DOMAIN_DELETE);
 }
 

@@ -14,7 +14,7 @@ struct create_op {
 	struct csm_backend *be;
 	struct csm_plugin_keyspec spec;
 	struct object object;
-	char who[16], request_id[CSM_REQUEST_ID_MAX];
+	char who[REQ_WHO_MAX], request_id[CSM_REQUEST_ID_MAX];
 	struct csm_buf answer; /* the key_info, encoded */
 	uint8_t spki[CSM_SPKI_MAX], pub[CSM_PLUGIN_PUB_MAX];
 	uint8_t *priv; /* CSM_PLUGIN_PRIV_MAX bytes of locked memory */
@@ -174,11 +174,11 @@ void do_KEY_CREATE(struct req *q)
 	struct create_op *c;
 	struct object o;
 	struct op *op;
-	char who[16];
+	char who[REQ_WHO_MAX];
 	int r;
 
 	if (parse_spec(q, m, &spec) != 0 || req_object(q, m->key, &o) != 0 || req_authorize(q, &o) != 0 ||
-		choose_backend(q, m->backend, spec.alg, &be) != 0 || req_replayed(q, m->request_id, &rid, who) ||
+		choose_backend(q, m->backend, spec.alg, &be) != 0 || req_replayed(q, &o, m->request_id, &rid, who) ||
 		check_absent(q, &o) != 0)
 		return;
 	if ((r = op_new(q, sizeof(*c), create_clear, &op)) != 0) {
@@ -299,7 +299,7 @@ struct delete_op {
 	struct op op;
 	struct object object;
 	uint8_t id[CSM_KEY_ID_LEN];
-	char who[16], request_id[CSM_REQUEST_ID_MAX];
+	char who[REQ_WHO_MAX], request_id[CSM_REQUEST_ID_MAX];
 };
 
 static void delete_committed(struct op *op)
@@ -324,11 +324,11 @@ void do_KEY_DELETE(struct req *q)
 	struct key_found f;
 	struct object o;
 	struct op *op;
-	char who[16];
+	char who[REQ_WHO_MAX];
 	int r;
 
 	if (req_object(q, m->key, &o) != 0 || req_authorize(q, &o) != 0 ||
-		req_replayed(q, m->request_id, &rid, who) || key_look(q, m->key, &f) != 0)
+		req_replayed(q, &o, m->request_id, &rid, who) || key_look(q, m->key, &f) != 0)
 		return;
 	r = op_new(q, sizeof(*d), NULL, &op);
 	if (r == 0) {

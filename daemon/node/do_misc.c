@@ -23,6 +23,8 @@ void do_RANDOM(struct req *q)
 		r = csm_buf_reserve(&q->loop->plain, m->bytes.v, &p);
 	if (r == 0 && RAND_priv_bytes(p, (int)m->bytes.v) != 1)
 		r = CSM_EINTERNAL;
+	if (r == 0)
+		csm_buf_commit(&q->loop->plain, m->bytes.v); /* so that it is wiped with the rest */
 	if (r != 0) {
 		req_error(q, r, NULL);
 		return;
@@ -84,7 +86,9 @@ static void make_namespace(struct req *q, const struct csm_msg_seal_req *m, cons
 	csm_buf_init(&s->data, CSM_SEAL_MAX, true);
 	csm_buf_init(&s->context, CSM_MESSAGE_MAX, false);
 	object_copy(&s->object, o);
-	r = csm_buf_put(&s->data, m->data.p, m->data.n);
+	r = op_charge(op, m->data.n);
+	if (r == 0)
+		r = csm_buf_put(&s->data, m->data.p, m->data.n);
 	if (r == 0 && m->context.n > 0)
 		r = csm_buf_put(&s->context, m->context.p, m->context.n);
 	if (r != 0) {

@@ -10,7 +10,7 @@ struct set_op {
 	struct op op;
 	struct object object;
 	struct csm_buf payload; /* secret */
-	char who[16], request_id[CSM_REQUEST_ID_MAX];
+	char who[REQ_WHO_MAX], request_id[CSM_REQUEST_ID_MAX];
 };
 
 static void set_clear(struct op *op)
@@ -108,11 +108,11 @@ void do_SECRET_SET(struct req *q)
 	struct set_op *s;
 	struct object o;
 	struct op *op;
-	char who[16];
+	char who[REQ_WHO_MAX];
 	int r;
 
 	if (check_pairs(q, m) != 0 || req_secret_object(q, m->secret, &o) != 0 || req_authorize(q, &o) != 0 ||
-		req_replayed(q, m->request_id, &rid, who) || check_domain(q, &o) != 0)
+		req_replayed(q, &o, m->request_id, &rid, who) || check_domain(q, &o) != 0)
 		return;
 	if ((r = op_new(q, sizeof(*s), set_clear, &op)) != 0) {
 		req_error(q, r, NULL);
@@ -120,7 +120,7 @@ void do_SECRET_SET(struct req *q)
 	}
 	s = (struct set_op *)op;
 	csm_buf_init(&s->payload, CSM_MESSAGE_MAX, true);
-	if ((r = encode_pairs(m, &s->payload)) != 0) {
+	if ((r = op_charge(op, q->raw.n)) != 0 || (r = encode_pairs(m, &s->payload)) != 0) {
 		op_error(op, r, NULL);
 		op_done(op);
 		return;
@@ -275,7 +275,7 @@ void do_SECRET_LIST(struct req *q)
 struct delete_op {
 	struct op op;
 	struct object object;
-	char who[16], request_id[CSM_REQUEST_ID_MAX];
+	char who[REQ_WHO_MAX], request_id[CSM_REQUEST_ID_MAX];
 };
 
 static void delete_committed(struct op *op)
@@ -292,11 +292,11 @@ void do_SECRET_DELETE(struct req *q)
 	struct delete_op *d;
 	struct object o;
 	struct op *op;
-	char who[16];
+	char who[REQ_WHO_MAX];
 	int r;
 
 	if (req_secret_object(q, m->secret, &o) != 0 || req_authorize(q, &o) != 0 ||
-		req_replayed(q, m->request_id, &rid, who) || req_begin_read(q, &reader) != 0)
+		req_replayed(q, &o, m->request_id, &rid, who) || req_begin_read(q, &reader) != 0)
 		return;
 	r = csm_store_secret_get(reader, o.ns, o.name, o.secret, 0, &q->loop->plain, &version, &created);
 	req_end_read(q);

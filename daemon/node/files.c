@@ -18,6 +18,7 @@
 #define DEFAULT_ROOT_KEY "/etc/csm/root.key"
 #define ROOT_KEY_BYTES 32
 #define SECRET_FILE_MAX 4096u
+#define OWNER_AUTH_MAX 64u /* the longest digest of a TPM */
 
 /* ---- plain files ---- */
 
@@ -66,7 +67,7 @@ static int read_text(const char *path, size_t max, char **ret, size_t *len)
 
 static int read_secret(const char *path, uint8_t **ret, size_t *len)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY), r = CSM_ESYSTEM;
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), r = CSM_ESYSTEM;
 	uint8_t *p = NULL;
 	struct stat st;
 
@@ -77,7 +78,11 @@ static int read_secret(const char *path, uint8_t **ret, size_t *len)
 	if (fstat(fd, &st) != 0)
 		goto out;
 	r = CSM_EDENIED;
-	if (S_ISREG(st.st_mode) && ((st.st_mode & 077) != 0 || (st.st_uid != 0 && st.st_uid != geteuid()))) {
+	if (!S_ISREG(st.st_mode)) {
+		log_err("%s: it is not a regular file", path);
+		goto out;
+	}
+	if ((st.st_mode & 077) != 0 || (st.st_uid != 0 && st.st_uid != geteuid())) {
 		log_err("%s: others can read or change it; make it 0600 and root's", path);
 		goto out;
 	}
@@ -95,7 +100,25 @@ out:
 	return r;
 }
 
-/* A new root key file: complete, or not there. */
+static int sync_folder_of(const char *path)
+{
+	char dir[PATH_MAX], *slash;
+	int fd, r;
+
+	snprintf(dir, sizeof(dir), "%s", path);
+	slash = strrchr(dir, '/');
+	if (slash == NULL)
+		return CSM_EINVALID;
+	slash[slash == dir] = '\0';
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return CSM_ESYSTEM;
+	r = fsync(fd) == 0 ? 0 : CSM_ESYSTEM;
+	close(fd);
+	return r;
+}
+
+/* A new root key file: complete and durable before a store can need it, or not there. */
 static int make_root_key(const char *path)
 {
 	CSM_WIPED(key, ROOT_KEY_BYTES);
@@ -113,7 +136,7 @@ static int make_root_key(const char *path)
 		r = 0;
 	close(fd);
 	unlink(tmp);
-	return r;
+	return r == 0 ? sync_folder_of(path) : r;
 }
 
 static void strip_newline(const uint8_t *p, size_t *n)
@@ -144,9 +167,16 @@ static int read_root_secret(struct files *f)
 	}
 	if (file == NULL)
 		file = DEFAULT_ROOT_KEY;
-	if (f->cfg.root_key == CSM_ROOT_FILE && access(file, F_OK) != 0 && errno == ENOENT && make_root_key(file) != 0) {
-		log_err("cannot make the root key file %s: %s", file, strerror(errno));
-		return CSM_ESYSTEM;
+	if (f->cfg.root_key == CSM_ROOT_FILE && access(file, F_OK) != 0 && errno == ENOENT) {
+		snprintf(path, sizeof(path), "%s/store/data.mdb", f->cfg.state_dir);
+		if (access(path, F_OK) == 0) {
+			log_err("%s is not there, but the store that it opens is: bring it back", file);
+			return CSM_ENOT_FOUND;
+		}
+		if (make_root_key(file) != 0) {
+			log_err("cannot make the root key file %s: %s", file, strerror(errno));
+			return CSM_ESYSTEM;
+		}
 	}
 	r = read_secret(file, &f->root_secret, &f->root_secret_len);
 	if (r == 0 && f->cfg.root_key == CSM_ROOT_PASSPHRASE)
@@ -324,6 +354,11 @@ int files_read(const struct supervisor_options *opt, struct files *ret)
 		if ((r = read_secret(f.cfg.tpm_owner_auth_file, &f.owner_auth, &f.owner_auth_len)) != 0)
 			goto out;
 		strip_newline(f.owner_auth, &f.owner_auth_len);
+		r = CSM_EINVALID;
+		if (f.owner_auth_len > OWNER_AUTH_MAX || memchr(f.owner_auth, '\0', f.owner_auth_len) != NULL) {
+			log_err("%s: an owner authorisation is at most %u bytes of text", f.cfg.tpm_owner_auth_file, OWNER_AUTH_MAX);
+			goto out;
+		}
 	}
 	*ret = f;
 	return 0;

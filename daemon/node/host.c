@@ -3,8 +3,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include "daemon/node/host.h"
 #include "daemon/svc/log.h"
+#include "libclient/base/lockmem.h"
 
 #define DEVICE_WAIT_MS 2000
 
@@ -13,7 +15,8 @@ struct host_arg {
 	struct broker *b;
 	struct csm_backend *be;
 	struct csm_store *pins;
-	char owner_auth[256], nv_index[16], device[256];
+	char *owner_auth; /* locked memory, or NULL */
+	char device[256];
 	struct csm_job job; /* open or look, on the owner's thread */
 	atomic_bool queued;
 };
@@ -25,6 +28,10 @@ static int ask_device(void *arg)
 	struct control_msg msg;
 
 	(void)arg;
+	/* An answer that came too late for its question is not the answer to this one. */
+	while (poll(&p, 1, 0) == 1 && control_recv(DEVICE_FD, &msg) == 0)
+		if (msg.fd >= 0)
+			close(msg.fd);
 	if (control_send(DEVICE_FD, CTL_DEVICE, NULL, 0, -1) != 0 || poll(&p, 1, DEVICE_WAIT_MS) != 1 ||
 		control_recv(DEVICE_FD, &msg) != 0) {
 		errno = EIO;
@@ -68,7 +75,7 @@ static const char *tpm_config(struct host_arg *a, const char *name)
 	if (strcmp(name, "shared") == 0)
 		return strncmp(a->device, "/dev/tpmrm", 10) == 0 ? "true" : "false";
 	if (strcmp(name, "owner_auth") == 0)
-		return a->owner_auth[0] != '\0' ? a->owner_auth : NULL;
+		return a->owner_auth;
 	if (strcmp(name, "accept_foreign") == 0)
 		return c->tpm_accept_foreign ? "true" : "false";
 	if (strcmp(name, "bus_protection") == 0)
@@ -103,6 +110,20 @@ static bool enabled(const struct broker *b, const char *name)
 	return false;
 }
 
+static int take_owner_auth(struct broker *b, struct host_arg *a)
+{
+	size_t n = b->setup.owner_auth.n;
+
+	if (b->setup.owner_auth.p == NULL || n == 0)
+		return 0;
+	a->owner_auth = csm_lock_alloc(n + 1);
+	if (a->owner_auth == NULL)
+		return CSM_ENOMEM;
+	memcpy(a->owner_auth, b->setup.owner_auth.p, n);
+	a->owner_auth[n] = '\0';
+	return 0;
+}
+
 int host_load_backends(struct broker *b)
 {
 	/* The TPM last: host_open_backends may find that the node has none. */
@@ -124,8 +145,8 @@ int host_load_backends(struct broker *b)
 		a->b = b;
 		a->be = be;
 		snprintf(a->device, sizeof(a->device), "%.*s", (int)b->setup.device.n, b->setup.device.p);
-		snprintf(a->owner_auth, sizeof(a->owner_auth), "%.*s", (int)b->setup.owner_auth.n,
-			b->setup.owner_auth.p != NULL ? (const char *)b->setup.owner_auth.p : "");
+		if (strcmp(names[i], "tpm2") == 0 && take_owner_auth(b, a) != 0)
+			return CSM_ENOMEM;
 		be->host = (struct csm_plugin_host){.arg = a, .device = ask_device, .remember = remember,
 			.recall = recall, .log = log_line, .config = config_of};
 		b->n_backends++;

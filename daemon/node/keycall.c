@@ -239,6 +239,8 @@ static int key_op_fill(struct req *q, struct key_found *f, struct key_call *call
 	if (r != 0)
 		return r;
 	total = k->rec.spki.n + k->rec.pub.n + k->rec.priv.n + call->in.n + call->label.n;
+	if ((r = op_charge(&k->op, total)) != 0)
+		return r;
 	csm_buf_init(&k->blob, total + 1, true);
 	if ((r = csm_buf_reserve(&k->blob, total + 1, &room)) != 0)
 		return r;

@@ -13,15 +13,21 @@ int op_new(struct req *q, size_t size, void (*clear)(struct op *op), struct op *
 	op->conn = c;
 	op->method = q->method;
 	op->msgid = q->msgid;
+	op->slot = c->slot;
 	op->uid = req_uid(q);
 	op->pid = req_pid(q);
-	op->clear = clear;
 	op->next = c->ops;
 	if (op->next != NULL)
 		op->next->prev = op;
 	c->ops = op;
 	c->n_ops++;
 	q->loop->n_ops++;
+	/* The charge also keeps the slot for as long as the operation lives. */
+	if (op_charge(op, size) != 0) {
+		op_done(op);
+		return CSM_EBUSY;
+	}
+	op->clear = clear;
 	*ret = op;
 	return 0;
 }
@@ -43,6 +49,10 @@ void op_done(struct op *op)
 {
 	unlink_from_conn(op);
 	op->loop->n_ops--;
+	if (op->committing)
+		admit_committed(&op->loop->b->admit, op->slot);
+	if (op->charged > 0)
+		admit_credit(&op->loop->b->admit, op->slot, op->charged);
 	if (op->clear != NULL)
 		op->clear(op);
 	free(op);
@@ -60,6 +70,14 @@ bool op_has_msgid(const struct conn *c, uint32_t msgid)
 		if (op->msgid == msgid)
 			return true;
 	return false;
+}
+
+int op_charge(struct op *op, size_t n)
+{
+	if (!admit_charge(&op->loop->b->admit, op->slot, n))
+		return CSM_EBUSY;
+	op->charged += n;
+	return 0;
 }
 
 static void apply_on_loop(struct loop *l, struct task *t)
@@ -111,5 +129,10 @@ int op_to_store(struct op *op, void (*apply)(struct op *))
 	op->apply = apply;
 	op->sop.done = store_done;
 	op->sop.arg = op;
-	return store == NULL ? CSM_EUNAVAILABLE : csm_store_submit(store, &op->sop);
+	if (store == NULL)
+		return CSM_EUNAVAILABLE;
+	/* No one user fills the queue of all. */
+	if (!op->committing && !(op->committing = admit_commit(&op->loop->b->admit, op->slot)))
+		return CSM_EBUSY;
+	return csm_store_submit(store, &op->sop);
 }

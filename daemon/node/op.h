@@ -16,6 +16,9 @@ struct op {
 	struct op *next, *prev;   /* of the connection */
 	const struct csm_method *method;
 	uint32_t msgid;
+	struct admit_slot *slot;  /* of who asked */
+	size_t charged;           /* bytes that the slot is charged for */
+	bool committing;          /* counted among the slot's commits */
 	uid_t uid;
 	pid_t pid;
 	int r;
@@ -28,6 +31,8 @@ struct op {
 struct req;
 /* A zeroed operation of `size` bytes that begins with struct op. */
 CSM_MUST int op_new(struct req *q, size_t size, void (*clear)(struct op *op), struct op **ret);
+/* Charge the caller for n more bytes that the operation holds; CSM_EBUSY when it has too many waiting. */
+CSM_MUST int op_charge(struct op *op, size_t n);
 /* Send it off; on failure nothing was taken and the caller still has the op. */
 CSM_MUST int op_to_backend(struct op *op, struct csm_backend *be, void (*work)(struct op *), void (*apply)(struct op *));
 CSM_MUST int op_to_store(struct op *op, void (*apply)(struct op *));

@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 #include "daemon/node/loop.h"
@@ -65,18 +66,28 @@ static void swap_on_loop(struct loop *l, struct task *t)
 	swap_done(s, 1);
 }
 
-static struct reload_waiter *take_waiters(struct broker *b)
+/* Those who asked before the files were read that `seq` tells of. */
+static struct reload_waiter *take_waiters(struct broker *b, uint64_t seq)
 {
-	struct reload_waiter *w;
+	struct reload_waiter *mine = NULL, **at;
 
 	pthread_mutex_lock(&b->reload_lock);
-	w = b->reload_waiters;
-	b->reload_waiters = NULL;
+	for (at = &b->reload_waiters; *at != NULL;) {
+		struct reload_waiter *w = *at;
+
+		if (w->seq > seq) {
+			at = &w->next;
+			continue;
+		}
+		*at = w->next;
+		w->next = mine;
+		mine = w;
+	}
 	pthread_mutex_unlock(&b->reload_lock);
-	return w;
+	return mine;
 }
 
-static void swap_policy(struct broker *b, struct csm_policy *p)
+static void swap_policy(struct broker *b, struct csm_policy *p, uint64_t seq)
 {
 	struct swap *s = calloc(1, sizeof(*s) + b->n_loops * sizeof(s->tasks[0]));
 	unsigned ours = 1; /* and those of loops that have ended */
@@ -85,7 +96,7 @@ static void swap_policy(struct broker *b, struct csm_policy *p)
 		abort();
 	s->b = b;
 	s->policy = p;
-	s->waiters = take_waiters(b);
+	s->waiters = take_waiters(b, seq);
 	s->left = b->n_loops + 1;
 	csm_policy_unref(b->policy);
 	b->policy = csm_policy_ref(p);
@@ -106,6 +117,7 @@ void policy_reload(struct broker *b, int fd)
 	struct setup s;
 	uint8_t good = 0;
 	int r = setup_from_memfd(fd, &mem, &s);
+	uint64_t seq = r == 0 ? s.reload_seq : UINT64_MAX;
 
 	close(fd);
 	if (r == 0) {
@@ -115,23 +127,44 @@ void policy_reload(struct broker *b, int fd)
 	}
 	if (r == 0) {
 		log_info("policy: %zu identities, %zu rules in force", csm_policy_n_identities(p), csm_policy_n_rules(p));
-		swap_policy(b, p);
+		swap_policy(b, p, seq);
+		b->epoch_due = true; /* a policy that was changed is not to come back with an older store */
 		return;
 	}
 	log_err("policy: line %u, column %u: %s; the old one stays in force", err.line, err.column, err.message);
-	answer_waiters(take_waiters(b), r, &err, NULL);
+	answer_waiters(take_waiters(b, seq), r, &err, NULL);
 	if (control_send(CONTROL_FD, CTL_RELOADED, &good, 1, -1) != 0)
 		log_warn("the supervisor does not listen");
 }
 
 void broker_want_reload(struct broker *b, struct reload_waiter *w)
 {
-	struct csm_policy_error err = {.message = "the supervisor does not listen"};
+	struct csm_policy_error err = {.message = "the daemon is stopping"};
+	uint64_t seq;
+	bool stopped;
 
 	pthread_mutex_lock(&b->reload_lock);
-	w->next = b->reload_waiters;
-	b->reload_waiters = w;
+	stopped = b->reload_stopped;
+	seq = w->seq = ++b->reload_seq;
+	if (!stopped) {
+		w->next = b->reload_waiters;
+		b->reload_waiters = w;
+	}
 	pthread_mutex_unlock(&b->reload_lock);
-	if (control_send(CONTROL_FD, CTL_WANT_RELOAD, NULL, 0, -1) != 0)
-		answer_waiters(take_waiters(b), CSM_EUNAVAILABLE, &err, NULL);
+	if (stopped) {
+		w->done(w, CSM_ESHUTDOWN, &err, NULL);
+	} else if (control_send(CONTROL_FD, CTL_WANT_RELOAD, &seq, sizeof(seq), -1) != 0) {
+		snprintf(err.message, sizeof(err.message), "the supervisor does not listen");
+		answer_waiters(take_waiters(b, seq), CSM_EUNAVAILABLE, &err, NULL);
+	}
+}
+
+void policy_reload_stop(struct broker *b)
+{
+	struct csm_policy_error err = {.message = "the daemon is stopping"};
+
+	pthread_mutex_lock(&b->reload_lock);
+	b->reload_stopped = true;
+	pthread_mutex_unlock(&b->reload_lock);
+	answer_waiters(take_waiters(b, UINT64_MAX), CSM_ESHUTDOWN, &err, NULL);
 }

@@ -10,4 +10,7 @@ CSM_MUST int policy_from_setup(const struct setup *s, struct csm_policy **ret, s
  * told, and the supervisor. Main thread. */
 void policy_reload(struct broker *b, int fd);
 
+/* The broker stops: who waits is told, and nobody waits from here on. */
+void policy_reload_stop(struct broker *b);
+
 #endif

@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <linux/close_range.h>
 #include <time.h>
 #include <unistd.h>
 #include "daemon/node/supervisor.h"
@@ -33,7 +34,8 @@ struct supervisor {
 	pid_t broker;             /* 0: none */
 	int64_t born_ms, again_ms; /* again_ms: when to start the next one; -1: not waiting */
 	int delay_ms;
-	bool stopping, ready, reported;
+	uint64_t reload_seq; /* of the newest wish of the broker */
+	bool stopping, ready;
 	int64_t kill_ms;
 };
 
@@ -122,8 +124,11 @@ static void become_broker(const struct supervisor *s, int control, int device)
 	raise_memlock();
 	if (c < 0 || d < 0 || dup2(c, CONTROL_FD) < 0 || dup2(d, DEVICE_FD) < 0)
 		_exit(127);
-	close(c);
-	close(d);
+	/* Nothing else that whoever started us left open. */
+	if (syscall(SYS_close_range, DEVICE_FD + 1, ~0u, CLOSE_RANGE_CLOEXEC) != 0) {
+		close(c);
+		close(d);
+	}
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	syscall(SYS_execveat, s->exe_fd, "", argv, environ, AT_EMPTY_PATH);
 	_exit(127);
@@ -142,6 +147,7 @@ static int send_setup(struct supervisor *s, uint8_t type)
 		.device = csm_str_of(s->device),
 		.owner_auth = {f->owner_auth, f->owner_auth_len},
 		.root_secret = {f->root_secret, f->root_secret_len},
+		.reload_seq = s->reload_seq,
 		.names = f->names,
 		.n_names = f->n_names,
 	};
@@ -178,6 +184,7 @@ static void start_broker(struct supervisor *s)
 
 	s->again_ms = -1;
 	s->born_ms = now_ms();
+	s->reload_seq = 0;
 	s->ready = false;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, control) != 0)
 		goto later;
@@ -294,6 +301,8 @@ static void on_control(struct supervisor *s)
 		notify_systemd("READY=1");
 		break;
 	case CTL_WANT_RELOAD:
+		if (msg.len == sizeof(s->reload_seq))
+			memcpy(&s->reload_seq, msg.body, sizeof(s->reload_seq));
 		reload(s);
 		break;
 	case CTL_RELOADED:

@@ -194,6 +194,8 @@ void csm_audit_tick(struct csm_audit *a)
 
 	pthread_mutex_lock(&a->lock);
 	next_minute(a);
+	if (a->failing)
+		write_line(a, json_pack("{s:I, s:s}", "time", (json_int_t)time(NULL), "event", "resumed"));
 	dirty = a->dirty;
 	a->dirty = false;
 	pthread_mutex_unlock(&a->lock);
@@ -202,6 +204,11 @@ void csm_audit_tick(struct csm_audit *a)
 		a->failing = true;
 		pthread_mutex_unlock(&a->lock);
 	}
+}
+
+bool csm_audit_refuses(struct csm_audit *a)
+{
+	return a->strict && csm_audit_failing(a);
 }
 
 bool csm_audit_failing(struct csm_audit *a)

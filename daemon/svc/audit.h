@@ -26,5 +26,8 @@ CSM_MUST int csm_audit_event(struct csm_audit *a, const struct csm_audit_event *
 /* Once a second: writes the counted rows of the minute that ended, syncs. */
 void csm_audit_tick(struct csm_audit *a);
 bool csm_audit_failing(struct csm_audit *a);
+/* strict, and the last line could not be written: nothing that would have to be told may be done. csm_audit_tick tries
+ * again. */
+bool csm_audit_refuses(struct csm_audit *a);
 
 #endif

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <grp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,6 +59,8 @@ int csm_sandbox_harden(void)
 {
 	struct rlimit none = {0, 0};
 
+	/* The change of user has cleared it: without its supervisor nobody stops this process. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || setrlimit(RLIMIT_CORE, &none) != 0 ||
 		prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0)
 		return CSM_ESYSTEM;

@@ -4,7 +4,6 @@
 #include <seccomp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include "daemon/svc/log.h"
 #include "daemon/svc/sandbox_internal.h"
 
@@ -55,9 +54,8 @@ static int add_conditional(scmp_filter_ctx f)
 {
 	int r = 0;
 
-	/* Unix sockets only. */
-	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
-	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(socketpair), 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
+	/* No new sockets of any family: a datagram one would reach the sockets of others, such as a remote log's. Those
+	 * that are there, and those that the listeners accept, are AF_UNIX. */
 	/* No executable memory, now or later. */
 	r |= seccomp_rule_add(
 		f, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
