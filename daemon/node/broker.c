@@ -391,7 +391,7 @@ static unsigned connections_max(const struct broker *b)
 	room = l.rlim_cur > CSM_FD_RESERVE ? (l.rlim_cur - CSM_FD_RESERVE) / 2 : 0;
 	if (room >= b->cfg.connections)
 		return b->cfg.connections;
-	log_warn("limits: connections is %u, but the limit of open files leaves room for %u", b->cfg.connections,
+	log_info("limits: connections is %u, but the limit of open files leaves room for %u", b->cfg.connections,
 		(unsigned)room);
 	return (unsigned)room;
 }

@@ -302,7 +302,8 @@ bool req_replayed(struct req *q, const struct object *o, struct csm_str request_
 	memset(rid, 0, sizeof(*rid));
 	if (request_id.p == NULL)
 		return false;
-	snprintf(who, REQ_WHO_MAX, "%s%u", q->conn->role == CSM_R_ADMIN ? "admin-" : "uid-", req_uid(q));
+	snprintf(who, REQ_WHO_MAX, "%s%u@%.*s", q->conn->role == CSM_R_ADMIN ? "admin-" : "uid-", req_uid(q),
+		(int)o->ns.n, o->ns.p);
 	rid->who = csm_str_of(who);
 	rid->id = request_id;
 	crypto_generichash_init(&st, NULL, 0, sizeof(rid->hash));

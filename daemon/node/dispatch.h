@@ -53,10 +53,9 @@ void object_copy(struct object *to, const struct object *from);
 /* An open read transaction; req_end_read closes it. On failure the request has been answered. */
 CSM_MUST int req_begin_read(struct req *q, struct csm_reader **ret);
 void req_end_read(struct req *q);
-/* The request_id of a mutating method, and the answer it had before: true when that answer was given. It belongs to the
- * caller's uid and socket, the method, the whole name of the object and the parameters: the same bytes that mean another
- * object (another home namespace) are another request. After req_authorize only. */
-#define REQ_WHO_MAX 24
+/* The request_id of a mutating method, and the answer it had before: true when that answer was given. An id is
+ * known per uid, socket and namespace; it stands for method, whole name of the object, and parameters. After req_authorize only. */
+#define REQ_WHO_MAX (24 + CSM_NAMESPACE_MAX)
 bool req_replayed(struct req *q, const struct object *o, struct csm_str request_id, struct csm_request_id *rid,
 	char who[static REQ_WHO_MAX]);
 /* The caller's numbers; 0 on a role's descriptor. */
