@@ -1,0 +1,115 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <pthread.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "daemon/node/admit.h"
+
+static void bound_of_one_uid(void **state)
+{
+	struct admit_slot *s[4], *other;
+	struct admit a;
+
+	(void)state;
+	admit_init(&a, 100, 3, 10);
+	for (int i = 0; i < 3; i++)
+		assert_non_null(s[i] = admit_enter(&a, 1000, false));
+	assert_ptr_equal(s[0], s[2]);
+	assert_null(admit_enter(&a, 1000, false));
+	/* Another uid, in the same place of the table, has its own count. */
+	assert_non_null(other = admit_enter(&a, 1256, false));
+	assert_ptr_not_equal(other, s[0]);
+	assert_int_equal(admit_total(&a), 4);
+	admit_leave(&a, s[0]);
+	assert_non_null(s[0] = admit_enter(&a, 1000, false));
+	/* The administrator's socket is not counted by uid. */
+	assert_non_null(s[3] = admit_enter(&a, 1000, true));
+	admit_leave(&a, s[3]);
+	for (int i = 0; i < 3; i++)
+		admit_leave(&a, s[i]);
+	admit_leave(&a, other);
+	assert_int_equal(admit_total(&a), 0);
+}
+
+static void the_reserve_is_the_administrators(void **state)
+{
+	struct admit_slot *s[10];
+	struct admit a;
+
+	(void)state;
+	admit_init(&a, 10, 100, 4);
+	for (unsigned i = 0; i < 6; i++)
+		assert_non_null(s[i] = admit_enter(&a, i, false));
+	assert_null(admit_enter(&a, 7, false));
+	for (unsigned i = 6; i < 10; i++)
+		assert_non_null(s[i] = admit_enter(&a, 0, true));
+	assert_null(admit_enter(&a, 0, true));
+	assert_int_equal(admit_total(&a), 10);
+	for (unsigned i = 0; i < 10; i++)
+		admit_leave(&a, s[i]);
+	assert_int_equal(admit_total(&a), 0);
+}
+
+static void partial_messages_are_bounded(void **state)
+{
+	struct admit_slot *s, *other;
+	struct admit a;
+
+	(void)state;
+	admit_init(&a, 10, 10, 0);
+	assert_non_null(s = admit_enter(&a, 1, false));
+	assert_non_null(other = admit_enter(&a, 2, false));
+	assert_true(admit_buffered(s, ADMIT_BUFFERED_PER_UID - 1));
+	assert_true(admit_buffered(s, 1));
+	assert_false(admit_buffered(s, 1));
+	assert_true(admit_buffered(other, 1000));
+	assert_true(admit_buffered(s, -10));
+	assert_false(admit_buffered(s, 11));
+	assert_true(admit_buffered(s, 10));
+	assert_true(admit_buffered(s, -(ssize_t)ADMIT_BUFFERED_PER_UID));
+	assert_int_equal(s->buffered, 0);
+	admit_leave(&a, s);
+	admit_leave(&a, other);
+}
+
+static struct admit shared;
+
+static void *come_and_go(void *arg)
+{
+	for (unsigned i = 0; i < 20000; i++) {
+		struct admit_slot *s = admit_enter(&shared, (uid_t)(i % 3), arg != NULL);
+
+		if (s != NULL)
+			admit_leave(&shared, s);
+	}
+	return NULL;
+}
+
+static void threads_leave_nothing_behind(void **state)
+{
+	pthread_t t[4];
+
+	(void)state;
+	admit_init(&shared, 4, 2, 1);
+	for (size_t i = 0; i < 4; i++)
+		assert_int_equal(pthread_create(&t[i], NULL, come_and_go, i == 0 ? &shared : NULL), 0);
+	for (size_t i = 0; i < 4; i++)
+		pthread_join(t[i], NULL);
+	assert_int_equal(admit_total(&shared), 0);
+	for (size_t i = 0; i < 256; i++)
+		assert_null(shared.slots[i]);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(bound_of_one_uid),
+		cmocka_unit_test(the_reserve_is_the_administrators),
+		cmocka_unit_test(partial_messages_are_bounded),
+		cmocka_unit_test(threads_leave_nothing_behind),
+	};
+
+	alarm(60);
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
