@@ -202,7 +202,8 @@ static void try_store(struct main_state *m)
 	store_text[0] = '\0';
 	r = root_source(b, &source, &why);
 	if (r == 0 && (r = csm_store_root_open(m->opening, &source)) != 0)
-		why = store_text;
+		why = r == CSM_EINVALID && b->cfg.root_key != CSM_ROOT_TPM ?
+			"the root key's file, passphrase or credential is not the one that it was made with" : store_text;
 	if (r == 0 && (r = csm_store_start(m->opening)) != 0)
 		why = "its writer could not be started";
 	if (r != 0) {

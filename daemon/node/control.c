@@ -11,7 +11,7 @@
 #include "libclient/wire/enc.h"
 
 #define SETUP_MAX (2u * 1024u * 1024u)
-#define SETUP_FIELDS 11u
+#define SETUP_FIELDS 12u
 
 int control_send(int sock, uint8_t type, const void *body, size_t len, int fd)
 {
@@ -90,7 +90,8 @@ static int setup_encode(const struct setup *s, struct csm_buf *b)
 	int r;
 
 	if ((r = csm_enc_array(b, SETUP_FIELDS)) != 0 || (r = enc_opt_bin(b, s->config)) != 0 ||
-		(r = enc_opt_bin(b, s->policy)) != 0 || (r = csm_enc_u64(b, s->broker_uid)) != 0 ||
+		(r = enc_opt_bin(b, s->policy)) != 0 || (r = csm_enc_str(b, s->policy_error)) != 0 ||
+		 (r = csm_enc_u64(b, s->broker_uid)) != 0 ||
 		(r = csm_enc_u64(b, s->broker_gid)) != 0 || (r = csm_enc_u64(b, s->supervisor_pid)) != 0 || (r = csm_enc_u64(b, s->reload_seq)) != 0 ||
 		(r = csm_enc_str(b, s->plugin_dir)) != 0 || (r = csm_enc_str(b, s->device)) != 0 ||
 		(r = enc_opt_bin(b, s->owner_auth)) != 0 ||
@@ -194,7 +195,8 @@ static int setup_decode(struct csm_dec *d, struct setup *s)
 		return r;
 	if (n != SETUP_FIELDS)
 		return CSM_EPROTOCOL;
-	if ((r = dec_opt_bin(d, &s->config)) != 0 || (r = dec_opt_bin(d, &s->policy)) != 0 ||
+	if ((r = dec_opt_bin(d, &s->config)) != 0 || (r = dec_opt_bin(d, &s->policy)) != 0 || (r = csm_dec_str(d, &s->policy_error)) != 0 ||
+		
 		(r = dec_u32(d, &s->broker_uid)) != 0 || (r = dec_u32(d, &s->broker_gid)) != 0 ||
 		(r = dec_u32(d, &s->supervisor_pid)) != 0 || (r = csm_dec_u64(d, &s->reload_seq)) != 0 ||
 		 (r = csm_dec_str(d, &s->plugin_dir)) != 0 ||

@@ -47,6 +47,7 @@ struct setup_name {
 struct setup {
 	struct csm_bin config;           /* p NULL: no file */
 	struct csm_bin policy;           /* p NULL: no file */
+	struct csm_str policy_error;     /* why the file could not be read; empty: it was */
 	uint32_t broker_uid, broker_gid; /* UINT32_MAX: do not change */
 	uint32_t supervisor_pid;
 	struct csm_str plugin_dir;

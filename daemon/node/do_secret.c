@@ -25,7 +25,8 @@ static void set_committed(struct op *op)
 
 	req_audit(op->method->name, op->loop->b, CSM_AUDIT_CHANGE, op->uid, op->pid, s->object.text, op->r);
 	if (op->r != 0)
-		op_error(op, op->r, op->r == CSM_ENOT_FOUND ? "there is no such domain" : NULL);
+		op_error(op, op->r, op->r == CSM_ENOT_FOUND ? "there is no such domain" :
+			op->r == CSM_ECONFLICT && op->sop.has_expect ? "the newest version is not the expected one" : NULL);
 	else if (op->sop.replayed)
 		op_replay(op);
 	else

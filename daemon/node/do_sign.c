@@ -135,7 +135,7 @@ void do_SIGN_INIT(struct req *q)
 		return;
 	r = key_scheme(q, &f, m->scheme, &scheme);
 	if (r == 0 && scheme.hash == CSM_HASH_NONE)
-		req_error(q, r = CSM_EUNSUPPORTED, "this scheme signs a message as a whole");
+		req_error(q, r = CSM_EUNSUPPORTED, "this scheme signs a message as a whole, at most 768 KiB");
 	else if (r == 0 && q->conn->n_streams >= CSM_SIGN_STREAMS_MAX)
 		req_error(q, r = CSM_EBUSY, "too many signatures in parts on this connection");
 	else if (r == 0 && (r = stream_new(q->conn, &f, &scheme, &s)) != 0)

@@ -145,7 +145,7 @@ static void strip_newline(const uint8_t *p, size_t *n)
 		--*n;
 }
 
-static int read_root_secret(struct files *f)
+static int read_root_secret(struct files *f, bool check)
 {
 	const char *dir = getenv("CREDENTIALS_DIRECTORY"), *file = f->cfg.root_key_file;
 	char path[PATH_MAX];
@@ -173,6 +173,8 @@ static int read_root_secret(struct files *f)
 			log_err("%s is not there, but the store that it opens is: bring it back", file);
 			return CSM_ENOT_FOUND;
 		}
+		if (check)
+			return 0; /* the first start makes it */
 		if (make_root_key(file) != 0) {
 			log_err("cannot make the root key file %s: %s", file, strerror(errno));
 			return CSM_ESYSTEM;
@@ -286,9 +288,12 @@ int files_reread_policy(struct files *f)
 	if (r == CSM_ENOT_FOUND && strcmp(path, DEFAULT_POLICY) == 0)
 		r = 0;
 	if (r != 0) {
-		log_err("%s: %s", path, r == CSM_ETOO_LARGE ? "it is too large" : strerror(errno));
+		snprintf(f->policy_error, sizeof(f->policy_error), "%.120s: %s", path,
+			r == CSM_ETOO_LARGE ? "it is too large" : strerror(errno));
+		log_err("%s", f->policy_error);
 		return r;
 	}
+	f->policy_error[0] = '\0';
 	free(f->policy_text);
 	f->policy_text = text;
 	f->policy_len = n;
@@ -348,7 +353,7 @@ int files_read(const struct supervisor_options *opt, struct files *ret)
 	int r;
 
 	if ((r = read_config(opt, &f)) != 0 || (r = files_reread_policy(&f)) != 0 || (r = check_policy(&f)) != 0 ||
-		(r = find_broker_user(&f)) != 0 || (r = find_plugins(&f)) != 0 || (r = read_root_secret(&f)) != 0)
+		(r = find_broker_user(&f)) != 0 || (r = find_plugins(&f)) != 0 || (r = read_root_secret(&f, opt->check)) != 0)
 		goto out;
 	if (f.cfg.tpm_owner_auth_file != NULL) {
 		if ((r = read_secret(f.cfg.tpm_owner_auth_file, &f.owner_auth, &f.owner_auth_len)) != 0)

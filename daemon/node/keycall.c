@@ -113,7 +113,10 @@ static int make_result(const struct key_call *call, struct csm_bin out, struct c
 
 static const char *failure_text(const struct key_call *call, int r)
 {
-	return r == CSM_EINVALID && call->what == KEY_WHAT_DECRYPT ? "the cipher text cannot be opened" : NULL;
+	if (r != CSM_EINVALID)
+		return NULL;
+	return call->what == KEY_WHAT_DECRYPT ? "the cipher text cannot be opened" :
+		call->what == KEY_WHAT_DERIVE ? "the peer's key is not one of the same curve" : NULL;
 }
 
 /* ---- on the loop ---- */

@@ -1,6 +1,8 @@
 #include <stdlib.h>
+#include <string.h>
 #include "daemon/node/dispatch.h"
 #include "daemon/node/op.h"
+#include "daemon/svc/log.h"
 
 int op_new(struct req *q, size_t size, void (*clear)(struct op *op), struct op **ret)
 {
@@ -118,6 +120,8 @@ static void store_done(struct csm_store_op *sop)
 	struct op *op = sop->arg;
 
 	op->r = sop->r;
+	if (op->r == CSM_ESYSTEM)
+		log_err("the store could not write: %s", strerror(csm_store_last_errno()));
 	if (op_post(op) != 0)
 		abort();
 }

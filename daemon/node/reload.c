@@ -121,7 +121,12 @@ void policy_reload(struct broker *b, int fd)
 
 	close(fd);
 	if (r == 0) {
-		r = policy_from_setup(&s, &p, &err);
+		if (s.policy_error.n > 0) {
+			r = CSM_EINVALID;
+			snprintf(err.message, sizeof(err.message), "%.*s", (int)s.policy_error.n, s.policy_error.p);
+		} else {
+			r = policy_from_setup(&s, &p, &err);
+		}
 		setup_clear(&s);
 		csm_buf_free(&mem);
 	}

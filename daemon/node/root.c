@@ -136,7 +136,9 @@ int root_source(struct broker *b, struct csm_root_source *ret, const char **why)
 	ret->arg = b;
 	ret->mode = names[b->cfg.root_key];
 	if (b->cfg.root_key == CSM_ROOT_TPM) {
-		*why = "root_key is tpm, and the TPM is not usable";
+		*why = b->setup.device.n > 0 ? "root_key is tpm, and the TPM is not usable, see backends" :
+					       "root_key is tpm, and this machine has none at /dev/tpmrm0 or /dev/tpm0: "
+					       "a node without a TPM needs root_key: file, passphrase or credential";
 		if (tpm == NULL || tpm->ctx == NULL)
 			return CSM_EUNAVAILABLE;
 		ret->wrap = tpm_wrap;

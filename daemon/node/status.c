@@ -130,6 +130,14 @@ static void fill_warnings(struct broker *b, struct status_space *space, struct c
 		warn(space, w, "the sandbox is not complete, see sandbox");
 	if (b->degraded != NULL)
 		warn(space, w, b->degraded);
+	for (size_t i = 0; i < b->n_backends; i++)
+		if (b->backends[i].ctx == NULL || !space->health[i].h.usable) {
+			char text[256];
+
+			snprintf(text, sizeof(text), "back end %s is away: %s", b->backends[i].plugin->name,
+				space->health[i].reason[0] != '\0' ? space->health[i].reason : "no reason known");
+			warn(space, w, text);
+		}
 	if (b->audit != NULL && csm_audit_failing(b->audit))
 		warn(space, w, "the audit log cannot be written");
 	if (b->store == NULL && b->store_why[0] != '\0')

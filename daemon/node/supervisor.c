@@ -55,10 +55,15 @@ static int make_state_dir(const struct files *f)
 	const char *dir = f->cfg.state_dir;
 	struct stat st;
 
-	if (mkdir(dir, 0700) == 0 && f->broker_uid != (uid_t)-1 && chown(dir, f->broker_uid, f->broker_gid) != 0)
+	bool made = mkdir(dir, 0700) == 0;
+
+	if ((!made && errno != EEXIST) ||
+		(made && f->broker_uid != (uid_t)-1 && chown(dir, f->broker_uid, f->broker_gid) != 0)) {
+		log_err("state_dir %s cannot be made: %s", dir, strerror(errno));
 		return CSM_ESYSTEM;
+	}
 	if (lstat(dir, &st) != 0 || !S_ISDIR(st.st_mode)) {
-		log_err("state_dir %s: %s", dir, strerror(errno == 0 ? ENOTDIR : errno));
+		log_err("state_dir %s is not a folder", dir);
 		return CSM_ESYSTEM;
 	}
 	if (st.st_uid != owner || (st.st_mode & 077) != 0) {
@@ -148,6 +153,7 @@ static int send_setup(struct supervisor *s, uint8_t type)
 		.owner_auth = {f->owner_auth, f->owner_auth_len},
 		.root_secret = {f->root_secret, f->root_secret_len},
 		.reload_seq = s->reload_seq,
+		.policy_error = csm_str_of(f->policy_error),
 		.names = f->names,
 		.n_names = f->n_names,
 	};
@@ -247,18 +253,12 @@ static void reap(struct supervisor *s)
 
 static void reload(struct supervisor *s)
 {
-	bool ready = true;
 
 	notify_systemd("RELOADING=1");
-	/* What cannot be read is told by the log; the broker keeps what it has, and answers who asked. */
-	if (files_reread_policy(&s->files) != 0) {
-		free(s->files.policy_text);
-		s->files.policy_text = strdup("unreadable: true\n");
-		s->files.policy_len = s->files.policy_text == NULL ? 0 : strlen(s->files.policy_text);
-		ready = s->files.policy_text != NULL;
-	}
-	/* No text where none was asked for is a policy too: the default one. */
-	if (s->control >= 0 && ready && send_setup(s, CTL_RELOAD) != 0)
+	/* Of a file that cannot be read the broker is told why; it keeps what it has, and answers who asked. */
+	if (files_reread_policy(&s->files) != 0)
+		log_err("the policy stays as it was");
+	if (s->control >= 0 && send_setup(s, CTL_RELOAD) != 0)
 		log_warn("the broker did not take the policy");
 }
 
@@ -394,9 +394,10 @@ int supervisor_main(const struct supervisor_options *opt)
 
 int supervisor_check(const struct supervisor_options *opt)
 {
+	struct supervisor_options look = {.config = opt->config, .check = true};
 	struct files f;
 
-	if (sodium_init() < 0 || files_read(opt, &f) != 0)
+	if (sodium_init() < 0 || files_read(&look, &f) != 0)
 		return 1;
 	files_clear(&f);
 	return 0;

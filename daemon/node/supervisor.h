@@ -8,6 +8,7 @@
 
 struct supervisor_options {
 	const char *config; /* NULL: the default path, which may be missing */
+	bool check;         /* only look: nothing is made */
 };
 /* The program; returns the exit status. */
 int supervisor_main(const struct supervisor_options *opt);
@@ -25,12 +26,14 @@ struct files {
 	struct setup_name *names;
 	size_t n_names;
 	char **name_texts;
+	char policy_error[200]; /* why the policy file could not be read; empty: it was */
 	uid_t broker_uid; /* (uid_t)-1: stay */
 	gid_t broker_gid;
 };
 /* Read and parse everything. On failure what is wrong has been logged. */
 CSM_MUST int files_read(const struct supervisor_options *opt, struct files *ret);
-/* Only the policy and the names in it, anew; a text that does not parse is kept for the broker to refuse. */
+/* Only the policy and the names in it, anew; a text that does not parse is kept for the broker to refuse; a file that
+ * cannot be read leaves what was there, and policy_error says why. */
 CSM_MUST int files_reread_policy(struct files *f);
 void files_clear(struct files *f);
 

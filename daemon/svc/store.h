@@ -179,6 +179,8 @@ struct csm_store_op {
 /* CSM_EBUSY when the queue is full, CSM_ETAMPERED when locked (but for ACCEPT), CSM_ESHUTDOWN; then done is not
  * called. Any thread. */
 CSM_MUST int csm_store_submit(struct csm_store *s, struct csm_store_op *op);
+/* errno of the last failure of this thread in the store, for the log of a CSM_ESYSTEM; 0 if none. */
+int csm_store_last_errno(void);
 /* CSM_OP_REMEMBER's counterpart: read at open or later; *len is capacity on entry. Any thread. */
 CSM_MUST int csm_store_recall(struct csm_store *s, const char *name, uint8_t *p, size_t *len);
 /* CSM_OP_REMEMBER without waiting, in any state of the store, from any thread: recalled from now on, durable with the

@@ -291,6 +291,7 @@ struct csm_store {
 };
 
 CSM_MUST int store_err(int mdb_rc);
+CSM_MUST int store_commit_err(struct csm_store *s, int rc);
 uint64_t store_monotonic(void);
 void store_why(struct csm_store *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 CSM_MUST int store_get(MDB_txn *txn, MDB_dbi dbi, struct csm_bin key, struct csm_bin *ret);

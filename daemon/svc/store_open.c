@@ -29,8 +29,17 @@ void store_why(struct csm_store *s, const char *fmt, ...)
 	va_end(ap);
 }
 
+static _Thread_local int last_rc;
+
+int csm_store_last_errno(void)
+{
+	return last_rc > 0 ? last_rc : 0;
+}
+
 int store_err(int rc)
 {
+	if (rc != 0 && rc != MDB_NOTFOUND)
+		last_rc = rc;
 	switch (rc) {
 	case 0:
 		return 0;

@@ -1,4 +1,5 @@
 /* What status tells: names of damaged records, totals, room. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,6 +8,7 @@
 
 #define LOW_PERCENT 90u
 #define LOW_DISK (64u * 1024u * 1024u)
+#define NO_DISK (4u * 1024u * 1024u)
 
 struct names *store_names_new(struct names *older)
 {
@@ -162,4 +164,16 @@ void csm_store_stat(struct csm_store *s, struct csm_store_stat *ret)
 bool csm_store_locked(const struct csm_store *s)
 {
 	return atomic_load_explicit(&s->locked, memory_order_acquire);
+}
+
+/* A disk that fills in the middle of a write is told by LMDB as EIO. */
+int store_commit_err(struct csm_store *s, int rc)
+{
+	mdb_filehandle_t fd;
+	struct statvfs fs;
+
+	if (rc == EIO && mdb_env_get_fd(s->env, &fd) == 0 && fstatvfs(fd, &fs) == 0 &&
+		(uint64_t)fs.f_bavail * fs.f_frsize < NO_DISK)
+		rc = ENOSPC;
+	return store_err(rc);
 }

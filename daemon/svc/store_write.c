@@ -157,7 +157,7 @@ static int group_commit(struct group *g)
 
 	if (r != 0)
 		return r;
-	r = store_err(mdb_txn_commit(g->txn));
+	r = store_commit_err(g->s, mdb_txn_commit(g->txn));
 	g->txn = NULL;
 	return r;
 }
@@ -179,7 +179,7 @@ static int op_nested(struct group *g, struct csm_store_op *op)
 	}
 	r = store_op_apply(g, op);
 	if (r == 0 && !op->replayed)
-		r = store_err(mdb_txn_commit(g->txn));
+		r = store_commit_err(g->s, mdb_txn_commit(g->txn));
 	else
 		mdb_txn_abort(g->txn);
 	g->txn = parent;
@@ -389,7 +389,7 @@ static void prune(struct csm_store *s)
 		if (r != 0 || n == 0)
 			mdb_txn_abort(txn);
 		else
-			r = store_err(mdb_txn_commit(txn));
+			r = store_commit_err(s, mdb_txn_commit(txn));
 	} while (r == 0 && n == PRUNE_ROWS);
 }
 
