@@ -275,6 +275,7 @@ static int versions_prune(struct group *g, struct wscope *ws, const struct dbkey
 			goto out;
 		if ((rc = mdb_cursor_del(cur, 0)) != 0)
 			break;
+		g->deleted = true; /* an older value went for good: it is not to come back with an older store */
 	}
 	r = rc == MDB_NOTFOUND ? 0 : store_err(rc);
 out:

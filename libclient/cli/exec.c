@@ -61,10 +61,26 @@ static int exec_status(int e)
 
 /* ---- --env: this process becomes the command ---- */
 
+/* A name of letters, digits and underscores that does not steer the loader, the shell or csm: who may write a secret is
+ * not to choose what its reader runs. */
+static bool plain_variable(const char *name)
+{
+	static const char *const steering[] = {"PATH", "IFS", "ENV", "BASH_ENV", "SHELLOPTS", "BASHOPTS", "PS4", "HOME"};
+	size_t n = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz_0123456789");
+
+	if (n == 0 || name[n] != '\0' || (name[0] >= '0' && name[0] <= '9') || strncmp(name, "LD_", 3) == 0 ||
+		strncmp(name, "CSM_", 4) == 0 || strncmp(name, "GLIBC_", 6) == 0)
+		return false;
+	for (size_t i = 0; i < sizeof(steering) / sizeof(steering[0]); i++)
+		if (strcmp(name, steering[i]) == 0)
+			return false;
+	return true;
+}
+
 static int set_variable(struct exec *x, const struct csm_msg_pair *p)
 {
 	(void)x;
-	if (memchr(p->name.p, '=', p->name.n) != NULL || memchr(p->value.p, 0, p->value.n) != NULL)
+	if (!plain_variable(p->name.p) || memchr(p->value.p, 0, p->value.n) != NULL)
 		return client_err(CSM_EINVALID, "%s cannot be an environment variable", p->name.p);
 	if (setenv(p->name.p, (const char *)p->value.p, 1) != 0)
 		return client_err_plain(CSM_ENOMEM);

@@ -184,6 +184,12 @@ expect_exit 2 csm exec -- true
 expect_equal "without --" "$(csm exec --env --secret d/j sh -c 'printf %s "$t"')" new
 # shellcheck disable=SC2016
 expect_equal "--env" "$(csm exec --env --secret d/j -- sh -c 'printf %s "$t"')" new
+# who may write a secret does not choose what its reader runs
+for name in LD_PRELOAD PATH BASH_ENV CSM_SOCKET 1x a-b; do
+    ok csm secret set d/steer "$name=/tmp/x"
+    expect_exit 1 csm exec --env --secret d/steer -- touch ran
+    [ ! -e ran ] || fail "$name went into the environment"
+done
 expect_exit 137 csm exec --secret d/j -- sh -c 'kill -9 $$'
 # a signal reaches the command, and the folder goes
 # shellcheck disable=SC2016
