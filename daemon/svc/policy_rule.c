@@ -214,6 +214,93 @@ static int describe(struct policy_parse *pp, const struct csm_yaml_node *n, stru
 	return r;
 }
 
+/* ---- permissions that no pattern can meet ---- */
+
+/* What a method is asked on, after the colon. */
+enum form { FORM_ANY, FORM_NAME, FORM_SECRET, FORM_DOMAIN, FORM_NOTHING };
+static const char *const form_text[] = {
+	[FORM_NAME] = "NAMESPACE:NAME", [FORM_SECRET] = "NAMESPACE:DOMAIN/NAME", [FORM_DOMAIN] = "NAMESPACE:DOMAIN/",
+	[FORM_NOTHING] = "NAMESPACE:",
+};
+
+static enum form form_of(int perm)
+{
+	const char *name = csm_methods[perm].name;
+
+	switch (perm) {
+	case CSM_PERM_KEY_LIST:
+	case CSM_PERM_DOMAIN_LIST:
+	case CSM_PERM_SEAL:
+	case CSM_PERM_UNSEAL:
+		return FORM_NOTHING;
+	case CSM_PERM_SECRET_LIST:
+		return FORM_DOMAIN;
+	default:
+		if (strncmp(name, "key.", 4) == 0 || strncmp(name, "domain.", 7) == 0)
+			return FORM_NAME;
+		/* what is not served yet may be asked on anything */
+		return strncmp(name, "secret.", 7) == 0 ? FORM_SECRET : FORM_ANY;
+	}
+}
+
+static bool only_stars(const char *p)
+{
+	return p[strspn(p, "*")] == 0;
+}
+
+/* Is there an object of that form which the pattern, as it was written, matches? Only a star goes over a slash, and
+ * no name holds one. */
+static bool can_match(const char *pattern, enum form form)
+{
+	const char *name = strchr(pattern, ':') + 1, *slash = strchr(name, '/');
+	size_t n = strlen(name);
+
+	switch (form) {
+	case FORM_NAME:
+		return slash == NULL && n > 0;
+	case FORM_SECRET:
+		return slash != NULL ? slash[1] != 0 : strchr(name, '*') != NULL;
+	case FORM_DOMAIN:
+		return slash != NULL ? only_stars(slash + 1) : n > 0 && name[n - 1] == '*';
+	case FORM_NOTHING:
+		return only_stars(name);
+	default:
+		return true;
+	}
+}
+
+static bool any_can_match(const struct csm_yaml_node *on, const struct perms *perms, enum form *form)
+{
+	for (int i = 0; i < CSM_M__COUNT; i++) {
+		if (!perms_has(perms, i))
+			continue;
+		*form = form_of(i);
+		for (const struct csm_yaml_node *c = on->first; c != NULL; c = c->next)
+			if (can_match(c->text.p, *form))
+				return true;
+	}
+	return false;
+}
+
+/* An entry of `allow` is told when nothing that it stands for can be asked on anything in `on`. Both lists are
+ * valid already. */
+static int warn_of_no_effect(struct policy_parse *pp, const struct csm_yaml_node *rule)
+{
+	const struct csm_yaml_node *allow = csm_yaml_get(rule, "allow"), *on = csm_yaml_get(rule, "on");
+
+	for (const struct csm_yaml_node *c = allow->first; c != NULL; c = c->next) {
+		struct perms perms = {{0}};
+		enum form form = FORM_ANY;
+		int r = add_permission(pp, c, &perms);
+		if (r != 0)
+			return r;
+		if (!any_can_match(on, &perms, &form))
+			policy_warn(pp, c->line, c->column, "rule %zu: %s has no effect: it is asked on %s, which nothing in 'on' "
+				"matches", rule->index + 1, csm_yaml_show(c->text).s, form_text[form]);
+	}
+	return 0;
+}
+
 int policy_parse_rule(struct policy_parse *pp, const struct csm_yaml_node *n, struct rule *ret)
 {
 	static const char *const known[] = {"allow", "to", "on"};
@@ -237,5 +324,7 @@ int policy_parse_rule(struct policy_parse *pp, const struct csm_yaml_node *n, st
 	for (const struct csm_yaml_node *c = on->first; c != NULL; c = c->next)
 		if ((r = parse_glob(pp, c, &ret->on[ret->n_on++])) != 0)
 			return r;
+	if ((r = warn_of_no_effect(pp, n)) != 0)
+		return r;
 	return describe(pp, n, ret);
 }

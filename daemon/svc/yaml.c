@@ -293,7 +293,7 @@ static int build(struct builder *b, const char *text, size_t n)
 		return r;
 	if (b->y.root == NULL ||
 		(b->y.root->kind == CSM_YAML_SCALAR && b->y.root->plain && b->y.root->text.n == 0))
-		return fail_at(b->err, 0, 0, "the file is empty");
+		return fail_at(b->err, 1, 1, "the file is empty");
 	return csm_yaml_expect(b->y.root, CSM_YAML_MAP, b->err);
 }
 

@@ -25,6 +25,22 @@ ok csm key --help
 ok csm --version
 [ "$(cat out)" = "csm $(csm status --json | json version)" ] || fail "versions differ: $(cat out)"
 
+step "a policy is checked before it is used"
+cat >checked.yaml <<YAML
+version: 1
+identities: {a: {uid: 1}}
+rules:
+- {allow: [secret.get], to: [a], on: ["x:db"]}
+- {allow: [secret.get], to: [a], on: ["x:db/*"]}
+YAML
+ok csm policy check checked.yaml
+expect_equal "what is told" "$(cat out)" "checked.yaml: warning: line 4: rule 1: secret.get has no effect: it is asked on \
+NAMESPACE:DOMAIN/NAME, which nothing in 'on' matches
+checked.yaml: valid"
+: >empty.yaml
+expect_exit 1 csm policy check empty.yaml
+expect_equal "an empty one" "$(cat out)" "empty.yaml:1:1: the file is empty"
+
 step "the socket of somebody else is not trusted"
 mkdir -m 0777 theirs
 as_uid $uid_b /usr/bin/python3 -c 'import socket, sys, time

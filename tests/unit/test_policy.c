@@ -314,7 +314,7 @@ static void test_refusals_of_bytes_and_sizes(void **state)
 	refused(invalid, sizeof(invalid) - 1, 2, 4, "not YAML: invalid leading UTF-8 octet");
 	refused("version: 1\n\0", 12, 2, 1, "not YAML: control characters are not allowed");
 	refused(nul, sizeof(nul) - 1, 1, 1, "version: control characters and line breaks are not allowed in a value");
-	refused("", 0, 0, 0, "the file is empty");
+	refused("", 0, 1, 1, "the file is empty");
 
 	n = (size_t)snprintf(big, CSM_POLICY_MAX, "version: 1\n#");
 	memset(big + n, 'x', CSM_POLICY_MAX + 1 - n);
