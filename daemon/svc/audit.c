@@ -31,10 +31,20 @@ struct csm_audit {
 	pthread_mutex_t lock;
 	int fd;
 	bool strict, failing, dirty;
+	bool torn; /* the file ends in half a line */
 	time_t minute;
 	size_t n_rows;
 	struct row *rows[ROW_BUCKETS];
 };
+
+/* A crash, or a disk without room, may have left half a line. */
+static bool ends_torn(int fd)
+{
+	struct stat st;
+	char last;
+
+	return fstat(fd, &st) == 0 && st.st_size > 0 && pread(fd, &last, 1, st.st_size - 1) == 1 && last != '\n';
+}
 
 int csm_audit_open(const char *dir, bool strict, struct csm_audit **ret)
 {
@@ -48,11 +58,12 @@ int csm_audit_open(const char *dir, bool strict, struct csm_audit **ret)
 	pthread_mutex_init(&a->lock, NULL);
 	if ((size_t)snprintf(path, sizeof(path), "%s/audit.log", dir) < sizeof(path) &&
 		(mkdir(dir, 0700) == 0 || errno == EEXIST))
-		a->fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		a->fd = open(path, O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (a->fd < 0) {
 		csm_audit_close(a);
 		return CSM_ESYSTEM;
 	}
+	a->torn = ends_torn(a->fd);
 	a->minute = time(NULL) / 60;
 	*ret = a;
 	return 0;
@@ -67,9 +78,13 @@ static void write_line(struct csm_audit *a, json_t *row)
 {
 	char *text = row == NULL ? NULL : json_dumps(row, JSON_COMPACT);
 	char line[LINE_MAX_BYTES];
-	int n = text == NULL ? -1 : snprintf(line, sizeof(line), "%s\n", text);
+	/* Half a line is ended first: the next one stays whole. */
+	int n = text == NULL ? -1 : snprintf(line, sizeof(line), "%s%s\n", a->torn ? "\n" : "", text);
+	ssize_t done = n < 0 || (size_t)n >= sizeof(line) ? -1 : write(a->fd, line, (size_t)n);
 
-	a->failing = n < 0 || (size_t)n >= sizeof(line) || write(a->fd, line, (size_t)n) != n;
+	a->failing = done < 0 || done != n;
+	if (done > 0)
+		a->torn = line[done - 1] != '\n';
 	a->dirty = true;
 	free(text);
 	json_decref(row);

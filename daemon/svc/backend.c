@@ -205,6 +205,8 @@ int csm_be_sign(struct csm_backend *be, struct csm_plugin_key *key, const struct
 {
 	uint64_t began = now_us();
 
+	if (be->ctx == NULL)
+		return CSM_EUNAVAILABLE;
 	if (scheme->hash != CSM_HASH_NONE && in.n != csm_hash_size(scheme->hash))
 		return CSM_EINVALID;
 	return finish(be, CSM_CALL_SIGN, began, be->plugin->sign(be->ctx, key, scheme, in.p, in.n, sig), sig);
@@ -216,6 +218,8 @@ int csm_be_decrypt(struct csm_backend *be, struct csm_plugin_key *key, const str
 	uint64_t began = now_us();
 	int r;
 
+	if (be->ctx == NULL)
+		return CSM_EUNAVAILABLE;
 	if (be->plugin->decrypt == NULL)
 		return CSM_EUNSUPPORTED;
 	r = be->plugin->decrypt(be->ctx, key, scheme, in.p, in.n, label.p, label.n, plain);
@@ -229,6 +233,8 @@ int csm_be_derive(struct csm_backend *be, struct csm_plugin_key *key, struct csm
 {
 	uint64_t began = now_us();
 
+	if (be->ctx == NULL)
+		return CSM_EUNAVAILABLE;
 	if (be->plugin->derive == NULL)
 		return CSM_EUNSUPPORTED;
 	return finish(be, CSM_CALL_DERIVE, began, be->plugin->derive(be->ctx, key, peer.p, peer.n, shared), shared);
