@@ -318,13 +318,20 @@ static int check_policy(const struct files *f)
 }
 
 /* Beside the program as built, or as installed. */
-static int find_plugins(struct files *f)
+static int find_plugins(const struct supervisor_options *opt, struct files *f)
 {
 	static const char *const places[] = {"../lib/csm/plugins", "../lib/" CSM_TRIPLET "/csm/plugins"};
 	char exe[PATH_MAX], dir[PATH_MAX + 64], *slash;
+	struct stat st;
 	ssize_t n;
 
 	if (f->cfg.plugin_dir != NULL) {
+		if (stat(f->cfg.plugin_dir, &st) != 0 || !S_ISDIR(st.st_mode)) {
+			log_err("%s: line %u, column %u: plugin_dir: there is no folder %s",
+				opt->config != NULL ? opt->config : DEFAULT_CONFIG, f->cfg.plugin_dir_line,
+				f->cfg.plugin_dir_column, f->cfg.plugin_dir);
+			return CSM_ENOT_FOUND;
+		}
 		snprintf(f->plugin_dir, sizeof(f->plugin_dir), "%s", f->cfg.plugin_dir);
 		return 0;
 	}
@@ -353,7 +360,7 @@ int files_read(const struct supervisor_options *opt, struct files *ret)
 	int r;
 
 	if ((r = read_config(opt, &f)) != 0 || (r = files_reread_policy(&f)) != 0 || (r = check_policy(&f)) != 0 ||
-		(r = find_broker_user(&f)) != 0 || (r = find_plugins(&f)) != 0 || (r = read_root_secret(&f, opt->check)) != 0)
+		(r = find_broker_user(&f)) != 0 || (r = find_plugins(opt, &f)) != 0 || (r = read_root_secret(&f, opt->check)) != 0)
 		goto out;
 	if (f.cfg.tpm_owner_auth_file != NULL) {
 		if ((r = read_secret(f.cfg.tpm_owner_auth_file, &f.owner_auth, &f.owner_auth_len)) != 0)

@@ -9,6 +9,7 @@
 #define TEXT_MAX 4096u
 #define SOCKET_PATH_MAX 107u /* of sockaddr_un, with its NUL */
 #define LOOPS_MAX 256u
+#define SWTPM_CONF_MAX 255u
 #define MAP_SIZE_MIN (UINT64_C(1) << 20)
 #define MAP_SIZE_MAX (UINT64_C(16) << 40)
 #define EPOCH_INTERVAL_MAX_S (24u * 3600u)
@@ -86,6 +87,13 @@ static int read_optional_path(struct reader *rd, const struct csm_yaml_node *n, 
 	return read_path_of(rd, n, TEXT_MAX, to);
 }
 
+static int read_plugin_dir(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	rd->c->plugin_dir_line = n->line;
+	rd->c->plugin_dir_column = n->column;
+	return read_optional_path(rd, n, to);
+}
+
 static int read_text(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
 	struct csm_str s;
@@ -118,20 +126,21 @@ static int read_flag(struct reader *rd, const struct csm_yaml_node *n, void *to)
 	return csm_yaml_bool(n, to, rd->err);
 }
 
-static bool is_token(struct csm_str s)
+#define BACKENDS "soft, tpm2, fake"
+static bool is_backend(struct csm_str s)
 {
-	return s.n <= CSM_TOKEN_STR_MAX && only_of(s, LOWER DIGITS "_-");
+	return csm_str_eq(s, "soft") || csm_str_eq(s, "tpm2") || csm_str_eq(s, "fake");
 }
 
-static int read_token(struct reader *rd, const struct csm_yaml_node *n, void *to)
+static int read_backend(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
 	struct csm_str s;
 	int r = csm_yaml_string(n, CSM_TOKEN_STR_MAX, &s, rd->err);
 
 	if (r != 0)
 		return r;
-	if (!is_token(s))
-		return csm_yaml_fail(n, rd->err, "must be auto or the name of a back end");
+	if (!csm_str_eq(s, "auto") && !is_backend(s))
+		return csm_yaml_fail(n, rd->err, "must be auto or one of: " BACKENDS);
 	return set_string(to, s);
 }
 
@@ -150,8 +159,8 @@ static int read_backends(struct reader *rd, const struct csm_yaml_node *n, void 
 	for (const struct csm_yaml_node *c = n->first; c != NULL; c = c->next) {
 		if ((r = csm_yaml_string(c, CSM_TOKEN_STR_MAX, &s, rd->err)) != 0)
 			return r;
-		if (!is_token(s))
-			return csm_yaml_fail(c, rd->err, "must be the name of a back end");
+		if (!is_backend(s))
+			return csm_yaml_fail(c, rd->err, "must be one of: " BACKENDS);
 		if (used > 0)
 			buf[used++] = ',';
 		memcpy(buf + used, s.p, s.n);
@@ -238,6 +247,45 @@ static int read_device(struct reader *rd, const struct csm_yaml_node *n, void *t
 	if (n->kind == CSM_YAML_SCALAR && csm_str_eq(n->text, "auto"))
 		return set_string(to, n->text);
 	return read_path_of(rd, n, TEXT_MAX, to);
+}
+
+/* path=/run/sock, or host=localhost,port=2321, each once and in any order; "" is localhost. */
+static bool is_swtpm(struct csm_str s)
+{
+	static const char *const names[] = {"path=", "host=", "port="};
+	bool seen[3] = {false};
+
+	if (s.n > SWTPM_CONF_MAX)
+		return false;
+	for (const char *p = s.p, *end = s.p + s.n; p < end; p++) {
+		size_t i = 0, n = strcspn(p, ",");
+		while (i < 3 && strncmp(p, names[i], 5) != 0)
+			i++;
+		if (i == 3 || seen[i] || n == 5 || (p[n] == ',' && p + n + 1 == end))
+			return false;
+		seen[i] = true;
+		p += n;
+	}
+	return !seen[0] || (!seen[1] && !seen[2]);
+}
+
+static int read_tcti(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	struct csm_str s;
+	int r = csm_yaml_string(n, TEXT_MAX, &s, rd->err);
+	bool good;
+
+	if (r != 0)
+		return r;
+	good = s.n == 0 || csm_str_eq(s, "swtpm");
+	if (s.n >= 6 && memcmp(s.p, "swtpm:", 6) == 0)
+		good = is_swtpm((struct csm_str){s.p + 6, s.n - 6});
+	else if (s.n > 7 && memcmp(s.p, "device:", 7) == 0)
+		good = is_path((struct csm_str){s.p + 7, s.n - 7});
+	if (!good)
+		return csm_yaml_fail(n, rd->err,
+			"must be swtpm, swtpm:path=PATH, swtpm:host=ADDRESS,port=NUMBER or device:/PATH");
+	return set_string(to, s);
 }
 
 /* The value itself is never repeated: what stands here by mistake is a secret. */
@@ -355,7 +403,7 @@ static const struct config_key {
 	K(NULL, "admin_socket", admin_socket, read_socket),
 	K(NULL, "state_dir", state_dir, read_path),
 	K(NULL, "policy", policy, read_optional_path),
-	K(NULL, "plugin_dir", plugin_dir, read_optional_path),
+	K(NULL, "plugin_dir", plugin_dir, read_plugin_dir),
 	K("users", "broker", user_broker, read_user),
 	K("users", "enrol", user_enrol, read_user),
 	K("users", "ident", user_ident, read_user),
@@ -363,11 +411,11 @@ static const struct config_key {
 	K(NULL, "root_key", root_key, read_root_key),
 	K(NULL, "root_key_file", root_key_file, read_text),
 	K(NULL, "root_key_unprotected", root_key_unprotected, read_flag),
-	K("backends", "default", backend_default, read_token),
+	K("backends", "default", backend_default, read_backend),
 	K("backends", "enable", backends, read_backends),
 	K("backends", "fake", fake_script, read_text),
 	K("tpm", "device", tpm_device, read_device),
-	K("tpm", "tcti", tpm_tcti, read_text),
+	K("tpm", "tcti", tpm_tcti, read_tcti),
 	K("tpm", "owner_auth", tpm_owner_auth_file, read_owner_auth),
 	K("tpm", "bus_protection", tpm_bus_protection, read_bus_protection),
 	K("tpm", "accept_foreign_primary", tpm_accept_foreign, read_flag),
@@ -447,6 +495,34 @@ static int check_root_key(struct reader *rd, const struct csm_yaml_node *root)
 	return 0;
 }
 
+static bool in_list(const char *list, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (const char *p = list;; p += strcspn(p, ",") + 1) {
+		if (strcspn(p, ",") == n && strncmp(p, name, n) == 0)
+			return true;
+		if (strchr(p, ',') == NULL)
+			return false;
+	}
+}
+
+/* The scripted back end is there with its script, and only then. */
+static int check_backends(struct reader *rd, const struct csm_yaml_node *root)
+{
+	const struct csm_config *c = rd->c;
+	const struct csm_yaml_node *map = csm_yaml_get(root, "backends");
+	const struct csm_yaml_node *def = map != NULL ? csm_yaml_get(map, "default") : NULL;
+
+	if (def == NULL || strcmp(c->backend_default, "auto") == 0)
+		return 0;
+	if (strcmp(c->backend_default, "fake") == 0)
+		return c->fake_script != NULL ? 0 : csm_yaml_fail(def, rd->err, "fake is there only with a script for it");
+	if (c->backends != NULL && !in_list(c->backends, c->backend_default))
+		return csm_yaml_fail(def, rd->err, "%s is not among those that backends.enable has", c->backend_default);
+	return 0;
+}
+
 static int set_defaults(struct csm_config *c)
 {
 	const struct {
@@ -482,8 +558,8 @@ int csm_config_parse(const char *text, size_t n, struct csm_config *ret, struct 
 	*err = (struct csm_policy_error){0};
 	r = set_defaults(&c);
 	if (r == 0 && text != NULL && (r = csm_yaml_parse(text, n, CSM_CONFIG_MAX, &y, err)) == 0) {
-		if ((r = read_section(&rd, y.root, NULL)) == 0)
-			r = check_root_key(&rd, y.root);
+		if ((r = read_section(&rd, y.root, NULL)) == 0 && (r = check_root_key(&rd, y.root)) == 0)
+			r = check_backends(&rd, y.root);
 		csm_yaml_free(&y);
 	}
 	if (r != 0) {

@@ -23,6 +23,7 @@ struct csm_config {
 	uint64_t map_size;          /* bytes; "64GiB" */
 	uint64_t epoch_interval_s;  /* "10min" */
 	enum csm_root_key_mode root_key;
+	unsigned plugin_dir_line, plugin_dir_column; /* whether it is there is seen by who reads it */
 	unsigned connections_per_uid;
 	unsigned connections;       /* of all together */
 	unsigned loops;             /* 0: one per core */

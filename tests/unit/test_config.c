@@ -159,6 +159,26 @@ static void test_root_keys(void **state)
 	csm_config_clear(&c);
 }
 
+static void test_tctis_and_backends(void **state)
+{
+	static const char *const taken[] = {
+		"tpm: {tcti: \"\"}", "tpm: {tcti: swtpm}", "tpm: {tcti: \"swtpm:\"}", "tpm: {tcti: \"swtpm:path=/run/sock\"}",
+		"tpm: {tcti: \"swtpm:host=localhost,port=2321\"}", "tpm: {tcti: \"swtpm:port=2321\"}",
+		"tpm: {tcti: \"device:/dev/tpmrm0\"}", "backends: {default: soft}", "backends: {default: auto, enable: [tpm2]}",
+		"backends: {default: tpm2, enable: [soft, tpm2]}", "backends: {default: fake, enable: [soft], fake: x}",
+	};
+	struct csm_config c;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(taken) / sizeof(taken[0]); i++) {
+		parse(taken[i], &c);
+		csm_config_clear(&c);
+	}
+	parse("loops: 1\nplugin_dir: /x\n", &c);
+	assert_true(c.plugin_dir_line == 2 && c.plugin_dir_column == 1);
+	csm_config_clear(&c);
+}
+
 static void test_measures(void **state)
 {
 	static const struct {
@@ -255,6 +275,7 @@ int main(void)
 		cmocka_unit_test(test_installed_file),
 		cmocka_unit_test(test_every_key),
 		cmocka_unit_test(test_root_keys),
+		cmocka_unit_test(test_tctis_and_backends),
 		cmocka_unit_test(test_measures),
 		cmocka_unit_test(test_refusals),
 		cmocka_unit_test(test_owner_auth_is_not_repeated),
