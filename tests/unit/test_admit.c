@@ -51,7 +51,7 @@ static void the_reserve_is_the_administrators(void **state)
 	assert_int_equal(admit_total(&a), 0);
 }
 
-static void partial_messages_are_bounded(void **state)
+static void waiting_bytes_are_bounded(void **state)
 {
 	struct admit_slot *s, *other;
 	struct admit a;
@@ -60,17 +60,63 @@ static void partial_messages_are_bounded(void **state)
 	admit_init(&a, 10, 10, 0);
 	assert_non_null(s = admit_enter(&a, 1, false));
 	assert_non_null(other = admit_enter(&a, 2, false));
-	assert_true(admit_buffered(s, ADMIT_BUFFERED_PER_UID - 1));
-	assert_true(admit_buffered(s, 1));
-	assert_false(admit_buffered(s, 1));
-	assert_true(admit_buffered(other, 1000));
-	assert_true(admit_buffered(s, -10));
-	assert_false(admit_buffered(s, 11));
-	assert_true(admit_buffered(s, 10));
-	assert_true(admit_buffered(s, -(ssize_t)ADMIT_BUFFERED_PER_UID));
+	assert_false(admit_charge(&a, s, SIZE_MAX));
+	assert_true(admit_charge(&a, s, ADMIT_BUFFERED_PER_UID - 1));
+	assert_true(admit_charge(&a, s, 1));
+	assert_false(admit_charge(&a, s, 1));
+	assert_true(admit_charge(&a, other, 1000));
+	admit_credit(&a, s, 10);
+	assert_false(admit_charge(&a, s, 11));
+	assert_true(admit_charge(&a, s, 10));
+	admit_credit(&a, s, ADMIT_BUFFERED_PER_UID);
 	assert_int_equal(s->buffered, 0);
 	admit_leave(&a, s);
+	admit_credit(&a, other, 1000);
 	admit_leave(&a, other);
+}
+
+static void waiting_changes_are_bounded(void **state)
+{
+	struct admit_slot *s, *other;
+	struct admit a;
+
+	(void)state;
+	admit_init(&a, 10, 10, 0);
+	assert_non_null(s = admit_enter(&a, 1, false));
+	assert_non_null(other = admit_enter(&a, 2, false));
+	for (unsigned i = 0; i < ADMIT_COMMITS_PER_UID; i++)
+		assert_true(admit_commit(&a, s));
+	assert_false(admit_commit(&a, s));
+	assert_true(admit_commit(&a, other));
+	admit_committed(&a, other);
+	admit_committed(&a, s);
+	assert_true(admit_commit(&a, s));
+	for (unsigned i = 0; i < ADMIT_COMMITS_PER_UID; i++)
+		admit_committed(&a, s);
+	admit_leave(&a, s);
+	admit_leave(&a, other);
+}
+
+/* What waits outlives the connection, and counts for the next one of the uid. */
+static void charges_outlive_the_connection(void **state)
+{
+	struct admit_slot *s;
+	struct admit a;
+
+	(void)state;
+	admit_init(&a, 10, 10, 0);
+	assert_non_null(s = admit_enter(&a, 1, false));
+	assert_true(admit_charge(&a, s, ADMIT_BUFFERED_PER_UID));
+	assert_true(admit_commit(&a, s));
+	admit_leave(&a, s);
+	assert_int_equal(admit_total(&a), 0);
+	assert_ptr_equal(admit_enter(&a, 1, false), s);
+	assert_false(admit_charge(&a, s, 1));
+	admit_leave(&a, s);
+	admit_credit(&a, s, ADMIT_BUFFERED_PER_UID);
+	assert_ptr_equal(a.slots[1], s);
+	admit_committed(&a, s);
+	assert_null(a.slots[1]);
 }
 
 static struct admit shared;
@@ -106,7 +152,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bound_of_one_uid),
 		cmocka_unit_test(the_reserve_is_the_administrators),
-		cmocka_unit_test(partial_messages_are_bounded),
+		cmocka_unit_test(waiting_bytes_are_bounded),
+		cmocka_unit_test(waiting_changes_are_bounded),
+		cmocka_unit_test(charges_outlive_the_connection),
 		cmocka_unit_test(threads_leave_nothing_behind),
 	};
 

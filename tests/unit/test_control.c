@@ -147,6 +147,7 @@ static struct setup whole(void)
 		.broker_uid = 59001,
 		.broker_gid = UINT32_MAX,
 		.supervisor_pid = 4711,
+		.reload_seq = UINT64_MAX - 1,
 		.plugin_dir = CSM_STR("/usr/lib/csm/plugins"),
 		.device = CSM_STR("swtpm:path=/x"),
 		.owner_auth = BIN("\x00\xff"),
@@ -172,6 +173,7 @@ static void expect_round_trip(const struct setup *in)
 	assert_int_equal(in->broker_uid, out.broker_uid);
 	assert_int_equal(in->broker_gid, out.broker_gid);
 	assert_int_equal(in->supervisor_pid, out.supervisor_pid);
+	assert_int_equal(in->reload_seq, out.reload_seq);
 	assert_true(csm_str_same(in->plugin_dir, out.plugin_dir));
 	assert_true(csm_str_same(in->device, out.device));
 	assert_int_equal(in->n_names, out.n_names);
