@@ -112,7 +112,8 @@ const struct command cli_commands[] = {
 		"run a command with a secret's pairs",
 		"Each pair is a file in a private folder in memory (tmpfs), which the variable CSM_SECRETS names and which "
 		"is removed when the command ends. With --env each pair is an environment variable instead, which every "
-		"process of the same user can read in /proc. The exit status is the command's: 128 and the signal's number "
+		"process of the same user can read in /proc; names that steer the loader, the shell or csm (LD_*, PATH, "
+		"BASH_ENV, CSM_* and such) are refused. The exit status is the command's: 128 and the signal's number "
 		"where a signal ended it, 126 or 127 where it could not be started.",
 		cmd_exec},
 
