@@ -44,7 +44,7 @@ BEGIN {
     # The C library and the kernel interface, for everyone.
     lib("^(sys|linux|arpa|netinet|net|asm)/", ".")
     lib("^(assert|ctype|dirent|dlfcn|errno|fcntl|fnmatch|ftw|getopt|glob|grp|inttypes|langinfo|limits|link|" \
-        "locale|malloc|math|netdb|poll|pthread|pwd|sched|setjmp|signal|spawn|stdalign|stdarg|stdatomic|" \
+        "locale|malloc|math|netdb|poll|pthread|pwd|sched|semaphore|setjmp|signal|spawn|stdalign|stdarg|stdatomic|" \
         "stdbool|stddef|stdint|stdio|stdlib|stdnoreturn|string|strings|syscall|syslog|termios|time|" \
         "ucontext|unistd|wchar)\\.h$", ".")
 }

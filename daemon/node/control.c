@@ -103,7 +103,7 @@ static int setup_encode(const struct setup *s, struct csm_buf *b)
 
 	if ((r = csm_enc_array(b, SETUP_FIELDS)) != 0 || (r = enc_opt_bin(b, s->config)) != 0 ||
 		(r = enc_opt_bin(b, s->policy)) != 0 || (r = csm_enc_str(b, s->policy_error)) != 0 ||
-		 (r = csm_enc_u64(b, s->broker_uid)) != 0 ||
+		(r = csm_enc_u64(b, s->broker_uid)) != 0 ||
 		(r = csm_enc_u64(b, s->broker_gid)) != 0 || (r = csm_enc_u64(b, s->supervisor_pid)) != 0 || (r = csm_enc_u64(b, s->reload_seq)) != 0 ||
 		(r = csm_enc_str(b, s->plugin_dir)) != 0 || (r = csm_enc_str(b, s->device)) != 0 ||
 		(r = enc_opt_bin(b, s->owner_auth)) != 0 ||
@@ -208,10 +208,9 @@ static int setup_decode(struct csm_dec *d, struct setup *s)
 	if (n != SETUP_FIELDS)
 		return CSM_EPROTOCOL;
 	if ((r = dec_opt_bin(d, &s->config)) != 0 || (r = dec_opt_bin(d, &s->policy)) != 0 || (r = csm_dec_str(d, &s->policy_error)) != 0 ||
-		
 		(r = dec_u32(d, &s->broker_uid)) != 0 || (r = dec_u32(d, &s->broker_gid)) != 0 ||
 		(r = dec_u32(d, &s->supervisor_pid)) != 0 || (r = csm_dec_u64(d, &s->reload_seq)) != 0 ||
-		 (r = csm_dec_str(d, &s->plugin_dir)) != 0 ||
+		(r = csm_dec_str(d, &s->plugin_dir)) != 0 ||
 		(r = csm_dec_str(d, &s->device)) != 0 ||
 		(r = dec_opt_bin(d, &s->owner_auth)) != 0 || (r = dec_opt_bin(d, &s->root_secret)) != 0)
 		return r;
