@@ -36,6 +36,8 @@ enum opt_id {
 	O__COUNT
 };
 #define OPT(id) (UINT32_C(1) << (id))
+/* No option: what the command writes to -o FILE may be read by everyone. */
+#define OUTPUT_PUBLIC (UINT32_C(1) << 31)
 #define OPTS_GLOBAL (OPT(O_HELP) | OPT(O_JSON) | OPT(O_SOCKET) | OPT(O_TIMEOUT) | OPT(O_TRUST_OVERFLOW))
 
 struct opt {
@@ -96,11 +98,12 @@ void cli_dump_completion(FILE *f);
 /* ---- io.c ---- */
 /* A whole file, or standard input for "-", appended to b; CSM_ETOO_LARGE above b's cap, CSM_ESYSTEM. */
 CSM_MUST int io_read(const char *path, struct csm_buf *b);
-/* The next n bytes at most; *got 0 at the end. */
-CSM_MUST int io_read_some(int fd, void *p, size_t n, size_t *got);
+/* The next n bytes at most; *got 0 at the end. path is what an error names; "-" is standard input. */
+CSM_MUST int io_read_some(int fd, const char *path, void *p, size_t n, size_t *got);
 CSM_MUST int io_write(int fd, const void *p, size_t n);
-/* Where output goes: -o FILE or stdout. Binary output is refused on a terminal. A file is made 0600, and
- * gets its name only when it is whole. */
+/* Where output goes: -o FILE or stdout. Binary output is refused on a terminal. A file is made 0600, or,
+ * where the command is OUTPUT_PUBLIC, as the umask says or as the one that it replaces; it gets its name only when
+ * it is whole. */
 struct out {
 	int fd;
 	const char *path;
@@ -117,7 +120,7 @@ CSM_MUST int pem_get(const void *p, size_t n, const char *label, struct csm_buf 
 CSM_MUST int parse_u64(const char *what, const char *s, uint64_t max, uint64_t *ret);
 
 /* ---- prompt.c ---- */
-/* A line from the terminal, not shown as it is typed. */
+/* A line from the terminal, not shown as it is typed, and typed twice; b is empty. */
 CSM_MUST int prompt_secret(struct csm_str name, struct csm_buf *b);
 
 /* ---- print.c, json.c ---- */

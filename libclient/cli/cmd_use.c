@@ -39,7 +39,7 @@ static int sign_short(struct cli *cli, const void *p, size_t n)
 	return r;
 }
 
-static int sign_rest(struct csm_sign *s, int fd, uint8_t *p, size_t n)
+static int sign_rest(struct csm_sign *s, int fd, const char *path, uint8_t *p, size_t n)
 {
 	size_t got = n;
 	int r;
@@ -47,13 +47,13 @@ static int sign_rest(struct csm_sign *s, int fd, uint8_t *p, size_t n)
 	do {
 		r = csm_sign_update(s, p, got);
 		if (r == 0)
-			r = io_read_some(fd, p, n, &got);
+			r = io_read_some(fd, path, p, n, &got);
 	} while (r == 0 && got > 0);
 	return r;
 }
 
 /* p is full, and there is more to come. */
-static int sign_long(struct cli *cli, int fd, uint8_t *p, size_t n)
+static int sign_long(struct cli *cli, int fd, const char *path, uint8_t *p, size_t n)
 {
 	struct csm_reply *rep;
 	struct csm_sign *s;
@@ -61,7 +61,7 @@ static int sign_long(struct cli *cli, int fd, uint8_t *p, size_t n)
 
 	if (r != 0)
 		return r;
-	r = sign_rest(s, fd, p, n);
+	r = sign_rest(s, fd, path, p, n);
 	if (r == 0)
 		r = client_sign_finish(s, &rep);
 	if (r == 0) {
@@ -72,20 +72,20 @@ static int sign_long(struct cli *cli, int fd, uint8_t *p, size_t n)
 	return r;
 }
 
-static int fill(int fd, uint8_t *p, size_t n, size_t *ret)
+static int fill(int fd, const char *path, uint8_t *p, size_t n, size_t *ret)
 {
 	size_t at = 0, got;
 	int r;
 
 	do {
-		r = io_read_some(fd, p + at, n - at, &got);
+		r = io_read_some(fd, path, p + at, n - at, &got);
 		at += r == 0 ? got : 0;
 	} while (r == 0 && got > 0 && at < n);
 	*ret = at;
 	return r;
 }
 
-static int sign_fd(struct cli *cli, int fd)
+static int sign_fd(struct cli *cli, int fd, const char *path)
 {
 	/* one byte more than a single request may hold tells a short message from a long one */
 	size_t max = cli->value[O_DIGEST] != NULL ? CSM_DIGEST_MAX : CSM_SIGN_MESSAGE_MAX, n;
@@ -94,13 +94,13 @@ static int sign_fd(struct cli *cli, int fd)
 
 	if (p == NULL)
 		return client_err_plain(CSM_ENOMEM);
-	r = fill(fd, p, max + 1, &n);
+	r = fill(fd, path, p, max + 1, &n);
 	if (r == 0 && n <= max)
 		r = sign_short(cli, p, n);
 	else if (r == 0 && cli->value[O_DIGEST] != NULL)
 		r = cli_usage("a digest has at most %zu bytes", max);
 	else if (r == 0)
-		r = sign_long(cli, fd, p, n);
+		r = sign_long(cli, fd, path, p, n);
 	csm_lock_free(p);
 	return r;
 }
@@ -118,11 +118,11 @@ int cmd_sign(struct cli *cli)
 			return r;
 	}
 	if (strcmp(path, "-") == 0)
-		return sign_fd(cli, STDIN_FILENO);
+		return sign_fd(cli, STDIN_FILENO, path);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return client_err_errno(CSM_ESYSTEM, path);
-	r = sign_fd(cli, fd);
+	r = sign_fd(cli, fd, path);
 	(void)close(fd);
 	return r;
 }
@@ -240,7 +240,7 @@ int cmd_csr(struct cli *cli)
 
 static int random_json(struct cli *cli, size_t n)
 {
-	uint8_t *p = csm_lock_alloc(n > 0 ? n : 1);
+	uint8_t *p = csm_lock_alloc(n);
 	int r;
 
 	if (p == NULL)
@@ -284,6 +284,8 @@ int cmd_random(struct cli *cli)
 
 	if (r != 0)
 		return r;
+	if (n == 0)
+		return client_err(CSM_EINVALID, "N is at least 1");
 	json_protect();
 	return cli->json ? random_json(cli, n) : random_stream(cli, n);
 }

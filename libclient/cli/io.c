@@ -23,7 +23,7 @@ int parse_u64(const char *what, const char *s, uint64_t max, uint64_t *ret)
 	return 0;
 }
 
-int io_read_some(int fd, void *p, size_t n, size_t *got)
+int io_read_some(int fd, const char *path, void *p, size_t n, size_t *got)
 {
 	ssize_t k;
 
@@ -31,12 +31,12 @@ int io_read_some(int fd, void *p, size_t n, size_t *got)
 		k = read(fd, p, n);
 	while (k < 0 && errno == EINTR);
 	if (k < 0)
-		return client_err_errno(CSM_ESYSTEM, "read");
+		return client_err_errno(CSM_ESYSTEM, strcmp(path, "-") == 0 ? "standard input" : path);
 	*got = (size_t)k;
 	return 0;
 }
 
-static int read_all(int fd, struct csm_buf *b)
+static int read_all(int fd, const char *path, struct csm_buf *b)
 {
 	size_t got;
 	int r;
@@ -47,7 +47,7 @@ static int read_all(int fd, struct csm_buf *b)
 		uint8_t *to, extra;
 
 		if (room == 0) {
-			r = io_read_some(fd, &extra, 1, &got);
+			r = io_read_some(fd, path, &extra, 1, &got);
 			if (r != 0 || got == 0)
 				return r;
 			return client_err(CSM_ETOO_LARGE, "the input is above %zu bytes", b->max);
@@ -55,7 +55,7 @@ static int read_all(int fd, struct csm_buf *b)
 		r = csm_buf_reserve(b, room, &to);
 		if (r != 0)
 			return client_err_plain(r);
-		r = io_read_some(fd, to, room, &got);
+		r = io_read_some(fd, path, to, room, &got);
 		if (r != 0)
 			return r;
 		csm_buf_commit(b, got);
@@ -68,11 +68,11 @@ int io_read(const char *path, struct csm_buf *b)
 	int fd, r;
 
 	if (strcmp(path, "-") == 0)
-		return read_all(STDIN_FILENO, b);
+		return read_all(STDIN_FILENO, path, b);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
 		return client_err_errno(CSM_ESYSTEM, path);
-	r = read_all(fd, b);
+	r = read_all(fd, path, b);
 	(void)close(fd);
 	return r;
 }
@@ -103,8 +103,22 @@ static bool replaceable(const char *path)
 	return lstat(path, &st) != 0 ? errno == ENOENT : S_ISREG(st.st_mode);
 }
 
+/* Public data is for whom the umask lets it be, and goes into a file of the mode that the old one had. */
+static int make_public(const struct out *o)
+{
+	mode_t mask = umask(0);
+	struct stat st;
+
+	(void)umask(mask);
+	if (fchmod(o->fd, stat(o->path, &st) == 0 ? st.st_mode & 0777 : 0666 & ~mask) != 0)
+		return client_err_errno(CSM_ESYSTEM, o->path);
+	return 0;
+}
+
 int out_open(struct cli *cli, bool binary, struct out *o)
 {
+	int r;
+
 	*o = (struct out){.fd = STDOUT_FILENO, .path = cli->value[O_OUTPUT]};
 	if (o->path == NULL || strcmp(o->path, "-") == 0) {
 		o->path = NULL;
@@ -123,6 +137,8 @@ int out_open(struct cli *cli, bool binary, struct out *o)
 		free(o->temp);
 		return client_err_errno(CSM_ESYSTEM, o->path);
 	}
+	if (o->temp != NULL && (cli->cmd->opts & OUTPUT_PUBLIC) != 0 && (r = make_public(o)) != 0)
+		return out_close(o, r);
 	return 0;
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <termios.h>
 #include <unistd.h>
+#include <sodium.h>
 #include "libclient/cli/cli.h"
 
 #define CTRL_C 3
@@ -17,7 +18,7 @@ static int read_line(int tty, struct csm_buf *b)
 
 		if (r != 0)
 			return client_err_plain(r);
-		r = io_read_some(tty, to, 1, &got);
+		r = io_read_some(tty, "/dev/tty", to, 1, &got);
 		if (r != 0)
 			return r;
 		if (got > 0 && *to == '\n')
@@ -27,6 +28,24 @@ static int read_line(int tty, struct csm_buf *b)
 			return client_err(CSM_EINVALID, "given up");
 		csm_buf_commit(b, 1);
 	}
+}
+
+/* A slip of the finger is not seen as it is typed, and not found later. */
+static int read_twice(int tty, struct csm_str name, struct csm_buf *b)
+{
+	struct csm_buf again;
+	int r;
+
+	(void)dprintf(tty, "%.*s: ", (int)name.n, name.p);
+	if ((r = read_line(tty, b)) != 0)
+		return r;
+	csm_buf_init(&again, CSM_SECRET_MAX, true);
+	(void)dprintf(tty, "\n%.*s again: ", (int)name.n, name.p);
+	r = read_line(tty, &again);
+	if (r == 0 && (again.len != b->len || (b->len > 0 && sodium_memcmp(csm_buf_ptr(&again), csm_buf_ptr(b), b->len) != 0)))
+		r = client_err(CSM_EINVALID, "what was typed for %.*s is not the same twice", (int)name.n, name.p);
+	csm_buf_free(&again);
+	return r;
 }
 
 int prompt_secret(struct csm_str name, struct csm_buf *b)
@@ -48,8 +67,7 @@ int prompt_secret(struct csm_str name, struct csm_buf *b)
 		r = client_err_errno(CSM_ESYSTEM, "/dev/tty");
 		goto out;
 	}
-	(void)dprintf(tty, "%.*s: ", (int)name.n, name.p);
-	r = read_line(tty, b);
+	r = read_twice(tty, name, b);
 	(void)tcsetattr(tty, TCSAFLUSH, &old);
 	(void)dprintf(tty, "\n");
 out:

@@ -8,7 +8,8 @@ const struct opt cli_opts[O__COUNT] = {
 	[O_TIMEOUT] = {"timeout", 0, "SECONDS", NULL, "how long one request may take: 10 unless given, 0 for ever"},
 	[O_TRUST_OVERFLOW] = {"trust-overflow", 0, NULL, NULL,
 		"trust a socket whose owner this user namespace cannot name"},
-	[O_OUTPUT] = {"output", 'o', "FILE", "@file", "write to FILE (mode 0600) in place of standard output"},
+	[O_OUTPUT] = {"output", 'o', "FILE", "@file",
+		"write to FILE in place of standard output; what may be secret gets mode 0600"},
 	[O_ALG] = {"alg", 0, "ALG", "p256 p384 p521 rsa2048 rsa3072 rsa4096 ed25519",
 		"one of p256 (unless given), p384, p521, rsa2048, rsa3072, rsa4096 and ed25519"},
 	[O_BACKEND] = {"backend", 0, "NAME", "soft tpm2",
@@ -63,13 +64,14 @@ const struct command cli_commands[] = {
 		"an array of objects with namespace, name, alg, backend, protection and created", "list the keys of a namespace",
 		NULL, cmd_key_list},
 	{"key", "show", "NAME", 1, 1, SOCK_PUBLIC, 0, CSM_M_KEY_SHOW, NULL, "show a key's properties", NULL, cmd_key_show},
-	{"key", "public", "NAME", 1, 1, SOCK_PUBLIC, OPT(O_DER) | OPT(O_OUTPUT), CSM_M_KEY_PUBLIC, NULL,
+	{"key", "public", "NAME", 1, 1, SOCK_PUBLIC, OPT(O_DER) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, CSM_M_KEY_PUBLIC, NULL,
 		"print a key's public half (SubjectPublicKeyInfo)", NULL, cmd_key_public},
 	{"key", "delete", "NAME", 1, 1, SOCK_PUBLIC, OPT(O_REQUEST_ID), CSM_M_KEY_DELETE, NULL, "delete a key for good",
 		NULL, cmd_key_delete},
 
-	{"sign", NULL, "NAME [FILE]", 1, 2, SOCK_PUBLIC, OPT(O_SCHEME) | OPT(O_DIGEST) | OPT(O_OUTPUT), CSM_M_KEY_SIGN,
-		NULL, "sign a message or a digest",
+	{"sign", NULL, "NAME [FILE]", 1, 2, SOCK_PUBLIC,
+		OPT(O_SCHEME) | OPT(O_DIGEST) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, CSM_M_KEY_SIGN, NULL,
+		"sign a message or a digest",
 		INPUT "A message may have any length; for Ed25519 it is at most 786432 bytes. ECDSA signatures are DER. "
 		BINARY, cmd_sign},
 	{"decrypt", NULL, "NAME [FILE]", 1, 2, SOCK_PUBLIC, OPT(O_SCHEME) | OPT(O_LABEL) | OPT(O_OUTPUT),
@@ -78,7 +80,8 @@ const struct command cli_commands[] = {
 		"agree on a shared secret with the peer's public key (ECDH)",
 		"PEER.pem is a PUBLIC KEY in PEM, or DER; \"-\" is standard input. " BINARY, cmd_derive},
 	{"csr", NULL, "NAME", 1, 1, SOCK_PUBLIC,
-		OPT(O_SUBJECT) | OPT(O_SAN) | OPT(O_SCHEME) | OPT(O_DER) | OPT(O_OUTPUT), -1, "an object with csr (PEM)",
+		OPT(O_SUBJECT) | OPT(O_SAN) | OPT(O_SCHEME) | OPT(O_DER) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
+		"an object with csr (PEM)",
 		"make a certificate request (PKCS#10)", NULL, cmd_csr},
 
 	{"domain", "create", "NAME", 1, 1, SOCK_PUBLIC, OPT(O_REQUEST_ID), CSM_M_DOMAIN_CREATE, NULL,
@@ -94,7 +97,7 @@ const struct command cli_commands[] = {
 		CSM_M_SECRET_SET, NULL, "set all pairs of a secret, as its next version",
 		"The domain has to be there; the ten newest versions are kept. V is the value itself (which others can see in "
 		"the list of processes), @FILE for a file's bytes, or - for the bytes of standard input; K alone asks at the "
-		"terminal. A single \"-\" in place of the pairs (as in --json -) reads a JSON object from standard input: "
+		"terminal, twice. A single \"-\" in place of the pairs (as in --json -) reads a JSON object from standard input: "
 		"strings are stored as text, other values as JSON, and {\"base64\": \"...\"} as bytes.",
 		cmd_secret_set},
 	{"secret", "get", "DOMAIN/NAME [KEY]", 1, 2, SOCK_PUBLIC, OPT(O_VERSION) | OPT(O_OUTPUT), -1,

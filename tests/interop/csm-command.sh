@@ -16,6 +16,10 @@ expect_exit 2 csm key shown k
 expect_exit 2 csm no-such-command
 expect_exit 2 csm --no-such-option whoami
 expect_exit 2 csm random ten
+expect_exit 1 csm random 0
+grep -q 'at least 1' err || fail "random 0: $(cat err)"
+expect_exit 1 csm random 0 --json
+expect_equal "random 1" "$(csm random 1 | wc -c)" 1
 expect_exit 5 csm --socket /nonexistent whoami
 denied as_uid $uid_a csm key show "uid-$(id -u):k"
 denied as_uid $uid_a csm policy reload
@@ -154,6 +158,34 @@ while not said.endswith(b"password: "):
 os.write(terminal, b"\x04")
 raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))'
 expect_exit 4 csm secret get d/typed
+
+step "what is typed is asked for twice"
+cat >typed.py <<'PY'
+import os, pty, sys
+pid, terminal = pty.fork()
+if pid == 0:
+    os.execvp("csm", ["csm", "secret", "set", "d/typed", "password"])
+said = b""
+for end, line in zip((b"password: ", b"password again: "), sys.argv[1:]):
+    while not said.endswith(end):
+        said += os.read(terminal, 100)
+    os.write(terminal, line.encode() + b"\n")
+try:
+    while more := os.read(terminal, 100):
+        said += more
+except OSError:
+    pass
+print(said.decode())
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+PY
+expect_exit 1 timeout 20 python3 typed.py mistyped mistyqed
+grep -q 'not the same twice' out || fail "no word of the slip: $(cat out)"
+expect_exit 1 timeout 20 python3 typed.py mistyped mistypedd
+expect_exit 4 csm secret get d/typed
+ok timeout 20 python3 typed.py typed-twice typed-twice
+! grep -q 'typed-twice' out || fail "the value is shown as it is typed"
+expect_equal "what was typed" "$(csm secret get d/typed password)" typed-twice
+csm secret delete d/typed >/dev/null
 expect_exit 2 csm secret set d/typed password=@
 
 step "binary output does not go to a terminal, and a file is whole or absent"
@@ -166,9 +198,28 @@ echo before >kept
 expect_exit 4 csm sign none line -o kept
 expect_equal "a file after a failure" "$(cat kept)" before
 expect_equal "no leftovers" "$(find . -name 'kept.*' -o -name 'sig.*')" ""
-expect_equal "mode" "$(stat -c %a sig)" 600
+expect_equal "a signature's mode" "$(stat -c %a sig)" 644
+(umask 027 && csm key public k -o kept.pem && csm csr k -o kept.csr)
+expect_equal "the umask's" "$(stat -c %a kept.pem kept.csr | xargs)" "640 640"
+chmod 604 kept.pem
+ok csm key public k -o kept.pem
+expect_equal "the file's own" "$(stat -c %a kept.pem)" 604
+rm kept.pem kept.csr
+touch value
+chmod 644 value
+ok csm secret get d/j t -o value
+ok csm random 5 -o chance
+expect_equal "a secret's mode" "$(stat -c %a value chance | xargs)" "600 600"
 csm key public k -o /dev/stdout >pub.pem
 openssl dgst -sha256 -verify pub.pem -signature sig line >/dev/null || fail "the signature"
+
+step "what cannot be read is named"
+expect_exit 1 csm sign k /
+grep -q '/: Is a directory' err || fail "sign /: $(cat err)"
+expect_exit 1 csm secret set d/a a=@/
+grep -q '/: Is a directory' err || fail "secret set @/: $(cat err)"
+expect_exit 1 csm sign k - </
+grep -q 'standard input: Is a directory' err || fail "sign </: $(cat err)"
 
 step "long input is streamed"
 head -c 5000000 /dev/urandom >long
