@@ -19,6 +19,13 @@ put 0644 build/lib/libcsm.so.0 build/lib/libcsm.a "$libdir"
 ln -sf libcsm.so.0 "$root$libdir/libcsm.so"
 put 0644 build/lib/csm/plugins/soft.so build/lib/csm/plugins/tpm2.so "$libdir/csm/plugins"
 put 0644 libclient/include/csm/csm.h build/gen/csm/errors.h "$prefix/include/csm"
+# A back end outside of the tree has the codes from beside the table of its slots.
+sed 's|"libclient/base/err.h"|<csm/errors.h>|' plugins/include/csm_plugin.h >"$root$prefix/include/csm/csm_plugin.h"
+chmod 0644 "$root$prefix/include/csm/csm_plugin.h"
+put 0644 proto-spec/PROTOCOL.md "$prefix/share/doc/csm"
+sed 's|(../plugins/include/csm_plugin.h)|(../../../include/csm/csm_plugin.h)|' proto-spec/PLUGIN.md \
+    >"$root$prefix/share/doc/csm/PLUGIN.md"
+chmod 0644 "$root$prefix/share/doc/csm/PLUGIN.md"
 
 install -d "$root$libdir/pkgconfig"
 sed -e "s|@PREFIX@|$prefix|g; s|@LIBDIR@|$libdir|g; s|@VERSION@|$version|g" libclient/client/csm.pc.in \

@@ -25,6 +25,10 @@ done <<LIST
 644 /usr/lib/$triplet/csm/plugins/tpm2.so
 644 /usr/lib/$triplet/pkgconfig/csm.pc
 644 /usr/include/csm/csm.h
+644 /usr/include/csm/errors.h
+644 /usr/include/csm/csm_plugin.h
+644 /usr/share/doc/csm/PROTOCOL.md
+644 /usr/share/doc/csm/PLUGIN.md
 644 /usr/lib/systemd/system/csmd.service
 644 /usr/lib/systemd/system/csmd.socket
 644 /usr/lib/systemd/system/csmd-admin.socket
@@ -77,6 +81,23 @@ export PKG_CONFIG_PATH=$root/usr/lib/$triplet/pkgconfig PKG_CONFIG_SYSROOT_DIR=$
 # shellcheck disable=SC2046 # words
 gcc -Wall -Wextra -Werror -std=c11 -o "$work/try" "$work/try.c" $(pkg-config --cflags --libs csm) || fail "csm.pc"
 LD_LIBRARY_PATH=$root/usr/lib/$triplet "$work/try" || fail "the program does not run"
+
+step "a back end builds against the header alone"
+cat >"$work/mine.c" <<'C'
+#include <csm/csm_plugin.h>
+static int away(const struct csm_plugin_host *host)
+{
+	(void)host;
+	return CSM_EUNAVAILABLE;
+}
+static const struct csm_plugin mine = {.abi = CSM_PLUGIN_ABI, .name = "mine", .probe = away};
+__attribute__((weak, visibility("default"))) const struct csm_plugin *const csm_plugin_export = &mine;
+C
+gcc -Wall -Wextra -Werror -Wno-missing-field-initializers -std=c11 -shared -fPIC -I"$root/usr/include" \
+    -o "$work/mine.so" "$work/mine.c" || fail "csm_plugin.h"
+nm -D --defined-only "$work/mine.so" | grep -q ' csm_plugin_export$' || fail "the symbol of a back end"
+link=$(sed -nE 's|.*\[`plugins/include/csm_plugin.h`\]\(([^)]*)\).*|\1|p' "$root/usr/share/doc/csm/PLUGIN.md")
+[ -e "$root/usr/share/doc/csm/$link" ] || fail "PLUGIN.md leads to $link"
 
 step "another prefix"
 make install DESTDIR="$work/other" PREFIX=/opt/csm >/dev/null 2>&1
