@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include "daemon/node/accept.h"
 #include "daemon/node/conn.h"
@@ -54,8 +56,11 @@ static void log_nothing(void *arg, int level, const char *text)
 
 static const char *config_of(void *arg, const char *name)
 {
-	(void)arg;
-	return strcmp(name, "script") == 0 ? "" : NULL;
+	const struct testbroker *t = arg;
+
+	if (strcmp(name, "script") != 0)
+		return NULL;
+	return t->script != NULL ? t->script : "";
 }
 
 static int fixed_root(void *arg, const uint8_t *wrapped, size_t n, uint8_t key[static 32])
@@ -69,8 +74,9 @@ static int fixed_root(void *arg, const uint8_t *wrapped, size_t n, uint8_t key[s
 
 /* ---- start and stop ---- */
 
-static int add_backends(struct broker *b, const struct csm_plugin *const *plugins)
+static int add_backends(struct testbroker *t, const struct csm_plugin *const *plugins)
 {
+	struct broker *b = &t->b;
 	int r = 0;
 
 	for (; r == 0 && *plugins != NULL; plugins++) {
@@ -78,7 +84,7 @@ static int add_backends(struct broker *b, const struct csm_plugin *const *plugin
 
 		be->plugin = *plugins;
 		pthread_mutex_init(&be->health_lock, NULL);
-		be->host = (struct csm_plugin_host){.arg = b, .device = no_device, .remember = remember_nothing,
+		be->host = (struct csm_plugin_host){.arg = t, .device = no_device, .remember = remember_nothing,
 			.recall = recall_nothing, .log = log_nothing, .config = config_of};
 		be->preferred = b->n_backends == 1;
 		if ((r = csm_backend_open(be)) == 0)
@@ -145,7 +151,7 @@ int testbroker_start(struct testbroker *t, const struct csm_plugin *const *plugi
 	csm_keycache_init(&b->shared_keys, 64);
 	for (size_t i = 0; i < BROKER_BACKENDS_MAX; i++)
 		csm_keycache_init(&b->owner_keys[i], 64);
-	if ((r = add_backends(b, plugins)) != 0 || (r = open_store(t)) != 0 ||
+	if ((r = add_backends(t, plugins)) != 0 || (r = open_store(t)) != 0 ||
 		(r = csm_workq_new(&workers, &b->workers)) != 0 || (r = loop_new(b, 0, &b->loops[0])) != 0)
 		return r;
 	b->n_loops = 1;
@@ -155,7 +161,8 @@ int testbroker_start(struct testbroker *t, const struct csm_plugin *const *plugi
 
 static void remove_dir(const char *dir)
 {
-	static const char *const parts[] = {"store/data.mdb", "store/lock.mdb", "store/owner.lock", "store", "audit/audit.log", "audit", ""};
+	static const char *const parts[] = {"store/data.mdb", "store/lock.mdb", "store/owner.lock", "store", "audit/audit.log", "audit",
+		"public.sock", "admin.sock", ""};
 	char path[192];
 
 	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
@@ -169,6 +176,10 @@ void testbroker_stop(struct testbroker *t)
 {
 	struct broker *b = &t->b;
 
+	if (t->listening) {
+		acceptor_stop(&t->public);
+		acceptor_stop(&t->admin);
+	}
 	while (t->loop->conns != NULL)
 		conn_drop(t->loop->conns);
 	testbroker_run(t, CALL_MS);
@@ -204,6 +215,8 @@ static void supervise(struct testbroker *t)
 			close(msg.fd);
 		if (msg.type != CTL_WANT_RELOAD)
 			continue;
+		if (msg.len == sizeof(s.reload_seq))
+			memcpy(&s.reload_seq, msg.body, sizeof(s.reload_seq));
 		if (t->policy != NULL)
 			s.policy = (struct csm_bin){(const uint8_t *)t->policy, strlen(t->policy)};
 		if (setup_to_memfd(&s, &fd) == 0)
@@ -232,15 +245,69 @@ int testbroker_connect(struct testbroker *t, enum csm_role role)
 	return pair[1];
 }
 
+static int listen_at(const char *dir, const char *name, struct sockaddr_un *addr)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	*addr = (struct sockaddr_un){.sun_family = AF_UNIX};
+	snprintf(addr->sun_path, sizeof(addr->sun_path), "%.80s/%s", dir, name);
+	if (fd < 0 || bind(fd, (struct sockaddr *)addr, sizeof(*addr)) != 0 || listen(fd, 64) != 0 ||
+		chmod(addr->sun_path, 0666) != 0)
+		return -1;
+	return fd;
+}
+
+static int start_listening(struct testbroker *t)
+{
+	struct sockaddr_un addr;
+
+	if (t->listening)
+		return 0;
+	t->public = (struct acceptor){.fd = listen_at(t->dir, "public.sock", &addr), .role = CSM_R_PUBLIC};
+	t->admin = (struct acceptor){.fd = listen_at(t->dir, "admin.sock", &addr), .role = CSM_R_ADMIN};
+	if (t->public.fd < 0 || t->admin.fd < 0 || chmod(t->dir, 0711) != 0)
+		return -1;
+	/* One thread does all: main thread and loop share their events. */
+	t->b.base = t->loop->base;
+	acceptor_start(&t->public, &t->b);
+	acceptor_start(&t->admin, &t->b);
+	t->listening = true;
+	return 0;
+}
+
+int testbroker_connect_as(struct testbroker *t, enum csm_role role, uid_t uid)
+{
+	struct sockaddr_un addr = {.sun_family = AF_UNIX};
+	int fd, r;
+
+	if (start_listening(t) != 0)
+		return -1;
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%.80s/%s", t->dir, role == CSM_R_ADMIN ? "admin.sock" : "public.sock");
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	/* The kernel keeps the credentials of the thread that connects; the other threads stay as they are. */
+	if (fd < 0 || syscall(SYS_setresuid, -1, uid, -1) != 0)
+		return -1;
+	r = connect(fd, (struct sockaddr *)&addr, sizeof(addr));
+	if (syscall(SYS_setresuid, -1, 0, -1) != 0)
+		abort();
+	testbroker_step(t);
+	return r == 0 ? fd : -1;
+}
+
+void testbroker_step(struct testbroker *t)
+{
+	event_base_loop(t->loop->base, EVLOOP_NONBLOCK);
+	supervise(t);
+	/* A second turn finds what the first one has brought about. */
+	event_base_loop(t->loop->base, EVLOOP_NONBLOCK);
+}
+
 bool testbroker_run(struct testbroker *t, int ms)
 {
 	uint64_t until = monotonic_ms() + (uint64_t)ms;
 
 	for (;;) {
-		event_base_loop(t->loop->base, EVLOOP_NONBLOCK);
-		supervise(t);
-		/* A second turn finds what the first one has brought about. */
-		event_base_loop(t->loop->base, EVLOOP_NONBLOCK);
+		testbroker_step(t);
 		if (t->loop->n_ops == 0)
 			return true;
 		if (monotonic_ms() >= until)
@@ -315,4 +382,106 @@ int testbroker_call(struct testbroker *t, int fd, const char *method, const void
 		return csm_msg_decode(m->response, f.result, CSM_UNKNOWN_REFUSE, pool, result, &bad);
 	r = csm_msg_decode(CSM_DEF(error), f.error, CSM_UNKNOWN_REFUSE, pool, &err, &bad);
 	return r != 0 ? r : (int)err.code.v;
+}
+
+/* ---- answers one by one ---- */
+
+void testreader_init(struct testreader *r)
+{
+	csm_buf_init(&r->buf, 4 * CSM_OUT_MAX, false);
+	csm_pool_init(&r->pool, CSM_MESSAGE_MAX);
+	r->used = 0;
+}
+
+void testreader_free(struct testreader *r)
+{
+	csm_buf_free(&r->buf);
+	csm_pool_free(&r->pool);
+}
+
+int testbroker_send(struct testbroker *t, int fd, const void *p, size_t n)
+{
+	uint64_t until = monotonic_ms() + CALL_MS;
+	const uint8_t *at = p;
+
+	while (n > 0) {
+		ssize_t sent = send(fd, at, n, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (sent < 0 && errno != EAGAIN)
+			return CSM_ECLOSED;
+		if (sent > 0) {
+			at += sent;
+			n -= (size_t)sent;
+		} else if (monotonic_ms() >= until) {
+			return CSM_EBUSY;
+		}
+		testbroker_step(t);
+	}
+	return 0;
+}
+
+int testbroker_request(struct testbroker *t, int fd, uint32_t msgid, const char *method, const void *params)
+{
+	const struct csm_method *m = csm_method_find(csm_str_of(method));
+	struct csm_buf b;
+	int r;
+
+	csm_buf_init(&b, 2 * CSM_MESSAGE_MAX, false);
+	r = m == NULL ? CSM_EUNKNOWN_METHOD : csm_frame_request(&b, msgid, method, m->request, params);
+	if (r == 0)
+		r = testbroker_send(t, fd, csm_buf_ptr(&b), b.len);
+	csm_buf_free(&b);
+	return r;
+}
+
+static int take_answer(struct testreader *r, size_t len, struct testanswer *ret)
+{
+	struct csm_msg_error err;
+	struct csm_frame f;
+	struct csm_str bad;
+	int e;
+
+	if (csm_frame_parse(csm_buf_ptr(&r->buf), len, &f) != 0 || f.type != CSM_RESPONSE)
+		return CSM_EPROTOCOL;
+	*ret = (struct testanswer){.msgid = f.msgid, .result = f.result};
+	r->used = len;
+	if (f.error.p == NULL)
+		return 0;
+	csm_pool_reset(&r->pool);
+	if ((e = csm_msg_decode(CSM_DEF(error), f.error, CSM_UNKNOWN_REFUSE, &r->pool, &err, &bad)) != 0)
+		return e;
+	ret->error = (int)err.code.v;
+	ret->retryable = err.retryable.v;
+	ret->retry_after_ms = err.retry_after_ms.v;
+	snprintf(ret->message, sizeof(ret->message), "%.*s", (int)err.message.n, err.message.p);
+	return ret->error == 0 ? CSM_EPROTOCOL : 0;
+}
+
+int testbroker_answer(struct testbroker *t, int fd, struct testreader *r, int ms, struct testanswer *ret)
+{
+	uint64_t until = monotonic_ms() + (uint64_t)ms;
+	size_t len;
+	uint8_t *p;
+	int e;
+
+	csm_buf_consume(&r->buf, r->used);
+	r->used = 0;
+	for (;;) {
+		ssize_t n;
+
+		if (r->buf.len > 0 && csm_scan(csm_buf_ptr(&r->buf), r->buf.len, &len) == 0)
+			return take_answer(r, len, ret);
+		testbroker_step(t);
+		if ((e = csm_buf_reserve(&r->buf, 65536, &p)) != 0)
+			return e;
+		n = recv(fd, p, 65536, MSG_DONTWAIT);
+		if (n > 0)
+			csm_buf_commit(&r->buf, (size_t)n);
+		else if (n == 0 || errno != EAGAIN)
+			return CSM_ECLOSED;
+		else if (monotonic_ms() >= until)
+			return CSM_ETIMEOUT;
+		else
+			poll(NULL, 0, 1);
+	}
 }

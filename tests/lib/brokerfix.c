@@ -1,0 +1,167 @@
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "daemon/svc/log.h"
+#include "libclient/wire/frame.h"
+#include "tests/lib/brokerfix.h"
+
+#define ANSWER_MS 10000
+
+struct brokerfix fix;
+
+void fix_start(const char *script, const char *policy)
+{
+	static const struct csm_plugin *const plugins[] = {&csm_plugin_soft, &csm_plugin_fake, NULL};
+	int r;
+
+	memset(&fix, 0, sizeof(fix));
+	csm_log_level(LOG_EMERG);
+	fix.t.script = script;
+	r = testbroker_start(&fix.t, plugins, policy);
+	if (r != 0) {
+		fprintf(stderr, "the broker does not start: %s\n", csm_err_name(r));
+		abort();
+	}
+	testreader_init(&fix.reader);
+	csm_buf_init(&fix.answer, CSM_OUT_MAX, false);
+	csm_pool_init(&fix.pool, CSM_MESSAGE_MAX);
+}
+
+void fix_stop(void)
+{
+	testbroker_stop(&fix.t);
+	testreader_free(&fix.reader);
+	csm_buf_free(&fix.answer);
+	csm_pool_free(&fix.pool);
+}
+
+static int forget_answers(int fd)
+{
+	testreader_free(&fix.reader);
+	testreader_init(&fix.reader);
+	if (fd < 0)
+		abort();
+	return fd;
+}
+
+int fix_connect(enum csm_role role)
+{
+	return forget_answers(testbroker_connect(&fix.t, role));
+}
+
+int fix_connect_as(uid_t uid)
+{
+	return forget_answers(testbroker_connect_as(&fix.t, CSM_R_PUBLIC, uid));
+}
+
+void fix_close(int fd)
+{
+	close(fd);
+	testbroker_run(&fix.t, ANSWER_MS);
+}
+
+int fix_call(int fd, const char *method, const void *params, void *result)
+{
+	return testbroker_call(&fix.t, fd, method, params, &fix.answer, &fix.pool, result);
+}
+
+int fix_next(int fd)
+{
+	int r = testbroker_answer(&fix.t, fd, &fix.reader, ANSWER_MS, &fix.last);
+
+	return r != 0 ? r : fix.last.error;
+}
+
+int fix_ask(int fd, const char *method, const void *params)
+{
+	int r = testbroker_request(&fix.t, fd, 9, method, params);
+
+	return r != 0 ? r : fix_next(fd);
+}
+
+int fix_ask_empty(int fd, struct csm_str method)
+{
+	static const struct csm_msg_empty none = {0};
+	struct csm_buf b;
+	char name[512];
+	int r;
+
+	csm_buf_init(&b, 4096, false);
+	snprintf(name, sizeof(name), "%.*s", (int)method.n, method.p);
+	if ((r = csm_frame_request(&b, 9, name, CSM_DEF(empty), &none)) == 0)
+		r = testbroker_send(&fix.t, fd, csm_buf_ptr(&b), b.len);
+	csm_buf_free(&b);
+	return r != 0 ? r : fix_next(fd);
+}
+
+bool fix_ends(int fd)
+{
+	uint64_t until = monotonic_ms() + ANSWER_MS;
+	uint8_t sink[4096];
+
+	while (monotonic_ms() < until) {
+		ssize_t n;
+
+		testbroker_step(&fix.t);
+		n = recv(fd, sink, sizeof(sink), MSG_DONTWAIT);
+		if (n == 0)
+			return true;
+		if (n < 0)
+			poll(NULL, 0, 1);
+	}
+	return false;
+}
+
+int fix_create(int fd, const char *name, const char *alg, const char *backend, const char *use)
+{
+	struct csm_str uses[1] = {csm_str_of(use)};
+	struct csm_msg_key_create_req m = {.key = csm_str_of(name), .alg = csm_str_of(alg),
+		.backend = csm_str_of(backend), .use = {uses, use != NULL}};
+	struct csm_msg_key_info info;
+
+	return fix_call(fd, "key.create", &m, &info);
+}
+
+int fix_sign(int fd, const char *name, struct csm_msg_sign_res *res)
+{
+	static const uint8_t digest[32] = {1, 2, 3};
+	struct csm_msg_sign_req m = {.key = csm_str_of(name), .digest = {digest, sizeof(digest)}};
+
+	return fix_call(fd, "key.sign", &m, res);
+}
+
+int fix_domain(int fd, const char *method, const char *name)
+{
+	struct csm_msg_domain_req m = {.domain = csm_str_of(name)};
+	struct csm_msg_domain_item res; /* the empty answers fit too */
+
+	return fix_call(fd, method, &m, &res);
+}
+
+int fix_set(int fd, const char *name, const char *value, int64_t expect, const char *request_id, uint64_t *version)
+{
+	struct csm_msg_pair pair = {.name = CSM_STR("value"), .type = CSM_STR("text"),
+		.value = {(const uint8_t *)value, strlen(value)}};
+	struct csm_msg_secret_set_req m = {.secret = csm_str_of(name), .pairs = {&pair, 1},
+		.expect = {.v = (uint64_t)expect, .set = expect >= 0}, .request_id = csm_str_of(request_id)};
+	struct csm_msg_secret_set_res res;
+	int r = fix_call(fd, "secret.set", &m, &res);
+
+	if (r == 0 && version != NULL)
+		*version = res.version.v;
+	return r;
+}
+
+int fix_get(int fd, const char *name, char out[static 256])
+{
+	struct csm_msg_secret_get_req m = {.secret = csm_str_of(name)};
+	struct csm_msg_secret_get_res res;
+	int r = fix_call(fd, "secret.get", &m, &res);
+
+	if (r == 0)
+		snprintf(out, 256, "%.*s", (int)res.pairs.v[0].value.n, (const char *)res.pairs.v[0].value.p);
+	return r;
+}

@@ -1,0 +1,43 @@
+/* One broker for a test program, with short calls of the methods that many tests need. Their first argument is the
+ * client's descriptor; they return 0 or the error's code. */
+#ifndef TESTS_LIB_BROKERFIX_H
+#define TESTS_LIB_BROKERFIX_H
+
+#include "tests/lib/testbroker.h"
+
+struct brokerfix {
+	struct testbroker t;
+	struct testreader reader;   /* for answers taken one by one */
+	struct csm_buf answer;      /* behind the slices of the last result */
+	struct csm_pool pool;
+	struct testanswer last;     /* of fix_ask */
+};
+extern struct brokerfix fix;
+
+/* With the back ends soft (preferred) and fake. script and policy may be NULL. Aborts when it does not start. */
+void fix_start(const char *script, const char *policy);
+void fix_stop(void);
+int fix_connect(enum csm_role role);
+/* As an unprivileged uid; closes what cannot be. */
+int fix_connect_as(uid_t uid);
+void fix_close(int fd);
+
+int fix_call(int fd, const char *method, const void *params, void *result);
+/* The whole answer in fix.last; the return value is its error, or CSM_ECLOSED, CSM_ETIMEOUT. */
+int fix_ask(int fd, const char *method, const void *params);
+/* A request whose params are an empty map, whatever the method wants. */
+int fix_ask_empty(int fd, struct csm_str method);
+/* The next answer to any request. */
+int fix_next(int fd);
+/* True when the broker ends the connection; answers before that are dropped. */
+bool fix_ends(int fd);
+
+int fix_create(int fd, const char *name, const char *alg, const char *backend, const char *use);
+int fix_sign(int fd, const char *name, struct csm_msg_sign_res *res);
+int fix_domain(int fd, const char *method, const char *name);
+/* expect < 0: none */
+int fix_set(int fd, const char *name, const char *value, int64_t expect, const char *request_id, uint64_t *version);
+/* The first pair's value of the newest version. */
+int fix_get(int fd, const char *name, char out[static 256]);
+
+#endif
