@@ -9,12 +9,48 @@
 #   # bound-long: SECONDS     the same with CSM_LONG=1 (default: ten times the bound)
 #   # alone                   nothing else may run beside it: it measures time
 # Exit status 77 of a script, with a line "skip: REASON", is a skip; anything else but 0 is a failure. CSM_LONG=1: full
-# counts. The results stay in build/check/.
+# counts. The results stay in build/check/. Ended by a signal, it ends its tests, and is gone when they are.
 set -uo pipefail
 self=$(realpath "$0")
 cd "$(dirname "$self")/.." || exit 1
 out=$PWD/build/check
 export CSM_LONG=${CSM_LONG:-}
+# shellcheck source=node-lib.sh
+. scripts/node-lib.sh
+
+# Children run in the background, so that a signal is acted on at once: it is passed on as TERM, and then they are
+# waited for. A shell's background children ignore INT, which those of the tests must not.
+children=() ended_by=''
+told() { # SIGNAL
+    ended_by=$1
+    [ ${#children[@]} -eq 0 ] || kill -TERM "${children[@]}" 2>/dev/null || true
+}
+trap 'told TERM' TERM
+trap 'told HUP' HUP
+trap 'told INT' INT
+start() { # COMMAND...
+    env --default-signal=INT,QUIT -- "$@" &
+    children+=($!)
+    [ -z "$ended_by" ] || kill -TERM $! 2>/dev/null
+}
+# Wait until at most that many are left; `status` is that of the last one.
+wait_for_all_but() { # COUNT
+    local i
+    while [ ${#children[@]} -gt "$1" ]; do
+        wait -n "${children[@]}"
+        for i in "${!children[@]}"; do
+            node_gone "${children[i]}" || continue
+            wait "${children[i]}" 2>/dev/null && status=0 || status=$?
+            unset "children[i]"
+        done
+        children=("${children[@]}")
+    done
+}
+leave_if_ended() {
+    [ -n "$ended_by" ] || return 0
+    echo "ended by SIG$ended_by"
+    exit $((128 + $(kill -l "$ended_by")))
+}
 
 # ---- one test: check.sh --one FILE ------------------------------------------------
 # FILE holds kind, name, bound, and the command, a line each.
@@ -26,13 +62,17 @@ run_one() {
     tmp=${job##*/}
     tmp=$CSM_CHECK_TMP/${tmp%%-*}
     mkdir -p "$tmp"
-    TMPDIR=$tmp timeout -k 20 "$bound" bash -c "$command" </dev/null >"$job.log" 2>&1 || status=$?
+    # timeout passes a signal on to all of its group, and kills what is left of it 20 s later.
+    TMPDIR=$tmp start timeout -k 20 "$bound" bash -c "$command" </dev/null >"$job.log" 2>&1
+    wait_for_all_but 0
     end=$(date +%s%N)
     if [ -n "$(ls -A "$tmp")" ]; then
         { echo "left behind:" && ls -A "$tmp"; } >>"$job.log"
         [ "$status" -ne 0 ] || status=1
     fi
+    end_nodes "$tmp"
     rm -rf "$tmp"
+    leave_if_ended >/dev/null
     if [ "$status" -eq 124 ] || [ "$status" -eq 137 ]; then
         echo "(did not end within $bound s)" >>"$job.log"
     fi
@@ -55,6 +95,15 @@ run_one() {
     } >"$job.line"
     # One write, so that lines of two tests do not mix.
     cat "$job.line"
+}
+
+# What was killed before it could take its node down: csmd and swtpm are in groups of their own.
+end_nodes() { # FOLDER
+    local file
+    while read -r file; do
+        node_csmd_stop "${file%/*}"
+        node_swtpm_stop "${file%/*}"
+    done < <(find "$1" -maxdepth 3 \( -name csmd.pid -o -name swtpm.pid \))
 }
 
 # What cmocka found, or the end of what was said (a sanitizer's list of leaks after a failed test says nothing).
@@ -97,7 +146,10 @@ mkdir -p "$out"
 build_log=$out/build.log
 printf 'building\n'
 build_start=$SECONDS
-if ! make -j"$(nproc)" "tests-built${CSM_LONG:+-long}" >"$build_log" 2>&1; then
+start make -j"$(nproc)" "tests-built${CSM_LONG:+-long}" >"$build_log" 2>&1
+wait_for_all_but 0
+leave_if_ended
+if [ "$status" -ne 0 ]; then
     tail -n 40 "$build_log"
     echo "the build failed"
     echo "0 passed, 1 failed"
@@ -187,8 +239,17 @@ export CSM_CHECK_TMP
 trap 'rm -rf "$CSM_CHECK_TMP"' EXIT
 chmod 0755 "$CSM_CHECK_TMP"
 touch "$out/together" "$out/alone"
-xargs -r -a "$out/together" -P "${CSM_JOBS:-2}" -n 1 "$self" --one
-xargs -r -a "$out/alone" -P 1 -n 1 "$self" --one
+run_all() { # LIST HOW-MANY-AT-A-TIME
+    local job
+    while [ -z "$ended_by" ] && read -r job; do
+        start "$self" --one "$job"
+        wait_for_all_but $(($2 - 1))
+    done <"$1"
+    wait_for_all_but 0
+    leave_if_ended
+}
+run_all "$out/together" "${CSM_JOBS:-2}"
+run_all "$out/alone" 1
 
 passed=0 failed=0 skipped=0
 while read -r job; do
