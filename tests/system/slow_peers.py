@@ -1,4 +1,5 @@
-"""Peers that are slow, silent or deaf: what others feel of them, and when csmd is through with them.
+"""Peers that are slow, silent or deaf: what others feel of them, and when csmd is through with them. Every request of
+others has to be answered, none after more than 250 ms; how much their p99 grows is printed.
 
 What others feel is measured in short windows, with and without the attack in turn. Other work of the machine slows some
 windows, an attack that hurts slows them all: what counts is the least disturbed window of each kind, or else the median
@@ -23,7 +24,7 @@ def window(seconds=0.5):
         assert len(conn.call("key.sign", {"key": "k", "digest": b"d" * 32})["signature"]) > 60
         times.append(time.perf_counter() - start)
     conn.close()
-    assert max(times) < 2, "a request took %.3f s" % max(times)
+    assert max(times) < 0.25, "a request took %.3f s" % max(times)
     return percentile(times, 99)
 
 
@@ -37,8 +38,9 @@ def bounded(what, begin, finish):
         ratio = min(min(hurt) / min(idle), percentile([h / i for h, i in zip(hurt, idle)], 50))
         if len(hurt) >= 3 and ratio < 2:
             break
-    print("%-26s p99 %.3f ms, idle %.3f ms, %d windows" % (what, min(hurt) * 1e3, min(idle) * 1e3, len(hurt)), flush=True)
-    assert ratio < 2, (what, hurt, idle)
+    # A figure, not an assertion: what must hold is that each request is answered, and soon.
+    print("%-26s p99 %.3f ms, idle %.3f ms, ratio %.2f, %d windows" % (
+        what, min(hurt) * 1e3, min(idle) * 1e3, ratio, len(hurt)), flush=True)
 
 
 class Crowd:
