@@ -292,6 +292,43 @@ void req_end_read(struct req *q)
 	csm_reader_end(q->loop->reader);
 }
 
+int req_domain(struct req *q, const struct object *o, struct csm_domain_info *info)
+{
+	struct csm_reader *reader;
+	int r;
+
+	if ((r = req_begin_read(q, &reader)) != 0)
+		return r;
+	r = csm_store_domain_get(reader, o->ns, o->name, info);
+	req_end_read(q);
+	if (r == CSM_ENOT_FOUND)
+		req_missing(q, CSM_PERM_DOMAIN_LIST, o);
+	else if (r != 0)
+		req_error(q, r, NULL);
+	return r;
+}
+
+int req_begin_list(struct req *q, struct csm_u64 limit, size_t size, size_t *n, void **items, struct csm_reader **reader)
+{
+	*n = limit.set && limit.v > 0 ? limit.v : CSM_LIST_DEFAULT;
+	*items = csm_pool_alloc(&q->loop->pool, *n * size);
+	if (*items == NULL) {
+		req_error(q, CSM_ENOMEM, NULL);
+		return CSM_ENOMEM;
+	}
+	return req_begin_read(q, reader);
+}
+
+void req_end_list(struct req *q, int r, const void *result)
+{
+	/* The entries' names live as long as the transaction. */
+	if (r == 0)
+		req_result(q, result);
+	else
+		req_error(q, r, NULL);
+	req_end_read(q);
+}
+
 bool req_replayed(struct req *q, const struct object *o, struct csm_str request_id, struct csm_request_id *rid,
 	char who[static REQ_WHO_MAX])
 {

@@ -53,6 +53,14 @@ void object_copy(struct object *to, const struct object *from);
 /* An open read transaction; req_end_read closes it. On failure the request has been answered. */
 CSM_MUST int req_begin_read(struct req *q, struct csm_reader **ret);
 void req_end_read(struct req *q);
+/* Is there such a domain? If not, or on failure, the request has been answered: only who may list domains is told. */
+CSM_MUST int req_domain(struct req *q, const struct object *o, struct csm_domain_info *info);
+/* Room for the entries of a list's answer: as many as the request's limit, each of `size` bytes, zeroed; an open read
+ * transaction with it. On failure the request has been answered. */
+CSM_MUST int req_begin_list(struct req *q, struct csm_u64 limit, size_t size, size_t *n, void **items,
+	struct csm_reader **reader);
+/* The end of a list: the answer, or the error. */
+void req_end_list(struct req *q, int r, const void *result);
 /* The request_id of a mutating method, and the answer it had before: true when that answer was given. An id is
  * known per uid, socket and namespace; it stands for method, whole name of the object, and parameters. After req_authorize only. */
 #define REQ_WHO_MAX (24 + CSM_NAMESPACE_MAX)

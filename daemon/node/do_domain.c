@@ -44,23 +44,6 @@ void do_DOMAIN_CREATE(struct req *q)
 		change(q, &o, &rid, CSM_OP_DOMAIN_CREATE);
 }
 
-/* Is it there? Otherwise the request has been answered. */
-static int look(struct req *q, struct object *o, struct csm_domain_info *info)
-{
-	struct csm_reader *reader;
-	int r;
-
-	if ((r = req_begin_read(q, &reader)) != 0)
-		return r;
-	r = csm_store_domain_get(reader, o->ns, o->name, info);
-	req_end_read(q);
-	if (r == CSM_ENOT_FOUND)
-		req_missing(q, CSM_PERM_DOMAIN_LIST, o);
-	else if (r != 0)
-		req_error(q, r, NULL);
-	return r;
-}
-
 void do_DOMAIN_DELETE(struct req *q)
 {
 	const struct csm_msg_domain_req *m = q->params;
@@ -70,7 +53,7 @@ void do_DOMAIN_DELETE(struct req *q)
 	char who[REQ_WHO_MAX];
 
 	if (req_object(q, m->domain, &o) == 0 && req_authorize(q, &o) == 0 &&
-		!req_replayed(q, &o, m->request_id, &rid, who) && look(q, &o, &info) == 0)
+		!req_replayed(q, &o, m->request_id, &rid, who) && req_domain(q, &o, &info) == 0)
 		change(q, &o, &rid, CSM_OP_DOMAIN_DELETE);
 }
 
@@ -81,7 +64,7 @@ void do_DOMAIN_SHOW(struct req *q)
 	struct csm_domain_info info;
 	struct object o;
 
-	if (req_object(q, m->domain, &o) != 0 || req_authorize(q, &o) != 0 || look(q, &o, &info) != 0)
+	if (req_object(q, m->domain, &o) != 0 || req_authorize(q, &o) != 0 || req_domain(q, &o, &info) != 0)
 		return;
 	res.namespace = o.ns;
 	res.name = o.name;
@@ -116,25 +99,15 @@ static bool list_one(void *arg, struct csm_str name, const struct csm_domain_inf
 void do_DOMAIN_LIST(struct req *q)
 {
 	const struct csm_msg_list_req *m = q->params;
-	struct lister l = {.limit = m->limit.set && m->limit.v > 0 ? m->limit.v : CSM_LIST_DEFAULT};
+	struct lister l = {.limit = 0};
 	struct csm_reader *reader;
 	struct object o;
-	int r;
+	void *items;
 
-	if (req_namespace(q, m->namespace, &o) != 0 || req_authorize(q, &o) != 0)
+	if (req_namespace(q, m->namespace, &o) != 0 || req_authorize(q, &o) != 0 ||
+		req_begin_list(q, m->limit, sizeof(*l.res.domains.v), &l.limit, &items, &reader) != 0)
 		return;
 	l.ns = o.ns;
-	l.res.domains.v = csm_pool_alloc(&q->loop->pool, l.limit * sizeof(*l.res.domains.v));
-	if (l.res.domains.v == NULL) {
-		req_error(q, CSM_ENOMEM, NULL);
-		return;
-	}
-	if (req_begin_read(q, &reader) != 0)
-		return;
-	r = csm_store_domain_list(reader, o.ns, m->after, list_one, &l);
-	if (r == 0)
-		req_result(q, &l.res);
-	else
-		req_error(q, r, NULL);
-	req_end_read(q);
+	l.res.domains.v = items;
+	req_end_list(q, csm_store_domain_list(reader, o.ns, m->after, list_one, &l), &l.res);
 }

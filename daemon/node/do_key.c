@@ -241,7 +241,6 @@ void do_KEY_PUBLIC(struct req *q)
 }
 
 struct key_lister {
-	struct req *q;
 	struct csm_msg_key_list_res res;
 	struct csm_str ns;
 	size_t limit;
@@ -270,27 +269,17 @@ static bool list_one(void *arg, struct csm_str name, const struct csm_key_record
 void do_KEY_LIST(struct req *q)
 {
 	const struct csm_msg_list_req *m = q->params;
-	struct key_lister l = {.q = q, .limit = m->limit.set && m->limit.v > 0 ? m->limit.v : CSM_LIST_DEFAULT};
+	struct key_lister l = {.limit = 0};
 	struct csm_reader *reader;
 	struct object o;
-	int r;
+	void *items;
 
-	if (req_namespace(q, m->namespace, &o) != 0 || req_authorize(q, &o) != 0)
+	if (req_namespace(q, m->namespace, &o) != 0 || req_authorize(q, &o) != 0 ||
+		req_begin_list(q, m->limit, sizeof(*l.res.keys.v), &l.limit, &items, &reader) != 0)
 		return;
 	l.ns = o.ns;
-	l.res.keys.v = csm_pool_alloc(&q->loop->pool, l.limit * sizeof(*l.res.keys.v));
-	if (l.res.keys.v == NULL) {
-		req_error(q, CSM_ENOMEM, NULL);
-		return;
-	}
-	if (req_begin_read(q, &reader) != 0)
-		return;
-	r = csm_store_key_list(reader, o.ns, m->after, list_one, &l);
-	if (r == 0)
-		req_result(q, &l.res);
-	else
-		req_error(q, r, NULL);
-	req_end_read(q);
+	l.res.keys.v = items;
+	req_end_list(q, csm_store_key_list(reader, o.ns, m->after, list_one, &l), &l.res);
 }
 
 /* ---- delete ---- */

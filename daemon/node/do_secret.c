@@ -84,27 +84,10 @@ static int encode_pairs(const struct csm_msg_secret_set_req *m, struct csm_buf *
 	return r;
 }
 
-/* Whether there is such a domain: only who may list domains is told. */
-static int check_domain(struct req *q, const struct object *o)
-{
-	struct csm_domain_info info;
-	struct csm_reader *reader;
-	int r;
-
-	if ((r = req_begin_read(q, &reader)) != 0)
-		return r;
-	r = csm_store_domain_get(reader, o->ns, o->name, &info);
-	req_end_read(q);
-	if (r == CSM_ENOT_FOUND)
-		req_missing(q, CSM_PERM_DOMAIN_LIST, o);
-	else if (r != 0)
-		req_error(q, r, NULL);
-	return r;
-}
-
 void do_SECRET_SET(struct req *q)
 {
 	const struct csm_msg_secret_set_req *m = q->params;
+	struct csm_domain_info info;
 	struct csm_request_id rid;
 	struct set_op *s;
 	struct object o;
@@ -113,7 +96,7 @@ void do_SECRET_SET(struct req *q)
 	int r;
 
 	if (check_pairs(q, m) != 0 || req_secret_object(q, m->secret, &o) != 0 || req_authorize(q, &o) != 0 ||
-		req_replayed(q, &o, m->request_id, &rid, who) || check_domain(q, &o) != 0)
+		req_replayed(q, &o, m->request_id, &rid, who) || req_domain(q, &o, &info) != 0)
 		return;
 	if ((r = op_new(q, sizeof(*s), set_clear, &op)) != 0) {
 		req_error(q, r, NULL);
@@ -244,31 +227,17 @@ static bool list_one(void *arg, struct csm_str name, uint64_t version, uint64_t 
 void do_SECRET_LIST(struct req *q)
 {
 	const struct csm_msg_secret_list_req *m = q->params;
-	struct lister l = {.limit = m->limit.set && m->limit.v > 0 ? m->limit.v : CSM_LIST_DEFAULT};
+	struct lister l = {.limit = 0};
 	struct csm_domain_info info;
 	struct csm_reader *reader;
 	struct object o;
-	int r;
+	void *items;
 
-	if (req_domain_list(q, m->domain, &o) != 0 || req_authorize(q, &o) != 0)
+	if (req_domain_list(q, m->domain, &o) != 0 || req_authorize(q, &o) != 0 || req_domain(q, &o, &info) != 0 ||
+		req_begin_list(q, m->limit, sizeof(*l.res.secrets.v), &l.limit, &items, &reader) != 0)
 		return;
-	l.res.secrets.v = csm_pool_alloc(&q->loop->pool, l.limit * sizeof(*l.res.secrets.v));
-	if (l.res.secrets.v == NULL) {
-		req_error(q, CSM_ENOMEM, NULL);
-		return;
-	}
-	if (req_begin_read(q, &reader) != 0)
-		return;
-	r = csm_store_domain_get(reader, o.ns, o.name, &info);
-	if (r == 0)
-		r = csm_store_secret_list(reader, o.ns, o.name, m->after, list_one, &l);
-	if (r == 0)
-		req_result(q, &l.res);
-	else if (r == CSM_ENOT_FOUND)
-		req_missing(q, CSM_PERM_DOMAIN_LIST, &o);
-	else
-		req_error(q, r, NULL);
-	req_end_read(q);
+	l.res.secrets.v = items;
+	req_end_list(q, csm_store_secret_list(reader, o.ns, o.name, m->after, list_one, &l), &l.res);
 }
 
 /* ---- delete ---- */
