@@ -22,8 +22,9 @@ shown = who if isinstance(who, str) else "%d %s" % (who["uid"], who.get("namespa
 key = call("key.show", {"key": sys.argv[1]})
 print(shown, key if isinstance(key, str) else "shown", "random" if isinstance(call("random", {"bytes": 8}), dict) else "none")
 PY
-chmod 644 ask.py
-ask() { PYTHONPATH=$top/tests/lib PYTHONDONTWRITEBYTECODE=1 "$@"; }
+cp "$top/tests/lib/csmwire.py" . # where every uid can read it, wherever the clone lies
+chmod 644 ask.py csmwire.py
+ask() { PYTHONPATH=$work PYTHONDONTWRITEBYTECODE=1 "$@"; }
 in_pid_ns="unshare --pid --fork"
 if ! $in_pid_ns true 2>/dev/null || ! as_uid $uid_a unshare --user --map-root-user true 2>/dev/null; then
     echo "skip: no user and pid namespaces can be made here"
