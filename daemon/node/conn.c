@@ -181,29 +181,35 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 	conn_flush_dirty(l);
 }
 
-static void wait_writable(struct conn *c)
+/* Time runs while the client takes nothing; further answers do not give it more. */
+static void wait_writable(struct conn *c, bool progressed)
 {
+	bool waiting = c->out_deadline_ms != 0;
+
 	if (c->write_event == NULL)
 		c->write_event = event_new(c->loop->base, c->fd, EV_WRITE | EV_PERSIST, on_writable, c);
 	if (c->write_event == NULL) {
 		c->broken = true;
 		return;
 	}
-	if (c->out_deadline_ms == 0)
+	if (!waiting)
 		event_add(c->write_event, NULL);
-	c->out_deadline_ms = c->loop->now_ms + OUT_STALL_MS;
+	if (!waiting || progressed)
+		c->out_deadline_ms = c->loop->now_ms + OUT_STALL_MS;
 }
 
 /* Send what waits. Sets broken when the other side is gone. */
 static void flush_out(struct conn *c)
 {
+	bool progressed = false;
+
 	while (c->out.len > 0) {
 		ssize_t n = send(c->fd, csm_buf_ptr(&c->out), c->out.len, MSG_NOSIGNAL | MSG_DONTWAIT);
 
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0 && errno == EAGAIN) {
-			wait_writable(c);
+			wait_writable(c, progressed);
 			return;
 		}
 		if (n < 0) {
@@ -211,6 +217,7 @@ static void flush_out(struct conn *c)
 			return;
 		}
 		csm_buf_consume(&c->out, (size_t)n);
+		progressed = true;
 	}
 	csm_buf_free(&c->out);
 	if (c->out_deadline_ms != 0) {

@@ -1,10 +1,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 #include "daemon/node/conn.h"
 #include "daemon/node/peer.h"
 #include "daemon/svc/log.h"
+
+#ifndef PID_FS_MAGIC
+#define PID_FS_MAGIC 0x50494446
+#endif
 
 static bool same_text(const char *a, const char *b)
 {
@@ -20,12 +25,14 @@ static bool same_facts(const struct csm_facts *a, const struct csm_facts *b)
 		same_text(a->cgroup, b->cgroup) && same_text(a->label, b->label);
 }
 
-/* pidfds of one process share an inode (pidfs, Linux 6.9); 0 where that is not known. */
+/* pidfds of one process share an inode (pidfs, Linux 6.9); 0 where that is not known. Told by the file system: the
+ * inode's type has changed between kernels, and older ones give all pidfds the same inode. */
 static uint64_t inode_of(int pidfd)
 {
+	struct statfs fs;
 	struct stat st;
 
-	if (pidfd < 0 || fstat(pidfd, &st) != 0 || (st.st_mode & S_IFMT) != S_IFREG)
+	if (pidfd < 0 || fstatfs(pidfd, &fs) != 0 || fs.f_type != PID_FS_MAGIC || fstat(pidfd, &st) != 0)
 		return 0;
 	return st.st_ino;
 }
