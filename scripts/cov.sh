@@ -9,6 +9,18 @@ out=$PWD/build/cov/log
 rm -rf "$out"
 mkdir -p "$out"
 
+# Every process writes its counts below a folder that every user reaches, wherever the clone lies: the files are there
+# before, open to all. Those that stay empty are removed below.
+prefix=$(mktemp -d "${TMPDIR:-/tmp}/csm-cov.XXXXXX")
+trap 'rm -rf "$prefix"' EXIT
+while read -r counts; do
+    mkdir -p "$prefix$PWD/${counts%/*}"
+    touch "$prefix$PWD/$counts"
+done < <(find build/obj/cov -name '*.gcno' | sed 's/gcno$/gcda/')
+find "$prefix" -type f -exec chmod 0666 {} +
+find "$prefix" -type d -exec chmod 0755 {} +
+export GCOV_PREFIX=$prefix
+
 run() { # NAME COMMAND...
     local name=${1//\//_} status=0
     shift
@@ -25,10 +37,6 @@ done
 printf '%s\0' "${tests[@]}" | xargs -0 -P 2 -I{} bash -c 'run {} {}'
 
 if [ "$(id -u)" -eq 0 ]; then
-    # Every process writes its counts beside the object files, whichever user it runs as: the files are there
-    # before, open to all. Those that stay empty are removed below.
-    find build/obj/cov -name '*.gcno' | sed 's/gcno$/gcda/' | xargs touch
-    find build/obj/cov -name '*.gcda' -exec chmod 0666 {} +
     scripts=(tests/interop/*.sh tests/interop/*.py)
     while read -r script; do
         scripts+=("$script")
@@ -38,6 +46,8 @@ if [ "$(id -u)" -eq 0 ]; then
     done | CSM_BUILD=build/cov xargs -0 -P 2 -I{} bash -c 'run {} {}'
 fi
 
+cp -r "$prefix$PWD/build/obj/cov/." build/obj/cov
+rm -rf "$prefix"
 find build/obj/cov -name '*.gcda' -empty -delete
 gcovr --root . --object-directory build/obj/cov --filter 'daemon/' --filter 'libclient/' --filter 'plugins/' \
     --exclude 'build/' --exclude-unreachable-branches --gcov-ignore-parse-errors \
