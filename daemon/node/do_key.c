@@ -178,7 +178,8 @@ void do_KEY_CREATE(struct req *q)
 	int r;
 
 	if (parse_spec(q, m, &spec) != 0 || req_object(q, m->key, &o) != 0 || req_authorize(q, &o) != 0 ||
-		choose_backend(q, m->backend, spec.alg, &be) != 0 || req_replayed(q, &o, m->request_id, &rid, who) ||
+		/* What was done before is told also while the back end is away. */
+		req_replayed(q, &o, m->request_id, &rid, who) || choose_backend(q, m->backend, spec.alg, &be) != 0 ||
 		check_absent(q, &o) != 0)
 		return;
 	if ((r = op_new(q, sizeof(*c), create_clear, &op)) != 0) {
