@@ -15,7 +15,6 @@
 
 #define DEFAULT_CONFIG "/etc/csm/csmd.yaml"
 #define DEFAULT_POLICY "/etc/csm/policy.yaml"
-#define DEFAULT_ROOT_KEY "/etc/csm/root.key"
 #define ROOT_KEY_BYTES 32
 #define SECRET_FILE_MAX 4096u
 #define OWNER_AUTH_MAX 64u /* the longest digest of a TPM */
@@ -147,6 +146,7 @@ static void strip_newline(const uint8_t *p, size_t *n)
 
 static int read_root_secret(struct files *f, bool check)
 {
+	/* The configuration has it for every mode but tpm. */
 	const char *dir = getenv("CREDENTIALS_DIRECTORY"), *file = f->cfg.root_key_file;
 	char path[PATH_MAX];
 	int r;
@@ -158,15 +158,9 @@ static int read_root_secret(struct files *f, bool check)
 			log_err("root_key is credential, and systemd has handed over none");
 			return CSM_EINVALID;
 		}
-		snprintf(path, sizeof(path), "%s/%s", dir, file != NULL ? file : "csm-root-key");
+		snprintf(path, sizeof(path), "%s/%s", dir, file);
 		return read_secret(path, &f->root_secret, &f->root_secret_len);
 	}
-	if (file == NULL && f->cfg.root_key == CSM_ROOT_PASSPHRASE) {
-		log_err("root_key is passphrase: root_key_file has to name the file that holds it");
-		return CSM_EINVALID;
-	}
-	if (file == NULL)
-		file = DEFAULT_ROOT_KEY;
 	if (f->cfg.root_key == CSM_ROOT_FILE && access(file, F_OK) != 0 && errno == ENOENT) {
 		snprintf(path, sizeof(path), "%s/store/data.mdb", f->cfg.state_dir);
 		if (access(path, F_OK) == 0) {

@@ -139,6 +139,10 @@ static int lock_path(const char *path)
 	char lock[256];
 	int fd;
 
+	if (strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
 	snprintf(lock, sizeof(lock), "%s.lock", path);
 	if (make_folder(path) != 0)
 		return -1;
@@ -167,6 +171,8 @@ static int open_one(struct sockets *s, size_t i, const char *path, mode_t mode)
 int sockets_open(const struct csm_config *cfg, struct sockets *ret)
 {
 	struct sockets s = {.fd = {-1, -1}, .role = {CSM_R_PUBLIC, CSM_R_ADMIN}, .lock_fd = -1};
+	/* The public folder is everyone's to enter, whatever we were started with. */
+	mode_t before = umask(022);
 	int r = take_activated(cfg, &s);
 
 	if (r == 0 && !s.activated && (s.lock_fd = lock_path(cfg->socket)) < 0) {
@@ -180,6 +186,7 @@ int sockets_open(const struct csm_config *cfg, struct sockets *ret)
 	if (r == 0 && !s.activated && strcmp(cfg->socket, DEFAULT_SOCKET) == 0 &&
 		symlink(DEFAULT_LINK_TO, DEFAULT_LINK) != 0 && errno != EEXIST)
 		log_warn("cannot make %s: %s", DEFAULT_LINK, strerror(errno));
+	umask(before);
 	if (r != 0)
 		sockets_close(&s);
 	else
