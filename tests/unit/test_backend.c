@@ -16,7 +16,8 @@
 static struct {
 	int probe, open, capabilities, result;
 	size_t len;              /* of each output */
-	unsigned opened, closed, unloaded, idled;
+	unsigned opened, closed, unloaded;
+	atomic_uint idled;
 	pthread_t on;            /* the thread of the last call */
 	char reason[16], device[16];
 } rogue;

@@ -343,7 +343,7 @@ static void sealed_data_is_bound(void **state)
 {
 	/* A namespace in which nothing is yet: its key is made by the first seal. */
 	int user = fix_connect_as(70043), reader;
-	struct csm_bin data;
+	struct csm_bin data = {NULL, 0};
 	size_t n = 0;
 
 	(void)state;
@@ -377,7 +377,7 @@ static void sealed_data_is_bound(void **state)
 static void sizes_of_sealed_data(void **state)
 {
 	static uint8_t big[CSM_SEAL_MAX + 1];
-	struct csm_bin data;
+	struct csm_bin data = {NULL, 0};
 	size_t n = 0;
 
 	(void)state;
@@ -437,7 +437,7 @@ static void a_repeated_request_has_the_first_answer(void **state)
 	struct csm_msg_secret_delete_req sdel = {.secret = CSM_STR("once/s"), .request_id = CSM_STR("id-5")};
 	struct csm_msg_domain_req ddel = {.domain = CSM_STR("once"), .request_id = CSM_STR("id-6")};
 	struct csm_plugin_ctx *ctx;
-	char first[65], again[65];
+	char first[65] = "", again[65] = "";
 	uint64_t v = 0;
 
 	(void)state;
@@ -478,7 +478,7 @@ static void a_repeated_request_has_the_first_answer(void **state)
 static void an_id_is_its_callers(void **state)
 {
 	int other = fix_connect_as(70045);
-	char first[65], again[65];
+	char first[65] = "", again[65] = "";
 
 	(void)state;
 	assert_int_equal(create_with(pub, "mine", NULL, "same-id", first), 0);

@@ -254,7 +254,7 @@ static void parts_make_one_signature(void **state)
 	static const struct {
 		const char *key, *scheme;
 	} cases[] = {{"p256", "ecdsa-sha256"}, {"p384", "ecdsa-sha512"}, {"rsa", "rsa-pss-sha256"}, {"fake", "ecdsa-sha256"}};
-	uint64_t stream[N_ELEMS(cases)];
+	uint64_t stream[N_ELEMS(cases)] = {0};
 	struct csm_msg_sign_res res;
 
 	(void)state;
@@ -290,7 +290,7 @@ static void what_cannot_be_begun(void **state)
 
 static void streams_of_a_connection(void **state)
 {
-	uint64_t s[CSM_SIGN_STREAMS_MAX + 1];
+	uint64_t s[CSM_SIGN_STREAMS_MAX + 1] = {0};
 	struct csm_msg_sign_res res;
 	int other;
 
@@ -326,7 +326,7 @@ static int delete(const char *name)
 static void the_key_is_judged_again_at_the_end(void **state)
 {
 	struct csm_msg_sign_res res;
-	uint64_t replaced, deleted;
+	uint64_t replaced = 0, deleted = 0;
 
 	(void)state;
 	assert_int_equal(fix_create(pub, "changes", NULL, NULL, NULL), 0);
@@ -340,7 +340,7 @@ static void the_key_is_judged_again_at_the_end(void **state)
 	assert_int_equal(final(pub, replaced, false, &res), CSM_EINVALID);
 	/* And so is the policy. */
 	int web = fix_connect_as(70031), admin;
-	uint64_t s, kept;
+	uint64_t s = 0, kept = 0;
 	static const struct csm_msg_empty none;
 	struct csm_msg_reload_res reloaded;
 	assert_int_equal(fix_create(web, "web:k", NULL, NULL, NULL), 0);
