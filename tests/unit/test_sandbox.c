@@ -102,6 +102,8 @@ static int drop(void)
 	gid_t groups[] = {1, 2, 3};
 
 	CHECK(setgroups(3, groups) == 0);
+	/* Even where the kernel is asked to keep them. */
+	CHECK(prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) == 0);
 	CHECK(csm_sandbox_drop(UID, GID) == 0);
 	CHECK(getresuid(&r, &e, &s) == 0 && r == UID && e == UID && s == UID);
 	CHECK(getgid() == GID && getegid() == GID && getgroups(0, NULL) == 0);
