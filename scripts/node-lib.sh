@@ -106,9 +106,6 @@ node_make() {
         [ -e "$policy" ] || printf 'version: 1\ndefault: uid-namespaces\n' >"$policy"
     fi
     node_config "$dir" "$2" "$3" "$policy" "${5:-/dev/null}"
-    if [ ! -e "$dir/root/key" ]; then
-        (umask 077 && head -c 32 /dev/urandom >"$dir/root/key")
-    fi
     if [ "$(id -u)" -eq 0 ]; then
         broker=$(sed -nE 's/^users:.*broker:[[:space:]]*"?([^",} ]+).*/\1/p' "$dir/csmd.yaml")
         [ -z "$broker" ] || chown -R "$broker:$broker" "$dir/state"

@@ -397,6 +397,36 @@ static unsigned connections_max(const struct broker *b)
 	return (unsigned)room;
 }
 
+void broker_init(struct broker *b, unsigned connections_max)
+{
+	b->started_ms = monotonic_ms();
+	pthread_mutex_init(&b->reload_lock, NULL);
+	admit_init(&b->admit, connections_max, b->cfg.connections_per_uid, CSM_CONNECTIONS_ADMIN);
+	counts_init(&b->counts);
+	csm_keycache_init(&b->shared_keys, CSM_KEYS_PARSED_MAX);
+	for (size_t i = 0; i < BROKER_BACKENDS_MAX; i++)
+		csm_keycache_init(&b->owner_keys[i], CSM_KEYS_PARSED_MAX);
+}
+
+/* Who uses something goes before it: loops and workers, the store, whose root key may need a back end, back ends. */
+void broker_free(struct broker *b)
+{
+	for (unsigned i = 0; i < b->n_loops; i++)
+		loop_free(b->loops[i]);
+	csm_workq_free(b->workers);
+	csm_keycache_drop(&b->shared_keys, NULL);
+	csm_store_close(b->store);
+	for (size_t i = 0; i < b->n_backends; i++) {
+		csm_backend_stop(&b->backends[i]);
+		csm_keycache_drop(&b->owner_keys[i], NULL);
+		csm_backend_close(&b->backends[i]);
+	}
+	csm_audit_close(b->audit);
+	counts_free(&b->counts);
+	csm_policy_unref(b->policy);
+	csm_config_clear(&b->cfg);
+}
+
 static int start(struct main_state *m)
 {
 	struct timeval second = {TICK_S, 0};
@@ -406,11 +436,7 @@ static int start(struct main_state *m)
 	csm_identity_degraded(&b->degraded);
 	if ((r = host_load_backends(b)) != 0 || (r = enter_sandbox(b)) != 0)
 		return r;
-	admit_init(&b->admit, connections_max(b), b->cfg.connections_per_uid, CSM_CONNECTIONS_ADMIN);
-	counts_init(&b->counts);
-	csm_keycache_init(&b->shared_keys, CSM_KEYS_PARSED_MAX);
-	for (size_t i = 0; i < BROKER_BACKENDS_MAX; i++)
-		csm_keycache_init(&b->owner_keys[i], CSM_KEYS_PARSED_MAX);
+	broker_init(b, connections_max(b));
 	if ((r = open_files(m)) != 0)
 		return r;
 	host_open_backends(b, m->opening);
@@ -441,21 +467,11 @@ static void stop(struct main_state *m)
 		loop_stop(b->loops[i]);
 	for (unsigned i = 0; i < b->n_loops; i++)
 		loop_join(b->loops[i]);
-	for (unsigned i = 0; i < b->n_loops; i++)
-		loop_free(b->loops[i]);
-	csm_workq_free(b->workers);
-	csm_keycache_drop(&b->shared_keys, NULL);
+	/* Nothing is counted any more: every operation ended on its loop. */
 	fold_counts(m);
-	csm_store_close(b->store != NULL ? b->store : m->opening);
-	for (size_t i = 0; i < b->n_backends; i++) {
-		csm_backend_stop(&b->backends[i]);
-		csm_keycache_drop(&b->owner_keys[i], NULL);
-		csm_backend_close(&b->backends[i]);
-	}
-	csm_audit_close(b->audit);
-	counts_free(&b->counts);
-	csm_policy_unref(b->policy);
-	csm_config_clear(&b->cfg);
+	if (b->store == NULL)
+		b->store = m->opening;
+	broker_free(b);
 	setup_clear(&b->setup);
 	csm_buf_free(&b->setup_mem);
 	event_base_free(b->base);
@@ -468,8 +484,6 @@ int broker_main(void)
 	size_t n_early = 0;
 	int r;
 
-	m.b.started_ms = monotonic_ms();
-	pthread_mutex_init(&m.b.reload_lock, NULL);
 	if ((r = init_process()) != 0 || (r = receive_setup(&m, early, &n_early)) != 0 || (r = start(&m)) != 0) {
 		log_err("the broker cannot start: %s", csm_err_text(r));
 		return 1;

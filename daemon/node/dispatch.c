@@ -488,16 +488,37 @@ void object_copy(struct object *to, const struct object *from)
 		to->secret.p = to->buf + (from->secret.p - from->buf);
 }
 
-void op_request_id(struct op *op, const struct csm_request_id *rid, char who[static REQ_WHO_MAX],
-	char id[static CSM_REQUEST_ID_MAX])
+static void copy_request_id(struct change *c, const struct csm_request_id *rid)
 {
 	if (rid->id.p == NULL)
 		return;
-	memcpy(who, rid->who.p, rid->who.n);
-	memcpy(id, rid->id.p, rid->id.n);
-	op->sop.rid = *rid;
-	op->sop.rid.who.p = who;
-	op->sop.rid.id.p = id;
+	memcpy(c->who, rid->who.p, rid->who.n);
+	memcpy(c->request_id, rid->id.p, rid->id.n);
+	c->op.sop.rid = *rid;
+	c->op.sop.rid.who.p = c->who;
+	c->op.sop.rid.id.p = c->request_id;
+}
+
+int req_change(struct req *q, const struct object *o, const struct csm_request_id *rid, enum csm_op_kind kind,
+	size_t size, void (*clear)(struct op *op), struct change **ret)
+{
+	struct change *c;
+	struct op *op;
+	int r = op_new(q, size, clear, &op);
+
+	if (r != 0) {
+		req_error(q, r, NULL);
+		return r;
+	}
+	c = (struct change *)op;
+	object_copy(&c->object, o);
+	copy_request_id(c, rid);
+	op->sop.kind = kind;
+	op->sop.ns = c->object.ns;
+	op->sop.name = c->object.name;
+	op->sop.secret = c->object.secret;
+	*ret = c;
+	return 0;
 }
 
 void op_commit(struct op *op, void (*apply)(struct op *))
@@ -541,4 +562,9 @@ void op_finish_change(struct op *op, struct csm_str object)
 	else
 		op_result(op, CSM_DEF(empty), &nothing);
 	op_done(op);
+}
+
+void change_committed(struct op *op)
+{
+	op_finish_change(op, ((struct change *)op)->object.text);
 }

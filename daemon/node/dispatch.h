@@ -74,14 +74,23 @@ void req_audit(const char *method, struct broker *b, int kind, uid_t uid, pid_t 
 
 
 /* ---- for operations that change the store ---- */
-/* Copy a request_id into the operation. */
-void op_request_id(struct op *op, const struct csm_request_id *rid, char who[static REQ_WHO_MAX],
-	char id[static CSM_REQUEST_ID_MAX]);
+/* A change of one object, with its own copies of the object's name and of the request_id. */
+struct change {
+	struct op op; /* first */
+	struct object object;
+	char who[REQ_WHO_MAX], request_id[CSM_REQUEST_ID_MAX];
+};
+/* A new change of `size` bytes that begins with struct change, zeroed but for these copies and what the store is told
+ * of them. rid may be empty. On failure the request has been answered. */
+CSM_MUST int req_change(struct req *q, const struct object *o, const struct csm_request_id *rid, enum csm_op_kind kind,
+	size_t size, void (*clear)(struct op *op), struct change **ret);
 /* op_to_store; where it is refused, the answer and the end of the operation. */
 void op_commit(struct op *op, void (*apply)(struct op *));
 /* The answer of a request_id that was done before. */
 void op_replay(struct op *op);
 /* Audit, answer (empty, or the error) and end, for changes that answer nothing. */
 void op_finish_change(struct op *op, struct csm_str object);
+/* The same for a struct change. */
+void change_committed(struct op *op);
 
 #endif

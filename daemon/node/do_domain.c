@@ -2,46 +2,18 @@
 #include <string.h>
 #include "daemon/node/dispatch.h"
 
-struct domain_op {
-	struct op op;
-	struct object object;
-	char who[REQ_WHO_MAX], request_id[CSM_REQUEST_ID_MAX];
-};
-
-static void committed(struct op *op)
-{
-	op_finish_change(op, ((struct domain_op *)op)->object.text);
-}
-
-static void change(struct req *q, const struct object *o, const struct csm_request_id *rid, enum csm_op_kind kind)
-{
-	struct domain_op *d;
-	struct op *op;
-	int r;
-
-	if ((r = op_new(q, sizeof(*d), NULL, &op)) != 0) {
-		req_error(q, r, NULL);
-		return;
-	}
-	d = (struct domain_op *)op;
-	object_copy(&d->object, o);
-	op_request_id(op, rid, d->who, d->request_id);
-	op->sop.kind = kind;
-	op->sop.ns = d->object.ns;
-	op->sop.name = d->object.name;
-	op_commit(op, committed);
-}
-
 void do_DOMAIN_CREATE(struct req *q)
 {
 	const struct csm_msg_domain_req *m = q->params;
 	struct csm_request_id rid;
+	struct change *c;
 	struct object o;
 	char who[REQ_WHO_MAX];
 
 	if (req_object(q, m->domain, &o) == 0 && req_authorize(q, &o) == 0 &&
-		!req_replayed(q, &o, m->request_id, &rid, who))
-		change(q, &o, &rid, CSM_OP_DOMAIN_CREATE);
+		!req_replayed(q, &o, m->request_id, &rid, who) &&
+		req_change(q, &o, &rid, CSM_OP_DOMAIN_CREATE, sizeof(*c), NULL, &c) == 0)
+		op_commit(&c->op, change_committed);
 }
 
 void do_DOMAIN_DELETE(struct req *q)
@@ -49,12 +21,14 @@ void do_DOMAIN_DELETE(struct req *q)
 	const struct csm_msg_domain_req *m = q->params;
 	struct csm_domain_info info;
 	struct csm_request_id rid;
+	struct change *c;
 	struct object o;
 	char who[REQ_WHO_MAX];
 
 	if (req_object(q, m->domain, &o) == 0 && req_authorize(q, &o) == 0 &&
-		!req_replayed(q, &o, m->request_id, &rid, who) && req_domain(q, &o, &info) == 0)
-		change(q, &o, &rid, CSM_OP_DOMAIN_DELETE);
+		!req_replayed(q, &o, m->request_id, &rid, who) && req_domain(q, &o, &info) == 0 &&
+		req_change(q, &o, &rid, CSM_OP_DOMAIN_DELETE, sizeof(*c), NULL, &c) == 0)
+		op_commit(&c->op, change_committed);
 }
 
 void do_DOMAIN_SHOW(struct req *q)

@@ -10,11 +10,9 @@
 /* ---- create ---- */
 
 struct create_op {
-	struct op op;
+	struct change change;
 	struct csm_backend *be;
 	struct csm_plugin_keyspec spec;
-	struct object object;
-	char who[REQ_WHO_MAX], request_id[CSM_REQUEST_ID_MAX];
 	struct csm_buf answer; /* the key_info, encoded */
 	uint8_t spki[CSM_SPKI_MAX], pub[CSM_PLUGIN_PUB_MAX];
 	uint8_t *priv; /* CSM_PLUGIN_PRIV_MAX bytes of locked memory */
@@ -47,7 +45,7 @@ static void create_committed(struct op *op)
 	struct create_op *c = (struct create_op *)op;
 	struct csm_bin answer = {csm_buf_ptr(&c->answer), c->answer.len};
 
-	req_audit(op->method->name, op->loop->b, CSM_AUDIT_CHANGE, op->uid, op->pid, c->object.text, op->r);
+	req_audit(op->method->name, op->loop->b, CSM_AUDIT_CHANGE, op->uid, op->pid, c->change.object.text, op->r);
 	if (op->r != 0)
 		op_error(op, op->r, NULL);
 	else if (op->sop.replayed)
@@ -59,7 +57,7 @@ static void create_committed(struct op *op)
 
 static int create_record(struct create_op *c)
 {
-	struct csm_key_record *rec = &c->op.sop.key;
+	struct csm_key_record *rec = &c->change.op.sop.key;
 	struct keyinfo_space space;
 	struct csm_msg_key_info info;
 	int r;
@@ -74,7 +72,7 @@ static int create_record(struct create_op *c)
 	rec->spki = (struct csm_bin){c->spki, c->spki_len};
 	rec->pub = (struct csm_bin){c->pub, c->pub_len};
 	rec->priv = (struct csm_bin){c->priv, c->priv_len};
-	if ((r = keyinfo_fill(c->object.ns, c->object.name, rec, &space, &info)) != 0)
+	if ((r = keyinfo_fill(c->change.object.ns, c->change.object.name, rec, &space, &info)) != 0)
 		return r;
 	return csm_msg_encode(CSM_DEF(key_info), &info, &c->answer);
 }
@@ -87,9 +85,6 @@ static void create_made(struct op *op)
 	if (r == 0)
 		r = create_record(c);
 	if (r == 0) {
-		op->sop.kind = CSM_OP_KEY_CREATE;
-		op->sop.ns = c->object.ns;
-		op->sop.name = c->object.name;
 		op->sop.answer = (struct csm_bin){csm_buf_ptr(&c->answer), c->answer.len};
 		r = op_to_store(op, create_committed);
 	}
@@ -172,31 +167,26 @@ void do_KEY_CREATE(struct req *q)
 	struct csm_request_id rid;
 	struct csm_backend *be;
 	struct create_op *c;
+	struct change *change;
 	struct object o;
-	struct op *op;
 	char who[REQ_WHO_MAX];
 	int r;
 
 	if (parse_spec(q, m, &spec) != 0 || req_object(q, m->key, &o) != 0 || req_authorize(q, &o) != 0 ||
 		/* What was done before is told also while the back end is away. */
 		req_replayed(q, &o, m->request_id, &rid, who) || choose_backend(q, m->backend, spec.alg, &be) != 0 ||
-		check_absent(q, &o) != 0)
+		check_absent(q, &o) != 0 ||
+		req_change(q, &o, &rid, CSM_OP_KEY_CREATE, sizeof(*c), create_clear, &change) != 0)
 		return;
-	if ((r = op_new(q, sizeof(*c), create_clear, &op)) != 0) {
-		req_error(q, r, NULL);
-		return;
-	}
-	c = (struct create_op *)op;
+	c = (struct create_op *)change;
 	csm_buf_init(&c->answer, CSM_MESSAGE_MAX, false);
 	c->be = be;
 	c->spec = spec;
-	object_copy(&c->object, &o);
-	op_request_id(op, &rid, c->who, c->request_id);
 	c->priv = csm_lock_alloc(CSM_PLUGIN_PRIV_MAX);
-	r = c->priv == NULL ? CSM_ENOMEM : op_to_backend(op, be, create_work, create_made);
+	r = c->priv == NULL ? CSM_ENOMEM : op_to_backend(&change->op, be, create_work, create_made);
 	if (r != 0) {
-		op_error(op, r, NULL);
-		op_done(op);
+		op_error(&change->op, r, NULL);
+		op_done(&change->op);
 	}
 }
 
@@ -286,10 +276,8 @@ void do_KEY_LIST(struct req *q)
 /* ---- delete ---- */
 
 struct delete_op {
-	struct op op;
-	struct object object;
+	struct change change;
 	uint8_t id[CSM_KEY_ID_LEN];
-	char who[REQ_WHO_MAX], request_id[CSM_REQUEST_ID_MAX];
 };
 
 static void delete_committed(struct op *op)
@@ -303,37 +291,24 @@ static void delete_committed(struct op *op)
 		for (unsigned i = 0; i < b->n_loops; i++)
 			csm_keycache_drop(&b->loops[i]->keys, d->id);
 	}
-	op_finish_change(op, d->object.text);
+	change_committed(op);
 }
 
 void do_KEY_DELETE(struct req *q)
 {
 	const struct csm_msg_key_delete_req *m = q->params;
 	struct csm_request_id rid;
-	struct delete_op *d;
 	struct key_found f;
+	struct change *c;
 	struct object o;
-	struct op *op;
 	char who[REQ_WHO_MAX];
-	int r;
 
 	if (req_object(q, m->key, &o) != 0 || req_authorize(q, &o) != 0 ||
 		req_replayed(q, &o, m->request_id, &rid, who) || key_look(q, m->key, &f) != 0)
 		return;
-	r = op_new(q, sizeof(*d), NULL, &op);
-	if (r == 0) {
-		d = (struct delete_op *)op;
-		object_copy(&d->object, &o);
-		memcpy(d->id, f.rec.id, CSM_KEY_ID_LEN);
-	}
-	req_end_read(q);
-	if (r != 0) {
-		req_error(q, r, NULL);
+	req_end_read(q); /* the record's id is a copy */
+	if (req_change(q, &o, &rid, CSM_OP_KEY_DELETE, sizeof(struct delete_op), NULL, &c) != 0)
 		return;
-	}
-	op_request_id(op, &rid, d->who, d->request_id);
-	op->sop.kind = CSM_OP_KEY_DELETE;
-	op->sop.ns = d->object.ns;
-	op->sop.name = d->object.name;
-	op_commit(op, delete_committed);
+	memcpy(((struct delete_op *)c)->id, f.rec.id, CSM_KEY_ID_LEN);
+	op_commit(&c->op, delete_committed);
 }

@@ -7,10 +7,8 @@
 /* ---- set ---- */
 
 struct set_op {
-	struct op op;
-	struct object object;
+	struct change change;
 	struct csm_buf payload; /* secret */
-	char who[REQ_WHO_MAX], request_id[CSM_REQUEST_ID_MAX];
 };
 
 static void set_clear(struct op *op)
@@ -23,7 +21,7 @@ static void set_committed(struct op *op)
 	struct set_op *s = (struct set_op *)op;
 	struct csm_msg_secret_set_res res = {.version = {.v = op->sop.version, .set = true}};
 
-	req_audit(op->method->name, op->loop->b, CSM_AUDIT_CHANGE, op->uid, op->pid, s->object.text, op->r);
+	req_audit(op->method->name, op->loop->b, CSM_AUDIT_CHANGE, op->uid, op->pid, s->change.object.text, op->r);
 	if (op->r != 0)
 		op_error(op, op->r, op->r == CSM_ENOT_FOUND ? "there is no such domain" :
 			op->r == CSM_ECONFLICT && op->sop.has_expect ? "the newest version is not the expected one" : NULL);
@@ -89,6 +87,7 @@ void do_SECRET_SET(struct req *q)
 	const struct csm_msg_secret_set_req *m = q->params;
 	struct csm_domain_info info;
 	struct csm_request_id rid;
+	struct change *c;
 	struct set_op *s;
 	struct object o;
 	struct op *op;
@@ -96,25 +95,17 @@ void do_SECRET_SET(struct req *q)
 	int r;
 
 	if (check_pairs(q, m) != 0 || req_secret_object(q, m->secret, &o) != 0 || req_authorize(q, &o) != 0 ||
-		req_replayed(q, &o, m->request_id, &rid, who) || req_domain(q, &o, &info) != 0)
+		req_replayed(q, &o, m->request_id, &rid, who) || req_domain(q, &o, &info) != 0 ||
+		req_change(q, &o, &rid, CSM_OP_SECRET_SET, sizeof(*s), set_clear, &c) != 0)
 		return;
-	if ((r = op_new(q, sizeof(*s), set_clear, &op)) != 0) {
-		req_error(q, r, NULL);
-		return;
-	}
-	s = (struct set_op *)op;
+	s = (struct set_op *)c;
+	op = &c->op;
 	csm_buf_init(&s->payload, CSM_MESSAGE_MAX, true);
 	if ((r = op_charge(op, q->raw.n)) != 0 || (r = encode_pairs(m, &s->payload)) != 0) {
 		op_error(op, r, NULL);
 		op_done(op);
 		return;
 	}
-	object_copy(&s->object, &o);
-	op_request_id(op, &rid, s->who, s->request_id);
-	op->sop.kind = CSM_OP_SECRET_SET;
-	op->sop.ns = s->object.ns;
-	op->sop.name = s->object.name;
-	op->sop.secret = s->object.secret;
 	op->sop.payload = (struct csm_bin){csm_buf_ptr(&s->payload), s->payload.len};
 	op->sop.has_expect = m->expect.set;
 	op->sop.expect = m->expect.v;
@@ -242,26 +233,14 @@ void do_SECRET_LIST(struct req *q)
 
 /* ---- delete ---- */
 
-struct delete_op {
-	struct op op;
-	struct object object;
-	char who[REQ_WHO_MAX], request_id[CSM_REQUEST_ID_MAX];
-};
-
-static void delete_committed(struct op *op)
-{
-	op_finish_change(op, ((struct delete_op *)op)->object.text);
-}
-
 void do_SECRET_DELETE(struct req *q)
 {
 	const struct csm_msg_secret_delete_req *m = q->params;
 	uint64_t version, created;
 	struct csm_request_id rid;
 	struct csm_reader *reader;
-	struct delete_op *d;
+	struct change *c;
 	struct object o;
-	struct op *op;
 	char who[REQ_WHO_MAX];
 	int r;
 
@@ -274,16 +253,6 @@ void do_SECRET_DELETE(struct req *q)
 		req_missing(q, CSM_PERM_SECRET_LIST, &o);
 		return;
 	}
-	if ((r = op_new(q, sizeof(*d), NULL, &op)) != 0) {
-		req_error(q, r, NULL);
-		return;
-	}
-	d = (struct delete_op *)op;
-	object_copy(&d->object, &o);
-	op_request_id(op, &rid, d->who, d->request_id);
-	op->sop.kind = CSM_OP_SECRET_DELETE;
-	op->sop.ns = d->object.ns;
-	op->sop.name = d->object.name;
-	op->sop.secret = d->object.secret;
-	op_commit(op, delete_committed);
+	if (req_change(q, &o, &rid, CSM_OP_SECRET_DELETE, sizeof(*c), NULL, &c) == 0)
+		op_commit(&c->op, change_committed);
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include "daemon/node/conn.h"
 #include "daemon/svc/log.h"
 #include "libclient/wire/frame.h"
 #include "tests/lib/brokerfix.h"
@@ -37,6 +38,60 @@ void fix_stop(void)
 	csm_buf_free(&fix.answer);
 	csm_pool_free(&fix.pool);
 }
+
+/* ---- for cmocka ---- */
+
+int pub;
+static const char *group_script, *group_policy;
+
+bool fix_prepare(unsigned seconds, const char *script, const char *policy)
+{
+	if (geteuid() != 0) {
+		printf("skip: other users are played by root\n");
+		return false;
+	}
+	alarm(seconds);
+	group_script = script;
+	group_policy = policy;
+	return true;
+}
+
+int fix_begin(void **state)
+{
+	(void)state;
+	fix_start(group_script, group_policy);
+	return 0;
+}
+
+int fix_end(void **state)
+{
+	(void)state;
+	fix_stop();
+	return 0;
+}
+
+int fix_setup(void **state)
+{
+	(void)state;
+	pub = fix_connect(CSM_R_PUBLIC);
+	return 0;
+}
+
+int fix_teardown(void **state)
+{
+	bool good;
+
+	(void)state;
+	fix_close(pub);
+	fix.t.b.state = BROKER_READY;
+	good = fix.t.loop->conns == NULL && fix.t.loop->n_ops == 0;
+	/* One test that fails does not take the others along. */
+	while (fix.t.loop->conns != NULL)
+		conn_drop(fix.t.loop->conns);
+	return good ? 0 : -1;
+}
+
+/* ---- calls ---- */
 
 static int forget_answers(int fd)
 {

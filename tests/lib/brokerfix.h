@@ -5,6 +5,22 @@
 
 #include "tests/lib/testbroker.h"
 
+/* One broker for all tests of a program, and for each test a connection of its own to the public socket:
+ *
+ *	if (!fix_prepare(120, script, policy))
+ *		return 77;
+ *	return cmocka_run_group_tests(tests, fix_begin, fix_end);
+ *
+ * fix_prepare bounds the run; false, having said so, without root, who plays the users. FIX_TEST is a row of tests; a
+ * test that leaves a connection or an operation behind has failed. */
+extern int pub;
+bool fix_prepare(unsigned seconds, const char *script, const char *policy);
+int fix_begin(void **state);
+int fix_end(void **state);
+int fix_setup(void **state);
+int fix_teardown(void **state);
+#define FIX_TEST(f) cmocka_unit_test_setup_teardown(f, fix_setup, fix_teardown)
+
 struct brokerfix {
 	struct testbroker t;
 	struct testreader reader;   /* for answers taken one by one */

@@ -140,17 +140,11 @@ int testbroker_start(struct testbroker *t, const struct csm_plugin *const *plugi
 	if (sodium_init() < 0 || mkdtemp(t->dir) == NULL)
 		return CSM_ESYSTEM;
 	t->policy = policy;
-	b->started_ms = monotonic_ms();
-	pthread_mutex_init(&b->reload_lock, NULL);
 	if ((r = make_control(t)) != 0 ||
 		(r = csm_config_parse(config_text, sizeof(config_text) - 1, &b->cfg, &err)) != 0 ||
 		(r = csm_policy_parse(policy, policy == NULL ? 0 : strlen(policy), NULL, &b->policy, &err)) != 0)
 		return r;
-	admit_init(&b->admit, 1024, b->cfg.connections_per_uid, 4);
-	counts_init(&b->counts);
-	csm_keycache_init(&b->shared_keys, 64);
-	for (size_t i = 0; i < BROKER_BACKENDS_MAX; i++)
-		csm_keycache_init(&b->owner_keys[i], 64);
+	broker_init(b, 1024);
 	if ((r = add_backends(t, plugins)) != 0 || (r = open_store(t)) != 0 ||
 		(r = csm_workq_new(&workers, &b->workers)) != 0 || (r = loop_new(b, 0, &b->loops[0])) != 0)
 		return r;
@@ -174,8 +168,6 @@ static void remove_dir(const char *dir)
 
 void testbroker_stop(struct testbroker *t)
 {
-	struct broker *b = &t->b;
-
 	if (t->listening) {
 		acceptor_stop(&t->public);
 		acceptor_stop(&t->admin);
@@ -183,19 +175,7 @@ void testbroker_stop(struct testbroker *t)
 	while (t->loop->conns != NULL)
 		conn_drop(t->loop->conns);
 	testbroker_run(t, CALL_MS);
-	loop_free(t->loop);
-	csm_workq_free(b->workers);
-	csm_keycache_drop(&b->shared_keys, NULL);
-	csm_store_close(b->store);
-	for (size_t i = 0; i < b->n_backends; i++) {
-		csm_backend_stop(&b->backends[i]);
-		csm_keycache_drop(&b->owner_keys[i], NULL);
-		csm_backend_close(&b->backends[i]);
-	}
-	csm_audit_close(b->audit);
-	counts_free(&b->counts);
-	csm_policy_unref(b->policy);
-	csm_config_clear(&b->cfg);
+	broker_free(&t->b);
 	close(t->control);
 	close(CONTROL_FD);
 	remove_dir(t->dir);

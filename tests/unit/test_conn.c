@@ -23,42 +23,6 @@
 #define SO_PASSRIGHTS 83
 #endif
 
-static int pub;
-
-static int group_setup(void **state)
-{
-	(void)state;
-	fix_start("sign=delay:20ms; generate=delay:60ms", NULL);
-	return 0;
-}
-
-static int group_teardown(void **state)
-{
-	(void)state;
-	fix_stop();
-	return 0;
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	pub = fix_connect(CSM_R_PUBLIC);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	bool good;
-
-	(void)state;
-	fix_close(pub);
-	good = fix.t.loop->conns == NULL && fix.t.loop->n_ops == 0;
-	/* One test that fails does not take the others along. */
-	while (fix.t.loop->conns != NULL)
-		conn_drop(fix.t.loop->conns);
-	return good ? 0 : -1;
-}
-
 /* The newest connection stands first. */
 static struct conn *newest(void)
 {
@@ -666,35 +630,29 @@ static void stopping_answers_what_was_accepted(void **state)
 	loop_stop(fix.t.loop);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(unread_answers_stop_reading),
-		TEST(a_client_that_takes_nothing_is_left),
-		TEST(the_first_message_has_ten_seconds),
-		TEST(a_message_has_ten_seconds),
-		TEST(who_waits_for_us_has_no_deadline),
-		TEST(every_size_of_piece),
-		TEST(descriptors_sent_along),
-		TEST(bytes_of_another_process),
-		TEST(half_a_message_of_another_process),
-		TEST(the_connector_is_gone),
-		TEST(connections_of_one_process_share_its_peer),
-		TEST(operations_outlive_their_connection),
-		TEST(a_user_has_so_many_connections),
-		TEST(the_admin_socket_is_roots),
-		TEST(without_descriptors_accepting_pauses),
-		TEST(only_one_private_role_is_taken),
-		TEST(waiting_bytes_of_a_user_are_bounded),
-		TEST(too_many_operations_of_one_user_are_busy),
-		TEST(stopping_answers_what_was_accepted),
+		FIX_TEST(unread_answers_stop_reading),
+		FIX_TEST(a_client_that_takes_nothing_is_left),
+		FIX_TEST(the_first_message_has_ten_seconds),
+		FIX_TEST(a_message_has_ten_seconds),
+		FIX_TEST(who_waits_for_us_has_no_deadline),
+		FIX_TEST(every_size_of_piece),
+		FIX_TEST(descriptors_sent_along),
+		FIX_TEST(bytes_of_another_process),
+		FIX_TEST(half_a_message_of_another_process),
+		FIX_TEST(the_connector_is_gone),
+		FIX_TEST(connections_of_one_process_share_its_peer),
+		FIX_TEST(operations_outlive_their_connection),
+		FIX_TEST(a_user_has_so_many_connections),
+		FIX_TEST(the_admin_socket_is_roots),
+		FIX_TEST(without_descriptors_accepting_pauses),
+		FIX_TEST(only_one_private_role_is_taken),
+		FIX_TEST(waiting_bytes_of_a_user_are_bounded),
+		FIX_TEST(too_many_operations_of_one_user_are_busy),
+		FIX_TEST(stopping_answers_what_was_accepted),
 	};
 
-	if (geteuid() != 0) {
-		print_message("skip: other users are played by root\n");
-		return 77;
-	}
-	alarm(200);
-	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+	return fix_prepare(200, "sign=delay:20ms; generate=delay:60ms", NULL) ? cmocka_run_group_tests(tests, fix_begin, fix_end) : 77;
 }

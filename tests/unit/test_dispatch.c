@@ -32,37 +32,6 @@ static const char policy[] =
 	" secret.set, secret.get, secret.delete], to: [blind], on: [\"web:*\"]}\n"
 	"  - {allow: [secret.list], to: [lister], on: [\"web:*\"]}\n";
 
-static int pub;
-
-static int group_setup(void **state)
-{
-	(void)state;
-	fix_start("sign=delay:100ms", policy);
-	return 0;
-}
-
-static int group_teardown(void **state)
-{
-	(void)state;
-	fix_stop();
-	return 0;
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	pub = fix_connect(CSM_R_PUBLIC);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	fix_close(pub);
-	fix.t.b.state = BROKER_READY;
-	return 0;
-}
-
 /* ---- roles and states ---- */
 
 static void each_role_has_its_own_rows(void **state)
@@ -529,30 +498,26 @@ static void missing_or_forbidden_is_not_told(void **state)
 	fix_close(web);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(each_role_has_its_own_rows),
-		TEST(what_is_served_in_which_state),
-		TEST(unknown_methods),
-		TEST(fields_that_are_wrong),
-		TEST(frames_that_close_with_an_error),
-		TEST(frames_that_close),
-		TEST(notifications_are_ignored),
-		TEST(a_msgid_in_flight_is_not_used_again),
-		TEST(hello_and_ping),
-		TEST(names_that_are_not_well_formed),
-		TEST(bare_names),
-		TEST(uids_without_a_namespace),
-		TEST(without_a_policy),
-		TEST(missing_or_forbidden_is_not_told),
+		FIX_TEST(each_role_has_its_own_rows),
+		FIX_TEST(what_is_served_in_which_state),
+		FIX_TEST(unknown_methods),
+		FIX_TEST(fields_that_are_wrong),
+		FIX_TEST(frames_that_close_with_an_error),
+		FIX_TEST(frames_that_close),
+		FIX_TEST(notifications_are_ignored),
+		FIX_TEST(a_msgid_in_flight_is_not_used_again),
+		FIX_TEST(hello_and_ping),
+		FIX_TEST(names_that_are_not_well_formed),
+		FIX_TEST(bare_names),
+		FIX_TEST(uids_without_a_namespace),
+		FIX_TEST(without_a_policy),
+		FIX_TEST(missing_or_forbidden_is_not_told),
 	};
 
-	if (geteuid() != 0) {
-		print_message("skip: other users are played by root\n");
+	if (!fix_prepare(120, "sign=delay:100ms", policy))
 		return 77;
-	}
-	alarm(120);
-	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+	return cmocka_run_group_tests(tests, fix_begin, fix_end);
 }

@@ -27,36 +27,18 @@ static const char second[] =
 	"identities: {web: {uid: 70051}}\n"
 	"rules: [{allow: [key.sign], to: [web], on: [\"web:one\"]}]\n";
 
-static int pub, admin;
-
-static int group_setup(void **state)
-{
-	(void)state;
-	fix_start(NULL, first);
-	return 0;
-}
-
-static int group_teardown(void **state)
-{
-	(void)state;
-	fix_stop();
-	return 0;
-}
+static int admin;
 
 static int setup(void **state)
 {
-	(void)state;
-	pub = fix_connect(CSM_R_PUBLIC);
 	admin = fix_connect(CSM_R_ADMIN);
-	return 0;
+	return fix_setup(state);
 }
 
 static int teardown(void **state)
 {
-	(void)state;
-	fix_close(pub);
 	fix_close(admin);
-	return 0;
+	return fix_teardown(state);
 }
 
 static const struct csm_msg_empty none;
@@ -391,10 +373,7 @@ int main(void)
 		TEST(there_is_nothing_to_accept),
 	};
 
-	if (geteuid() != 0) {
-		print_message("skip: other users are played by root\n");
+	if (!fix_prepare(120, NULL, first))
 		return 77;
-	}
-	alarm(120);
-	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+	return cmocka_run_group_tests(tests, fix_begin, fix_end);
 }

@@ -12,36 +12,6 @@
 
 #define N_ELEMS(a) (sizeof(a) / sizeof((a)[0]))
 
-static int pub;
-
-static int group_setup(void **state)
-{
-	(void)state;
-	fix_start("generate=after:2,fail:LOCKOUT:1; generate=after:3,fail:EXISTS:1", NULL);
-	return 0;
-}
-
-static int group_teardown(void **state)
-{
-	(void)state;
-	fix_stop();
-	return 0;
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	pub = fix_connect(CSM_R_PUBLIC);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	fix_close(pub);
-	return 0;
-}
-
 static int show(const char *name, struct csm_msg_key_info *info)
 {
 	struct csm_msg_key_req m = {.key = csm_str_of(name)};
@@ -329,26 +299,20 @@ static void the_administrator(void **state)
 	fix_close(user);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(failures_of_a_back_end),
-		TEST(what_a_key_is),
-		TEST(what_cannot_be_made),
-		TEST(algorithms_of_the_soft_back_end),
-		TEST(the_public_key),
-		TEST(lists),
-		TEST(of_racing_creates_one_wins),
-		TEST(a_deleted_key_is_gone),
-		TEST(a_missing_back_end),
-		TEST(the_administrator),
+		FIX_TEST(failures_of_a_back_end),
+		FIX_TEST(what_a_key_is),
+		FIX_TEST(what_cannot_be_made),
+		FIX_TEST(algorithms_of_the_soft_back_end),
+		FIX_TEST(the_public_key),
+		FIX_TEST(lists),
+		FIX_TEST(of_racing_creates_one_wins),
+		FIX_TEST(a_deleted_key_is_gone),
+		FIX_TEST(a_missing_back_end),
+		FIX_TEST(the_administrator),
 	};
 
-	if (geteuid() != 0) {
-		print_message("skip: other users are played by root\n");
-		return 77;
-	}
-	alarm(120);
-	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+	return fix_prepare(120, "generate=after:2,fail:LOCKOUT:1; generate=after:3,fail:EXISTS:1", NULL) ? cmocka_run_group_tests(tests, fix_begin, fix_end) : 77;
 }

@@ -18,36 +18,6 @@ static const char policy[] =
 	"identities: {reader: {uid: 70042}}\n"
 	"rules: [{allow: [secret.get, unseal], to: [reader], on: [\"uid-0:shared/*\", \"uid-0:\"]}]\n";
 
-static int pub;
-
-static int group_setup(void **state)
-{
-	(void)state;
-	fix_start("generate=delay:50ms", policy);
-	return 0;
-}
-
-static int group_teardown(void **state)
-{
-	(void)state;
-	fix_stop();
-	return 0;
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	pub = fix_connect(CSM_R_PUBLIC);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	fix_close(pub);
-	return 0;
-}
-
 /* ---- domains ---- */
 
 static void domains(void **state)
@@ -559,31 +529,27 @@ static void ids_that_are_too_long(void **state)
 	assert_int_equal(create_with(pub, "long", NULL, id, hash), 0);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(domains),
-		TEST(lists_of_domains),
-		TEST(versions_and_expectations),
-		TEST(pairs_of_a_secret),
-		TEST(sizes_of_a_secret),
-		TEST(lists_of_secrets),
-		TEST(a_grant_covers_what_it_says),
-		TEST(sealed_data_is_bound),
-		TEST(sizes_of_sealed_data),
-		TEST(random_bytes),
-		TEST(a_repeated_request_has_the_first_answer),
-		TEST(an_id_is_its_callers),
-		TEST(a_refusal_is_not_kept),
-		TEST(both_in_flight),
-		TEST(ids_that_are_too_long),
+		FIX_TEST(domains),
+		FIX_TEST(lists_of_domains),
+		FIX_TEST(versions_and_expectations),
+		FIX_TEST(pairs_of_a_secret),
+		FIX_TEST(sizes_of_a_secret),
+		FIX_TEST(lists_of_secrets),
+		FIX_TEST(a_grant_covers_what_it_says),
+		FIX_TEST(sealed_data_is_bound),
+		FIX_TEST(sizes_of_sealed_data),
+		FIX_TEST(random_bytes),
+		FIX_TEST(a_repeated_request_has_the_first_answer),
+		FIX_TEST(an_id_is_its_callers),
+		FIX_TEST(a_refusal_is_not_kept),
+		FIX_TEST(both_in_flight),
+		FIX_TEST(ids_that_are_too_long),
 	};
 
-	if (geteuid() != 0) {
-		print_message("skip: other users are played by root\n");
+	if (!fix_prepare(120, "generate=delay:50ms", policy))
 		return 77;
-	}
-	alarm(120);
-	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+	return cmocka_run_group_tests(tests, fix_begin, fix_end);
 }

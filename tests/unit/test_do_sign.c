@@ -25,36 +25,6 @@ static const char without_key_sign[] =
 	"identities: {web: {uid: 70031}}\n"
 	"rules: [{allow: [key.create, key.list], to: [web], on: [\"web:*\"]}]\n";
 
-static int pub;
-
-static int group_setup(void **state)
-{
-	(void)state;
-	fix_start("decrypt=after:1,fail:LOCKOUT:1", with_key_sign);
-	return 0;
-}
-
-static int group_teardown(void **state)
-{
-	(void)state;
-	fix_stop();
-	return 0;
-}
-
-static int setup(void **state)
-{
-	(void)state;
-	pub = fix_connect(CSM_R_PUBLIC);
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	fix_close(pub);
-	return 0;
-}
-
 static EVP_PKEY *public_of(const char *name)
 {
 	struct csm_msg_key_req m = {.key = csm_str_of(name)};
@@ -531,29 +501,25 @@ static void what_is_no_certificate_request(void **state)
 	assert_int_equal(fix_ask(pub, "key.csr", &m), CSM_EUNSUPPORTED);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(keys_for_all_tests),
-		TEST(every_scheme_verifies),
-		TEST(what_is_not_signed),
-		TEST(the_largest_message),
-		TEST(signatures_are_counted),
-		TEST(parts_make_one_signature),
-		TEST(what_cannot_be_begun),
-		TEST(streams_of_a_connection),
-		TEST(the_key_is_judged_again_at_the_end),
-		TEST(decryption),
-		TEST(both_sides_derive_the_same),
-		TEST(requests_for_certificates),
-		TEST(what_is_no_certificate_request),
+		FIX_TEST(keys_for_all_tests),
+		FIX_TEST(every_scheme_verifies),
+		FIX_TEST(what_is_not_signed),
+		FIX_TEST(the_largest_message),
+		FIX_TEST(signatures_are_counted),
+		FIX_TEST(parts_make_one_signature),
+		FIX_TEST(what_cannot_be_begun),
+		FIX_TEST(streams_of_a_connection),
+		FIX_TEST(the_key_is_judged_again_at_the_end),
+		FIX_TEST(decryption),
+		FIX_TEST(both_sides_derive_the_same),
+		FIX_TEST(requests_for_certificates),
+		FIX_TEST(what_is_no_certificate_request),
 	};
 
-	if (geteuid() != 0) {
-		print_message("skip: other users are played by root\n");
+	if (!fix_prepare(200, "decrypt=after:1,fail:LOCKOUT:1", with_key_sign))
 		return 77;
-	}
-	alarm(200);
-	return cmocka_run_group_tests(tests, group_setup, group_teardown);
+	return cmocka_run_group_tests(tests, fix_begin, fix_end);
 }
