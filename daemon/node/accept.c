@@ -49,6 +49,7 @@ static void hand_over(struct broker *b, int fd, enum csm_role role, struct admit
 			return;
 		free(h);
 	}
+	admit_file_spared(&b->admit);
 	admit_leave(&b->admit, slot);
 	close(fd);
 }

@@ -1,3 +1,4 @@
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include "daemon/node/admit.h"
@@ -11,6 +12,7 @@ void admit_init(struct admit *a, unsigned max, unsigned per_uid, unsigned reserv
 	a->max = max;
 	a->per_uid = per_uid;
 	a->reserved = reserved;
+	a->files_max = UINT_MAX;
 }
 
 static struct admit_slot *slot_of(struct admit *a, uid_t uid)
@@ -41,23 +43,39 @@ static void slot_release(struct admit *a, struct admit_slot *s)
 	free(s);
 }
 
+/* Of what a connection takes `each`, is there room for one more? */
+static bool room(unsigned taken, unsigned each, unsigned max, unsigned reserved)
+{
+	return max >= reserved && taken <= max - reserved && max - reserved - taken >= each;
+}
+
 struct admit_slot *admit_enter(struct admit *a, uid_t uid, bool admin)
 {
-	unsigned max = admin ? a->max : a->max > a->reserved ? a->max - a->reserved : 0;
+	unsigned reserved = admin ? 0 : a->reserved;
 	struct admit_slot *s;
 
 	pthread_mutex_lock(&a->lock);
 	s = slot_of(a, uid);
-	if (s != NULL && (a->total >= max || (!admin && s->n >= a->per_uid))) {
+	if (s != NULL &&
+		(!room(a->total, 1, a->max, reserved) || !room(a->files, 2, a->files_max, 2 * reserved) ||
+			(!admin && s->n >= a->per_uid))) {
 		slot_release(a, s);
 		s = NULL;
 	}
 	if (s != NULL) {
 		s->n++;
 		a->total++;
+		a->files += 2;
 	}
 	pthread_mutex_unlock(&a->lock);
 	return s;
+}
+
+void admit_file_spared(struct admit *a)
+{
+	pthread_mutex_lock(&a->lock);
+	a->files--;
+	pthread_mutex_unlock(&a->lock);
 }
 
 void admit_leave(struct admit *a, struct admit_slot *slot)
@@ -65,6 +83,7 @@ void admit_leave(struct admit *a, struct admit_slot *slot)
 	pthread_mutex_lock(&a->lock);
 	slot->n--;
 	a->total--;
+	a->files--;
 	slot_release(a, slot);
 	pthread_mutex_unlock(&a->lock);
 }

@@ -1,5 +1,5 @@
 /* Who may connect: counts of connections and of bytes waiting for the rest of their message, per uid and in
- * all. Any thread. */
+ * all, and of the descriptors that connections and their peers take. Any thread. */
 #ifndef CSM_NODE_ADMIT_H
 #define CSM_NODE_ADMIT_H
 
@@ -21,12 +21,17 @@ struct admit_slot {
 struct admit {
 	pthread_mutex_t lock;
 	unsigned total, max, per_uid, reserved;
+	unsigned files, files_max;
 	struct admit_slot *slots[256];
 };
 
+/* Of descriptors there are as many as one likes until files_max is set. */
 void admit_init(struct admit *a, unsigned max, unsigned per_uid, unsigned reserved);
-/* NULL when uid or the whole has too many; `admin` may use the reserve. */
+/* NULL when uid or the whole has too many, or descriptors run out; `admin` may use the reserve. Two descriptors are
+ * counted: the connection's, and its peer's pidfd, which goes when admit_file_spared tells that there is none: the peer
+ * was known already, has none, or is gone. */
 struct admit_slot *admit_enter(struct admit *a, uid_t uid, bool admin);
+void admit_file_spared(struct admit *a);
 void admit_leave(struct admit *a, struct admit_slot *slot);
 /* Charge n bytes, or one change; false, with nothing changed, when it would be too many. What was charged may be given
  * back after admit_leave. */

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <limits.h>
 #include <openssl/crypto.h>
 #include <signal.h>
 #include <sodium.h>
@@ -380,21 +381,21 @@ static int open_files(struct main_state *m)
 	return r;
 }
 
-/* As many as the configuration says, or as descriptors last: a connection may take two (its socket and its peer's
- * pidfd), so that the administrator's share is there when it is needed. */
-static unsigned connections_max(const struct broker *b)
+/* A connection may take two descriptors, its socket and its peer's pidfd: they are counted, so that the
+ * administrator's share is there when it is needed. */
+static void limit_files(struct broker *b)
 {
 	struct rlimit l;
 	rlim_t room;
 
-	if (getrlimit(RLIMIT_NOFILE, &l) != 0 || l.rlim_cur == RLIM_INFINITY)
-		return b->cfg.connections;
-	room = l.rlim_cur > CSM_FD_RESERVE ? (l.rlim_cur - CSM_FD_RESERVE) / 2 : 0;
-	if (room >= b->cfg.connections)
-		return b->cfg.connections;
-	log_info("limits: connections is %u, but the limit of open files leaves room for %u", b->cfg.connections,
-		(unsigned)room);
-	return (unsigned)room;
+	if (getrlimit(RLIMIT_NOFILE, &l) != 0 || l.rlim_cur >= UINT_MAX)
+		return;
+	room = l.rlim_cur > CSM_FD_RESERVE ? l.rlim_cur - CSM_FD_RESERVE : 0;
+	b->admit.files_max = (unsigned)room;
+	if (room / 2 < b->cfg.connections)
+		log_info("limits: connections is %u, but the limit of open files leaves room for %u, or up to %u of few "
+			 "processes",
+			b->cfg.connections, (unsigned)(room / 2), (unsigned)room);
 }
 
 void broker_init(struct broker *b, unsigned connections_max)
@@ -436,7 +437,8 @@ static int start(struct main_state *m)
 	csm_identity_degraded(&b->degraded);
 	if ((r = host_load_backends(b)) != 0 || (r = enter_sandbox(b)) != 0)
 		return r;
-	broker_init(b, connections_max(b));
+	broker_init(b, b->cfg.connections);
+	limit_files(b);
 	if ((r = open_files(m)) != 0)
 		return r;
 	host_open_backends(b, m->opening);

@@ -35,6 +35,7 @@ void conn_new(struct loop *l, int fd, enum csm_role role, struct admit_slot *slo
 	int on = 1, off = 0, r;
 
 	if (c == NULL) {
+		admit_file_spared(&l->b->admit);
 		admit_leave(&l->b->admit, slot);
 		close(fd);
 		return;
@@ -101,6 +102,8 @@ void conn_drop(struct conn *c)
 	close(c->fd);
 	if (c->peer != NULL)
 		peer_put(c->peer);
+	else
+		admit_file_spared(&l->b->admit);
 	admit_leave(&l->b->admit, c->slot);
 	if (c->next != NULL)
 		c->next->prev = c->prev;

@@ -86,6 +86,7 @@ int peer_get(struct loop *l, int fd, struct peer **ret)
 	known = find_same(l, p);
 	if (known != NULL) {
 		peer_free(p);
+		admit_file_spared(&l->b->admit);
 		p = known;
 	} else {
 		if (p->pidfd >= 0) {
@@ -109,6 +110,7 @@ void peer_put(struct peer *p)
 	while (*at != p)
 		at = &(*at)->next;
 	*at = p->next;
+	admit_file_spared(&p->loop->b->admit);
 	peer_free(p);
 }
 

@@ -16,7 +16,8 @@ struct peer {
 	struct peer *next;
 };
 
-/* The peer of a connected socket: an existing one of the same process and facts, or a new one. */
+/* The peer of a connected socket: an existing one of the same process and facts, or a new one, which keeps the second
+ * descriptor that admit_enter counted until it is put. On failure that is still the caller's. */
 CSM_MUST int peer_get(struct loop *l, int fd, struct peer **ret);
 void peer_put(struct peer *p);
 /* The peer as policy sees it now. Borrowed until the next call. */

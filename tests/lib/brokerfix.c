@@ -84,7 +84,7 @@ int fix_teardown(void **state)
 	(void)state;
 	fix_close(pub);
 	fix.t.b.state = BROKER_READY;
-	good = fix.t.loop->conns == NULL && fix.t.loop->n_ops == 0;
+	good = fix.t.loop->conns == NULL && fix.t.loop->n_ops == 0 && fix.t.b.admit.files == 0;
 	/* One test that fails does not take the others along. */
 	while (fix.t.loop->conns != NULL)
 		conn_drop(fix.t.loop->conns);

@@ -51,6 +51,34 @@ static void the_reserve_is_the_administrators(void **state)
 	assert_int_equal(admit_total(&a), 0);
 }
 
+static void descriptors_are_counted(void **state)
+{
+	struct admit_slot *s[4];
+	struct admit a;
+
+	(void)state;
+	admit_init(&a, 100, 100, 1);
+	a.files_max = 7;
+	assert_non_null(s[0] = admit_enter(&a, 1, false));
+	assert_non_null(s[1] = admit_enter(&a, 1, false));
+	/* Three are left, two of them the administrator's. */
+	assert_null(admit_enter(&a, 1, false));
+	assert_null(admit_enter(&a, 2, false));
+	/* The second one's peer was the first one's. */
+	admit_file_spared(&a);
+	assert_non_null(s[2] = admit_enter(&a, 2, false));
+	assert_null(admit_enter(&a, 2, false));
+	assert_non_null(s[3] = admit_enter(&a, 2, true));
+	assert_null(admit_enter(&a, 2, true));
+	for (int i = 0; i < 4; i++)
+		admit_leave(&a, s[i]);
+	for (int i = 0; i < 3; i++)
+		admit_file_spared(&a);
+	assert_int_equal(a.files, 0);
+	assert_non_null(s[0] = admit_enter(&a, 1, false));
+	admit_leave(&a, s[0]);
+}
+
 static void waiting_bytes_are_bounded(void **state)
 {
 	struct admit_slot *s, *other;
@@ -152,6 +180,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bound_of_one_uid),
 		cmocka_unit_test(the_reserve_is_the_administrators),
+		cmocka_unit_test(descriptors_are_counted),
 		cmocka_unit_test(waiting_bytes_are_bounded),
 		cmocka_unit_test(waiting_changes_are_bounded),
 		cmocka_unit_test(charges_outlive_the_connection),

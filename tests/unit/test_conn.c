@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -397,7 +398,10 @@ static void connections_of_one_process_share_its_peer(void **state)
 	for (int i = 0; i < 3; i++)
 		more[i] = fix_connect(i == 2 ? CSM_R_ADMIN : CSM_R_PUBLIC);
 	assert_int_equal(newest()->peer->n_conns, 4);
+	/* So they take a descriptor each, and one for the process. */
+	assert_int_equal(fix.t.b.admit.files, 5);
 	int other = fix_connect_as(70013);
+	assert_int_equal(fix.t.b.admit.files, 7);
 	assert_ptr_not_equal(newest()->peer, newest()->next->peer);
 	/* One that goes takes the others not along. */
 	fix_close(more[0]);
@@ -464,6 +468,28 @@ static void a_user_has_so_many_connections(void **state)
 	fix.t.b.admit.per_uid = before;
 	for (int i = 0; i < 3; i++)
 		fix_close(fds[i]);
+}
+
+static void descriptors_are_kept_for_the_administrator(void **state)
+{
+	struct admit *a = &fix.t.b.admit;
+	int fd, refused;
+
+	(void)state;
+	a->files_max = a->files + 2 * a->reserved + 2;
+	fd = fix_connect_as(70017);
+	assert_int_equal(ping(fd), 0);
+	refused = fix_connect_as(70018);
+	assert_int_equal(fix_next(refused), CSM_EBUSY);
+	close(refused);
+	fix_close(testbroker_connect_as(&fix.t, CSM_R_ADMIN, 0));
+	testreader_free(&fix.reader);
+	testreader_init(&fix.reader);
+	fix_close(fd);
+	fd = fix_connect_as(70018);
+	assert_int_equal(ping(fd), 0);
+	fix_close(fd);
+	a->files_max = UINT_MAX;
 }
 
 static void the_admin_socket_is_roots(void **state)
@@ -646,6 +672,7 @@ int main(void)
 		FIX_TEST(connections_of_one_process_share_its_peer),
 		FIX_TEST(operations_outlive_their_connection),
 		FIX_TEST(a_user_has_so_many_connections),
+		FIX_TEST(descriptors_are_kept_for_the_administrator),
 		FIX_TEST(the_admin_socket_is_roots),
 		FIX_TEST(without_descriptors_accepting_pauses),
 		FIX_TEST(only_one_private_role_is_taken),
