@@ -14,6 +14,7 @@ check=(
     clang clang-format clang-tidy libclang-rt-14-dev cppcheck shellcheck gcovr valgrind
     universal-ctags libcmocka-dev openssl swtpm swtpm-tools tpm2-tools libtss2-tcti-swtpm0
     softhsm2 p11-kit p11-kit-modules libp11-kit-dev openssh-client opensc redis-server redis-tools libhiredis-dev
+    libtpm2-pkcs11-1 libtpm2-pkcs11-tools tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon dbus-bin
     python3 python3-msgpack procps util-linux git man-db groff-base strace netcat-openbsd
 )
 packages=("${build[@]}" "${check[@]}")

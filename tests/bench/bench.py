@@ -3,6 +3,8 @@
 Every group is measured ROUNDS times, its members one after the other in each round, so that what the machine does
 meanwhile meets them alike; figures are medians, a ratio is the median of the rounds' ratios. A round in which others
 than the two sides used more than FOREIGN_MAX of the machine is measured again, as long as there is time.
+
+peers.py has what stands beside csm, figures.py memory and start, table.py the bars and what is printed.
 """
 import argparse
 import json
@@ -17,17 +19,18 @@ import tempfile
 import threading
 import time
 
+import figures
+import table
+from peers import PIN, SOFTHSM, Peers, pkcs11_module
+
 FOREIGN_MAX = 0.10
-TIME_LIMIT = 280  # seconds of the whole run; a round is measured again only while the rest still fits
+TIME_LIMIT = 400  # seconds of the whole run; a round is measured again only while the rest still fits
 OVERHEAD = 0.5  # seconds of one measurement beside what is measured
 TRIES = 3
 CORE = 0  # where both sides are put for round trips on one core
 BUILD = os.environ.get('CSM_BUILD', 'build')
 LOAD = f'{BUILD}/tests/bench/load'
-SERVER = f'{BUILD}/tests/bench/server'
 SAPI_LOOP = f'{BUILD}/tests/bench/sapi_loop'
-SOFTHSM = '/usr/lib/softhsm/libsofthsm2.so'
-PIN = '1234'
 
 
 def say(text):
@@ -82,99 +85,6 @@ class Clock:
     def foreign(before, after):
         total, busy, own = (b - a for a, b in zip(before, after))
         return max(0.0, (busy - own) / total) if total > 0 else 0.0
-
-
-# ---- peers ----
-
-class Peers:
-    """Servers that stand beside csm, each in a folder of its own; all are gone after close()."""
-
-    def __init__(self, top):
-        self.top = top
-        self.running = []
-
-    def folder(self, name):
-        path = f'{self.top}/{name}'
-        os.mkdir(path, 0o700)
-        return path
-
-    def start(self, folder, command, socket, env=None):
-        with open(f'{folder}/log', 'wb') as log:
-            process = subprocess.Popen(command, cwd=folder, env=dict(os.environ, **(env or {})),
-                                       stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-        self.running.append(process)
-        end = time.monotonic() + 10
-        while not os.path.exists(socket):
-            if process.poll() is not None or time.monotonic() > end:
-                with open(f'{folder}/log', encoding='utf-8', errors='replace') as log:
-                    raise RuntimeError(f'{command[0]} does not start: {log.read()[-500:]}')
-            time.sleep(0.02)
-        return process.pid
-
-    def close(self):
-        for process in self.running:
-            try:
-                # Its session is its own: what it forked goes with it.
-                os.killpg(process.pid, signal.SIGTERM)
-            except ProcessLookupError:
-                pass
-        for process in self.running:
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait(5)
-
-    def bare(self, kind, threads):
-        folder = self.folder(kind)
-        path = f'{folder}/sock'
-        pid = self.start(folder, [os.path.abspath(SERVER), kind, path, str(threads)], path)
-        return path, pid
-
-    def redis(self, name, *options):
-        folder = self.folder(name)
-        path = f'{folder}/sock'
-        self.start(folder, ['redis-server', '--port', '0', '--unixsocket', path, '--dir', folder, '--save', '',
-                            *options], path)
-        return path
-
-    def softhsm(self):
-        folder = self.folder('softhsm')
-        os.mkdir(f'{folder}/tokens', 0o700)
-        with open(f'{folder}/conf', 'w', encoding='ascii') as f:
-            f.write(f'directories.tokendir = {folder}/tokens\nobjectstore.backend = file\nlog.level = ERROR\n')
-        env = {'SOFTHSM2_CONF': f'{folder}/conf'}
-        run(['softhsm2-util', '--init-token', '--free', '--label', 'bench', '--pin', PIN, '--so-pin', PIN], env)
-        return env
-
-    def p11_kit(self, softhsm_env):
-        folder = self.folder('p11-kit')
-        path = f'{folder}/sock'
-        self.start(folder, ['p11-kit', 'server', '-f', '-n', path, '--provider', SOFTHSM, 'pkcs11:token=bench'], path,
-                   softhsm_env)
-        return {'P11_KIT_SERVER_ADDRESS': f'unix:path={path}'}
-
-    def ssh_agent(self):
-        folder = self.folder('ssh-agent')
-        path = f'{folder}/sock'
-        run(['ssh-keygen', '-q', '-t', 'ecdsa', '-b', '256', '-N', '', '-f', f'{folder}/key'])
-        self.start(folder, ['ssh-agent', '-D', '-a', path], path)
-        run(['ssh-add', '-q', f'{folder}/key'], {'SSH_AUTH_SOCK': path})
-        return path
-
-
-def run(command, env=None):
-    done = subprocess.run(command, env=dict(os.environ, **(env or {})), stdin=subprocess.DEVNULL, timeout=60,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f'{command[0]}: {done.stdout.decode(errors="replace")[-500:]}')
-
-
-def p11_kit_client():
-    for folder in (f'/usr/lib/{platform.machine()}-linux-gnu/pkcs11', '/usr/lib/pkcs11'):
-        if os.path.exists(f'{folder}/p11-kit-client.so'):
-            return f'{folder}/p11-kit-client.so'
-    return 'p11-kit-client.so'
 
 
 # ---- one measurement ----
@@ -234,6 +144,15 @@ class Bench:
                 'foreign': round(foreign, 3)}
 
 
+def optional(start):
+    """Without it, its members are told as not measured."""
+    try:
+        return start()
+    except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+        say(f'bench: {error}')
+        return None
+
+
 def groups(bench, peers):
     """Group, title, members: name and what measures it."""
     soft = ['--socket', os.environ['BENCH_SOFT_SOCKET'], '--key', 'bench', '--backend', 'soft']
@@ -242,16 +161,18 @@ def groups(bench, peers):
     hsm = peers.softhsm()
     p11 = dict(hsm, **peers.p11_kit(hsm))
     agent = peers.ssh_agent()
+    abrmd = optional(peers.tpm2_pkcs11)
     echo, echo_pid = peers.bare('echo', 1)
     signer, _ = peers.bare('sign', os.cpu_count())
     cache = peers.redis('redis')
     durable = peers.redis('redis-durable', '--appendonly', 'yes', '--appendfsync', 'always')
     cpus = os.cpu_count()
     load = bench.load
-    module = ['--module', p11_kit_client(), '--pin', PIN, '--key', 'bench']
+    module = ['--module', pkcs11_module('p11-kit-client.so'), '--pin', PIN, '--key', 'bench']
     in_process = ['--module', SOFTHSM, '--pin', PIN, '--key', 'bench']
+    tpm_module = ['--module', pkcs11_module('libtpm2_pkcs11.so'), '--pin', PIN, '--key', 'bench']
     # p11-kit's clients are threads of one process, a session each, over one connection; or processes, and then the
-    # server runs a process for each of them: SoftHSM2 is not shared any more.
+    # server runs a process for each of them: SoftHSM2 is not shared any more. tpm2-pkcs11's are threads.
     return [
         ('sign', 'P-256 signatures, software keys, 8 blocking clients, 1 in flight each', {
             'csm': lambda: load('csm-sign', 8, options=soft),
@@ -274,6 +195,8 @@ def groups(bench, peers):
             'bare SAPI loop': lambda: bench.sapi_loop('stock'),
             'csm, 1 blocking client': lambda: load('csm-sign', 1, options=tpm),
             "csm's back end without the broker": lambda: bench.sapi_loop('plugin'),
+            'tpm2-pkcs11 over tpm2-abrmd, 8 clients': lambda: load('pkcs11-sign', 8, options=tpm_module, env=abrmd),
+            'tpm2-pkcs11 over tpm2-abrmd, 1 client': lambda: load('pkcs11-sign', 1, options=tpm_module, env=abrmd),
         }),
         ('get', 'secret get of 64 bytes among 1,000, 8 blocking clients, 1 in flight each', {
             'csm': lambda: load('csm-get', 8, options=soft),
@@ -304,34 +227,6 @@ def groups(bench, peers):
             'bare echo': lambda: load('echo', 1, options=['--socket', echo]),
         }),
     ]
-
-
-# Ratios: group, what is divided, by what, the figure compared, and the bar if there is one.
-def ratios():
-    cpus = os.cpu_count()
-    threads = f'OpenSSL in the process, {cpus} threads'
-    return [
-        ('sign', 'csm', 'p11-kit server + SoftHSM2', 'rate', ('at least', 4.0)),
-        ('sign', 'csm', 'p11-kit server + SoftHSM2, 8 processes', 'rate', None),
-        ('sign', 'csm', threads, 'rate', None),
-        ('sign', 'csm', f'bare socket server that signs, {cpus} loops', 'rate', None),
-        ('sign', 'csm', 'ssh-agent', 'rate', None),
-        ('sign', 'csm', 'SoftHSM2 in the process, 8 threads', 'rate', None),
-        ('sign16', 'csm', threads, 'rate', None),
-        ('sign16', 'csm', f'bare socket server that signs, {cpus} loops', 'rate', None),
-        ('tpm', 'csm, 8 blocking clients', 'bare SAPI loop', 'rate', ('at least', 0.85)),
-        ('tpm', 'csm, 1 blocking client', 'bare SAPI loop', 'rate', None),
-        ('get', 'csm', 'Redis GET', 'rate', ('at least', 0.7)),
-        ('get-epoll', 'csm', 'Redis GET', 'rate', None),
-        ('get16', 'csm', 'Redis GET', 'rate', None),
-        ('put', 'csm', 'Redis SET, appendfsync always', 'rate', None),
-        ('put64', 'csm', 'Redis SET, appendfsync always', 'rate', None),
-        ('ping', 'csm ping', 'bare echo', 'p50_us', ('at most', 1.3)),
-        ('ping-across', 'csm ping', 'bare echo', 'p50_us', None),
-    ]
-
-
-IDLE_MIB_MAX = 12.0
 
 
 # ---- rounds ----
@@ -370,45 +265,6 @@ def series(rounds, name, figure):
     return [r[name][figure] for r in rounds if r[name] is not None and r[name][figure] is not None]
 
 
-def ratio_of(rounds, above, below, figure):
-    pairs = [(r[above][figure], r[below][figure]) for r in rounds if r[above] is not None and r[below] is not None]
-    return [a / b for a, b in pairs if b]
-
-
-def idle_memory(pid):
-    """VmRSS and Pss in MiB; Pss is None where it may not be read."""
-    rss = pss = None
-    with open(f'/proc/{pid}/status', encoding='utf-8') as f:
-        for line in f:
-            if line.startswith('VmRSS:'):
-                rss = int(line.split()[1]) / 1024
-    try:
-        with open(f'/proc/{pid}/smaps_rollup', encoding='utf-8') as f:
-            for line in f:
-                if line.startswith('Pss:'):
-                    pss = int(line.split()[1]) / 1024
-    except OSError:
-        pass
-    return {'rss_mib': rss, 'pss_mib': pss}
-
-
-# ---- what is told ----
-
-def number(value, digits=0):
-    return '-' if value is None else f'{value:,.{digits}f}'
-
-
-def print_group(title, group):
-    print(f'\n{title}')
-    print(f'  {"":<46}{"per second":>12}{"spread":>9}{"p50 us":>10}{"p99 us":>10}{"others":>8}  clients')
-    for name, m in group['members'].items():
-        if m is None:
-            print(f'  {name:<46}{"not measured":>12}')
-            continue
-        print(f'  {name:<46}{number(m["rate"]):>12}{m["spread"]:>8.0%} {number(m["p50_us"], 1):>10}'
-              f'{number(m["p99_us"], 1):>10}{m["foreign"]:>8.0%}  {m["mode"]}, {m["clients"]} x {m["depth"]}')
-
-
 def summarize(rounds):
     members = {}
     for name in rounds[0]:
@@ -417,53 +273,14 @@ def summarize(rounds):
             members[name] = None
             continue
         sample = next(r[name] for r in rounds if r[name] is not None)
-        middle = statistics.median(rates)
         members[name] = {
-            'rate': middle, 'spread': (max(rates) - min(rates)) / middle,
+            'rate': statistics.median(rates), 'low': min(rates), 'high': max(rates),
             'foreign': max(series(rounds, name, 'foreign')),
             'mode': sample['mode'], 'clients': sample['clients'], 'depth': sample['depth']}
         for figure in ('p50_us', 'p99_us'):
             values = series(rounds, name, figure)
             members[name][figure] = statistics.median(values) if values else None
     return members
-
-
-def compare(report):
-    for group, above, below, figure, bar in ratios():
-        if group not in report['groups']:
-            continue
-        values = ratio_of(report['groups'][group]['rounds'], above, below, figure)
-        row = {'group': group, 'of': above, 'to': below, 'figure': figure, 'ratio': None, 'low': None, 'high': None}
-        if values:
-            row.update(ratio=statistics.median(values), low=min(values), high=max(values))
-        if bar is not None:
-            row['bar'] = {'kind': bar[0], 'value': bar[1]}
-            row['met'] = row['ratio'] is not None and (
-                row['ratio'] >= bar[1] if bar[0] == 'at least' else row['ratio'] <= bar[1])
-        report['ratios'].append(row)
-
-
-def print_ratios(report):
-    print('\nratios (median of the rounds, lowest to highest)')
-    for r in report['ratios']:
-        what = 'round trip' if r['figure'] == 'p50_us' else 'rate'
-        value = f'{r["ratio"]:.2f} x' if r['ratio'] is not None else '-'
-        spread = f'{r["low"]:.2f} to {r["high"]:.2f}' if r['ratio'] is not None else ''
-        print(f'  {r["group"]:<12}{r["of"] + " / " + r["to"]:<62}{what:<12}{value:>8}   {spread}')
-
-
-def print_bars(report):
-    print('\nbars')
-    for r in report['ratios']:
-        if 'bar' not in r:
-            continue
-        value = f'{r["ratio"]:.2f} x' if r['ratio'] is not None else 'not measured'
-        text = f'{r["group"]}: {r["of"]} to {r["to"]}'
-        print(f'  {text:<62}{value:>12}  {r["bar"]["kind"]} {r["bar"]["value"]} x: {"met" if r["met"] else "NOT met"}')
-    idle = report['idle']
-    pss = f', Pss {idle["pss_mib"]:.1f}' if idle['pss_mib'] is not None else ''
-    print(f'  {"idle broker, root key in a file: VmRSS" + pss:<62}{idle["rss_mib"]:>8.1f} MiB  '
-          f'under {IDLE_MIB_MAX:.0f} MiB: {"met" if idle["met"] else "NOT met"}')
 
 
 def package_versions(*names):
@@ -484,7 +301,8 @@ def describe_machine():
                 break
     return {
         'cpus': os.cpu_count(), 'model': model, 'kernel': platform.release(),
-        'packages': package_versions('libssl3', 'redis-server', 'p11-kit', 'softhsm2', 'openssh-client', 'swtpm')}
+        'packages': package_versions('libssl3', 'redis-server', 'p11-kit', 'softhsm2', 'openssh-client', 'swtpm', 'tpm2-abrmd',
+                                     'libtpm2-pkcs11-1')}
 
 
 def pid_in(folder, name):
@@ -492,41 +310,57 @@ def pid_in(folder, name):
         return int(f.read())
 
 
-def main():
+def measure_loads(args, clock, peers, begin, report):
+    every = groups(Bench(args.seconds, clock), peers)
+    wanted = [g for g in every if not args.groups or g[0] in args.groups]
+    left = sum(len(members) for _, _, members in wanted) * args.rounds * (args.seconds + OVERHEAD)
+    for name, title, members in wanted:
+        say(f'bench: {name}')
+        left -= len(members) * args.rounds * (args.seconds + OVERHEAD)
+        rounds, again = measure_group(members, args.rounds, begin + TIME_LIMIT - left)
+        report['groups'][name] = {'title': title, 'again': again, 'members': summarize(rounds), 'rounds': rounds}
+        table.print_group(title, report['groups'][name])
+
+
+def measure_figures(args, top, report):
+    """Memory and start, on nodes of their own while no other works."""
+    for name, measure in (('memory', figures.measure_memory), ('start', figures.measure_start)):
+        if args.groups and name not in args.groups:
+            continue
+        say(f'bench: {name}')
+        report['figures'][name] = measure(top)
+
+
+def parse_arguments():
     parser = argparse.ArgumentParser(prog='bench.sh')
-    parser.add_argument('--rounds', type=int, default=3)
+    parser.add_argument('--rounds', type=int, default=5)
     parser.add_argument('--seconds', type=float, default=1.0, help='of one measurement')
     parser.add_argument('--output', default=f'{BUILD}/bench.json')
     parser.add_argument('groups', nargs='*', metavar='GROUP',
-                        help='sign sign16 tpm get get-epoll get16 put put64 ping ping-across; all unless given')
-    args = parser.parse_args()
+                        help='memory start sign sign16 tpm get get-epoll get16 put put64 ping ping-across; all unless given')
+    return parser.parse_args()
+
+
+def main():
+    args = parse_arguments()
     begin = time.monotonic()
     for number_of in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number_of, lambda *_: sys.exit(1))  # the peers go too
     soft_dir, tpm_dir = os.environ['BENCH_SOFT_DIR'], os.environ['CSM_NODE_DIR']
     clock = Clock([os.getpid(), pid_in(soft_dir, 'csmd'), pid_in(tpm_dir, 'csmd'), pid_in(tpm_dir, 'swtpm')])
-    report = {'machine': describe_machine(), 'seconds': args.seconds, 'groups': {}, 'ratios': []}
-    # Before any load: what an idle broker holds.
-    report['idle'] = idle_memory(int(os.environ['BENCH_SOFT_BROKER']))
-    report['idle']['met'] = report['idle']['rss_mib'] < IDLE_MIB_MAX
+    report = {'machine': describe_machine(), 'seconds': args.seconds, 'figures': {}, 'groups': {}}
     top = tempfile.mkdtemp(prefix='csm-bench.')
+    os.chmod(top, 0o755)
     peers = Peers(top)
     try:
-        wanted = [g for g in groups(Bench(args.seconds, clock), peers) if not args.groups or g[0] in args.groups]
-        left = sum(len(members) for _, _, members in wanted) * args.rounds * (args.seconds + OVERHEAD)
-        for name, title, members in wanted:
-            say(f'bench: {name}')
-            left -= len(members) * args.rounds * (args.seconds + OVERHEAD)
-            rounds, again = measure_group(members, args.rounds, begin + TIME_LIMIT - left)
-            report['groups'][name] = {
-                'title': title, 'again': again, 'members': summarize(rounds), 'rounds': rounds}
-            print_group(title, report['groups'][name])
+        measure_figures(args, top, report)
+        if not args.groups or set(args.groups) - {'memory', 'start'}:
+            measure_loads(args, clock, peers, begin, report)
     finally:
         peers.close()
         shutil.rmtree(top, ignore_errors=True)
-    compare(report)
-    print_ratios(report)
-    print_bars(report)
+    table.judge(report)
+    table.print_report(report)
     report['took'] = round(time.monotonic() - begin, 1)
     with open(args.output, 'w', encoding='utf-8') as f:
         json.dump(report, f, indent=1)
