@@ -125,6 +125,11 @@ UNIT := $(patsubst tests/%.c,%,$(wildcard tests/unit/test_*.c tests/vectors/test
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 # Helpers of the scripts in tests/system and tests/interop: programs over all of the code.
 HELPERS := $(patsubst tests/%.c,%,$(wildcard tests/system/*.c tests/interop/*.c tests/bench/*.c))
+# Objects that tests load into the programs of the release.
+PRELOADS := $(B)/tests/fault/powercut.so
+$(B)/tests/fault/%.so: tests/fault/%.c
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(BASE_CFLAGS) -O2 -shared -o $@ $< -ldl
 
 .PHONY: unit
 unit: $(UNIT:%=$(B)/asan/tests/%) ## build and run the unit, vector and conformance programs (sanitizers on)
@@ -140,7 +145,7 @@ TSAN_UNIT := $(filter unit/test_store% unit/test_async unit/test_client% unit/te
 	unit/test_admit unit/test_audit unit/test_backend unit/test_keycache unit/test_dispatch unit/test_conn unit/test_do_%,$(UNIT))
 .PHONY: tests-built tests-built-long
 tests-built-long: tests-built programs-tsan $(TSAN_UNIT:%=$(B)/tsan/tests/%)
-tests-built: all programs-asan $(UNIT:%=$(B)/asan/tests/%) $(HELPERS:%=$(B)/tests/%) \
+tests-built: all programs-asan $(UNIT:%=$(B)/asan/tests/%) $(HELPERS:%=$(B)/tests/%) $(PRELOADS) \
 	$(FUZZ:%=$(B)/fuzz/tests/fuzz/fuzz_%)
 
 .PHONY: check check-long

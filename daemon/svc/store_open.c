@@ -135,6 +135,51 @@ static int lock_store(struct csm_store *s, const char *folder)
 	return r;
 }
 
+/* LMDB makes its first pages in place, and syncs them with the first commit: a power cut before that would leave a file
+ * that it takes for something foreign. So a new file gets its name when it is whole on the disk. */
+static int seed_make(const char *path)
+{
+	MDB_env *env;
+	int rc = mdb_env_create(&env);
+
+	if (rc != 0)
+		return rc;
+	if ((rc = mdb_env_open(env, path, MDB_NOSUBDIR | MDB_NOLOCK, 0600)) == 0)
+		rc = mdb_env_sync(env, 1);
+	mdb_env_close(env);
+	return rc;
+}
+
+static int env_seed(struct csm_store *s, const char *folder)
+{
+	char *seed = NULL, *data = NULL;
+	int r = CSM_ENOMEM, rc;
+
+	if (asprintf(&seed, "%s/new.mdb", folder) < 0) {
+		seed = NULL;
+		goto out;
+	}
+	if (asprintf(&data, "%s/data.mdb", folder) < 0) {
+		data = NULL;
+		goto out;
+	}
+	r = 0;
+	if (access(data, F_OK) == 0)
+		goto out;
+	if (unlink(seed) != 0 && errno != ENOENT)
+		rc = errno;
+	else if ((rc = seed_make(seed)) == 0 && rename(seed, data) != 0)
+		rc = errno;
+	if (rc != 0) {
+		store_why(s, "%s: %s", seed, mdb_strerror(rc));
+		r = store_err(rc);
+	}
+out:
+	free(seed);
+	free(data);
+	return r;
+}
+
 static int env_make(struct csm_store *s, const struct csm_store_options *opt)
 {
 	char *folder = NULL;
@@ -146,7 +191,7 @@ static int env_make(struct csm_store *s, const struct csm_store_options *opt)
 		store_why(s, "%s: %s", folder, strerror(errno));
 		goto out;
 	}
-	if ((r = lock_store(s, folder)) != 0)
+	if ((r = lock_store(s, folder)) != 0 || (r = env_seed(s, folder)) != 0)
 		goto out;
 	if ((rc = mdb_env_create(&s->env)) != 0 ||
 		(rc = mdb_env_set_mapsize(s->env, opt->map_size + MAP_RESERVE)) != 0 ||

@@ -1,0 +1,145 @@
+#!/bin/bash
+# The power goes at random moments under writes, and with it whatever part of the unsynced writes: every acknowledged key
+# and secret is there and works, none is half there, and the node starts again by itself. So it does when the power goes
+# while it starts, for the first time too. And this test would notice a sync that is left out.
+# bound: 240
+# bound-long: 3000
+. "$(dirname "$0")/../lib/system.sh"
+in_node --backend soft
+
+seed=${CSM_SEED:-$RANDOM}
+step "seed $seed (CSM_SEED)"
+RANDOM=$seed
+log=$work/powercut.log
+powercut() { py "$top/tests/lib/powercut.py" "$log" "$@"; }
+cut() { [ -s "$log" ] && [ "$(od -An -tu4 -j32 -N4 "$log")" -ne 0 ]; }
+serves() { CSM_ADMIN_SOCKET=$node/admin.sock timeout 2 "$node_build/bin/csm" status >/dev/null 2>&1; }
+# For node_csmd_start: there is nothing to wait for once the power has gone, or after ten seconds.
+node_serves_or_gone() { cut || node_gone "$2" || serves || [ $SECONDS -ge "$deadline" ]; }
+
+# Start csmd with the preload; cut the power at the AT-th operation of the broker, if AT is there.
+start() { # [AT]
+    deadline=$((SECONDS + 10))
+    LD_PRELOAD=$node_build/tests/fault/powercut.so CSM_POWERCUT_DIR=$node/state CSM_POWERCUT_LOG=$log \
+        CSM_POWERCUT_AT=${1:-0} CSM_POWERCUT_DEAF=${deaf:-} node_csmd_start "$node"
+}
+must_start() { start && serves || { tail -5 "$node/csmd.log" >&2 && fail "csmd does not start again ($*)"; }; }
+# All at once, as power goes.
+kill_all() {
+    local supervisor broker
+    supervisor=$(node_pid "$node" csmd)
+    broker=$(powercut pid)
+    kill -9 -- "-$supervisor" 2>/dev/null || true
+    node_await 10 node_gone "$supervisor" || fail "the supervisor lives"
+    node_await 10 node_gone "$broker" || fail "the broker lives"
+}
+deaf=''
+replay() { powercut "${1:-any}" $((RANDOM * 32768 + RANDOM)) | tee -a replays; }
+
+# Write until the power goes: at the AT-th operation, or after a while.
+load() { # TAG AT
+    local writers
+    rm -f writes.*
+    py "$top/tests/lib/writes.py" write "$1" 4 2>writers.err &
+    writers=$!
+    node_await 10 test -s writes.1 || fail "the writers do not write"
+    if [ "$2" -gt 0 ]; then
+        powercut arm "$2"
+        node_await 10 cut || fail "the power did not go"
+    else
+        sleep "0.$((RANDOM % 30 + 10))"
+    fi
+    kill_all
+    wait "$writers" || { cat writers.err >&2 && fail "a writer, $1"; }
+}
+verify() { py "$top/tests/lib/writes.py" verify writes.* always; }
+
+# ---- the first start ---------------------------------------------------------------
+node_csmd_stop "$node"
+fresh() {
+    rm -rf "$node/state/store" "$node/state/audit"
+    rm -f "$log"
+}
+# Some of the first operations; all of them at full counts.
+firsts=$(count "1 $((RANDOM % 4 + 2)) $((RANDOM % 6 + 6))" "$(seq -s ' ' 30)")
+for at in $firsts; do
+    fresh
+    start "$at" || fail "csmd ended by itself"
+    cut || break
+    kill_all
+    replay >/dev/null
+    must_start "first start, power cut at operation $at"
+    ok csm key create first
+    kill_all
+done
+
+# ---- under load ------------------------------------------------------------------
+fresh
+must_start
+ok csm domain create d
+ok csm key create stays
+printf 'done key stays\n' >always
+rounds=$(count 20 200)
+total=0
+: >replays
+for round in $(seq "$rounds"); do
+    # Two of three at a chosen operation, one of them soon; the others at a moment.
+    case $((round % 3)) in
+    0) at=0 ;;
+    1) at=$((RANDOM % 400 + 1)) ;;
+    2) at=$((RANDOM % 30 + 1)) ;;
+    esac
+    load "r$round" $at
+    replay >/dev/null
+    if [ $((round % 5)) -eq 0 ]; then
+        # Once more, while it starts.
+        start $((RANDOM % 8 + 1)) || fail "csmd ended by itself, round $round"
+        if cut; then
+            kill_all
+            replay >/dev/null
+        else
+            kill_all
+        fi
+    fi
+    must_start "round $round"
+    verify >verified 2>&1 || { tail -5 replays verified >&2 && fail "round $round, seed $seed"; }
+    total=$((total + $(sed -nE 's/^acknowledged: ([0-9]+).*/\1/p' verified)))
+done
+kill_all
+[ "$total" -gt "$rounds" ] || fail "too little was acknowledged"
+grep -qE 'taken back [1-9]' replays || fail "nothing was ever taken back"
+step "$rounds rounds, $total acknowledged writes looked at"
+step "$(awk '{ n = substr($0, index($0, "back ") + 5) + 0; s += n } END { print s }' replays) sectors taken back in $(wc -l <replays) cuts"
+
+# ---- a sync left out is noticed ------------------------------------------------------
+# Each kind of sync without effect: within some rounds something acknowledged is lost or the store is refused.
+noticed() { # KIND
+    local try
+    for try in 1 2 3 4 5 6; do
+        fresh
+        deaf=''
+        must_start
+        ok csm domain create d
+        ok csm key create stays
+        kill_all
+        rm -f "$log"
+        deaf=$1
+        must_start
+        load "c$try" 0
+        replay all >/dev/null
+        deaf=''
+        if ! start || ! serves || ! timeout 20 env PYTHONPATH="$top/tests/lib" /usr/bin/python3 "$top/tests/lib/writes.py" \
+            verify writes.* always >verified 2>&1; then
+            step "without the syncs of kind $1: noticed in round $try"
+            [ ! -s "$node/csmd.pid" ] || kill -9 -- "-$(node_pid "$node" csmd)" 2>/dev/null || true
+            return 0
+        fi
+        kill_all
+    done
+    fail "syncs of kind $1 were left out, and nothing was noticed"
+}
+for kind in all sync dsync; do
+    noticed $kind
+done
+fresh
+must_start
