@@ -166,9 +166,8 @@ static int env_seed(struct csm_store *s, const char *folder)
 	r = 0;
 	if (access(data, F_OK) == 0)
 		goto out;
-	if (unlink(seed) != 0 && errno != ENOENT)
-		rc = errno;
-	else if ((rc = seed_make(seed)) == 0 && rename(seed, data) != 0)
+	rc = unlink(seed) == 0 || errno == ENOENT ? seed_make(seed) : errno;
+	if (rc == 0 && rename(seed, data) != 0)
 		rc = errno;
 	if (rc != 0) {
 		store_why(s, "%s: %s", seed, mdb_strerror(rc));

@@ -429,11 +429,8 @@ EXPORT int __open_2(const char *path, int flags);
 EXPORT int __open_2(const char *path, int flags) { return open_any(AT_FDCWD, path, flags, 0); }
 EXPORT int __openat_2(int dirfd, const char *path, int flags);
 EXPORT int __openat_2(int dirfd, const char *path, int flags) { return open_any(dirfd, path, flags, 0); }
-EXPORT ssize_t pwrite64(int fd, const void *p, size_t n, off_t off);
 EXPORT ssize_t pwrite64(int fd, const void *p, size_t n, off_t off) { return pwrite(fd, p, n, off); }
-EXPORT ssize_t pwritev64(int fd, const struct iovec *iov, int n, off_t off);
 EXPORT ssize_t pwritev64(int fd, const struct iovec *iov, int n, off_t off) { return pwritev(fd, iov, n, off); }
-EXPORT int ftruncate64(int fd, off_t len);
 EXPORT int ftruncate64(int fd, off_t len) { return ftruncate(fd, len); }
 
 EXPORT int close(int fd)

@@ -23,7 +23,10 @@ start() { # [AT]
     LD_PRELOAD=$node_build/tests/fault/powercut.so CSM_POWERCUT_DIR=$node/state CSM_POWERCUT_LOG=$log \
         CSM_POWERCUT_AT=${1:-0} CSM_POWERCUT_DEAF=${deaf:-} node_csmd_start "$node"
 }
-must_start() { start && serves || { tail -5 "$node/csmd.log" >&2 && fail "csmd does not start again ($*)"; }; }
+must_start() {
+    start || true
+    serves || { tail -5 "$node/csmd.log" >&2 && fail "csmd does not start again ($*)"; }
+}
 # All at once, as power goes.
 kill_all() {
     local supervisor broker
@@ -89,7 +92,7 @@ for round in $(seq "$rounds"); do
     1) at=$((RANDOM % 400 + 1)) ;;
     2) at=$((RANDOM % 30 + 1)) ;;
     esac
-    load "r$round" $at
+    load "r$round" "$at"
     replay >/dev/null
     if [ $((round % 5)) -eq 0 ]; then
         # Once more, while it starts.
