@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 #include "daemon/node/supervisor.h"
 #include "daemon/svc/log.h"
@@ -16,6 +17,7 @@
 #define DEFAULT_LINK "/run/csm.sock"
 #define DEFAULT_LINK_TO "csm/public/csm.sock"
 #define FIRST_ACTIVATED 3
+#define STALE_S 3
 
 /* ---- systemd's two small protocols, sd_listen_fds(3) and sd_notify(3), without its library and what that loads ---- */
 
@@ -106,6 +108,30 @@ static int make_folder(const char *path)
 	return CSM_ESYSTEM;
 }
 
+static bool is_served(const struct sockaddr_un *addr)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	bool served = fd >= 0 && (connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) == 0 || errno == EAGAIN);
+
+	if (fd >= 0)
+		close(fd);
+	return served;
+}
+
+/* The broker of a supervisor that was killed keeps the socket until it has seen the end of it. */
+static bool stays_served(const struct sockaddr_un *addr)
+{
+	static const struct timespec pause = {0, 1000000000L / 20};
+
+	for (int i = 0; i < STALE_S * 20; i++) {
+		if (!is_served(addr))
+			return false;
+		nanosleep(&pause, NULL);
+	}
+	return true;
+}
+
+/* The folder stays as it is, and with it what is mounted from it. */
 static int listen_on(const char *path, mode_t mode)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
@@ -118,6 +144,10 @@ static int listen_on(const char *path, mode_t mode)
 		return -1;
 	}
 	memcpy(addr.sun_path, path, strlen(path));
+	if (stays_served(&addr)) {
+		errno = EADDRINUSE;
+		return -1;
+	}
 	if (make_folder(path) != 0 || (unlink(path) != 0 && errno != ENOENT))
 		return -1;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -133,7 +163,8 @@ static int listen_on(const char *path, mode_t mode)
 	return -1;
 }
 
-/* One csmd for a path: the lock goes with the process. */
+/* One csmd for a configuration: the lock goes with the process. It is the administrator's path that is locked: the folder
+ * of the public one is where root of a container gets, who could hold a lock there and keep csmd from starting again. */
 static int lock_path(const char *path)
 {
 	char lock[256];
@@ -164,7 +195,8 @@ static int open_one(struct sockets *s, size_t i, const char *path, mode_t mode)
 		s->fd[i] = listen_on(path, mode);
 	if (s->fd[i] >= 0)
 		return 0;
-	log_err("cannot listen on %s: %s", path, strerror(errno));
+	log_err("cannot listen on %s: %s", path,
+		errno == EADDRINUSE ? "another csmd serves it, or systemd listens there" : strerror(errno));
 	return CSM_ESYSTEM;
 }
 
@@ -175,8 +207,8 @@ int sockets_open(const struct csm_config *cfg, struct sockets *ret)
 	mode_t before = umask(022);
 	int r = take_activated(cfg, &s);
 
-	if (r == 0 && !s.activated && (s.lock_fd = lock_path(cfg->socket)) < 0) {
-		log_err("%s: %s", cfg->socket, errno == EADDRINUSE ? "another csmd serves it" : strerror(errno));
+	if (r == 0 && !s.activated && (s.lock_fd = lock_path(cfg->admin_socket)) < 0) {
+		log_err("%s: %s", cfg->admin_socket, errno == EADDRINUSE ? "another csmd serves it" : strerror(errno));
 		r = CSM_ESYSTEM;
 	}
 	if (r == 0)

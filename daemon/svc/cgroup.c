@@ -8,6 +8,8 @@
 
 #define CGROUP_PATH_MAX 4096u
 #define ID_HEX 64u /* of a container */
+#define UNIT_BYTES "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:-_.\\@"
+#define DELETED " (deleted)" /* what the kernel adds to the path of a cgroup that is gone */
 
 /* The next component of a path "/a/b"; false at its end. */
 static bool next(struct csm_str *path, struct csm_str *ret)
@@ -57,7 +59,7 @@ static bool sane(struct csm_str path)
 
 	if (csm_str_eq(path, "/"))
 		return true;
-	if (path.n == 0 || path.n > CGROUP_PATH_MAX || path.p[0] != '/')
+	if (path.n == 0 || path.n > CGROUP_PATH_MAX || path.p[0] != '/' || cut_end(&path, CSM_STR(DELETED)))
 		return false;
 	while (next(&path, &c))
 		if (c.n == 0 || csm_str_eq(c, ".") || csm_str_eq(c, ".."))
@@ -86,10 +88,14 @@ static int put(char **field, struct csm_str s)
 	return 0;
 }
 
+/* Only names that systemd gives: what else a user may name a cgroup would end up in answers and logs. */
 static bool is_unit(struct csm_str c)
 {
 	static const char *const ends[] = {".service", ".scope", ".socket", ".mount", ".swap"};
 
+	for (size_t i = 0; i < c.n; i++)
+		if (strchr(UNIT_BYTES, c.p[i]) == NULL)
+			return false;
 	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
 		struct csm_str name = c;
 		if (cut_end(&name, csm_str_of(ends[i])) && name.n > 0)

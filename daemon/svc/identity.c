@@ -197,6 +197,9 @@ static int take_proc(int pidfd, bool proved, const char *kubepods_root, bool csm
 	f->same_ns = pidfd >= 0 && same_pid_ns(pidfd, f->pid) && same_user_ns(f->pid);
 	if (pidfd >= 0 && proved && !csmd_degraded)
 		r = take_cgroup(f, kubepods_root);
+	/* A container that shares the host's namespaces is a container all the same. */
+	if (f->container != NULL || f->pod != NULL)
+		f->same_ns = false;
 	if (r == 0 && pidfd >= 0 && !lives(pidfd))
 		r = CSM_ECLOSED;
 	return r;

@@ -25,7 +25,8 @@ static inline void perms_add(struct perms *p, int perm)
 }
 
 enum selector_kind {
-	SEL_UID, SEL_USER, SEL_GID, SEL_GROUP, SEL_UNIT, SEL_USER_UNIT, SEL_CONTAINER, SEL_POD, SEL_EXE, SEL_LABEL,
+	SEL_UID, SEL_USER, SEL_GID, SEL_GROUP, /* those with a number */
+	SEL_UNIT, SEL_USER_UNIT, SEL_CONTAINER, SEL_POD, SEL_EXE, SEL_LABEL,
 	SEL__COUNT
 };
 extern const char *const policy_selector_names[SEL__COUNT];

@@ -235,8 +235,27 @@ static bool selector_matches(const struct selector *sel, const struct csm_facts 
 	}
 }
 
+/* Root of every container has the numbers of root: alone they mean the one in csmd's own namespaces. With a selector
+ * that says where, they mean the one there. */
+static bool is_root_of_elsewhere(const struct identity *id, const struct csm_facts *f)
+{
+	bool root = false, placed = false;
+
+	if (f->same_ns)
+		return false;
+	for (size_t i = 0; i < id->n_sel; i++) {
+		enum selector_kind kind = id->sel[i].kind;
+
+		root |= kind <= SEL_GROUP && id->sel[i].number == 0;
+		placed |= kind == SEL_UNIT || kind == SEL_CONTAINER || kind == SEL_POD || kind == SEL_LABEL;
+	}
+	return root && !placed;
+}
+
 bool policy_identity_matches(const struct identity *id, const struct csm_facts *f)
 {
+	if (is_root_of_elsewhere(id, f))
+		return false;
 	for (size_t i = 0; i < id->n_sel; i++)
 		if (!selector_matches(&id->sel[i], f))
 			return false;

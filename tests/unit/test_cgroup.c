@@ -64,7 +64,12 @@ static void test_units(void **state)
 		{"/system.slice/nginx", NULL, NULL, NULL, NULL},
 		{"/system.slice/.service", NULL, NULL, NULL, NULL},
 		{"/system.slice/x/nginx.service", NULL, NULL, NULL, NULL},
-		{"/system.slice/nginx.service (deleted)", NULL, NULL, NULL, NULL},
+		/* bytes that systemd does not put into a name */
+		{"/system.slice/a b.service", NULL, NULL, NULL, NULL},
+		{"/system.slice/a\nb.service", NULL, NULL, NULL, NULL},
+		{"/system.slice/\033[31ma.service", NULL, NULL, NULL, NULL},
+		{"/system.slice/\377.service", NULL, NULL, NULL, NULL},
+		{"/system.slice/a*.service", NULL, NULL, NULL, NULL},
 		{"/system.slicex/nginx.service", NULL, NULL, NULL, NULL},
 		{"/x/system.slice/nginx.service", NULL, NULL, NULL, NULL},
 		{"/user.slice/system.slice/nginx.service", NULL, NULL, NULL, NULL},
@@ -99,6 +104,8 @@ static void test_user_units(void **state)
 		{"/user.slice/user-x.slice/user@x.service/a.service", NULL, NULL, NULL, NULL},
 		{"/user.slice/user-.slice/user@.service/a.service", NULL, NULL, NULL, NULL},
 		{"/user-1000.slice/user@1000.service/a.service", NULL, NULL, NULL, NULL},
+		{"/user.slice/user-1000.slice/user@1000.service/a\033[31m.service", NULL, NULL, NULL, NULL},
+		{"/user.slice/user-1000.slice/user@1000.service/\xc3\xa4.service", NULL, NULL, NULL, NULL},
 	};
 
 	(void)state;
@@ -190,7 +197,8 @@ static void test_refused(void **state)
 {
 	static const char *const bad[] = {"", "system.slice/a.service", "/..", "/../system.slice/a.service",
 		"/system.slice/../system.slice/a.service", "/system.slice/./a.service", "//system.slice/a.service",
-		"/system.slice//a.service", "/system.slice/"};
+		"/system.slice//a.service", "/system.slice/", "/system.slice/nginx.service (deleted)",
+		"/system.slice/nginx.service/deep (deleted)", "/docker/" ID " (deleted)", KUBE " (deleted)", " (deleted)"};
 	char *longest = malloc(4098);
 	struct csm_facts f = {0};
 

@@ -40,7 +40,7 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	static const char *const parts[] = {"run/public/csm.sock.lock", "run/public/csm.sock", "run/public", "run/admin.sock",
+	static const char *const parts[] = {"run/public/csm.sock", "run/public", "run/admin.sock.lock", "run/admin.sock",
 		"run", "notify", "other", "tpm", ""};
 	char path[192];
 
@@ -118,6 +118,7 @@ static void sockets_have_their_modes(void **state)
 static void one_csmd_for_a_path(void **state)
 {
 	struct sockets s, second = {.lock_fd = -77};
+	char path[160];
 	int stale;
 
 	(void)state;
@@ -127,7 +128,16 @@ static void one_csmd_for_a_path(void **state)
 	/* The first one is where it was. */
 	assert_true(can_connect(public));
 	sockets_close(&s);
+	/* Nothing is left in the folder that containers mount. */
+	snprintf(path, sizeof(path), "%s/run/public", dir);
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(mkdir(path, 0755), 0);
+	/* One of another configuration is not robbed of its path. */
+	stale = listener(public);
+	assert_int_equal(sockets_open(&cfg, &second), CSM_ESYSTEM);
+	close(stale);
 	/* A socket that was left behind is replaced. */
+	assert_int_equal(unlink(public), 0);
 	stale = listener(public);
 	close(stale);
 	assert_false(can_connect(public));
@@ -223,13 +233,14 @@ static int refused(void)
 	return sockets_open(&cfg, &s) == CSM_EINVALID ? 0 : 1;
 }
 
-static int ignored(void)
+/* What was handed to another process is not ours: systemd listens there, and its socket is not taken away. */
+static int not_ours(void)
 {
 	struct sockets s;
 
-	if (sockets_open(&cfg, &s) != 0)
+	if (sockets_open(&cfg, &s) != CSM_ESYSTEM)
 		return 1;
-	return s.activated ? 2 : 0;
+	return access(public, F_OK) == 0 && access(admin, F_OK) == 0 ? 0 : 2;
 }
 
 static void sockets_of_systemd(void **state)
@@ -258,7 +269,7 @@ static void sockets_of_systemd(void **state)
 	h = (struct handed){.fd = {a, b}, .n = 1000};
 	assert_int_equal(child_of(&h, refused), 0);
 	h = (struct handed){.fd = {a, b}, .n = 2, .wrong_pid = true};
-	assert_int_equal(child_of(&h, ignored), 0);
+	assert_int_equal(child_of(&h, not_ours), 0);
 	close(a);
 	close(b);
 	close(other);
