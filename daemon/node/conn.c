@@ -14,6 +14,7 @@
 #endif
 #define OUT_SOFT (64u * 1024u) /* with so much waiting, no further request is read */
 #define OUT_STALL_MS 30000u
+#define SPARE_MAX (64u * 1024u)
 #define READS_PER_TURN 4 /* then others of the loop have theirs */
 
 static void on_readable(evutil_socket_t fd, short what, void *arg);
@@ -53,6 +54,7 @@ void conn_new(struct loop *l, int fd, enum csm_role role, struct admit_slot *slo
 		c->next->prev = c;
 	l->conns = c;
 	atomic_fetch_add_explicit(&l->n_conns, 1, memory_order_relaxed);
+	loop_pace(l);
 	event_assign(&c->read_event, l->base, fd, EV_READ | EV_PERSIST, on_readable, c);
 	/* Where the kernel knows it, descriptors sent along are refused to the sender already. */
 	setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off));
@@ -109,6 +111,7 @@ void conn_drop(struct conn *c)
 		c->next->prev = c->prev;
 	*(c->prev != NULL ? &c->prev->next : &l->conns) = c->next;
 	atomic_fetch_sub_explicit(&l->n_conns, 1, memory_order_relaxed);
+	loop_pace(l);
 	free(c);
 }
 
@@ -128,6 +131,30 @@ void conn_close_peer(struct loop *l, struct peer *p)
 }
 
 /* ---- output ---- */
+
+/* A buffer for answers is a connection's only while it has some; the loop keeps one at hand. */
+static void borrow_out(struct conn *c)
+{
+	struct csm_buf *spare = &c->loop->spare;
+
+	if (c->out.p != NULL || spare->p == NULL)
+		return;
+	c->out = *spare;
+	csm_buf_init(spare, spare->max, true);
+}
+
+static void return_out(struct conn *c)
+{
+	struct csm_buf *spare = &c->loop->spare;
+
+	if (spare->p != NULL || c->out.cap > SPARE_MAX) {
+		csm_buf_free(&c->out);
+		return;
+	}
+	/* Emptied means wiped. */
+	*spare = c->out;
+	csm_buf_init(&c->out, c->out.max, true);
+}
 
 static void mark_dirty(struct conn *c)
 {
@@ -222,7 +249,8 @@ static void flush_out(struct conn *c)
 		csm_buf_consume(&c->out, (size_t)n);
 		progressed = true;
 	}
-	csm_buf_free(&c->out);
+	if (c->out.p != NULL)
+		return_out(c);
 	if (c->out_deadline_ms != 0) {
 		event_del(c->write_event);
 		c->out_deadline_ms = 0;
@@ -243,6 +271,7 @@ static size_t take_messages(struct conn *c, const uint8_t *p, size_t n)
 	uint32_t msgid;
 	int r;
 
+	borrow_out(c);
 	while (used < n && has_room(c)) {
 		r = csm_scanner_run(&c->scan, p + used, n - used, &len);
 		if (r == CSM_EBUSY) {

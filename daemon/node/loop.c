@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 #include "daemon/node/conn.h"
@@ -16,7 +17,7 @@ uint64_t monotonic_ms(void)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
 	return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
 }
 
@@ -83,8 +84,10 @@ static void check_drained(struct loop *l)
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct loop *l = arg;
+	uint64_t n;
+	ssize_t got = read(fd, &n, sizeof(n));
 
-	(void)fd;
+	(void)got;
 	(void)what;
 	l->now_ms = monotonic_ms();
 	conn_tick(l);
@@ -93,11 +96,13 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 		check_drained(l);
 }
 
-static void set_tick(struct loop *l, long ms)
+/* A timer of the kernel's: one of libevent's would be set and read anew around each wait for events. */
+static int set_tick(struct loop *l, long ms)
 {
-	struct timeval tv = {ms / 1000, (ms % 1000) * 1000};
+	struct timespec every = {ms / 1000, (ms % 1000) * 1000000};
+	struct itimerspec t = {every, every};
 
-	event_add(&l->tick_event, &tv);
+	return timerfd_settime(l->tick_fd, 0, &t, NULL);
 }
 
 static void begin_drain(struct loop *l, struct task *t)
@@ -105,7 +110,8 @@ static void begin_drain(struct loop *l, struct task *t)
 	free(t);
 	l->draining = true;
 	l->drain_until_ms = l->now_ms + CSM_SHUTDOWN_MS;
-	set_tick(l, DRAIN_TICK_MS);
+	if (set_tick(l, DRAIN_TICK_MS) != 0)
+		event_base_loopbreak(l->base);
 }
 
 void loop_stop(struct loop *l)
@@ -119,14 +125,22 @@ void loop_stop(struct loop *l)
 		free(t);
 }
 
+void loop_pace(struct loop *l)
+{
+	struct sched_param param = {0};
+	bool batch = l->n_conns > 1;
+
+	/* Refused is no harm. */
+	if (batch != l->batch)
+		pthread_setschedparam(pthread_self(), batch ? SCHED_BATCH : SCHED_OTHER, &param);
+	l->batch = batch;
+}
+
 static void *loop_run(void *arg)
 {
 	struct loop *l = arg;
-	struct sched_param param = {0};
 
 	pthread_setname_np(pthread_self(), "loop");
-	/* Fewer preemptions between requests; refused is no harm. */
-	pthread_setschedparam(pthread_self(), SCHED_BATCH, &param);
 	event_base_dispatch(l->base);
 	while (l->conns != NULL)
 		conn_drop(l->conns);
@@ -134,6 +148,20 @@ static void *loop_run(void *arg)
 	l->stopping = true;
 	pthread_mutex_unlock(&l->lock);
 	return NULL;
+}
+
+/* Its events are added and taken by its own thread alone. */
+static struct event_base *base_new(void)
+{
+	struct event_config *config = event_config_new();
+	struct event_base *base = NULL;
+
+	if (config != NULL &&
+		event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_NO_CACHE_TIME) == 0)
+		base = event_base_new_with_config(config);
+	if (config != NULL)
+		event_config_free(config);
+	return base;
 }
 
 int loop_new(struct broker *b, unsigned index, struct loop **ret)
@@ -148,21 +176,23 @@ int loop_new(struct broker *b, unsigned index, struct loop **ret)
 	pthread_mutex_init(&l->lock, NULL);
 	l->mail_tail = &l->mail;
 	csm_buf_init(&l->plain, CSM_MESSAGE_MAX, true);
+	csm_buf_init(&l->spare, CSM_OUT_MAX, true);
 	csm_buf_init(&l->body, CSM_MESSAGE_MAX, true);
 	csm_pool_init(&l->pool, CSM_MESSAGE_MAX);
 	csm_keycache_init(&l->keys, CSM_KEYS_PARSED_MAX);
 	l->policy = csm_policy_ref(b->policy);
 	l->scratch = csm_lock_alloc(LOOP_SCRATCH);
 	l->mail_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	l->base = event_base_new();
-	if (l->scratch == NULL || l->mail_fd < 0 || l->base == NULL) {
+	l->tick_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	l->base = base_new();
+	if (l->scratch == NULL || l->mail_fd < 0 || l->tick_fd < 0 || l->base == NULL || set_tick(l, TICK_MS) != 0) {
 		loop_free(l);
 		return CSM_ESYSTEM;
 	}
 	event_assign(&l->mail_event, l->base, l->mail_fd, EV_READ | EV_PERSIST, on_mail, l);
 	event_add(&l->mail_event, NULL);
-	event_assign(&l->tick_event, l->base, -1, EV_PERSIST, on_tick, l);
-	set_tick(l, TICK_MS);
+	event_assign(&l->tick_event, l->base, l->tick_fd, EV_READ | EV_PERSIST, on_tick, l);
+	event_add(&l->tick_event, NULL);
 	*ret = l;
 	return 0;
 }
@@ -192,8 +222,11 @@ void loop_free(struct loop *l)
 	}
 	if (l->mail_fd >= 0)
 		close(l->mail_fd);
+	if (l->tick_fd >= 0)
+		close(l->tick_fd);
 	csm_lock_free(l->scratch);
 	csm_buf_free(&l->plain);
+	csm_buf_free(&l->spare);
 	csm_buf_free(&l->body);
 	csm_pool_free(&l->pool);
 	csm_policy_unref(l->policy);

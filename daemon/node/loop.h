@@ -32,12 +32,13 @@ struct loop {
 	pthread_mutex_t lock;
 	struct task *mail;
 	struct task **mail_tail;
-	int mail_fd;
+	int mail_fd, tick_fd;
 	bool stopping; /* under the lock: no more mail is taken */
 	struct event mail_event, tick_event;
 
 	uint8_t *scratch;     /* LOOP_SCRATCH bytes of locked memory: what recvmsg reads into */
 	struct csm_buf plain; /* secret: a request's plain values, emptied after it */
+	struct csm_buf spare; /* secret, empty: for the next connection with answers */
 	struct csm_buf body;  /* secret: an answer in the making */
 	struct csm_pool pool; /* arrays of the request in hand */
 	struct csm_reader *reader;
@@ -48,6 +49,7 @@ struct loop {
 	struct peer *peers;
 	size_t n_ops;         /* operations that are elsewhere */
 	bool draining;        /* no more requests are read */
+	bool batch;           /* scheduled as SCHED_BATCH */
 	uint64_t drain_until_ms;
 
 	/* statistics: written by the loop, read by any thread */
@@ -66,6 +68,9 @@ void loop_join(struct loop *l);
 void loop_free(struct loop *l);
 /* Any thread. False when the loop has ended: the task was not taken. */
 bool loop_post(struct loop *l, struct task *t);
+/* The loop's thread, when connections came or went: with several, a loop that is not preempted by each client that it
+ * wakes answers more of them; a single one is best served by letting it run at once. */
+void loop_pace(struct loop *l);
 /* The loop's reader, made when the store is there; NULL until then. */
 struct csm_reader *loop_reader(struct loop *l);
 uint64_t monotonic_ms(void);
