@@ -28,6 +28,7 @@ pc = $(shell pkg-config --libs $(1) 2>/dev/null)
 LIBS_BASE := -lsodium
 LIBS_WIRE := -lmsgpackc
 LIBS_DAEMON = -levent_core -levent_pthreads -llmdb -lyaml -lseccomp -ljansson -lcrypto $(LIBS_WIRE) $(LIBS_BASE) -ldl
+LIBS_IDENT = -lseccomp -lcrypto $(LIBS_WIRE) $(LIBS_BASE)
 LIBS_CLI = -ljansson $(LIBS_WIRE) $(LIBS_BASE)
 LIBS_soft := -lcrypto $(LIBS_BASE)
 LIBS_fake := -lcrypto $(LIBS_BASE)
@@ -42,13 +43,16 @@ SRC_cli := $(call src,libclient/cli)
 SRC_pki := $(call src,daemon/pki)
 SRC_svc := $(call src,daemon/svc)
 SRC_node := $(call src,daemon/node)
+SRC_ident := $(call src,daemon/ident)
 SRC_alg := $(call src,plugins/alg)
 PLUGINS := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/soft/*.c plugins/tpm2/*.c plugins/fake/*.c))))
 PLUGINS := $(sort $(PLUGINS))
 $(foreach p,soft tpm2 fake,$(eval SRC_$(p) := $(call src,plugins/$(p))))
 LIB_SRC := $(SRC_base) $(SRC_wire) $(SRC_client) $(SRC_pki) $(SRC_svc) $(SRC_alg)
 PLUGIN_SRC := $(SRC_soft) $(SRC_tpm2) $(SRC_fake)
-ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_cli) $(SRC_node)
+ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_cli) $(SRC_node) $(SRC_ident)
+# Of the daemons' common parts no more than it needs.
+SVC_ident := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp workq)
 
 GEN := $(B)/gen/csm/errors.h
 
@@ -84,18 +88,21 @@ CSMD_OBJ_$(1) := $$(call obj_$(1),$$(SRC_node) $$(SRC_svc) $$(SRC_pki) $$(SRC_al
 $(5)/bin/csmd: $$(CSMD_OBJ_$(1))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_DAEMON) -pthread
+$(5)/bin/csm-ident: $$(call obj_$(1),$$(SRC_ident) $$(SVC_ident) $$(SRC_wire) $$(SRC_base))
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_IDENT) -pthread
 $(5)/bin/csm: $$(call obj_$(1),$$(SRC_cli) $$(SRC_client) $$(SRC_wire) $$(SRC_base))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_CLI) -pthread
 
 # Tests: every tests/{unit,vectors,conformance}/test_*.c is a program over all of the code.
-TESTLIB_OBJ_$(1) := $$(call obj_$(1),$$(LIB_SRC) $$(PLUGIN_SRC) $$(filter-out %/main.c,$$(SRC_node)) $$(call src,tests/lib))
+TESTLIB_OBJ_$(1) := $$(call obj_$(1),$$(LIB_SRC) $$(PLUGIN_SRC) $$(filter-out %/main.c,$$(SRC_node) $$(SRC_ident)) $$(call src,tests/lib))
 $(5)/tests/%: $(B)/obj/$(1)/tests/%.o $$(TESTLIB_OBJ_$(1))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) $(4) -o $$@ $$^ -lcmocka $$(LIBS_DAEMON) $$(LIBS_tpm2) $$(LIBS_CLI) -ltss2-esys -ltss2-tctildr -pthread
 -include $$(wildcard $(B)/obj/$(1)/*/*.d $(B)/obj/$(1)/*/*/*.d)
 .PHONY: programs-$(1)
-programs-$(1): $$(if $$(SRC_node),$(5)/bin/csmd) $$(if $$(SRC_cli),$(5)/bin/csm) \
+programs-$(1): $$(if $$(SRC_node),$(5)/bin/csmd $(5)/bin/csm-ident) $$(if $$(SRC_cli),$(5)/bin/csm) \
 	$$(if $$(SRC_client),$(5)/lib/libcsm.so.0 $(5)/lib/libcsm.a) $$(PLUGINS:%=$(5)/lib/csm/plugins/%.so)
 endef
 

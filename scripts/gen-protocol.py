@@ -20,7 +20,8 @@ SERVED = [m for m in METHODS if m.where != "NONE"]
 TYPES = {"U64": "integer", "BOOL": "boolean", "STR": "string", "BIN": "bin", "STRS": "array of string", "MAP": "map",
          "MAPS": "array of map"}
 STATES = {"READY": "ready", "ANY": "any"}
-ROLES = {"PUBLIC": "public socket", "ADMIN": "administration socket", "ROLES": "csm's own helpers"}
+ROLES = {"PUBLIC": "public socket", "ADMIN": "administration socket", "ROLES": "csm's own helpers",
+         "IDENT": "csm-ident's descriptor"}
 
 # The limits that concern a client, with their unit and meaning.
 LIMIT_TEXTS = {
@@ -165,6 +166,7 @@ def part_errors():
     yield "```"
     yield from example("<-", "error.denied")
     yield from example("<-", "error.busy.later")
+    yield from example("<-", "error.proof_required.nonce")
     yield "```"
 
 

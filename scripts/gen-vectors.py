@@ -33,6 +33,9 @@ EXAMPLES = {
     "ping": ({"data": b"\x01\x02\x03\x04"}, {"data": b"\x01\x02\x03\x04"}),
     "whoami": ({}, {"uid": 33, "gid": 33, "pid": 4711, "identities": ["web"], "namespace": "web",
                     "unit": "nginx.service"}),
+    "prove": ({"nonce": bytes(range(16))}, {}),
+    "ident.answer": ({"id": 7, "path": "/usr/bin/deployer", "device": 65024, "inode": 262148, "size": 81920,
+                      "changed": 1767225600000000000, "image": 0x1122334455667788, "us": 41}, {}),
     "status": ({}, {"pid": 812, "supervisor_pid": 811, "version": "0.1.0", "state": "ready", "uptime": 86400,
                     "root_key": "tpm", "identity": "full", "sandbox": ["seccomp", "landlock"], "warnings": [],
                     "backends": [{"name": "tpm2", "state": "ready", "preferred": True, "algorithms": ["p256"]},
@@ -194,6 +197,8 @@ def vectors_errors():
         o.message(f"error.{e.name}", "server-to-client", "-", [1, msgid, error_value(e), None])
     o.message("error.busy.later", "server-to-client", "-",
               [1, 2**32 - 1, error_value(ERRORS["busy"], retry_after_ms=250), None])
+    o.message("error.proof_required.nonce", "server-to-client", "-",
+              [1, 8, error_value(ERRORS["proof_required"], nonce=bytes(range(16))), None])
     return o.f.getvalue()
 
 

@@ -15,6 +15,7 @@ put() { # MODE FILE... FOLDER
 
 put 0755 build/bin/csm "$prefix/bin"
 put 0755 build/bin/csmd "$prefix/sbin"
+put 0755 build/bin/csm-ident "$prefix/libexec/csm"
 put 0644 build/lib/libcsm.so.0 build/lib/libcsm.a "$libdir"
 ln -sf libcsm.so.0 "$root$libdir/libcsm.so"
 put 0644 build/lib/csm/plugins/soft.so build/lib/csm/plugins/tpm2.so "$libdir/csm/plugins"

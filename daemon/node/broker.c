@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "daemon/node/accept.h"
+#include "daemon/node/ask.h"
 #include "daemon/node/conn.h"
 #include "daemon/node/host.h"
 #include "daemon/node/reload.h"
@@ -289,6 +290,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	try_store(m);
 	raise_epoch(b);
 	csm_audit_tick(b->audit);
+	asks_tick(b->asks, monotonic_ms());
 	csm_keycache_sweep(&b->shared_keys, monotonic_ms(), CSM_KEY_IDLE_MS);
 	for (size_t i = 0; i < m->n_acceptors; i++)
 		acceptor_resume(&m->acceptors[i]);
@@ -404,6 +406,7 @@ void broker_init(struct broker *b, unsigned connections_max)
 	pthread_mutex_init(&b->reload_lock, NULL);
 	admit_init(&b->admit, connections_max, b->cfg.connections_per_uid, CSM_CONNECTIONS_ADMIN);
 	counts_init(&b->counts);
+	b->asks = asks_new();
 	csm_keycache_init(&b->shared_keys, CSM_KEYS_PARSED_MAX);
 	for (size_t i = 0; i < BROKER_BACKENDS_MAX; i++)
 		csm_keycache_init(&b->owner_keys[i], CSM_KEYS_PARSED_MAX);
@@ -414,6 +417,7 @@ void broker_free(struct broker *b)
 {
 	for (unsigned i = 0; i < b->n_loops; i++)
 		loop_free(b->loops[i]);
+	asks_free(b->asks);
 	csm_workq_free(b->workers);
 	csm_keycache_drop(&b->shared_keys, NULL);
 	csm_store_close(b->store);
@@ -465,6 +469,7 @@ static void stop(struct main_state *m)
 	policy_reload_stop(b);
 	for (size_t i = 0; i < m->n_acceptors; i++)
 		acceptor_stop(&m->acceptors[i]);
+	asks_stop(b->asks);
 	for (unsigned i = 0; i < b->n_loops; i++)
 		loop_stop(b->loops[i]);
 	for (unsigned i = 0; i < b->n_loops; i++)

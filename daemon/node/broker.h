@@ -19,6 +19,7 @@
 
 enum broker_state { BROKER_STARTING, BROKER_READY, BROKER_LOCKED, BROKER_STOPPING };
 
+struct asks;
 struct loop;
 struct reload_waiter;
 struct broker {
@@ -40,6 +41,7 @@ struct broker {
 	struct csm_audit *audit;         /* locks by itself */
 	struct admit admit;              /* locks by itself */
 	struct counts counts;            /* locks by itself */
+	struct asks *asks;               /* locks by itself */
 
 	struct loop *loops[BROKER_LOOPS_MAX];
 	unsigned n_loops;

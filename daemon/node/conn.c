@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 #include <sodium.h>
 #include <unistd.h>
+#include "daemon/node/ask.h"
 #include "daemon/node/conn.h"
 #include "daemon/node/dispatch.h"
 #include "daemon/svc/log.h"
@@ -69,6 +70,8 @@ void conn_new(struct loop *l, int fd, enum csm_role role, struct admit_slot *slo
 		}
 	} else {
 		c->deadline_ms = 0;
+		if (role == CSM_R_IDENT)
+			asks_attach(l->b->asks, c);
 	}
 	set_reading(c, true);
 }
@@ -88,6 +91,9 @@ void conn_drop(struct conn *c)
 
 	op_orphan_all(c);
 	dispatch_forget(c);
+	free(c->proof);
+	if (c->role == CSM_R_IDENT)
+		asks_detach(l->b->asks, c);
 	set_reading(c, false);
 	if (c->write_event != NULL) {
 		event_free(c->write_event);
@@ -190,6 +196,22 @@ void conn_error(struct conn *c, uint32_t msgid, int code, const char *message)
 	if (csm_frame_error(&c->out, msgid, csm_err_on_wire(code), message, after) != 0)
 		c->broken = true;
 	mark_dirty(c);
+}
+
+void conn_proof_required(struct conn *c, uint32_t msgid, struct csm_bin nonce)
+{
+	if (csm_frame_proof_required(&c->out, msgid, nonce) != 0)
+		c->broken = true;
+	mark_dirty(c);
+}
+
+int conn_notify(struct conn *c, const char *method, const struct csm_msgdef *def, const void *params)
+{
+	int r = c->closing || c->broken ? CSM_ECLOSED : csm_frame_notify(&c->out, method, def, params);
+
+	if (r == 0)
+		mark_dirty(c);
+	return r;
 }
 
 void conn_end(struct conn *c)

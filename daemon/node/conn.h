@@ -7,6 +7,7 @@
 #include "daemon/node/peer.h"
 #include "libclient/wire/frame.h"
 
+struct proof; /* see proof.h */
 struct stream; /* a signature in parts, see do_sign.c */
 
 struct conn {
@@ -28,6 +29,8 @@ struct conn {
 	struct stream *streams;
 	uint64_t next_stream;
 	unsigned n_streams;
+	struct proof *proof;   /* of the peer's program; NULL before the first nonce */
+	uint64_t proof_serial; /* counts the proofs */
 	bool reading, closing, served, is_dirty, broken;
 	struct conn *next, *prev, *next_dirty;
 };
@@ -42,6 +45,10 @@ void conn_close_peer(struct loop *l, struct peer *p);
 void conn_result(struct conn *c, uint32_t msgid, const struct csm_msgdef *def, const void *result);
 void conn_result_raw(struct conn *c, uint32_t msgid, struct csm_bin result);
 void conn_error(struct conn *c, uint32_t msgid, int code, const char *message);
+/* The error proof_required. */
+void conn_proof_required(struct conn *c, uint32_t msgid, struct csm_bin nonce);
+/* A notification. On failure nothing was taken. */
+CSM_MUST int conn_notify(struct conn *c, const char *method, const struct csm_msgdef *def, const void *params);
 /* After the answers so far, close. */
 void conn_end(struct conn *c);
 /* Send what waits on all connections with answers; go on with requests that waited for room. */

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "daemon/node/dispatch.h"
+#include "daemon/node/proof.h"
 #include "daemon/svc/log.h"
 #include "libclient/wire/frame.h"
 
@@ -102,8 +103,10 @@ static int home_of(struct req *q, char buf[static CSM_NAMESPACE_MAX + 1], struct
 	}
 	if ((r = peer_subject(q->conn->peer, &s)) != 0)
 		return r;
-	r = csm_subject_home(s, ret, &why);
-	if (r != 0)
+	r = q->look != NULL ? proof_home(q, s, ret, &why) : csm_subject_home(s, ret, &why);
+	if (r == CSM_EPROOF_REQUIRED)
+		proof_challenge(q);
+	else if (r != 0)
 		req_error(q, r, why);
 	return r == 0 ? 0 : -1;
 }
@@ -237,7 +240,15 @@ static int decide(struct req *q, int perm, struct csm_str object)
 		return 0;
 	if ((r = peer_subject(q->conn->peer, &s)) != 0)
 		return r;
-	return csm_policy_decide(s, perm, object, NULL, NULL);
+	r = csm_policy_decide(s, perm, object, NULL, NULL);
+	return r == CSM_EDENIED && q->look != NULL ? proof_decide(q, perm, object) : r;
+}
+
+int req_subject(struct req *q, const struct csm_subject **ret)
+{
+	bool proven = q->look != NULL && q->look->r == 0 && q->look->proven;
+
+	return proven ? peer_subject_with(q->conn->peer, q->look->exe, ret) : peer_subject(q->conn->peer, ret);
 }
 
 bool req_may(struct req *q, int perm, struct csm_str object)
@@ -247,8 +258,12 @@ bool req_may(struct req *q, int perm, struct csm_str object)
 
 static void refuse(struct req *q, int r, const struct object *o)
 {
+	if (r == CSM_EPROOF_REQUIRED) {
+		proof_challenge(q);
+		return;
+	}
 	req_audit(q->method->name, q->loop->b, CSM_AUDIT_DENIED, req_uid(q), req_pid(q), o->text, r);
-	req_error(q, r, NULL);
+	req_error(q, r, q->look != NULL && q->look->r == r ? q->look->why : NULL);
 }
 
 int req_authorize(struct req *q, const struct object *o)
@@ -437,11 +452,25 @@ static void run_request(struct conn *c, const struct csm_frame *f)
 	}
 	atomic_fetch_add_explicit(&c->loop->requests[q.method - csm_methods], 1, memory_order_relaxed);
 	log_debug("request: method=%s uid=%u peer_pid=%d", q.method->name, req_uid(&q), (int)req_pid(&q));
-	if ((r = gate(c, q.method, &why)) != 0) {
+	if ((r = gate(c, q.method, &why)) != 0)
 		req_error(&q, r, why);
-		return;
-	}
-	decode_and_run(&q);
+	else if (!proof_defer(&q))
+		decode_and_run(&q);
+}
+
+void dispatch_again(struct conn *c, const struct csm_method *m, uint32_t msgid, struct csm_bin raw, const struct look *look)
+{
+	struct req q = {.conn = c, .loop = c->loop, .method = m, .msgid = msgid, .raw = raw, .look = look};
+	const char *why;
+	int r = gate(c, m, &why);
+
+	if (r != 0)
+		req_error(&q, r, why);
+	else
+		decode_and_run(&q);
+	csm_buf_reset(&c->loop->plain);
+	csm_buf_reset(&c->loop->body);
+	csm_pool_reset(&c->loop->pool);
 }
 
 void dispatch_message(struct conn *c, const uint8_t *p, size_t n)

@@ -5,6 +5,8 @@
 
 #include "daemon/node/conn.h"
 
+struct look; /* proof.h */
+
 /* One request in hand. Slices point into the message; all is gone when the handler returns. */
 struct req {
 	struct conn *conn;
@@ -13,6 +15,7 @@ struct req {
 	uint32_t msgid;
 	const void *params; /* the method's request structure */
 	struct csm_bin raw; /* its bytes */
+	const struct look *look; /* at the peer's program; NULL where no rule asks for one */
 };
 
 /* A name as the request gives it, made whole: text is what policy is asked about. */
@@ -23,6 +26,8 @@ struct object {
 };
 
 void dispatch_message(struct conn *c, const uint8_t *p, size_t n);
+/* A request that was put off until its peer's program had been looked at. */
+void dispatch_again(struct conn *c, const struct csm_method *m, uint32_t msgid, struct csm_bin raw, const struct look *look);
 /* The connection is closing: its signatures in parts go too. */
 void dispatch_forget(struct conn *c);
 
@@ -48,6 +53,8 @@ CSM_MUST int req_authorize(struct req *q, const struct object *o);
 /* Answer for an object that is not there: not_found for who may list, else denied. */
 void req_missing(struct req *q, int list_perm, const struct object *o);
 bool req_may(struct req *q, int perm, struct csm_str object);
+/* The caller under the policy, with its program where that is proven. */
+CSM_MUST int req_subject(struct req *q, const struct csm_subject **ret);
 /* A copy whose slices point into itself. */
 void object_copy(struct object *to, const struct object *from);
 /* An open read transaction; req_end_read closes it. On failure the request has been answered. */

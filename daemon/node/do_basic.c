@@ -45,7 +45,7 @@ void do_WHOAMI(struct req *q)
 	const struct csm_facts *f = &q->conn->peer->facts;
 	const struct csm_subject *s;
 	const char *why = NULL;
-	int r = peer_subject(q->conn->peer, &s);
+	int r = req_subject(q, &s);
 
 	if (r != 0) {
 		req_error(q, r, NULL);

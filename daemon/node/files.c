@@ -202,16 +202,20 @@ static bool user_number(const char *name, uid_t *uid, gid_t *gid)
 	return true;
 }
 
-static int find_broker_user(struct files *f)
+static int find_users(struct files *f)
 {
-	f->broker_uid = (uid_t)-1;
-	f->broker_gid = (gid_t)-1;
+	f->broker_uid = f->ident_uid = (uid_t)-1;
+	f->broker_gid = f->ident_gid = (gid_t)-1;
 	if (geteuid() != 0)
 		return 0;
-	if (user_number(f->cfg.user_broker, &f->broker_uid, &f->broker_gid))
-		return 0;
-	log_err("users: broker: there is no user %s", f->cfg.user_broker);
-	return CSM_EINVALID;
+	if (!user_number(f->cfg.user_broker, &f->broker_uid, &f->broker_gid)) {
+		log_err("users: broker: there is no user %s", f->cfg.user_broker);
+		return CSM_EINVALID;
+	}
+	/* Only where a rule needs it; supervisor.c says so then. */
+	if (!user_number(f->cfg.user_ident, &f->ident_uid, &f->ident_gid))
+		f->ident_uid = (uid_t)-1;
+	return 0;
 }
 
 static void found_name(void *arg, bool group, const char *name)
@@ -297,18 +301,36 @@ int files_reread_policy(struct files *f)
 	return 0;
 }
 
-static int check_policy(const struct files *f)
+static int parse_policy(struct files *f, struct csm_policy_error *err)
 {
 	struct setup s = {.names = f->names, .n_names = f->n_names};
 	struct csm_resolver resolver = setup_resolver(&s);
-	struct csm_policy_error err = {0};
 	struct csm_policy *p = NULL;
-	int r = csm_policy_parse(f->policy_text, f->policy_len, &resolver, &p, &err);
+	int r = csm_policy_parse(f->policy_text, f->policy_len, &resolver, &p, err);
+
+	if (r == 0)
+		f->needs_ident = csm_policy_needs_exe(p);
+	csm_policy_unref(p);
+	return r;
+}
+
+static int check_policy(struct files *f)
+{
+	struct csm_policy_error err = {0};
+	int r = parse_policy(f, &err);
 
 	if (r != 0)
 		log_err("%s: line %u, column %u: %s", f->cfg.policy, err.line, err.column, err.message);
-	csm_policy_unref(p);
 	return r;
+}
+
+void files_look_at_policy(struct files *f)
+{
+	struct csm_policy_error err = {0};
+
+	/* The broker says what is wrong with one that is; the last good one stays in force. */
+	if (parse_policy(f, &err) != 0)
+		log_debug("the policy does not parse");
 }
 
 /* Beside the program as built, or as installed. */
@@ -354,7 +376,7 @@ int files_read(const struct supervisor_options *opt, struct files *ret)
 	int r;
 
 	if ((r = read_config(opt, &f)) != 0 || (r = files_reread_policy(&f)) != 0 || (r = check_policy(&f)) != 0 ||
-		(r = find_broker_user(&f)) != 0 || (r = find_plugins(opt, &f)) != 0 || (r = read_root_secret(&f, opt->check)) != 0)
+		(r = find_users(&f)) != 0 || (r = find_plugins(opt, &f)) != 0 || (r = read_root_secret(&f, opt->check)) != 0)
 		goto out;
 	if (f.cfg.tpm_owner_auth_file != NULL) {
 		if ((r = read_secret(f.cfg.tpm_owner_auth_file, &f.owner_auth, &f.owner_auth_len)) != 0)

@@ -1,3 +1,4 @@
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -54,6 +55,8 @@ static void peer_free(struct peer *p)
 		close(p->pidfd);
 	}
 	csm_subject_free(p->subject);
+	csm_subject_free(p->exe_subject);
+	free(p->exe);
 	csm_facts_clear(&p->facts);
 	free(p);
 }
@@ -127,4 +130,38 @@ int peer_subject(struct peer *p, const struct csm_subject **ret)
 	}
 	*ret = p->subject;
 	return 0;
+}
+
+int peer_subject_with(struct peer *p, const struct csm_exe *exe, const struct csm_subject **ret)
+{
+	struct csm_facts facts = p->facts;
+	struct csm_exe *copy;
+	struct csm_subject *s;
+	int r;
+
+	if (p->exe_subject == NULL || csm_subject_policy(p->exe_subject) != p->loop->policy ||
+		p->exe->hashed != exe->hashed || !csm_exe_same(p->exe, exe)) {
+		copy = malloc(sizeof(*copy));
+		if (copy == NULL)
+			return CSM_ENOMEM;
+		*copy = *exe;
+		facts.exe = copy;
+		if ((r = csm_subject_new(p->loop->policy, &facts, &s)) != 0) {
+			free(copy);
+			return r;
+		}
+		csm_subject_free(p->exe_subject);
+		free(p->exe);
+		p->exe_subject = s;
+		p->exe = copy;
+	}
+	*ret = p->exe_subject;
+	return 0;
+}
+
+bool peer_lives(const struct peer *p)
+{
+	struct pollfd f = {.fd = p->pidfd, .events = POLLIN};
+
+	return p->pidfd >= 0 && poll(&f, 1, 0) == 0;
 }

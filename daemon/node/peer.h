@@ -11,6 +11,8 @@ struct peer {
 	int pidfd; /* -1 where the kernel has none */
 	uint64_t pidfd_ino;
 	struct csm_subject *subject; /* under loop->policy as it was; NULL before the first use */
+	struct csm_exe *exe;         /* the program as it was looked at last; NULL before that */
+	struct csm_subject *exe_subject; /* with that program, under loop->policy as it was; or NULL */
 	unsigned n_conns;
 	struct event exit_event;
 	struct peer *next;
@@ -22,5 +24,10 @@ CSM_MUST int peer_get(struct loop *l, int fd, struct peer **ret);
 void peer_put(struct peer *p);
 /* The peer as policy sees it now. Borrowed until the next call. */
 CSM_MUST int peer_subject(struct peer *p, const struct csm_subject **ret);
+
+/* The peer as policy sees it when its program is exe. Borrowed until the next call. */
+CSM_MUST int peer_subject_with(struct peer *p, const struct csm_exe *exe, const struct csm_subject **ret);
+/* False when the process is gone, or nothing tells whether it is. */
+bool peer_lives(const struct peer *p);
 
 #endif

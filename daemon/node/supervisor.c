@@ -37,6 +37,7 @@ struct supervisor {
 	uint64_t reload_seq; /* of the newest wish of the broker */
 	bool stopping, ready;
 	int64_t kill_ms;
+	struct helper ident;
 };
 
 static int64_t now_ms(void)
@@ -234,7 +235,7 @@ static void reap(struct supervisor *s)
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		if (pid != s->broker)
+		if (helper_reap(&s->ident, pid, status, s->stopping, now_ms()) || pid != s->broker)
 			continue;
 		if (!s->stopping && WIFSIGNALED(status))
 			log_err("the broker was ended by signal %d", WTERMSIG(status));
@@ -251,13 +252,32 @@ static void reap(struct supervisor *s)
 
 /* ---- what happens ---- */
 
+static void start_helpers(struct supervisor *s)
+{
+	if (s->ident.again_ms >= 0 && now_ms() >= s->ident.again_ms)
+		helper_start(&s->ident, s->control, &s->files.cfg, s->files.ident_uid, s->files.ident_gid, now_ms());
+}
+
+/* Before the broker has the policy that needs them. */
+static void look_at_helpers(struct supervisor *s)
+{
+	bool user = geteuid() != 0 || s->files.ident_uid != (uid_t)-1;
+
+	files_look_at_policy(&s->files);
+	if (s->files.needs_ident && !user)
+		log_err("users: ident: there is no user %s: rules that name an executable match nobody", s->files.cfg.user_ident);
+	helper_want(&s->ident, s->files.needs_ident && user, now_ms());
+	start_helpers(s);
+}
+
 static void reload(struct supervisor *s)
 {
-
 	notify_systemd("RELOADING=1");
 	/* Of a file that cannot be read the broker is told why; it keeps what it has, and answers who asked. */
 	if (files_reread_policy(&s->files) != 0)
 		log_err("the policy stays as it was");
+	else
+		look_at_helpers(s);
 	if (s->control >= 0 && send_setup(s, CTL_RELOAD) != 0)
 		log_warn("the broker did not take the policy");
 }
@@ -333,8 +353,10 @@ static void on_device(struct supervisor *s)
 
 static int wait_ms(const struct supervisor *s)
 {
-	int64_t until = s->stopping ? s->kill_ms : s->again_ms, left;
+	int64_t until = s->stopping ? s->kill_ms : s->again_ms, helper = s->stopping ? -1 : s->ident.again_ms, left;
 
+	if (until < 0 || (helper >= 0 && helper < until))
+		until = helper;
 	if (until < 0)
 		return -1;
 	left = until - now_ms();
@@ -343,7 +365,7 @@ static int wait_ms(const struct supervisor *s)
 
 static void serve(struct supervisor *s)
 {
-	while (!s->stopping || s->broker > 0) {
+	while (!s->stopping || s->broker > 0 || s->ident.pid > 0) {
 		struct pollfd p[3] = {{.fd = s->signal_fd, .events = POLLIN}, {.fd = s->control, .events = POLLIN},
 			{.fd = s->device_sock, .events = POLLIN}};
 		int control = s->control, device = s->device_sock;
@@ -360,8 +382,12 @@ static void serve(struct supervisor *s)
 			usleep(1000); /* its end is about to be told */
 		if (s->stopping && s->broker > 0 && now_ms() >= s->kill_ms)
 			kill(s->broker, SIGKILL);
+		if (s->stopping && s->ident.pid > 0 && now_ms() >= s->kill_ms)
+			kill(s->ident.pid, SIGKILL);
 		if (!s->stopping && s->again_ms >= 0 && now_ms() >= s->again_ms)
 			start_broker(s);
+		if (!s->stopping)
+			start_helpers(s);
 	}
 }
 
@@ -385,7 +411,9 @@ int supervisor_main(const struct supervisor_options *opt)
 	if (make_state_dir(&s.files) != 0 || sockets_open(&s.files.cfg, &s.sockets) != 0)
 		return 1;
 	device_name(&s.files.cfg, s.device, sizeof(s.device));
+	helper_find(&s.ident, "csm-ident", CSM_R_IDENT);
 	start_broker(&s);
+	look_at_helpers(&s);
 	serve(&s);
 	sockets_close(&s.sockets);
 	files_clear(&s.files);

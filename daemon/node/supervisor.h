@@ -27,15 +27,37 @@ struct files {
 	size_t n_names;
 	char **name_texts;
 	char policy_error[200]; /* why the policy file could not be read; empty: it was */
-	uid_t broker_uid; /* (uid_t)-1: stay */
-	gid_t broker_gid;
+	uid_t broker_uid, ident_uid; /* (uid_t)-1: stay */
+	gid_t broker_gid, ident_gid;
+	bool needs_ident; /* the policy names an executable; of the last one that was good */
 };
 /* Read and parse everything. On failure what is wrong has been logged. */
 CSM_MUST int files_read(const struct supervisor_options *opt, struct files *ret);
 /* Only the policy and the names in it, anew; a text that does not parse is kept for the broker to refuse; a file that
  * cannot be read leaves what was there, and policy_error says why. */
 CSM_MUST int files_reread_policy(struct files *f);
+/* What the policy that was just read asks of us (needs_ident); one with faults changes nothing. */
+void files_look_at_policy(struct files *f);
 void files_clear(struct files *f);
+
+/* ---- helper.c: a program that the supervisor starts, and starts again, beside the broker ---- */
+struct helper {
+	const char *name;
+	enum csm_role role;
+	int exe_fd;       /* -1: not found */
+	pid_t pid;        /* 0: none runs */
+	int64_t born_ms, again_ms; /* again_ms: when to start the next one; -1: not waiting */
+	int delay_ms;
+	bool wanted;
+};
+/* Look for the program beside ours, as built or as installed. */
+void helper_find(struct helper *h, const char *name, enum csm_role role);
+/* Start it, or end it, as it is wanted; where it is to be started, that is due at once. */
+void helper_want(struct helper *h, bool wanted, int64_t now_ms);
+/* Start it as uid and gid ((uid_t)-1: stay) and hand the other end of its socket to the broker. */
+void helper_start(struct helper *h, int control, const struct csm_config *cfg, uid_t uid, gid_t gid, int64_t now_ms);
+/* True when that was this helper; another start is planned, unless `stopping`. */
+bool helper_reap(struct helper *h, pid_t pid, int status, bool stopping, int64_t now_ms);
 
 /* ---- sockets.c ---- */
 #define SOCKETS_MAX 2

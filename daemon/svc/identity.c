@@ -34,6 +34,7 @@ void csm_facts_clear(struct csm_facts *f)
 	free(f->container);
 	free(f->pod);
 	free(f->label);
+	free(f->exe_made);
 	*f = (struct csm_facts){0};
 }
 
@@ -195,8 +196,11 @@ static int take_proc(int pidfd, bool proved, const char *kubepods_root, bool csm
 	int r = 0;
 
 	f->same_ns = pidfd >= 0 && same_pid_ns(pidfd, f->pid) && same_user_ns(f->pid);
-	if (pidfd >= 0 && proved && !csmd_degraded)
+	if (pidfd >= 0 && proved && !csmd_degraded) {
 		r = take_cgroup(f, kubepods_root);
+		/* Elsewhere root of a user namespace may send credentials with any pid of its pid namespace. */
+		f->exe_askable = f->same_ns;
+	}
 	/* A container that shares the host's namespaces is a container all the same. */
 	if (f->container != NULL || f->pod != NULL)
 		f->same_ns = false;
@@ -232,6 +236,13 @@ out:
 		close(pfd);
 	csm_facts_clear(&f);
 	return r;
+}
+
+bool csm_exe_same(const struct csm_exe *a, const struct csm_exe *b)
+{
+	return a->device == b->device && a->inode == b->inode && a->size == b->size && a->changed == b->changed &&
+		a->image == b->image && strcmp(a->path, b->path) == 0 &&
+		(!a->hashed || !b->hashed || memcmp(a->sha256, b->sha256, sizeof(a->sha256)) == 0);
 }
 
 bool csm_identity_degraded(const char **why)

@@ -6,6 +6,18 @@
 #include <sys/types.h>
 #include "libclient/base/name.h"
 
+/* The program of a process, as csm-ident found it. */
+#define CSM_EXE_PATH_MAX 4096u
+struct csm_exe {
+	char path[CSM_EXE_PATH_MAX + 1]; /* empty: that path is another file here, or none */
+	uint64_t device, inode, size, changed; /* changed: nanoseconds */
+	uint64_t image;                  /* differs after each execve of the process */
+	bool hashed;
+	uint8_t sha256[32];
+};
+/* The same file, unchanged, and no execve in between. A digest that only one of them has is not compared. */
+bool csm_exe_same(const struct csm_exe *a, const struct csm_exe *b);
+
 /* The facts that selectors look at. A NULL string is a factor that is not there or could not be
  * read: no selector on it matches. */
 struct csm_facts {
@@ -22,6 +34,9 @@ struct csm_facts {
 	char *container;   /* full id below a known engine's parent */
 	char *pod;         /* uid of the pod, below the kubepods root */
 	char *label;       /* SO_PEERSEC */
+	bool exe_askable;  /* pid is this process for as long as its pidfd says so, in namespaces that csmd sees */
+	const struct csm_exe *exe; /* borrowed; NULL: not looked at, and no selector on it matches */
+	struct csm_exe *exe_made;  /* what exe points to where these facts own it; else NULL */
 };
 void csm_facts_clear(struct csm_facts *f);
 

@@ -42,6 +42,11 @@ bool csm_policy_needs_exe(const struct csm_policy *p);
 struct csm_subject;
 CSM_MUST int csm_subject_new(struct csm_policy *p, const struct csm_facts *facts, struct csm_subject **ret);
 void csm_subject_free(struct csm_subject *s);
+/* Would a look at the subject's program (facts.exe, which it was made without) change what it may do by perm, or where
+ * its bare names are? *digest, which may be NULL: whether by its digest. */
+bool csm_subject_wants_exe(const struct csm_subject *s, int perm, bool *digest);
+/* Would it change where its bare names are? */
+bool csm_subject_home_wants_exe(const struct csm_subject *s);
 /* The policy that it was made under. */
 const struct csm_policy *csm_subject_policy(const struct csm_subject *s);
 /* Names of the matched identities; the i-th, NULL past the end. Borrowed. */
@@ -59,7 +64,7 @@ CSM_MUST int csm_policy_decide(const struct csm_subject *s, int perm, struct csm
 	const char **rule, unsigned *line);
 
 /* Facts from "uid=1000", "gid=10" (further ones are supplementary groups), "unit=nginx.service", "user_unit=",
- * "container=", "pod=", "label=" for policy explain: a peer in csmd's own namespaces, unless it is in a
+ * "container=", "pod=", "label=", "exe=PATH", "exe_sha256=HEX" for policy explain: a peer in csmd's own namespaces, unless it is in a
  * container or pod. Only the named factors are there. CSM_EINVALID, CSM_ENOMEM. */
 CSM_MUST int csm_facts_from_selectors(const struct csm_str *sel, size_t n, struct csm_facts *ret);
 

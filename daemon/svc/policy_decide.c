@@ -22,6 +22,8 @@ struct csm_subject {
 	char uid_ns[16];       /* "uid-1000:", empty where the peer has no default namespace */
 	size_t uid_ns_n;
 	bool served;           /* false: nothing but no_policy */
+	struct perms exe;      /* what identities would grant that only wait for the program */
+	bool exe_home, exe_digest;
 	int home_r;
 	struct csm_str home;
 	const char *home_why;
@@ -86,6 +88,25 @@ static int set_rules(struct csm_subject *s, const bool *has)
 	return 0;
 }
 
+/* The identities that this peer has if its program is the one that they name. */
+static void set_exe(struct csm_subject *s, const struct csm_facts *f, bool *waits)
+{
+	const struct csm_policy *p = s->policy;
+	bool any = false;
+
+	for (size_t i = 0; i < p->n_identities; i++) {
+		waits[i] = policy_identity_waits_for_exe(&p->identities[i], f, &s->exe_digest);
+		any = any || waits[i];
+	}
+	if (!any)
+		return;
+	for (size_t i = 0; i < p->n_rules; i++)
+		for (size_t w = 0; has_any(waits, p->rules[i].to, p->rules[i].n_to) && w < PERMS_WORDS; w++)
+			s->exe.w[w] |= p->rules[i].perms.w[w];
+	for (size_t i = 0; i < p->n_homes; i++)
+		s->exe_home = s->exe_home || has_any(waits, p->homes[i].of, p->homes[i].n_of);
+}
+
 /* An explicit home goes before the uid namespace; two of them leave a bare name without a meaning. */
 static void set_home(struct csm_subject *s, const struct csm_facts *f, const bool *has)
 {
@@ -137,6 +158,8 @@ int csm_subject_new(struct csm_policy *p, const struct csm_facts *facts, struct 
 	if ((r = set_identities(s, facts, has)) != 0 || (r = set_rules(s, has)) != 0)
 		goto out;
 	set_home(s, facts, has);
+	if (p->needs_exe)
+		set_exe(s, facts, has);
 	*ret = s;
 	s = NULL;
 	r = 0;
@@ -154,6 +177,20 @@ void csm_subject_free(struct csm_subject *s)
 	free(s->ids);
 	free(s->rules);
 	free(s);
+}
+
+bool csm_subject_wants_exe(const struct csm_subject *s, int perm, bool *digest)
+{
+	if (perm < 0 || perm >= CSM_M__COUNT || !(s->exe_home || perms_has(&s->exe, perm)))
+		return false;
+	if (digest != NULL)
+		*digest = s->exe_digest;
+	return true;
+}
+
+bool csm_subject_home_wants_exe(const struct csm_subject *s)
+{
+	return s->exe_home;
 }
 
 const struct csm_policy *csm_subject_policy(const struct csm_subject *s)

@@ -1,4 +1,5 @@
 /* Facts that a person makes up, for policy explain. */
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +32,25 @@ static int add_gid(struct csm_facts *f, uint32_t gid)
 	return 0;
 }
 
+static int add_exe(struct csm_facts *f, struct csm_str key, struct csm_str v)
+{
+	size_t n = 0;
+
+	if (f->exe_made == NULL && (f->exe_made = calloc(1, sizeof(*f->exe_made))) == NULL)
+		return CSM_ENOMEM;
+	f->exe = f->exe_made;
+	if (csm_str_eq(key, "exe")) {
+		if (v.n < 2 || v.p[0] != '/' || f->exe_made->path[0] != '\0')
+			return CSM_EINVALID;
+		memcpy(f->exe_made->path, v.p, v.n);
+		return 0;
+	}
+	if (v.n != 64 || f->exe_made->hashed || sodium_hex2bin(f->exe_made->sha256, 32, v.p, v.n, NULL, &n, NULL) != 0 || n != 32)
+		return CSM_EINVALID;
+	f->exe_made->hashed = true;
+	return 0;
+}
+
 static int add_fact(struct csm_facts *f, struct csm_str key, struct csm_str v)
 {
 	uint64_t id;
@@ -46,6 +66,8 @@ static int add_fact(struct csm_facts *f, struct csm_str key, struct csm_str v)
 		f->valid = !policy_id_is_overflow((uint32_t)id);
 		return 0;
 	}
+	if (csm_str_eq(key, "exe") || csm_str_eq(key, "exe_sha256"))
+		return add_exe(f, key, v);
 	if (csm_str_eq(key, "unit"))
 		return set_text(&f->unit, v);
 	if (csm_str_eq(key, "user_unit"))

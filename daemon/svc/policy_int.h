@@ -35,7 +35,8 @@ struct selector {
 	enum selector_kind kind;
 	bool known;        /* user, group: the name was resolved */
 	uint32_t number;   /* uid, user, gid, group */
-	struct csm_str text;
+	struct csm_str text;   /* exe: the path; p is NULL where only the digest is given */
+	const uint8_t *sha256; /* exe: 32 bytes, or NULL */
 };
 
 struct identity {
@@ -44,6 +45,7 @@ struct identity {
 	struct selector *sel;
 	size_t n_sel;
 	bool used; /* by a rule or a namespace */
+	bool has_exe;
 };
 
 struct home {
@@ -96,6 +98,12 @@ struct policy_parse {
 };
 CSM_MUST int policy_parse_identity(struct policy_parse *pp, const struct csm_yaml_node *n, struct identity *ret);
 bool policy_identity_matches(const struct identity *id, const struct csm_facts *f);
+/* It names an executable, and all of its other selectors match: looking at the program would decide. */
+bool policy_identity_waits_for_exe(const struct identity *id, const struct csm_facts *f, bool *digest);
+
+/* policy_exe.c: the value of `exe`, a path or {path, sha256}; the path is in the tree yet. */
+CSM_MUST int policy_parse_exe(struct policy_parse *pp, const struct csm_yaml_node *n, struct selector *sel);
+bool policy_exe_matches(const struct selector *sel, const struct csm_exe *exe);
 
 /* policy_rule.c: one rule; identities are parsed already. */
 CSM_MUST int policy_parse_rule(struct policy_parse *pp, const struct csm_yaml_node *n, struct rule *ret);

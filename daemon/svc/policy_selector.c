@@ -5,7 +5,6 @@
 #include "daemon/svc/policy_int.h"
 
 #define SELECTOR_MAX 256u
-#define EXE_MAX 4096u
 
 const char *const policy_selector_names[SEL__COUNT] = {
 	[SEL_UID] = "uid", [SEL_USER] = "user", [SEL_GID] = "gid", [SEL_GROUP] = "group", [SEL_UNIT] = "unit",
@@ -59,14 +58,6 @@ static bool hex_ok(struct csm_str s, const char *more)
 	return s.n > 0;
 }
 
-static bool exe_ok(struct csm_str s)
-{
-	if (s.n < 2 || s.p[0] != '/' || s.p[s.n - 1] == '/' || memchr(s.p, '*', s.n) != NULL)
-		return false;
-	return strstr(s.p, "//") == NULL && strstr(s.p, "/./") == NULL && strstr(s.p, "/../") == NULL &&
-		!ends_with(s, "/.") && !ends_with(s, "/..");
-}
-
 static int check_text(const struct csm_yaml_node *n, const struct selector *sel, struct csm_policy_error *err)
 {
 	switch (sel->kind) {
@@ -85,10 +76,6 @@ static int check_text(const struct csm_yaml_node *n, const struct selector *sel,
 	case SEL_POD:
 		if (!hex_ok(sel->text, "-*"))
 			return csm_yaml_fail(n, err, "must be a pod's uid in lower case, or a glob");
-		break;
-	case SEL_EXE:
-		if (!exe_ok(sel->text))
-			return csm_yaml_fail(n, err, "must be an absolute path without globs, '.' and '..'");
 		break;
 	default:
 		if (sel->text.n == 0)
@@ -155,13 +142,15 @@ static int parse_selector(struct policy_parse *pp, const struct csm_yaml_node *n
 		return parse_id(pp, n, sel);
 	if (kind == SEL_USER || kind == SEL_GROUP) {
 		r = parse_account(pp, n, sel);
+	} else if (kind == SEL_EXE) {
+		r = policy_parse_exe(pp, n, sel);
 	} else {
-		r = csm_yaml_string(n, kind == SEL_EXE ? EXE_MAX : SELECTOR_MAX, &sel->text, pp->err);
+		r = csm_yaml_string(n, SELECTOR_MAX, &sel->text, pp->err);
 		if (r == 0)
 			r = check_text(n, sel, pp->err);
 	}
 	/* the text so far lies in the tree, which does not outlive the parse */
-	return r != 0 ? r : policy_copy(pp, sel->text, &sel->text.p);
+	return r != 0 || sel->text.p == NULL ? r : policy_copy(pp, sel->text, &sel->text.p);
 }
 
 int policy_parse_identity(struct policy_parse *pp, const struct csm_yaml_node *n, struct identity *ret)
@@ -188,9 +177,7 @@ int policy_parse_identity(struct policy_parse *pp, const struct csm_yaml_node *n
 		if (csm_yaml_get(n, "uid") == NULL && csm_yaml_get(n, "user") == NULL && csm_yaml_get(n, "unit") == NULL)
 			return csm_yaml_fail(exe, pp->err, "narrows an identity, it does not make one: add uid, user or unit");
 		pp->p->needs_exe = true;
-		policy_warn(pp, exe->line, exe->column,
-			"identity %s: this version cannot read a peer's executable; it matches nobody",
-			csm_yaml_show(n->key).s);
+		ret->has_exe = true;
 	}
 	return policy_copy(pp, n->key, &ret->name);
 }
@@ -229,7 +216,8 @@ static bool selector_matches(const struct selector *sel, const struct csm_facts 
 		return glob_on(sel, f->pod);
 	case SEL_LABEL:
 		return f->label != NULL && csm_str_eq(sel->text, f->label);
-	case SEL_EXE: /* a factor that cannot be read */
+	case SEL_EXE: /* not looked at: a factor that cannot be read */
+		return f->exe != NULL && policy_exe_matches(sel, f->exe);
 	default:
 		return false;
 	}
@@ -260,4 +248,20 @@ bool policy_identity_matches(const struct identity *id, const struct csm_facts *
 		if (!selector_matches(&id->sel[i], f))
 			return false;
 	return id->n_sel > 0;
+}
+
+bool policy_identity_waits_for_exe(const struct identity *id, const struct csm_facts *f, bool *digest)
+{
+	bool hash = false;
+
+	if (!id->has_exe || f->exe != NULL || !f->exe_askable)
+		return false;
+	for (size_t i = 0; i < id->n_sel; i++) {
+		if (id->sel[i].kind == SEL_EXE)
+			hash = id->sel[i].sha256 != NULL;
+		else if (!selector_matches(&id->sel[i], f))
+			return false;
+	}
+	*digest = *digest || hash;
+	return true;
 }

@@ -20,13 +20,16 @@ void csm_sandbox_note(struct csm_sandbox_report *report, bool in_force, const ch
 	report->full = report->full && in_force;
 }
 
-static int drop_capabilities(void)
+static int keep_capabilities(uint64_t keep)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct none[2] = {{0}};
+	struct __user_cap_data_struct caps[2] = {{.effective = (uint32_t)keep, .permitted = (uint32_t)keep},
+		{.effective = (uint32_t)(keep >> 32), .permitted = (uint32_t)(keep >> 32)}};
 
 	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-	return syscall(SYS_capset, &head, none) == 0 ? 0 : CSM_ESYSTEM;
+	if (syscall(SYS_capset, &head, caps) == 0)
+		return 0;
+	return keep != 0 && errno == EPERM ? CSM_EDENIED : CSM_ESYSTEM;
 }
 
 /* Every way back that the kernel knows is tried; one that works is a reason to stop at once. */
@@ -45,14 +48,25 @@ static void prove_drop(uid_t uid, gid_t gid)
 	}
 }
 
-int csm_sandbox_drop(uid_t uid, gid_t gid)
+int csm_sandbox_drop_but(uid_t uid, gid_t gid, uint64_t keep)
 {
+	int r;
+
+	if (keep != 0 && prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0)
+		return CSM_ESYSTEM;
 	if (setgroups(0, NULL) != 0 || setresgid(gid, gid, gid) != 0 || setresuid(uid, uid, uid) != 0)
 		return CSM_ESYSTEM;
-	if (drop_capabilities() != 0)
+	if ((r = keep_capabilities(keep)) != 0)
+		return r;
+	if (keep != 0 && prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) != 0)
 		return CSM_ESYSTEM;
 	prove_drop(uid, gid);
 	return 0;
+}
+
+int csm_sandbox_drop(uid_t uid, gid_t gid)
+{
+	return csm_sandbox_drop_but(uid, gid, 0);
 }
 
 int csm_sandbox_harden(void)

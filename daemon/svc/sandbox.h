@@ -23,6 +23,8 @@ struct csm_sandbox_report {
 /* Become uid and gid without supplementary groups and capabilities, and prove that there is no way back;
  * ends the process when there is. */
 CSM_MUST int csm_sandbox_drop(uid_t uid, gid_t gid);
+/* The same, but these capabilities (bits by number) stay permitted and effective. CSM_EDENIED: we do not have them. */
+CSM_MUST int csm_sandbox_drop_but(uid_t uid, gid_t gid, uint64_t keep);
 /* No new privileges, no core dumps, not dumpable, so that no process of the same user may ptrace. */
 CSM_MUST int csm_sandbox_harden(void);
 /* All of it: drop, harden, Landlock, seccomp. */

@@ -66,7 +66,7 @@ void client_request_id(const struct csm_method *m, void *msg, char id[static CLI
 
 /* A request's text may be longer than its limit only by a mistake of the caller, who is told before
  * anything is sent. */
-int client_call_on(struct conn *conn, const struct csm_method *m, const void *msg, deadline_t d, struct csm_reply *rep)
+static int exchange(struct conn *conn, const struct csm_method *m, const void *msg, deadline_t d, struct csm_reply *rep)
 {
 	struct csm_buf out;
 	uint32_t msgid = ++conn->msgid;
@@ -84,6 +84,33 @@ int client_call_on(struct conn *conn, const struct csm_method *m, const void *ms
 out:
 	client_buf_free(&out);
 	return r;
+}
+
+/* We are the process that made the connection, and say so. */
+static int prove(struct conn *conn, const struct client_nonce *nonce, deadline_t d, struct csm_reply *rep)
+{
+	const struct csm_method *m = &csm_methods[CSM_M_PROVE];
+	struct csm_msg_prove_req msg = {.nonce = {nonce->b, nonce->n}};
+
+	reply_clear(rep);
+	reply_init(rep, m);
+	return exchange(conn, m, &msg, d, rep);
+}
+
+int client_call_on(struct conn *conn, const struct csm_method *m, const void *msg, deadline_t d, struct csm_reply *rep)
+{
+	struct client_nonce nonce;
+	int r = exchange(conn, m, msg, d, rep);
+
+	if (r != CSM_EPROOF_REQUIRED || !rep->matched || (nonce = client_err_nonce()).n == 0)
+		return r;
+	r = prove(conn, &nonce, d, rep);
+	if (r != 0)
+		return r;
+	reply_clear(rep);
+	reply_init(rep, m);
+	client_err_clear();
+	return exchange(conn, m, msg, d, rep);
 }
 
 static int call_once(struct csm *c, const struct csm_method *m, const void *msg, bool fresh, deadline_t d,

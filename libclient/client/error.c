@@ -9,6 +9,7 @@
 
 static __thread char last_message[MESSAGE_MAX];
 static __thread uint32_t last_retry_after;
+static __thread struct client_nonce last_nonce;
 
 const char *csm_error_message(void)
 {
@@ -40,8 +41,14 @@ const char *csm_version(void)
 	return CSM_VERSION;
 }
 
+struct client_nonce client_err_nonce(void)
+{
+	return last_nonce;
+}
+
 void client_err_clear(void)
 {
+	last_nonce.n = 0;
 	last_message[0] = '\0';
 	last_retry_after = 0;
 }
@@ -51,6 +58,7 @@ void client_note(const char *fmt, ...)
 	va_list ap;
 
 	last_retry_after = 0;
+	last_nonce.n = 0;
 	va_start(ap, fmt);
 	if (vsnprintf(last_message, sizeof(last_message), fmt, ap) < 0)
 		last_message[0] = '\0';
@@ -93,6 +101,10 @@ int client_err_decode(struct csm_bin error)
 	client_note("%.*s", (int)e.message.n, e.message.p);
 	printable(last_message);
 	last_retry_after = (uint32_t)e.retry_after_ms.v;
+	if (r == CSM_EPROOF_REQUIRED && e.nonce.n > 0 && e.nonce.n <= CLIENT_NONCE_MAX) {
+		memcpy(last_nonce.b, e.nonce.p, e.nonce.n);
+		last_nonce.n = e.nonce.n;
+	}
 out:
 	csm_pool_free(&pool);
 	return r;

@@ -93,6 +93,13 @@ static inline int client_err_errno(int r, const char *what)
 /* An error map as csmd sent it: its code, with its text kept. */
 int client_err_decode(struct csm_bin error);
 void client_err_clear(void);
+/* What the last error asks to be proven; n 0: nothing. */
+#define CLIENT_NONCE_MAX 32u
+struct client_nonce {
+	size_t n;
+	uint8_t b[CLIENT_NONCE_MAX];
+};
+struct client_nonce client_err_nonce(void);
 
 /* ---- conn.c: one connection ---- */
 CSM_MUST int conn_open(struct conn *conn, const struct settings *set, deadline_t d);
@@ -126,7 +133,8 @@ void lease_give(struct csm *c, struct lease *l, bool good);
 CSM_MUST int client_call(struct csm *c, enum csm_method_id m, void *msg, struct csm_reply *rep);
 /* The same with an answer on the heap; ret may be NULL. */
 CSM_MUST int client_call_new(struct csm *c, enum csm_method_id m, void *msg, struct csm_reply **ret);
-/* One exchange on a given connection, without a second try. */
+/* One exchange on a given connection, without a second try; where policy names an executable, what it asks for is
+ * proven first. */
 CSM_MUST int client_call_on(struct conn *conn, const struct csm_method *m, const void *msg, deadline_t d,
 	struct csm_reply *rep);
 /* Required fields that are absent: CSM_EINVALID. */

@@ -220,6 +220,20 @@ static struct csm_str error_text(int code, const char *message)
 	return s;
 }
 
+static int frame_error(struct csm_buf *b, uint32_t msgid, const struct csm_msg_error *e)
+{
+	uint8_t *start, *p;
+	int r = frame_reserve(b, 2 + size_u64(msgid), CSM_DEF(error), e, 1, &start);
+
+	if (r != 0)
+		return r;
+	p = put_answer_head(start, msgid);
+	p = csm_msg_put(CSM_DEF(error), e, p);
+	*p++ = NIL;
+	csm_buf_commit(b, (size_t)(p - start));
+	return 0;
+}
+
 int csm_frame_error(struct csm_buf *b, uint32_t msgid, int code, const char *message, uint32_t retry_after_ms)
 {
 	int wire = csm_err_on_wire(code);
@@ -230,14 +244,39 @@ int csm_frame_error(struct csm_buf *b, uint32_t msgid, int code, const char *mes
 		.retryable = {csm_err_retryable(wire), true},
 		.retry_after_ms = {retry_after_ms, retry_after_ms > 0},
 	};
-	uint8_t *start, *p;
-	int r = frame_reserve(b, 2 + size_u64(msgid), CSM_DEF(error), &e, 1, &start);
 
+	return frame_error(b, msgid, &e);
+}
+
+int csm_frame_proof_required(struct csm_buf *b, uint32_t msgid, struct csm_bin nonce)
+{
+	struct csm_msg_error e = {
+		.code = {CSM_EPROOF_REQUIRED, true},
+		.name = csm_str_of(csm_err_name(CSM_EPROOF_REQUIRED)),
+		.message = error_text(CSM_EPROOF_REQUIRED, NULL),
+		.retryable = {csm_err_retryable(CSM_EPROOF_REQUIRED), true},
+		.nonce = nonce,
+	};
+
+	return frame_error(b, msgid, &e);
+}
+
+int csm_frame_notify(struct csm_buf *b, const char *method, const struct csm_msgdef *def, const void *params)
+{
+	size_t len = strlen(method);
+	uint8_t *start, *p;
+	int r;
+
+	if (len > METHOD_MAX)
+		return CSM_ETOO_LARGE;
+	r = frame_reserve(b, 2 + size_str_head(len) + len + 1, def, params, 0, &start);
 	if (r != 0)
 		return r;
-	p = put_answer_head(start, msgid);
-	p = csm_msg_put(CSM_DEF(error), &e, p);
-	*p++ = NIL;
+	p = put_array(start, 3);
+	p = put_u64(p, CSM_NOTIFICATION);
+	p = put_str(p, method, len);
+	p = put_array(p, 1);
+	p = csm_msg_put(def, params, p);
 	csm_buf_commit(b, (size_t)(p - start));
 	return 0;
 }

@@ -54,5 +54,9 @@ CSM_MUST int csm_frame_result(struct csm_buf *b, uint32_t msgid, const struct cs
 CSM_MUST int csm_frame_result_raw(struct csm_buf *b, uint32_t msgid, struct csm_bin result);
 /* message NULL or not UTF-8: the code's own text; cut at 512 bytes. retry_after_ms 0: none. */
 CSM_MUST int csm_frame_error(struct csm_buf *b, uint32_t msgid, int code, const char *message, uint32_t retry_after_ms);
+/* CSM_EPROOF_REQUIRED with what `prove` has to echo. */
+CSM_MUST int csm_frame_proof_required(struct csm_buf *b, uint32_t msgid, struct csm_bin nonce);
+/* Append a notification. */
+CSM_MUST int csm_frame_notify(struct csm_buf *b, const char *method, const struct csm_msgdef *def, const void *params);
 
 #endif

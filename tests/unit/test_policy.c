@@ -447,10 +447,55 @@ static void test_object_ends_where_it_ends(void **state)
 	csm_policy_unref(p);
 }
 
+/* Only who has all the rest of such an identity is worth a look, and only for what it would be granted. */
+static void test_who_is_looked_at(void **state)
+{
+	static const char text[] = "version: 1\nidentities:\n"
+		"  a: {uid: 5, exe: /bin/a}\n"
+		"  b: {uid: 6, exe: {sha256: \"00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\"}}\n"
+		"  h: {uid: 7, exe: /bin/a}\n"
+		"namespaces: {home: {home-of: [h]}}\n"
+		"rules:\n- {allow: [key.sign], to: [a, b], on: [\"x:*\"]}\n- {allow: [key.list], to: [h], on: [\"x:*\"]}\n";
+	static const struct {
+		uid_t uid;
+		bool askable, looked, sign, show, digest, home;
+	} cases[] = {
+		{5, true, false, true, false, false, false},
+		{5, false, false, false, false, false, false},
+		{5, true, true, false, false, false, false},
+		{6, true, false, true, false, true, false},
+		{7, true, false, true, true, false, true},
+		{8, true, false, false, false, false, false},
+	};
+	struct csm_exe exe = {.path = "/bin/other"};
+	struct csm_policy_error err;
+	struct csm_policy *p;
+
+	(void)state;
+	assert_int_equal(csm_policy_parse(text, sizeof(text) - 1, NULL, &p, &err), 0);
+	assert_true(csm_policy_needs_exe(p));
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct csm_facts f = {.uid = cases[i].uid, .gid = 1, .valid = true, .exe_askable = cases[i].askable,
+			.exe = cases[i].looked ? &exe : NULL};
+		struct csm_subject *s;
+		bool digest = false;
+
+		assert_int_equal(csm_subject_new(p, &f, &s), 0);
+		assert_int_equal(csm_subject_wants_exe(s, CSM_PERM_KEY_SIGN, &digest), cases[i].sign);
+		assert_int_equal(digest, cases[i].digest);
+		assert_int_equal(csm_subject_wants_exe(s, CSM_PERM_KEY_SHOW, NULL), cases[i].show);
+		assert_false(csm_subject_wants_exe(s, CSM_PERM_OPEN, NULL));
+		assert_false(csm_subject_wants_exe(s, CSM_PERM_ADMIN, NULL));
+		assert_int_equal(csm_subject_home_wants_exe(s), cases[i].home);
+		csm_subject_free(s);
+	}
+	csm_policy_unref(p);
+}
+
 static void test_selectors_of_explain(void **state)
 {
 	static const char *const bad[] = {"", "uid", "uid=", "uid=x", "uid=-1", "uid=4294967295", "uid=01", "user=root",
-		"exe=/bin/sh", "unit=", "=5", "uid=99999999999"};
+		"exe=", "exe=bin/sh", "exe_sha256=00", "unit=", "=5", "uid=99999999999"};
 	struct csm_str two[] = {CSM_STR("uid=1"), CSM_STR("uid=2")};
 	struct csm_str good[] = {CSM_STR("uid=1"), CSM_STR("gid=2"), CSM_STR("gid=3"), CSM_STR("gid=4"),
 		CSM_STR("pod=x=y")};
@@ -556,6 +601,7 @@ int main(void)
 		cmocka_unit_test(test_no_resolver),
 		cmocka_unit_test(test_references),
 		cmocka_unit_test(test_object_ends_where_it_ends),
+		cmocka_unit_test(test_who_is_looked_at),
 		cmocka_unit_test(test_selectors_of_explain),
 		cmocka_unit_test(test_rule_text_is_cut),
 		cmocka_unit_test(test_installed_file),

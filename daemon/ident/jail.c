@@ -1,0 +1,92 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <stdbool.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include "daemon/ident/jail.h"
+#include "daemon/svc/log.h"
+#include "daemon/svc/sandbox.h"
+
+static const int plain[] = {
+	/* looking */
+	SCMP_SYS(openat2), SCMP_SYS(statx), SCMP_SYS(readlink), SCMP_SYS(readlinkat), SCMP_SYS(read), SCMP_SYS(pread64),
+	SCMP_SYS(fstat), SCMP_SYS(newfstatat), SCMP_SYS(lseek), SCMP_SYS(close),
+	/* the socket that is there, the log, the threads' wake-up */
+	SCMP_SYS(recvfrom), SCMP_SYS(sendto), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(poll), SCMP_SYS(ppoll),
+	SCMP_SYS(eventfd2),
+	/* time, memory, threads and signals of our own */
+	SCMP_SYS(clock_gettime), SCMP_SYS(clock_nanosleep), SCMP_SYS(restart_syscall), SCMP_SYS(munmap), SCMP_SYS(mremap),
+	SCMP_SYS(madvise), SCMP_SYS(brk), SCMP_SYS(futex), SCMP_SYS(set_robust_list), SCMP_SYS(rseq), SCMP_SYS(rt_sigaction),
+	SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn), SCMP_SYS(sigaltstack), SCMP_SYS(sched_yield),
+	SCMP_SYS(sched_getaffinity), SCMP_SYS(exit), SCMP_SYS(exit_group), SCMP_SYS(membarrier), SCMP_SYS(getpid),
+	SCMP_SYS(gettid), SCMP_SYS(getrandom),
+#ifdef CSM_SANITIZED
+	SCMP_SYS(ptrace), SCMP_SYS(wait4), SCMP_SYS(kill), SCMP_SYS(clone), SCMP_SYS(prctl), SCMP_SYS(arch_prctl),
+	SCMP_SYS(tgkill), SCMP_SYS(personality), SCMP_SYS(process_vm_readv), SCMP_SYS(getuid), SCMP_SYS(geteuid),
+	SCMP_SYS(getrlimit), SCMP_SYS(getppid), SCMP_SYS(open), SCMP_SYS(openat), SCMP_SYS(stat), SCMP_SYS(access),
+	SCMP_SYS(unlink), SCMP_SYS(mkdir), SCMP_SYS(fcntl), SCMP_SYS(getdents64), SCMP_SYS(dup), SCMP_SYS(ftruncate),
+	SCMP_SYS(prlimit64), SCMP_SYS(uname), SCMP_SYS(sysinfo),
+#endif
+};
+
+#define THREAD_FLAGS (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
+
+static int add_conditional(scmp_filter_ctx f)
+{
+	int r = 0;
+
+	/* Files are read, never written or made. */
+#ifndef CSM_SANITIZED
+	r |= seccomp_rule_add(
+		f, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC | O_APPEND, 0));
+	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, THREAD_FLAGS, THREAD_FLAGS));
+	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
+	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_VMA));
+	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A2(SCMP_CMP_EQ, 6));
+#endif
+	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	/* Threads, never processes: glibc falls back to clone. */
+	r |= seccomp_rule_add(f, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+	return r;
+}
+
+static int filter(bool *full)
+{
+	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+	int bad = 0;
+
+	if (f == NULL)
+		return CSM_ENOMEM;
+	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
+		bad |= seccomp_rule_add(f, SCMP_ACT_ALLOW, plain[i], 0);
+	bad |= add_conditional(f);
+	seccomp_attr_set(f, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+	if (bad == 0 && seccomp_load(f) != 0) {
+		log_warn("seccomp is not in this kernel");
+		*full = false;
+	}
+	seccomp_release(f);
+	return bad == 0 ? 0 : CSM_ESYSTEM;
+}
+
+int jail_enter(uid_t uid, gid_t gid, bool *full)
+{
+	uint64_t keep = UINT64_C(1) << CAP_SYS_PTRACE | UINT64_C(1) << CAP_DAC_READ_SEARCH;
+	int r;
+
+	*full = true;
+	if (uid != (uid_t)-1) {
+		if ((r = csm_sandbox_drop_but(uid, gid, keep)) != 0)
+			return r;
+	} else {
+		log_warn("started by an ordinary user: only programs of this user can be told");
+		*full = false;
+	}
+	if ((r = csm_sandbox_harden()) != 0)
+		return r;
+	return filter(full);
+}
