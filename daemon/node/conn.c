@@ -7,6 +7,7 @@
 #include "daemon/node/ask.h"
 #include "daemon/node/conn.h"
 #include "daemon/node/dispatch.h"
+#include "daemon/node/fair.h"
 #include "daemon/svc/log.h"
 #include "libclient/wire/frame.h"
 
@@ -57,6 +58,10 @@ void conn_new(struct loop *l, int fd, enum csm_role role, struct admit_slot *slo
 	atomic_fetch_add_explicit(&l->n_conns, 1, memory_order_relaxed);
 	loop_pace(l);
 	event_assign(&c->read_event, l->base, fd, EV_READ | EV_PERSIST, on_readable, c);
+	if (fair_enter(c) != 0) {
+		conn_drop(c);
+		return;
+	}
 	/* Where the kernel knows it, descriptors sent along are refused to the sender already. */
 	setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off));
 	if (role == CSM_R_PUBLIC || role == CSM_R_ADMIN) {
@@ -107,6 +112,7 @@ void conn_drop(struct conn *c)
 	csm_buf_free(&c->in);
 	csm_buf_free(&c->out);
 	credit(c);
+	fair_leave(c);
 	close(c->fd);
 	if (c->peer != NULL)
 		peer_put(c->peer);
@@ -315,16 +321,21 @@ static size_t take_messages(struct conn *c, const uint8_t *p, size_t n)
 		used += len;
 		csm_scanner_init(&c->scan);
 		c->need = 0;
+		if (used < n && fair_over(c->loop)) {
+			c->more = true;
+			fair_ready(c);
+			break;
+		}
 	}
 	return used;
 }
 
-/* A deadline holds while the peer owes the rest of a message, not while we are the ones who wait. */
+/* A deadline holds while the peer owes the rest of a message, not while it waits for us. */
 static void set_deadline(struct conn *c, bool progressed)
 {
 	if (!c->served)
 		return;
-	if (c->in.len == 0 || !has_room(c))
+	if (c->in.len == 0 || c->more || !has_room(c))
 		c->deadline_ms = 0;
 	else if (c->deadline_ms == 0 || progressed)
 		c->deadline_ms = c->loop->now_ms + CSM_MESSAGE_MS;
@@ -343,7 +354,7 @@ static void take_kept(struct conn *c)
 {
 	size_t used;
 
-	if (c->in.len == 0 || c->in.len < c->need || !has_room(c))
+	if (c->more || c->in.len == 0 || c->in.len < c->need || !has_room(c))
 		return;
 	used = take_messages(c, csm_buf_ptr(&c->in), c->in.len);
 	csm_buf_consume(&c->in, used);
@@ -404,7 +415,8 @@ static bool receive(struct conn *c)
 		struct cmsghdr h;
 		char space[CMSG_SPACE(sizeof(struct ucred))];
 	} control;
-	struct iovec iov = {c->loop->scratch, LOOP_SCRATCH};
+	/* What does not fit into a turn is copied and charged to the user: then less is read at a time. */
+	struct iovec iov = {c->loop->scratch, fair_needed(c->loop) ? FAIR_READ : LOOP_SCRATCH};
 	struct msghdr m = {
 		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
 	ssize_t n = recvmsg(c->fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
@@ -422,7 +434,7 @@ static bool receive(struct conn *c)
 		take_bytes(c, c->loop->scratch, (size_t)n);
 	}
 	sodium_memzero(c->loop->scratch, (size_t)n);
-	return (size_t)n == LOOP_SCRATCH && has_room(c);
+	return (size_t)n == iov.iov_len && has_room(c) && !c->more;
 }
 
 static void on_readable(evutil_socket_t fd, short what, void *arg)
@@ -432,8 +444,23 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	if (fair_needed(l)) {
+		fair_ready(c);
+		return;
+	}
 	l->now_ms = monotonic_ms();
-	for (int i = 0; i < READS_PER_TURN && receive(c); i++)
+	conn_serve(c);
+}
+
+void conn_serve(struct conn *c)
+{
+	struct loop *l = c->loop;
+	bool more = c->more;
+
+	c->more = false;
+	if (more)
+		take_kept(c);
+	for (int i = 0; !more && i < READS_PER_TURN && receive(c); i++)
 		;
 	mark_dirty(c);
 	conn_flush_dirty(l);

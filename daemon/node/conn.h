@@ -16,6 +16,7 @@ struct conn {
 	enum csm_role role;
 	struct peer *peer; /* NULL on descriptors of a fixed role */
 	struct admit_slot *slot;
+	struct user *user; /* among those of this loop; NULL: not yet */
 	struct event read_event, *write_event; /* write_event while output is blocked */
 	struct csm_buf in;  /* the beginning of a message, or what waits while answers are not taken */
 	struct csm_buf out;
@@ -32,7 +33,9 @@ struct conn {
 	struct proof *proof;   /* of the peer's program; NULL before the first nonce */
 	uint64_t proof_serial; /* counts the proofs */
 	bool reading, closing, served, is_dirty, broken;
-	struct conn *next, *prev, *next_dirty;
+	bool is_ready; /* waits for a turn */
+	bool more;     /* `in` may hold whole messages that wait for a turn */
+	struct conn *next, *prev, *next_dirty, *next_ready, *prev_ready;
 };
 
 /* Take over a connected socket (also on failure). The slot is the connection's from here on. */
@@ -40,6 +43,9 @@ void conn_new(struct loop *l, int fd, enum csm_role role, struct admit_slot *slo
 void conn_drop(struct conn *c);
 /* The process behind p is gone. */
 void conn_close_peer(struct loop *l, struct peer *p);
+
+/* What is readable, or waits in `in`, within the turn that was begun. The connection may be gone after it. */
+void conn_serve(struct conn *c);
 
 /* Answers. Each request gets one; what cannot be encoded becomes an error. */
 void conn_result(struct conn *c, uint32_t msgid, const struct csm_msgdef *def, const void *result);

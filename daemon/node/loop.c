@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "daemon/node/conn.h"
+#include "daemon/node/fair.h"
 #include "daemon/svc/log.h"
 #include "libclient/base/lockmem.h"
 
@@ -189,6 +190,7 @@ int loop_new(struct broker *b, unsigned index, struct loop **ret)
 		loop_free(l);
 		return CSM_ESYSTEM;
 	}
+	fair_init(l);
 	event_assign(&l->mail_event, l->base, l->mail_fd, EV_READ | EV_PERSIST, on_mail, l);
 	event_add(&l->mail_event, NULL);
 	event_assign(&l->tick_event, l->base, l->tick_fd, EV_READ | EV_PERSIST, on_tick, l);
@@ -214,6 +216,7 @@ void loop_free(struct loop *l)
 	csm_keycache_drop(&l->keys, NULL);
 	csm_reader_free(l->reader);
 	if (l->base != NULL) {
+		fair_free(l);
 		if (event_initialized(&l->mail_event)) {
 			event_del(&l->mail_event);
 			event_del(&l->tick_event);

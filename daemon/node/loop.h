@@ -21,6 +21,7 @@ struct task {
 
 struct conn;
 struct peer;
+struct user;
 struct loop {
 	struct broker *b;
 	unsigned index;
@@ -47,6 +48,11 @@ struct loop {
 	struct conn *conns;   /* all of them */
 	struct conn *dirty;   /* with answers to send */
 	struct peer *peers;
+	struct user *users;   /* who has connections here */
+	unsigned n_users;
+	struct user *turns, **turns_tail; /* those of them who wait for a turn, see fair.h */
+	struct event turn_event;
+	uint64_t turn_end_us;
 	size_t n_ops;         /* operations that are elsewhere */
 	bool draining;        /* no more requests are read */
 	bool batch;           /* scheduled as SCHED_BATCH */

@@ -1,0 +1,169 @@
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "daemon/node/conn.h"
+#include "daemon/node/fair.h"
+
+static uint64_t monotonic_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
+}
+
+void fair_begin(struct loop *l)
+{
+	l->turn_end_us = fair_needed(l) ? monotonic_us() + FAIR_TURN_US : UINT64_MAX;
+}
+
+bool fair_over(const struct loop *l)
+{
+	return fair_needed(l) && monotonic_us() >= l->turn_end_us;
+}
+
+/* ---- queues ---- */
+
+static void push_turn(struct loop *l, struct user *u)
+{
+	u->waiting = true;
+	u->next_turn = NULL;
+	*l->turns_tail = u;
+	l->turns_tail = &u->next_turn;
+}
+
+static struct user *pop_turn(struct loop *l)
+{
+	struct user *u = l->turns;
+
+	l->turns = u->next_turn;
+	if (l->turns == NULL)
+		l->turns_tail = &l->turns;
+	u->waiting = false;
+	return u;
+}
+
+static void drop_turn(struct loop *l, struct user *u)
+{
+	struct user **at = &l->turns;
+
+	while (*at != u)
+		at = &(*at)->next_turn;
+	*at = u->next_turn;
+	if (*at == NULL)
+		l->turns_tail = at;
+	u->waiting = false;
+}
+
+static void unqueue(struct conn *c)
+{
+	struct user *u = c->user;
+
+	*(c->prev_ready != NULL ? &c->prev_ready->next_ready : &u->first) = c->next_ready;
+	*(c->next_ready != NULL ? &c->next_ready->prev_ready : &u->last) = c->prev_ready;
+	c->is_ready = false;
+}
+
+void fair_ready(struct conn *c)
+{
+	struct loop *l = c->loop;
+	struct user *u = c->user;
+
+	if (c->is_ready)
+		return;
+	c->is_ready = true;
+	c->next_ready = NULL;
+	c->prev_ready = u->last;
+	*(u->last != NULL ? &u->last->next_ready : &u->first) = c;
+	u->last = c;
+	if (!u->waiting)
+		push_turn(l, u);
+	event_active(&l->turn_event, 0, 0);
+}
+
+/* One turn: as long as it lasts, users one after the other, a connection each. */
+static void on_turn(evutil_socket_t fd, short what, void *arg)
+{
+	struct loop *l = arg;
+
+	(void)fd;
+	(void)what;
+	l->now_ms = monotonic_ms();
+	fair_begin(l);
+	while (l->turns != NULL) {
+		struct user *u = pop_turn(l);
+		struct conn *c = u->first;
+
+		unqueue(c);
+		if (u->first != NULL)
+			push_turn(l, u);
+		/* Both may be gone after it. */
+		conn_serve(c);
+		if (fair_over(l))
+			break;
+	}
+	if (l->turns != NULL) {
+		event_active(&l->turn_event, 0, 0);
+		/* Look who has come before going on. */
+		event_base_loopcontinue(l->base);
+	}
+}
+
+/* ---- users ---- */
+
+int fair_enter(struct conn *c)
+{
+	struct loop *l = c->loop;
+	struct user *u;
+
+	for (u = l->users; u != NULL; u = u->next)
+		if (u->slot == c->slot && u->role == c->role)
+			break;
+	if (u == NULL) {
+		u = calloc(1, sizeof(*u));
+		if (u == NULL)
+			return CSM_ENOMEM;
+		u->slot = c->slot;
+		u->role = c->role;
+		u->next = l->users;
+		l->users = u;
+		l->n_users++;
+	}
+	u->n_conns++;
+	c->user = u;
+	return 0;
+}
+
+void fair_leave(struct conn *c)
+{
+	struct loop *l = c->loop;
+	struct user *u = c->user, **at = &l->users;
+
+	if (u == NULL)
+		return;
+	if (c->is_ready)
+		unqueue(c);
+	if (u->waiting && u->first == NULL)
+		drop_turn(l, u);
+	c->user = NULL;
+	if (--u->n_conns > 0)
+		return;
+	while (*at != u)
+		at = &(*at)->next;
+	*at = u->next;
+	l->n_users--;
+	free(u);
+}
+
+void fair_init(struct loop *l)
+{
+	l->turns_tail = &l->turns;
+	l->turn_end_us = UINT64_MAX;
+	event_assign(&l->turn_event, l->base, -1, 0, on_turn, l);
+}
+
+void fair_free(struct loop *l)
+{
+	if (event_initialized(&l->turn_event))
+		event_del(&l->turn_event);
+}

@@ -1,0 +1,197 @@
+/* Turns: who floods a loop waits for himself, not others for him. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "daemon/node/conn.h"
+#include "daemon/node/fair.h"
+#include "tests/lib/brokerfix.h"
+
+#define FLOODERS 8
+#define EACH 300u
+
+static struct conn *newest(void)
+{
+	assert_non_null(fix.t.loop->conns);
+	return fix.t.loop->conns;
+}
+
+/* EACH signatures on one connection, and cut bytes of one more request. */
+static void send_many(int fd, size_t cut)
+{
+	static const uint8_t digest[32];
+	struct csm_msg_sign_req m = {.key = CSM_STR("k"), .digest = {digest, sizeof(digest)}};
+	struct csm_buf b;
+	size_t whole = 0;
+
+	csm_buf_init(&b, 1 << 20, false);
+	for (uint32_t i = 0; i <= EACH; i++) {
+		whole = b.len;
+		assert_int_equal(csm_frame_request(&b, i, "key.sign", CSM_DEF(sign_req), &m), 0);
+	}
+	assert_true(cut < b.len - whole);
+	assert_int_equal(send(fd, csm_buf_ptr(&b), whole + cut, MSG_DONTWAIT), whole + cut);
+	csm_buf_free(&b);
+}
+
+/* Each of those requests is answered, once. */
+static void take_answers(int fd)
+{
+	uint8_t seen[EACH] = {0};
+	struct testanswer a;
+	struct testreader r;
+
+	testreader_init(&r);
+	for (uint32_t i = 0; i < EACH; i++) {
+		assert_int_equal(testbroker_answer(&fix.t, fd, &r, 5000, &a), 0);
+		assert_int_equal(a.error, 0);
+		assert_in_range(a.msgid, 0, EACH - 1);
+		assert_int_equal(seen[a.msgid]++, 0);
+	}
+	testreader_free(&r);
+}
+
+struct other {
+	int fd;
+	const void *request;
+	size_t n;
+	unsigned long long start;
+	bool answered;
+	unsigned long long before_it; /* signatures made until the answer was there */
+};
+
+/* Asks while the flood is being served. */
+static void *ask_meanwhile(void *arg)
+{
+	struct other *o = arg;
+	struct pollfd p = {.fd = o->fd, .events = POLLIN};
+
+	while (atomic_load(&fix.t.loop->requests[CSM_M_KEY_SIGN]) < o->start + 20)
+		;
+	o->answered = send(o->fd, o->request, o->n, 0) == (ssize_t)o->n && poll(&p, 1, 30000) == 1;
+	o->before_it = atomic_load(&fix.t.loop->requests[CSM_M_KEY_SIGN]);
+	return NULL;
+}
+
+static void a_flood_lets_others_through(void **state)
+{
+	static const struct csm_msg_ping_req none = {0};
+	struct other o = {.fd = pub};
+	int fds[FLOODERS];
+	pthread_t asker;
+	struct csm_buf b;
+
+	(void)state;
+	for (int i = 0; i < FLOODERS; i++)
+		assert_true((fds[i] = fix_connect_as(70031)) >= 0);
+	assert_int_equal(fix_create(fds[0], "k", "p256", "soft", NULL), 0);
+	o.start = atomic_load(&fix.t.loop->requests[CSM_M_KEY_SIGN]);
+	for (int i = 0; i < FLOODERS; i++)
+		send_many(fds[i], 0);
+	csm_buf_init(&b, 1024, false);
+	assert_int_equal(csm_frame_request(&b, 1, "ping", CSM_DEF(ping_req), &none), 0);
+	o.request = csm_buf_ptr(&b);
+	o.n = b.len;
+	assert_int_equal(pthread_create(&asker, NULL, ask_meanwhile, &o), 0);
+	for (int i = 0; i < FLOODERS; i++)
+		take_answers(fds[i]);
+	pthread_join(asker, NULL);
+	csm_buf_free(&b);
+	assert_true(o.answered);
+	assert_in_range(o.before_it - o.start, 20, FLOODERS * EACH / 2);
+	assert_int_equal(fix_next(pub), 0);
+	for (int i = 0; i < FLOODERS; i++)
+		fix_close(fds[i]);
+}
+
+/* What a turn leaves behind is charged to its user, has no deadline, and is given back. */
+static void what_waits_for_a_turn_is_kept(void **state)
+{
+	int fd = fix_connect_as(70032);
+	struct conn *c = newest();
+
+	(void)state;
+	assert_int_equal(fix_create(fd, "k", "p256", "soft", NULL), 0);
+	send_many(fd, 7);
+	/* One turn, that is over with its first message. */
+	fix.t.loop->turn_end_us = 0;
+	conn_serve(c);
+	assert_true(c->more && c->is_ready);
+	assert_true(c->in.len > 0 && c->slot->buffered >= c->in.len);
+	assert_int_equal(c->deadline_ms, 0);
+	take_answers(fd);
+	/* Now it is the peer that owes the rest. */
+	assert_false(c->more);
+	assert_int_equal(c->in.len, 7);
+	assert_int_equal(c->slot->buffered, 7);
+	assert_true(c->deadline_ms != 0);
+	fix_close(fd);
+}
+
+static void who_goes_leaves_the_queue(void **state)
+{
+	struct loop *l = fix.t.loop;
+	struct conn *c[4];
+	int fds[4];
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		assert_true((fds[i] = fix_connect_as(i < 3 ? 70033 : 70034)) >= 0);
+		c[i] = newest();
+	}
+	assert_int_equal(l->n_users, 3);
+	assert_ptr_equal(c[0]->user, c[2]->user);
+	assert_ptr_not_equal(c[0]->user, c[3]->user);
+	for (int i = 0; i < 4; i++)
+		fair_ready(c[i]);
+	fair_ready(c[0]);
+	assert_ptr_equal(l->turns, c[0]->user);
+	assert_ptr_equal(l->turns->next_turn, c[3]->user);
+	conn_drop(c[1]);
+	conn_drop(c[2]);
+	assert_ptr_equal(l->turns->first, c[0]);
+	assert_ptr_equal(l->turns->last, c[0]);
+	conn_drop(c[3]);
+	assert_null(l->turns->next_turn);
+	conn_drop(c[0]);
+	assert_null(l->turns);
+	assert_int_equal(l->n_users, 1);
+	assert_false(fair_needed(l));
+	/* The queue works on. */
+	fair_ready(newest());
+	testbroker_step(&fix.t);
+	assert_null(l->turns);
+	assert_false(newest()->is_ready);
+	for (int i = 0; i < 4; i++)
+		close(fds[i]);
+}
+
+static void roles_have_turns_of_their_own(void **state)
+{
+	int fd = fix_connect(CSM_R_ENROL);
+
+	(void)state;
+	assert_int_equal(fix.t.loop->n_users, 2);
+	assert_ptr_not_equal(newest()->user, newest()->next->user);
+	fix_close(fd);
+	assert_int_equal(fix.t.loop->n_users, 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		FIX_TEST(a_flood_lets_others_through),
+		FIX_TEST(what_waits_for_a_turn_is_kept),
+		FIX_TEST(who_goes_leaves_the_queue),
+		FIX_TEST(roles_have_turns_of_their_own),
+	};
+
+	if (!fix_prepare(120, NULL, NULL))
+		return 77;
+	return cmocka_run_group_tests(tests, fix_begin, fix_end);
+}
