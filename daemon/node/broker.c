@@ -438,7 +438,8 @@ static int start(struct main_state *m)
 	struct broker *b = &m->b;
 	int r;
 
-	csm_identity_degraded(&b->degraded);
+	if (csm_identity_degraded(&b->degraded))
+		log_warn("identity is degraded: %s", b->degraded);
 	if ((r = host_load_backends(b)) != 0 || (r = enter_sandbox(b)) != 0)
 		return r;
 	broker_init(b, b->cfg.connections);

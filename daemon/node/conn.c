@@ -382,6 +382,12 @@ static void take_bytes(struct conn *c, const uint8_t *p, size_t n)
 	set_deadline(c, used > 0);
 }
 
+/* Pid 0 is every process that our pid namespace does not know: there the ids have to be the connector's. */
+static bool same_sender(const struct csm_facts *f, const struct ucred *cred)
+{
+	return cred->pid == f->pid && (cred->pid != 0 || (cred->uid == f->uid && cred->gid == f->gid));
+}
+
 /* Only the connector's own bytes, and nothing but bytes: a descriptor sent along ends the connection. */
 static bool check_control(struct conn *c, struct msghdr *m)
 {
@@ -392,7 +398,7 @@ static bool check_control(struct conn *c, struct msghdr *m)
 			struct ucred cred;
 
 			memcpy(&cred, CMSG_DATA(h), sizeof(cred));
-			named = c->peer != NULL && cred.pid == c->peer->facts.pid;
+			named = c->peer != NULL && same_sender(&c->peer->facts, &cred);
 		} else if (h->cmsg_level == SOL_SOCKET && h->cmsg_type == SCM_RIGHTS) {
 			for (size_t i = 0; i < (h->cmsg_len - CMSG_LEN(0)) / sizeof(int); i++) {
 				int fd;

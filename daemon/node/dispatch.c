@@ -84,6 +84,13 @@ void req_audit(const char *method, struct broker *b, int kind, uid_t uid, pid_t 
 		log_err("an audit event could not be written");
 }
 
+const char *req_degraded(const struct req *q)
+{
+	if (q->loop->b->degraded == NULL || !csm_policy_needs_proc(q->loop->policy))
+		return NULL;
+	return "policy forbids this; identity is degraded: no rule by unit, container, pod or executable holds, see csm status";
+}
+
 /* ---- names ---- */
 
 /* The home namespace of the caller, for a bare name. */
@@ -104,6 +111,8 @@ static int home_of(struct req *q, char buf[static CSM_NAMESPACE_MAX + 1], struct
 	if ((r = peer_subject(q->conn->peer, &s)) != 0)
 		return r;
 	r = q->look != NULL ? proof_home(q, s, ret, &why) : csm_subject_home(s, ret, &why);
+	if (r == CSM_EDENIED && req_degraded(q) != NULL)
+		why = req_degraded(q);
 	if (r == CSM_EPROOF_REQUIRED)
 		proof_challenge(q);
 	else if (r != 0)
@@ -258,12 +267,15 @@ bool req_may(struct req *q, int perm, struct csm_str object)
 
 static void refuse(struct req *q, int r, const struct object *o)
 {
+	const char *why;
+
 	if (r == CSM_EPROOF_REQUIRED) {
 		proof_challenge(q);
 		return;
 	}
 	req_audit(q->method->name, q->loop->b, CSM_AUDIT_DENIED, req_uid(q), req_pid(q), o->text, r);
-	req_error(q, r, q->look != NULL && q->look->r == r ? q->look->why : NULL);
+	why = q->look != NULL && q->look->r == r ? q->look->why : NULL;
+	req_error(q, r, r == CSM_EDENIED && req_degraded(q) != NULL ? req_degraded(q) : why);
 }
 
 int req_authorize(struct req *q, const struct object *o)

@@ -48,6 +48,8 @@ CSM_MUST int req_secret_object(struct req *q, struct csm_str ref, struct object 
 CSM_MUST int req_namespace(struct req *q, struct csm_str ns, struct object *o);
 /* "NS:DOMAIN/" of a domain. */
 CSM_MUST int req_domain_list(struct req *q, struct csm_str ref, struct object *o);
+/* Why a peer is denied, where it is csmd itself that cannot tell who it is; else NULL. */
+const char *req_degraded(const struct req *q);
 /* Does policy allow the method's permission on the object? On refusal the request has been answered. */
 CSM_MUST int req_authorize(struct req *q, const struct object *o);
 /* Answer for an object that is not there: not_found for who may list, else denied. */

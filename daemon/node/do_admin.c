@@ -7,6 +7,17 @@
 
 /* ---- explain ---- */
 
+/* What no peer is known by now. */
+static void forget_cgroup(struct csm_facts *f)
+{
+	char **const facts[] = {&f->unit, &f->user_unit, &f->container, &f->pod};
+
+	for (size_t i = 0; i < sizeof(facts) / sizeof(facts[0]); i++) {
+		free(*facts[i]);
+		*facts[i] = NULL;
+	}
+}
+
 static void answer_explain(struct req *q, const struct csm_subject *s, const struct csm_method *m, struct csm_str object)
 {
 	struct csm_msg_explain_res res = {0};
@@ -20,6 +31,8 @@ static void answer_explain(struct req *q, const struct csm_subject *s, const str
 	} else {
 		res.allowed.v = csm_policy_decide(s, m->perm, object, &rule, &line) == 0;
 	}
+	if (!res.allowed.v && req_degraded(q) != NULL)
+		rule = req_degraded(q);
 	res.rule = csm_str_of(rule != NULL ? rule : "");
 	res.line = (struct csm_u64){line, line != 0};
 	while (csm_subject_identity(s, n) != NULL)
@@ -71,6 +84,8 @@ void do_POLICY_EXPLAIN(struct req *q)
 	}
 	if (m->selectors.n > 0) {
 		r = csm_facts_from_selectors(m->selectors.v, m->selectors.n, &facts);
+		if (q->loop->b->degraded != NULL)
+			forget_cgroup(&facts);
 		if (r == 0)
 			r = csm_subject_new(q->loop->policy, &facts, &own);
 		s = own;

@@ -57,6 +57,8 @@ void do_WHOAMI(struct req *q)
 	list_identities(s, &q->loop->pool, &res.identities);
 	if ((r = csm_subject_home(s, &res.namespace, &why)) != 0) {
 		res.namespace = (struct csm_str){NULL, 0};
+		if (r == CSM_EDENIED && req_degraded(q) != NULL)
+			why = req_degraded(q);
 		res.reason = csm_str_of(why != NULL ? why : csm_err_text(r));
 	}
 	res.unit = csm_str_of(f->unit);

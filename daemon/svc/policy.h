@@ -37,6 +37,8 @@ void csm_policy_unref(struct csm_policy *p);
 size_t csm_policy_n_identities(const struct csm_policy *p);
 size_t csm_policy_n_rules(const struct csm_policy *p);
 bool csm_policy_needs_exe(const struct csm_policy *p);
+/* Has it an identity by unit, user_unit, container, pod or exe? A degraded csmd has nobody for it. */
+bool csm_policy_needs_proc(const struct csm_policy *p);
 
 /* A peer under a policy: which identities it has, and its home. Made once per peer and policy. */
 struct csm_subject;

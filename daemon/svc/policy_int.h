@@ -77,6 +77,7 @@ struct csm_policy {
 	bool file;        /* false: there is no policy file */
 	bool uid_default; /* default: uid-namespaces */
 	bool needs_exe;
+	bool needs_proc;
 	struct identity *identities;
 	size_t n_identities;
 	struct home *homes;

@@ -328,3 +328,8 @@ bool csm_policy_needs_exe(const struct csm_policy *p)
 {
 	return p->needs_exe;
 }
+
+bool csm_policy_needs_proc(const struct csm_policy *p)
+{
+	return p->needs_proc;
+}

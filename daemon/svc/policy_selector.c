@@ -138,6 +138,7 @@ static int parse_selector(struct policy_parse *pp, const struct csm_yaml_node *n
 	if (kind == SEL__COUNT)
 		return csm_yaml_fail(n, pp->err, "unknown selector");
 	sel->kind = (enum selector_kind)kind;
+	pp->p->needs_proc |= kind >= SEL_UNIT && kind <= SEL_EXE;
 	if (kind == SEL_UID || kind == SEL_GID)
 		return parse_id(pp, n, sel);
 	if (kind == SEL_USER || kind == SEL_GROUP) {
