@@ -88,7 +88,8 @@ const char *req_degraded(const struct req *q)
 {
 	if (q->loop->b->degraded == NULL || !csm_policy_needs_proc(q->loop->policy))
 		return NULL;
-	return "policy forbids this; identity is degraded: no rule by unit, container, pod or executable holds, see csm status";
+	return "policy forbids this; identity is degraded: no rule by unit, container, pod or executable holds, see "
+	       "csm status";
 }
 
 /* ---- names ---- */

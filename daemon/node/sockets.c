@@ -163,8 +163,8 @@ static int listen_on(const char *path, mode_t mode)
 	return -1;
 }
 
-/* One csmd for a configuration: the lock goes with the process. It is the administrator's path that is locked: the folder
- * of the public one is where root of a container gets, who could hold a lock there and keep csmd from starting again. */
+/* One csmd for a configuration: the lock goes with the process. It is the administrator's path that is locked: to the
+ * folder of the public one root of a container gets, who could hold a lock there and keep csmd from starting again. */
 static int lock_path(const char *path)
 {
 	char lock[256];

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Root of a container reaches csmd through the mounted folder and is nobody there: no key or secret of root's, no method of
-# the administrator, no right that policy gives uid 0; and it cannot harm what lies in the folder.
+# Root of a container reaches csmd through the mounted folder and is nobody there: no key or secret of root's, no method
+# of the administrator, no right that policy gives uid 0; and it cannot harm what lies in the folder.
 . "$(dirname "$0")/../lib/system.sh"
 . "$(dirname "$0")/../lib/spaces.sh"
 in_node --backend soft

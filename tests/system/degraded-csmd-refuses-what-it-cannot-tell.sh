@@ -86,7 +86,7 @@ identities:
   pod: {pod: $pod}
   container: {container: "*"}
   any-unit: {unit: "*"}
-  exe: {uid: $uid_a, exe: $(realpath /usr/bin/python3)}
+  exe: {uid: $uid_a, exe: $work/csm}
   by-uid: {uid: $uid_c}
   by-gid: {gid: $gid_x}
   root: {uid: 0}
@@ -110,6 +110,7 @@ serves() {
             [ "$object" = "uid-$uid_c:k" ] || fail "$object: $(cat out)"
     done
 }
+by_exe() { as_uid $uid_a env CSM_SOCKET="$node/public/csm.sock" "$work/csm" key show exe:k; }
 # What a degraded csmd says and refuses; WORDS: of its namespace.
 is_degraded() { # WORDS
     expect_equal "status" "$(admin status --json | json identity)" degraded
@@ -119,7 +120,8 @@ is_degraded() { # WORDS
     for kind in "${!group[@]}"; do
         asked "$kind" "${group[$kind]}" denied web:k $uid_a
     done
-    asked "exe" "/csm-$id" denied exe:k $uid_a
+    denied by_exe
+    grep -q 'identity is degraded' err || fail "exe: $(cat err)"
     asked "a uid" "/csm-$id" granted web:k $uid_c
     for as in "unit=$web" "pod=$pod" "container=$box" "user_unit=$uid_a/$web"; do
         admin policy explain key.show web:k --as "$as" >out 2>&1 || true
@@ -135,6 +137,7 @@ expect_equal "status" "$(admin status --json | json identity)" full
 for kind in "${!group[@]}"; do
     asked "$kind" "${group[$kind]}" granted web:k $uid_a
 done
+ok by_exe
 asked "a group" "/csm-$id" granted group:k $uid_a $gid_x
 asked "root" "/csm-$id" granted root:k 0
 asked "a uid's own" "/csm-$id" granted "uid-$uid_c:k" $uid_c

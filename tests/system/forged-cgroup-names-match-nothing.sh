@@ -1,6 +1,6 @@
 #!/bin/bash
 # A user who may make cgroups (a subtree was delegated to him) gives them the names of units, pods and containers: he is
-# none of these, and gets nothing that theirs is. Nor does a name with odd bytes, or one that looks like a deleted group.
+# none of these, and gets nothing that is theirs. Nor does a name with odd bytes, or one that looks like a deleted group.
 . "$(dirname "$0")/../lib/system.sh"
 . "$(dirname "$0")/../lib/spaces.sh"
 need_cgroups
@@ -18,13 +18,14 @@ unit=/system.slice/csm-own-$id.service
 own=("/csm-$id" "$manager" "$unit")
 make_groups "/system.slice/$web" "$scope" "/system.slice/docker-$box.scope" "${own[@]}"
 for group in "${own[@]}"; do
-    chown "$uid_a:$uid_a" "$cgroup_root$group" "$cgroup_root$group/cgroup.procs" "$cgroup_root$group/cgroup.subtree_control"
+    chown "$uid_a:$uid_a" "$cgroup_root$group"{,/cgroup.procs,/cgroup.subtree_control}
 done
 # Made by root, in root's places, and still no unit, pod or container.
 roots=("/system.slice/$web (deleted)" "/system.slice/$web/deep (deleted)" "/system.slice/$web.d"
     "/system.slicex/$web" "/machine.slice/$web" "$kube (deleted)" "${kube/_1111_/-1111-}"
-    "/kubepods.slice/${kube##*/}" "/system.slice/docker-$box.scope.x" "/docker-$box.scope" "/system.slice/csm web-$id.service"
-    $'/system.slice/\e[31mcsm-'"$id.service" $'/system.slice/csm\xff'"$id.service" "/init.scope/$web" "/0::/system.slice/$web")
+    "/kubepods.slice/${kube##*/}" "/system.slice/docker-$box.scope.x" "/docker-$box.scope" "/init.scope/$web"
+    "/system.slice/csm web-$id.service" $'/system.slice/\e[31mcsm-'"$id.service" $'/system.slice/csm\xff'"$id.service"
+    "/0::/system.slice/$web")
 make_groups "${roots[@]}"
 
 policy <<YAML
@@ -96,8 +97,9 @@ def honest():
 # What a user may try below a subtree of his: whole paths of others, and names with odd bytes.
 FORGED = ["/system.slice/" + web, "/system.slice/" + web + "/system.slice/" + web, "/" + web, scope, "/docker/" + box,
           "/system.slice/docker-%s.scope" % box, "/machine.slice/libpod-%s.scope/container" % box,
-          "/system.slice\\x2f" + web, "/..\\x2f..\\x2fsystem.slice\\x2f" + web, "/ system.slice/" + web, "/0::/system.slice/" + web,
-          "/0::", "/" + web + " (deleted)", "/system.slice/" + web + "\t", "/system.slice/\x1b[2K\r0::", "/\r/system.slice/" + web,
+          "/system.slice\\x2f" + web, "/..\\x2f..\\x2fsystem.slice\\x2f" + web, "/ system.slice/" + web,
+          "/0::/system.slice/" + web, "/0::", "/" + web + " (deleted)", "/system.slice/" + web + "\t",
+          "/system.slice/\x1b[2K\r0::", "/\r/system.slice/" + web,
           "/..." + "/system.slice/" + web, "/%2e%2e/system.slice/" + web, "/\u2215system.slice\u2215" + web,
           "/" + "a" * 255 + "/" + web, "/x.slice/x-y.slice/" + web]
 
