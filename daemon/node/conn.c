@@ -450,6 +450,11 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	if (c->is_ready) {
+		/* It waits for its turn already, and need not be told of again until then. */
+		set_reading(c, false);
+		return;
+	}
 	if (fair_needed(l)) {
 		fair_ready(c);
 		return;

@@ -24,35 +24,29 @@ bool fair_over(const struct loop *l)
 
 /* ---- queues ---- */
 
-static void push_turn(struct loop *l, struct user *u)
+static void push_turn(struct turns *t, struct user *u)
 {
-	u->waiting = true;
+	u->in = t;
 	u->next_turn = NULL;
-	*l->turns_tail = u;
-	l->turns_tail = &u->next_turn;
+	*t->tail = u;
+	t->tail = &u->next_turn;
 }
 
-static struct user *pop_turn(struct loop *l)
+static void drop_turn(struct user *u)
 {
-	struct user *u = l->turns;
-
-	l->turns = u->next_turn;
-	if (l->turns == NULL)
-		l->turns_tail = &l->turns;
-	u->waiting = false;
-	return u;
-}
-
-static void drop_turn(struct loop *l, struct user *u)
-{
-	struct user **at = &l->turns;
+	struct user **at = &u->in->first;
 
 	while (*at != u)
 		at = &(*at)->next_turn;
 	*at = u->next_turn;
 	if (*at == NULL)
-		l->turns_tail = at;
-	u->waiting = false;
+		u->in->tail = at;
+	u->in = NULL;
+}
+
+static bool waiting(const struct loop *l)
+{
+	return l->fresh.first != NULL || l->turns.first != NULL;
 }
 
 static void unqueue(struct conn *c)
@@ -76,33 +70,45 @@ void fair_ready(struct conn *c)
 	c->prev_ready = u->last;
 	*(u->last != NULL ? &u->last->next_ready : &u->first) = c;
 	u->last = c;
-	if (!u->waiting)
-		push_turn(l, u);
+	if (u->in == NULL)
+		push_turn(c->more ? &l->turns : &l->fresh, u);
 	event_active(&l->turn_event, 0, 0);
+}
+
+/* The next user's next connection is served. True: the user had waited since before. */
+static bool serve_one(struct loop *l, bool turns_first)
+{
+	bool old = l->fresh.first == NULL || (turns_first && l->turns.first != NULL);
+	struct user *u = old ? l->turns.first : l->fresh.first;
+	struct conn *c = u->first;
+
+	drop_turn(u);
+	unqueue(c);
+	if (u->first != NULL)
+		push_turn(&l->turns, u);
+	/* Both may be gone after it. */
+	conn_serve(c);
+	return old;
 }
 
 /* One turn: as long as it lasts, users one after the other, a connection each. */
 static void on_turn(evutil_socket_t fd, short what, void *arg)
 {
 	struct loop *l = arg;
+	bool old = false, passed = l->turns_first;
 
 	(void)fd;
 	(void)what;
 	l->now_ms = monotonic_ms();
 	fair_begin(l);
-	while (l->turns != NULL) {
-		struct user *u = pop_turn(l);
-		struct conn *c = u->first;
-
-		unqueue(c);
-		if (u->first != NULL)
-			push_turn(l, u);
-		/* Both may be gone after it. */
-		conn_serve(c);
+	while (waiting(l)) {
+		old |= serve_one(l, passed && !old);
 		if (fair_over(l))
 			break;
 	}
-	if (l->turns != NULL) {
+	/* Who comes again and again does not keep others waiting for ever. */
+	l->turns_first = !old;
+	if (waiting(l)) {
 		event_active(&l->turn_event, 0, 0);
 		/* Look who has come before going on. */
 		event_base_loopcontinue(l->base);
@@ -143,8 +149,8 @@ void fair_leave(struct conn *c)
 		return;
 	if (c->is_ready)
 		unqueue(c);
-	if (u->waiting && u->first == NULL)
-		drop_turn(l, u);
+	if (u->in != NULL && u->first == NULL)
+		drop_turn(u);
 	c->user = NULL;
 	if (--u->n_conns > 0)
 		return;
@@ -157,7 +163,8 @@ void fair_leave(struct conn *c)
 
 void fair_init(struct loop *l)
 {
-	l->turns_tail = &l->turns;
+	l->fresh.tail = &l->fresh.first;
+	l->turns.tail = &l->turns.first;
 	l->turn_end_us = UINT64_MAX;
 	event_assign(&l->turn_event, l->base, -1, 0, on_turn, l);
 }

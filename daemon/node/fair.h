@@ -1,13 +1,13 @@
 /* Whose turn it is on a loop. While all connections of a loop are one user's, each is served as it becomes readable. As
  * soon as there are several users, what is readable waits in a queue of its user: users are served in turn, for
- * FAIR_TURN_US at a time, and between turns the loop looks who else has come. So a user who floods costs others a few
- * such turns, not the time of all that was sent. Loop thread only. */
+ * FAIR_TURN_US at a time, and between turns the loop looks who else has come. Who had nothing waiting goes before those
+ * who still have. So a user who floods costs others such a turn, not the time of all that was sent. Loop thread only. */
 #ifndef CSM_NODE_FAIR_H
 #define CSM_NODE_FAIR_H
 
 #include "daemon/node/loop.h"
 
-#define FAIR_TURN_US 40u
+#define FAIR_TURN_US 20u
 #define FAIR_READ 16384u /* bytes of one recvmsg while there are several users */
 
 /* The connections of one uid, on one kind of socket. */
@@ -16,7 +16,7 @@ struct user {
 	enum csm_role role;
 	unsigned n_conns;
 	struct conn *first, *last; /* those that wait for a turn */
-	bool waiting;              /* in loop->turns */
+	struct turns *in;          /* loop->fresh or loop->turns; NULL: nothing waits */
 	struct user *next, *next_turn;
 };
 

@@ -50,7 +50,10 @@ struct loop {
 	struct peer *peers;
 	struct user *users;   /* who has connections here */
 	unsigned n_users;
-	struct user *turns, **turns_tail; /* those of them who wait for a turn, see fair.h */
+	struct turns {
+		struct user *first, **tail;
+	} fresh, turns;       /* those of them who wait for a turn, see fair.h */
+	bool turns_first;     /* turns waited while others were served from fresh */
 	struct event turn_event;
 	uint64_t turn_end_us;
 	size_t n_ops;         /* operations that are elsewhere */

@@ -124,6 +124,10 @@ static void what_waits_for_a_turn_is_kept(void **state)
 	assert_true(c->more && c->is_ready);
 	assert_true(c->in.len > 0 && c->slot->buffered >= c->in.len);
 	assert_int_equal(c->deadline_ms, 0);
+	/* Who comes now goes first. */
+	fair_ready(c->next);
+	assert_ptr_equal(fix.t.loop->turns.first, c->user);
+	assert_ptr_equal(fix.t.loop->fresh.first, c->next->user);
 	take_answers(fd);
 	/* Now it is the peer that owes the rest. */
 	assert_false(c->more);
@@ -150,22 +154,22 @@ static void who_goes_leaves_the_queue(void **state)
 	for (int i = 0; i < 4; i++)
 		fair_ready(c[i]);
 	fair_ready(c[0]);
-	assert_ptr_equal(l->turns, c[0]->user);
-	assert_ptr_equal(l->turns->next_turn, c[3]->user);
+	assert_ptr_equal(l->fresh.first, c[0]->user);
+	assert_ptr_equal(l->fresh.first->next_turn, c[3]->user);
 	conn_drop(c[1]);
 	conn_drop(c[2]);
-	assert_ptr_equal(l->turns->first, c[0]);
-	assert_ptr_equal(l->turns->last, c[0]);
+	assert_ptr_equal(l->fresh.first->first, c[0]);
+	assert_ptr_equal(l->fresh.first->last, c[0]);
 	conn_drop(c[3]);
-	assert_null(l->turns->next_turn);
+	assert_null(l->fresh.first->next_turn);
 	conn_drop(c[0]);
-	assert_null(l->turns);
+	assert_null(l->fresh.first);
 	assert_int_equal(l->n_users, 1);
 	assert_false(fair_needed(l));
 	/* The queue works on. */
 	fair_ready(newest());
 	testbroker_step(&fix.t);
-	assert_null(l->turns);
+	assert_null(l->fresh.first);
 	assert_false(newest()->is_ready);
 	for (int i = 0; i < 4; i++)
 		close(fds[i]);
