@@ -186,6 +186,16 @@ void conn_result(struct conn *c, uint32_t msgid, const struct csm_msgdef *def, c
 	mark_dirty(c);
 }
 
+int conn_result_room(struct conn *c, uint32_t msgid, size_t n, uint8_t **ret)
+{
+	int r = csm_frame_result_room(&c->out, msgid, n, ret);
+
+	if (r != 0)
+		conn_error(c, msgid, r, NULL);
+	mark_dirty(c);
+	return r;
+}
+
 void conn_result_raw(struct conn *c, uint32_t msgid, struct csm_bin result)
 {
 	int r = csm_frame_result_raw(&c->out, msgid, result);
@@ -292,14 +302,12 @@ static bool has_room(const struct conn *c)
 	return !c->closing && !c->broken && c->out.len < OUT_SOFT && c->n_ops < CSM_IN_FLIGHT_MAX && !c->loop->draining;
 }
 
-/* Handle the whole messages in p[0..n) while answers have room; returns the bytes used up. */
-static size_t take_messages(struct conn *c, const uint8_t *p, size_t n)
+static size_t handle_messages(struct conn *c, const uint8_t *p, size_t n)
 {
 	size_t used = 0, len;
 	uint32_t msgid;
 	int r;
 
-	borrow_out(c);
 	while (used < n && has_room(c)) {
 		r = csm_scanner_run(&c->scan, p + used, n - used, &len);
 		if (r == CSM_EBUSY) {
@@ -327,6 +335,20 @@ static size_t take_messages(struct conn *c, const uint8_t *p, size_t n)
 			break;
 		}
 	}
+	return used;
+}
+
+/* Handle the whole messages in p[0..n) while answers have room; returns the bytes used up. */
+static size_t take_messages(struct conn *c, const uint8_t *p, size_t n)
+{
+	struct loop *l = c->loop;
+	size_t used;
+
+	borrow_out(c);
+	l->batch_reads = true;
+	used = handle_messages(c, p, n);
+	l->batch_reads = false;
+	loop_end_read(l);
 	return used;
 }
 

@@ -50,6 +50,8 @@ void conn_serve(struct conn *c);
 /* Answers. Each request gets one; what cannot be encoded becomes an error. */
 void conn_result(struct conn *c, uint32_t msgid, const struct csm_msgdef *def, const void *result);
 void conn_result_raw(struct conn *c, uint32_t msgid, struct csm_bin result);
+/* Room for a result of n bytes, which the caller writes at once, all of them. Not 0: the request has got an error. */
+CSM_MUST int conn_result_room(struct conn *c, uint32_t msgid, size_t n, uint8_t **ret);
 void conn_error(struct conn *c, uint32_t msgid, int code, const char *message);
 /* The error proof_required. */
 void conn_proof_required(struct conn *c, uint32_t msgid, struct csm_bin nonce);

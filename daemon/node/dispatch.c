@@ -51,6 +51,11 @@ void req_result_raw(struct req *q, struct csm_bin result)
 	conn_result_raw(q->conn, q->msgid, result);
 }
 
+int req_result_room(struct req *q, size_t n, uint8_t **ret)
+{
+	return conn_result_room(q->conn, q->msgid, n, ret);
+}
+
 static bool may_log(struct loop *l)
 {
 	if (l->log_second != l->now_ms / 1000) {
@@ -305,19 +310,22 @@ void req_missing(struct req *q, int list_perm, const struct object *o)
 
 int req_begin_read(struct req *q, struct csm_reader **ret)
 {
-	struct csm_reader *reader = loop_reader(q->loop);
-	int r = reader == NULL ? CSM_EUNAVAILABLE : csm_reader_begin(reader);
+	struct loop *l = q->loop;
+	int r = 0;
 
+	if (!l->reading)
+		r = loop_begin_read(l);
 	if (r != 0)
 		req_error(q, r, NULL);
 	else
-		*ret = reader;
+		*ret = l->reader;
 	return r;
 }
 
 void req_end_read(struct req *q)
 {
-	csm_reader_end(q->loop->reader);
+	if (!q->loop->batch_reads)
+		loop_end_read(q->loop);
 }
 
 int req_domain(struct req *q, const struct object *o, struct csm_domain_info *info)

@@ -39,6 +39,7 @@ void dispatch_forget(struct conn *c);
 /* ---- for handlers ---- */
 void req_result(struct req *q, const void *result); /* of the method's response structure */
 void req_result_raw(struct req *q, struct csm_bin result);
+CSM_MUST int req_result_room(struct req *q, size_t n, uint8_t **ret); /* see conn_result_room */
 void req_error(struct req *q, int r, const char *message);
 
 /* Make names whole: a bare one gets the caller's home namespace. On failure the request has been answered. */

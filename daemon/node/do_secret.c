@@ -3,6 +3,7 @@
 #include "daemon/node/dispatch.h"
 #include "libclient/wire/dec.h"
 #include "libclient/wire/enc.h"
+#include "libclient/wire/put.h"
 
 /* ---- set ---- */
 
@@ -140,17 +141,22 @@ static int pick_pair(struct csm_bin stored, struct csm_str name, struct csm_bin 
 	return CSM_ENOT_FOUND;
 }
 
-static int put_answer(struct csm_buf *b, uint64_t version, uint64_t created, struct csm_bin pairs, bool wrap)
+/* {version, created, pairs}: pairs is the stored array, or with one_of it the only element of a new one. */
+static void put_answer(struct req *q, uint64_t version, uint64_t created, struct csm_bin pairs, bool one_of_it)
 {
-	int r;
+	size_t n = 1 + sizeof("version") + size_u64(version) + sizeof("created") + size_u64(created) + sizeof("pairs") +
+		one_of_it + pairs.n;
+	uint8_t *p;
 
-	if ((r = csm_enc_map(b, 3)) != 0 || (r = csm_enc_str(b, CSM_STR("version"))) != 0 ||
-		(r = csm_enc_u64(b, version)) != 0 || (r = csm_enc_str(b, CSM_STR("created"))) != 0 ||
-		(r = csm_enc_u64(b, created)) != 0 || (r = csm_enc_str(b, CSM_STR("pairs"))) != 0)
-		return r;
-	if (wrap && (r = csm_enc_array(b, 1)) != 0)
-		return r;
-	return csm_buf_put(b, pairs.p, pairs.n);
+	if (req_result_room(q, n, &p) != 0)
+		return;
+	p = put_map(p, 3);
+	p = put_u64(put_str(p, "version", 7), version);
+	p = put_u64(put_str(p, "created", 7), created);
+	p = put_str(p, "pairs", 5);
+	if (one_of_it)
+		p = put_array(p, 1);
+	memcpy(p, pairs.p, pairs.n);
 }
 
 static void answer_get(struct req *q, const struct csm_msg_secret_get_req *m, const struct object *o, uint64_t version,
@@ -161,15 +167,13 @@ static void answer_get(struct req *q, const struct csm_msg_secret_get_req *m, co
 
 	if (m->key.p != NULL)
 		r = pick_pair(pairs, m->key, &pairs);
-	if (r == 0)
-		r = put_answer(&q->loop->body, version, created, pairs, m->key.p != NULL);
 	if (r != 0) {
 		/* Who may read the secret may know which pairs it has. */
 		req_error(q, r, r == CSM_ENOT_FOUND ? "the secret has no pair of this name" : NULL);
 		return;
 	}
 	req_audit(q->method->name, q->loop->b, CSM_AUDIT_USE, req_uid(q), req_pid(q), o->text, 0);
-	req_result_raw(q, (struct csm_bin){csm_buf_ptr(&q->loop->body), q->loop->body.len});
+	put_answer(q, version, created, pairs, m->key.p != NULL);
 }
 
 void do_SECRET_GET(struct req *q)

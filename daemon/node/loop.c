@@ -244,3 +244,19 @@ struct csm_reader *loop_reader(struct loop *l)
 		l->reader = NULL;
 	return l->reader;
 }
+
+int loop_begin_read(struct loop *l)
+{
+	struct csm_reader *reader = loop_reader(l);
+	int r = reader == NULL ? CSM_EUNAVAILABLE : csm_reader_begin(reader);
+
+	l->reading = r == 0;
+	return r;
+}
+
+void loop_end_read(struct loop *l)
+{
+	if (l->reading)
+		csm_reader_end(l->reader);
+	l->reading = false;
+}

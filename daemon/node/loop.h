@@ -43,6 +43,7 @@ struct loop {
 	struct csm_buf body;  /* secret: an answer in the making */
 	struct csm_pool pool; /* arrays of the request in hand */
 	struct csm_reader *reader;
+	bool reading, batch_reads;
 	struct csm_keycache keys;
 	struct csm_policy *policy;
 	struct conn *conns;   /* all of them */
@@ -82,6 +83,10 @@ bool loop_post(struct loop *l, struct task *t);
 void loop_pace(struct loop *l);
 /* The loop's reader, made when the store is there; NULL until then. */
 struct csm_reader *loop_reader(struct loop *l);
+/* A read transaction. Requests that came in one piece share one (batch_reads): all that was acknowledged before they
+ * were sent is in it, and it is over before more is read from the socket. */
+CSM_MUST int loop_begin_read(struct loop *l);
+void loop_end_read(struct loop *l);
 uint64_t monotonic_ms(void);
 
 #endif

@@ -13,10 +13,15 @@ struct cached {
 	uint64_t used; /* 0: empty */
 	struct prk prk;
 };
+struct cur {
+	MDB_cursor *c;
+	uint64_t txn; /* the transaction that it was made or renewed for */
+};
 struct csm_reader {
 	struct csm_store *s;
 	MDB_txn *txn;
-	MDB_cursor *scopes, *keys, *secrets;
+	uint64_t n_txn; /* counts them */
+	struct cur scopes, keys, secrets;
 	bool active;
 	struct aead aead;
 	unsigned kek_generation;
@@ -55,12 +60,12 @@ void csm_reader_free(struct csm_reader *r)
 {
 	if (r == NULL)
 		return;
-	if (r->scopes != NULL)
-		mdb_cursor_close(r->scopes);
-	if (r->keys != NULL)
-		mdb_cursor_close(r->keys);
-	if (r->secrets != NULL)
-		mdb_cursor_close(r->secrets);
+	if (r->scopes.c != NULL)
+		mdb_cursor_close(r->scopes.c);
+	if (r->keys.c != NULL)
+		mdb_cursor_close(r->keys.c);
+	if (r->secrets.c != NULL)
+		mdb_cursor_close(r->secrets.c);
 	if (r->txn != NULL)
 		mdb_txn_abort(r->txn);
 	aead_free(&r->aead);
@@ -85,6 +90,7 @@ int csm_reader_begin(struct csm_reader *r)
 	if ((rc = mdb_txn_renew(r->txn)) != 0)
 		return store_err(rc);
 	r->active = true;
+	r->n_txn++;
 	return 0;
 }
 
@@ -97,11 +103,17 @@ void csm_reader_end(struct csm_reader *r)
 }
 
 /* A cursor on this transaction. */
-static int cursor(struct csm_reader *r, MDB_dbi dbi, MDB_cursor **cur)
+static int cursor(struct csm_reader *r, MDB_dbi dbi, struct cur *cur)
 {
-	if (*cur != NULL)
-		return store_err(mdb_cursor_renew(r->txn, *cur));
-	return store_err(mdb_cursor_open(r->txn, dbi, cur));
+	int rc = 0;
+
+	if (cur->c == NULL)
+		rc = mdb_cursor_open(r->txn, dbi, &cur->c);
+	else if (cur->txn != r->n_txn)
+		rc = mdb_cursor_renew(r->txn, cur->c);
+	if (rc == 0)
+		cur->txn = r->n_txn;
+	return store_err(rc);
 }
 
 /* ---- key-encryption keys ---- */
@@ -257,8 +269,8 @@ int csm_store_key_list(struct csm_reader *r, struct csm_str ns, struct csm_str a
 	if ((e = list_start(&start, &prefix, ns, after)) != 0 || (e = cursor(r, r->s->keys, &r->keys)) != 0)
 		return e;
 	k = dbkey_val(&start);
-	for (rc = mdb_cursor_get(r->keys, &k, &v, MDB_SET_RANGE); rc == 0;
-		rc = mdb_cursor_get(r->keys, &k, &v, MDB_NEXT)) {
+	for (rc = mdb_cursor_get(r->keys.c, &k, &v, MDB_SET_RANGE); rc == 0;
+		rc = mdb_cursor_get(r->keys.c, &k, &v, MDB_NEXT)) {
 		struct csm_key_record rec;
 		struct rec raw;
 
@@ -310,8 +322,8 @@ int csm_store_domain_list(
 	if ((e = list_start(&start, &prefix, ns, after)) != 0 || (e = cursor(r, r->s->scopes, &r->scopes)) != 0)
 		return e;
 	k = dbkey_val(&start);
-	for (rc = mdb_cursor_get(r->scopes, &k, &v, MDB_SET_RANGE); rc == 0;
-		rc = mdb_cursor_get(r->scopes, &k, &v, MDB_NEXT)) {
+	for (rc = mdb_cursor_get(r->scopes.c, &k, &v, MDB_SET_RANGE); rc == 0;
+		rc = mdb_cursor_get(r->scopes.c, &k, &v, MDB_NEXT)) {
 		struct csm_domain_info info;
 
 		if (!has_prefix(&k, start.p, prefix))
@@ -343,7 +355,7 @@ static int secret_row(struct csm_reader *r, struct dbkey *k, uint64_t version, s
 	if ((e = cursor(r, r->s->secrets, &r->secrets)) != 0)
 		return e;
 	key = dbkey_val(k);
-	if ((e = store_err(mdb_cursor_get(r->secrets, &key, &v, MDB_SET_RANGE))) != 0)
+	if ((e = store_err(mdb_cursor_get(r->secrets.c, &key, &v, MDB_SET_RANGE))) != 0)
 		return e;
 	if (key.mv_size != prefix + 8 || !has_prefix(&key, k->p, prefix))
 		return CSM_ENOT_FOUND;
@@ -396,8 +408,8 @@ int csm_store_secret_list(struct csm_reader *r, struct csm_str ns, struct csm_st
 	if (after.n == 0)
 		start.n = prefix;
 	k = dbkey_val(&start);
-	for (rc = mdb_cursor_get(r->secrets, &k, &v, MDB_SET_RANGE); rc == 0;
-		rc = mdb_cursor_get(r->secrets, &k, &v, MDB_NEXT)) {
+	for (rc = mdb_cursor_get(r->secrets.c, &k, &v, MDB_SET_RANGE); rc == 0;
+		rc = mdb_cursor_get(r->secrets.c, &k, &v, MDB_NEXT)) {
 		struct dbparts parts;
 		struct rec rec;
 

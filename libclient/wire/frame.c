@@ -184,24 +184,33 @@ int csm_frame_result(struct csm_buf *b, uint32_t msgid, const struct csm_msgdef 
 	return 0;
 }
 
-int csm_frame_result_raw(struct csm_buf *b, uint32_t msgid, struct csm_bin result)
+int csm_frame_result_room(struct csm_buf *b, uint32_t msgid, size_t n, uint8_t **ret)
 {
 	size_t head = 2 + size_u64(msgid) + 1;
 	uint8_t *start, *p;
 	int r;
 
-	if (result.n > CSM_MESSAGE_MAX - head)
+	if (n > CSM_MESSAGE_MAX - head)
 		return CSM_ETOO_LARGE;
-	if (result.n == 0)
+	if (n == 0)
 		return CSM_EINVALID;
-	r = csm_buf_reserve(b, head + result.n, &start);
-	if (r != 0)
+	if ((r = csm_buf_reserve(b, head + n, &start)) != 0)
 		return r;
 	p = put_answer_head(start, msgid);
 	*p++ = NIL;
-	memcpy(p, result.p, result.n);
-	csm_buf_commit(b, head + result.n);
+	csm_buf_commit(b, head + n);
+	*ret = p;
 	return 0;
+}
+
+int csm_frame_result_raw(struct csm_buf *b, uint32_t msgid, struct csm_bin result)
+{
+	uint8_t *p;
+	int r = csm_frame_result_room(b, msgid, result.n, &p);
+
+	if (r == 0)
+		memcpy(p, result.p, result.n);
+	return r;
 }
 
 /* What may stand in `message`: the code's own text for none or one that is not UTF-8, and no more

@@ -52,6 +52,8 @@ CSM_MUST int csm_frame_request(struct csm_buf *b, uint32_t msgid, const char *me
 CSM_MUST int csm_frame_result(struct csm_buf *b, uint32_t msgid, const struct csm_msgdef *def, const void *result);
 /* A response whose result is already encoded as a map. */
 CSM_MUST int csm_frame_result_raw(struct csm_buf *b, uint32_t msgid, struct csm_bin result);
+/* The same for a result that the caller writes himself: all n bytes, from *ret, before b is used again. */
+CSM_MUST int csm_frame_result_room(struct csm_buf *b, uint32_t msgid, size_t n, uint8_t **ret);
 /* message NULL or not UTF-8: the code's own text; cut at 512 bytes. retry_after_ms 0: none. */
 CSM_MUST int csm_frame_error(struct csm_buf *b, uint32_t msgid, int code, const char *message, uint32_t retry_after_ms);
 /* CSM_EPROOF_REQUIRED with what `prove` has to echo. */

@@ -1,5 +1,6 @@
 /* MessagePack written straight into memory whose size was computed before: the way of whole
- * messages (enc.h serves single values). Shortest forms, as msgpack-c writes them. Private to wire. */
+ * messages (enc.h serves single values). Shortest forms, as msgpack-c writes them. For wire, and for answers on the
+ * hot path. */
 #ifndef CSM_WIRE_PUT_H
 #define CSM_WIRE_PUT_H
 

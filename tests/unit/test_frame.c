@@ -428,6 +428,27 @@ static void test_too_large(void **state)
 	free((uint8_t *)(uintptr_t)req.message.p);
 }
 
+/* Room for a result holds exactly what was asked for, behind the envelope; what is refused leaves nothing. */
+static void test_result_room(void **state)
+{
+	static const uint8_t whole[] = {0x94, 0x01, 0x07, 0xc0, 0x81, 0xa1, 'v', 0x05};
+	struct csm_buf out;
+	uint8_t *p = NULL;
+
+	(void)state;
+	csm_buf_init(&out, CSM_MESSAGE_MAX, false);
+	assert_int_equal(csm_frame_result_room(&out, 7, 4, &p), 0);
+	memcpy(p, whole + 4, 4);
+	assert_int_equal(out.len, sizeof(whole));
+	assert_memory_equal(csm_buf_ptr(&out), whole, sizeof(whole));
+	p = NULL;
+	assert_int_equal(csm_frame_result_room(&out, 7, 0, &p), CSM_EINVALID);
+	assert_int_equal(csm_frame_result_room(&out, 7, CSM_MESSAGE_MAX - 3, &p), CSM_ETOO_LARGE);
+	assert_null(p);
+	assert_int_equal(out.len, sizeof(whole));
+	csm_buf_free(&out);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -440,6 +461,7 @@ int main(void)
 		cmocka_unit_test(test_parse),
 		cmocka_unit_test(test_request),
 		cmocka_unit_test(test_result),
+		cmocka_unit_test(test_result_room),
 		cmocka_unit_test(test_error),
 		cmocka_unit_test(test_error_text),
 		cmocka_unit_test(test_too_large),
