@@ -432,11 +432,10 @@ static void test_too_large(void **state)
 static void test_result_room(void **state)
 {
 	static const uint8_t whole[] = {0x94, 0x01, 0x07, 0xc0, 0x81, 0xa1, 'v', 0x05};
-	struct csm_buf out;
 	uint8_t *p = NULL;
 
 	(void)state;
-	csm_buf_init(&out, CSM_MESSAGE_MAX, false);
+	csm_buf_reset(&out);
 	assert_int_equal(csm_frame_result_room(&out, 7, 4, &p), 0);
 	memcpy(p, whole + 4, 4);
 	assert_int_equal(out.len, sizeof(whole));
@@ -446,7 +445,7 @@ static void test_result_room(void **state)
 	assert_int_equal(csm_frame_result_room(&out, 7, CSM_MESSAGE_MAX - 3, &p), CSM_ETOO_LARGE);
 	assert_null(p);
 	assert_int_equal(out.len, sizeof(whole));
-	csm_buf_free(&out);
+	csm_buf_reset(&out);
 }
 
 int main(void)
