@@ -15,10 +15,13 @@
 #include "daemon/node/host.h"
 #include "daemon/node/reload.h"
 #include "daemon/node/root.h"
+#include "daemon/svc/lockheap.h"
 #include "daemon/svc/log.h"
 #include "libclient/base/lockmem.h"
 
 #define ARENA_BYTES (2u * 1024u * 1024u)
+#define OPENSSL_HEAP_MAX (256u * 1024u * 1024u) /* addresses; what it takes is bounded by CSM_KEYS_PARSED_MAX */
+#define STACK_BYTES (256u * 1024u) /* ten times what was seen */
 #define TICK_S 1
 #define FOLD_EVERY_S 10
 #define WORKERS_MAX 4u
@@ -50,49 +53,20 @@ struct csm_backend *broker_preferred(struct broker *b)
 	return NULL;
 }
 
-/* ---- memory that OpenSSL asks for is wiped when it gives it back ---- */
-
-static void *wiping_malloc(size_t n, const char *file, int line)
+/* Threads lock their stacks: all of one counts against RLIMIT_MEMLOCK, whatever it uses. */
+static int small_stacks(void)
 {
-	size_t *p = n > SIZE_MAX - 16 ? NULL : malloc(n + 16);
+	int r = 0;
+#ifndef CSM_SANITIZED
+	pthread_attr_t attr;
 
-	(void)file;
-	(void)line;
-	if (p == NULL)
-		return NULL;
-	*p = n;
-	return (uint8_t *)p + 16;
-}
-
-static void wiping_free(void *p, const char *file, int line)
-{
-	(void)file;
-	(void)line;
-	if (p == NULL)
-		return;
-	size_t *head = (size_t *)(void *)((uint8_t *)p - 16);
-	sodium_memzero(p, *head);
-	free(head);
-}
-
-static void *wiping_realloc(void *p, size_t n, const char *file, int line)
-{
-	size_t old;
-	void *more;
-
-	if (p == NULL)
-		return wiping_malloc(n, file, line);
-	if (n == 0) {
-		wiping_free(p, file, line);
-		return NULL;
-	}
-	old = *(size_t *)(void *)((uint8_t *)p - 16);
-	more = wiping_malloc(n, file, line);
-	if (more == NULL)
-		return NULL;
-	memcpy(more, p, old < n ? old : n);
-	wiping_free(p, file, line);
-	return more;
+	if (pthread_attr_init(&attr) != 0)
+		return CSM_ENOMEM;
+	if (pthread_attr_setstacksize(&attr, STACK_BYTES) != 0 || pthread_setattr_default_np(&attr) != 0)
+		r = CSM_ESYSTEM;
+	pthread_attr_destroy(&attr);
+#endif
+	return r;
 }
 
 static int init_process(void)
@@ -107,9 +81,9 @@ static int init_process(void)
 	sigaddset(&all, SIGHUP);
 	sigprocmask(SIG_BLOCK, &all, NULL);
 	setenv("TSS2_LOG", "all+none", 1);
-	if (CRYPTO_set_mem_functions(wiping_malloc, wiping_realloc, wiping_free) != 1 || sodium_init() < 0)
+	if (sodium_init() < 0 || csm_lockheap_for_openssl(OPENSSL_HEAP_MAX) != 0)
 		return CSM_EINTERNAL;
-	if (OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT, NULL) != 1)
+	if (OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT, NULL) != 1 || small_stacks() != 0)
 		return CSM_EINTERNAL;
 	return csm_lockmem_init(ARENA_BYTES);
 }
@@ -191,16 +165,13 @@ static int open_env(struct main_state *m)
 	return csm_store_env_open(&opt, &m->opening);
 }
 
-/* Try to have the store; again at each tick until it is there. */
-static void try_store(struct main_state *m)
+static void open_store(struct main_state *m)
 {
 	struct broker *b = &m->b;
 	struct csm_root_source source;
 	const char *why = "";
 	int r;
 
-	if (b->store != NULL || m->opening == NULL)
-		return;
 	store_text[0] = '\0';
 	r = root_source(b, &source, &why);
 	if (r == 0 && (r = csm_store_root_open(m->opening, &source)) != 0)
@@ -224,6 +195,16 @@ static void try_store(struct main_state *m)
 		log_err("the store was changed behind csmd: see csm status, then csm store accept");
 	else
 		log_info("the store is open");
+}
+
+/* Try to have the store; again at each tick until it is there. This thread's stack is not locked: what the root key has
+ * left on it goes at once. */
+static void try_store(struct main_state *m)
+{
+	if (m->b.store != NULL || m->opening == NULL)
+		return;
+	open_store(m);
+	csm_wipe_stack(SIZE_MAX);
 }
 
 void broker_unlock(struct broker *b)

@@ -142,6 +142,7 @@ static void *loop_run(void *arg)
 	struct loop *l = arg;
 
 	pthread_setname_np(pthread_self(), "loop");
+	csm_lock_stack();
 	event_base_dispatch(l->base);
 	while (l->conns != NULL)
 		conn_drop(l->conns);

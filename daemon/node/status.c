@@ -3,6 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "daemon/node/status.h"
+#include "daemon/svc/lockheap.h"
 #include "libclient/base/lockmem.h"
 
 const char *broker_state_name(const struct broker *b)
@@ -120,11 +121,12 @@ static void warn(struct status_space *space, struct csm_strs *w, const char *tex
 static void fill_warnings(struct broker *b, struct status_space *space, struct csm_msg_status_res *ret)
 {
 	struct csm_strs *w = &ret->warnings;
+	size_t taken;
 
 	w->v = space->warnings;
 	if (b->cfg.root_key == CSM_ROOT_FILE)
 		warn(space, w, "root key: unprotected, it lies in a file");
-	if (!csm_lockmem_locked())
+	if (!csm_lockmem_locked() || !csm_lockheap_locked(&taken))
 		warn(space, w, "memory is not locked: RLIMIT_MEMLOCK is too small");
 	if (!b->sandbox.full)
 		warn(space, w, "the sandbox is not complete, see sandbox");

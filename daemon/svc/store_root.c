@@ -107,6 +107,7 @@ static int derive_subkeys(struct csm_store *s, const uint8_t *key, uint8_t check
 	prk_init(&s->sub->request, k);
 	prk_label_key(prk, "check", k);
 	memcpy(check, k, ROOTKEY_CHECK);
+	(void)csm_lock_again(s->sub, sizeof(*s->sub));
 	return sodium_mprotect_readonly(s->sub) == 0 ? 0 : CSM_ESYSTEM;
 }
 

@@ -458,6 +458,7 @@ static void *writer_main(void *arg)
 	struct csm_store *s = arg;
 	size_t n;
 
+	csm_lock_stack();
 	housekeeping(s);
 	for (;;) {
 		struct timespec until = {.tv_sec = next_due(s) + 1};

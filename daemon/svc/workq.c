@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <time.h>
 #include "daemon/svc/workq.h"
+#include "libclient/base/lockmem.h"
 
 #define USER_BUCKETS 64u
 
@@ -118,6 +119,7 @@ static void *serve(void *arg)
 	bool may_idle = true, idle;
 
 	pthread_setname_np(pthread_self(), q->opt.name);
+	csm_lock_stack();
 	pthread_mutex_lock(&q->lock);
 	while (wait_work(q, may_idle, &idle)) {
 		struct csm_job *job = q->depth > 0 ? take(q) : NULL;

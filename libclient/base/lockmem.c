@@ -30,6 +30,7 @@ struct block {
 #define MARK_LIVE UINT64_C(0x6c6976652d637376)
 #define MARK_FREE UINT64_C(0x667265652d637376)
 
+#define STACK_WIPE_MAX (64u * 1024u)
 #define N_CLASSES 5
 static const uint32_t class_size[N_CLASSES] = {256, 1024, 4096, 16384, 65536};
 
@@ -74,7 +75,8 @@ static void *map_pages(size_t n, int on_fork)
 
 	if (p == MAP_FAILED)
 		return NULL;
-	if (mlock(p, n) != 0)
+	/* Each page once it is touched: what is not used takes no memory. */
+	if (mlock2(p, n, MLOCK_ONFAULT) != 0)
 		__atomic_store_n(&arena.unlocked, true, __ATOMIC_RELAXED);
 	(void)madvise(p, n, MADV_DONTDUMP);
 	(void)madvise(p, n, on_fork);
@@ -220,6 +222,40 @@ void csm_lock_free(void *p)
 	n = b->pages * page_size();
 	sodium_memzero(b, n);
 	(void)munmap(b, n);
+}
+
+void csm_lock_stack(void)
+{
+#ifndef LOCKMEM_ASAN /* its stacks are large */
+	pthread_attr_t attr;
+	size_t n;
+	void *p;
+	int rc = pthread_getattr_np(pthread_self(), &attr);
+
+	if (rc == 0) {
+		rc = pthread_attr_getstack(&attr, &p, &n);
+		pthread_attr_destroy(&attr);
+	}
+	if (rc != 0 || mlock2(p, n, MLOCK_ONFAULT) != 0)
+		__atomic_store_n(&arena.unlocked, true, __ATOMIC_RELAXED);
+	if (rc == 0)
+		(void)madvise(p, n, MADV_DONTDUMP);
+#endif
+}
+
+bool csm_lock_again(const void *p, size_t n)
+{
+	if (mlock(p, n) == 0)
+		return true;
+	__atomic_store_n(&arena.unlocked, true, __ATOMIC_RELAXED);
+	return false;
+}
+
+__attribute__((noinline)) void csm_wipe_stack(size_t n)
+{
+	uint8_t below[STACK_WIPE_MAX];
+
+	sodium_memzero(below + sizeof(below) - (n < sizeof(below) ? n : sizeof(below)), n < sizeof(below) ? n : sizeof(below));
 }
 
 void csm_wipe_scope(struct csm_wipe *w)

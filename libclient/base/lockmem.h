@@ -24,6 +24,14 @@ size_t csm_lock_size(const void *p);
 /* Wipe and give back. NULL is a no-op. A second free, or a pointer that is none, aborts. */
 void csm_lock_free(void *p);
 
+/* The calling thread's stack: locked as far as it is used, and left out of core files. For threads of a program's own,
+ * at their start; csm_lockmem_locked tells whether the lock was refused. */
+void csm_lock_stack(void);
+/* Memory that another library says it has locked: true only if it is (libsodium passes over a refused lock). */
+bool csm_lock_again(const void *p, size_t n);
+/* Wipe the stack below the caller, n bytes of it at most 64 KiB: what calls before have left there. */
+void csm_wipe_stack(size_t n);
+
 /* Wipe by scope: CSM_WIPED(buf, 32); declares uint8_t buf[32] = {0}, wiped at the end of its scope. */
 struct csm_wipe {
 	void *p;

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <sodium.h>
+#include "libclient/base/lockmem.h"
 #include "libclient/cli/cli.h"
 
 #define CHUNK 16384u
@@ -81,6 +82,9 @@ int io_write(int fd, const void *p, size_t n)
 {
 	const uint8_t *at = p;
 
+	/* The reader may take its time. Meanwhile nothing of a value is where the swap could get it: the dynamic linker, for
+	 * one, leaves vector registers on the stack. */
+	csm_wipe_stack(SIZE_MAX);
 	while (n > 0) {
 		ssize_t k = write(fd, at, n);
 

@@ -1,0 +1,153 @@
+#!/bin/bash
+# After a session with everything that csmd does, no root key, no key-encryption key, no private number and no secret value
+# is in the state folder, in the logs, or in the memory of csmd's processes or the command, but for memory that is locked and
+# left out of core files; also while requests are being served; and a minute after its last use no private number of a key is
+# in memory at all.
+# bound: 240
+. "$(dirname "$0")/../lib/system.sh"
+in_node --backend soft
+supervisor=$(node_pid "$node" csmd)
+umask 077
+mkdir keep
+
+# search WHAT ARGUMENTS-OF-bytesearch...: nothing may be found.
+search() {
+    local what=$1
+    shift
+    timeout 60 "$top/build/tests/system/bytesearch" keep/needles "$@" >keep/found || {
+        cat keep/found >&2
+        fail "$what"
+    }
+}
+# finds WHAT ARGUMENTS-OF-bytesearch...: it has to be found.
+finds() {
+    local what=$1
+    shift
+    expect_exit 1 timeout 60 "$top/build/tests/system/bytesearch" keep/needles "$@"
+    grep -q '^FOUND: ' out || fail "not found: $what"
+}
+session() { py "$top/tests/lib/memsession.py" "$@"; }
+# The needles that only the store knows, from a copy that nobody writes to meanwhile.
+store_needles() {
+    rm -rf copy
+    cp -r "$node/state" copy
+    chown -R 0:0 copy
+    "$top/build/tests/system/storekeys" "$work/copy" "$node/root/key" "$(node_value "$node" root_key)" >>keep/needles
+    rm -rf copy
+}
+everywhere() {
+    search "$1: files" --not "$work" --not "$node/root" --files "$node"
+    search "$1: processes" --locked-ok --pid "$CSM_PID" --pid "$supervisor"
+}
+
+step "a session with all algorithms, secrets of several sizes, retries, refusals"
+session make
+openssl rand 100 >keep/plaintext
+printf 'plaintext %s\n' "$(xxd -p keep/plaintext | tr -d '\n')" >>keep/needles
+csm key public rsa2048 >rsa.pem
+openssl pkeyutl -encrypt -pubin -inkey rsa.pem -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 \
+    -in keep/plaintext -out keep/ciphertext
+csm key public derive >derive.pem
+openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out keep/peer.pem
+openssl pkey -in keep/peer.pem -pubout -outform DER -out keep/peer.der
+openssl pkeyutl -derive -inkey keep/peer.pem -peerkey derive.pem -out keep/shared
+printf 'shared %s\n' "$(xxd -p keep/shared | tr -d '\n')" >>keep/needles
+store_needles
+for kind in root: subkey: kek: scalar:p256 scalar:p521 d:rsa4096 seed:ed25519 scalar:derive value: pin: shared; do
+    grep -q "^$kind" keep/needles || fail "no needle of $kind"
+done
+session once
+everywhere "after the session"
+
+step "the search itself: it finds what is there, in each form"
+finds "the root key's file" --files "$node/root"
+finds "keys that are loaded" --pid "$CSM_PID"
+grep -q '^FOUND: scalar:p256: reversed;' out || fail "not found: the scalar of a P-256 key that was just used"
+hex=$(sed -n 's/^kek:[^ ]* //p' keep/needles | head -n 1)
+planted() { # NAME FORM: stdin is such a file
+    cat >keep/planted
+    finds "$1" --files "$work/keep/planted"
+    grep -qE "[:,] $2[,;]" out || fail "not found: $1 as $2"
+}
+{ head -c 1000 /dev/urandom && xxd -r -p <<<"${hex:6:32}"; } | planted "16 bytes" raw
+printf 'x%s' "${hex:8:32}" | planted "hex" hex
+printf '%s' "${hex^^}" | planted "HEX" HEX
+{ printf 'ab' && xxd -r -p <<<"$hex"; } | base64 -w 0 | planted "base64" base64
+grep -q 'planted' keep/needles && fail "the file of needles was searched"
+/usr/bin/python3 -c 'import sys, time
+held = [bytes.fromhex(line.split()[1])[::-1] for line in open("keep/needles") if line.startswith("scalar:p256 ")]
+print("ready", flush=True)
+time.sleep(100)' >ready &
+holder=$!
+node_await 10 grep -q ready ready || fail "the process that holds a key does not start"
+finds "a number in another process" --locked-ok --pid "$holder"
+grep -q 'scalar:p256: .*reversed' out || fail "not found: the number in the other process"
+kill "$holder"
+
+step "while it is served: stopped at $(count 20 200) moments under load"
+session load "$(count 8 60)" >load.log 2>&1 &
+load=$!
+for ((i = 0; i < $(count 20 200); i++)); do
+    search "under load, moment $i" --locked-ok --pid "$CSM_PID"
+    sleep 0.0$((RANDOM % 10))
+done
+wait "$load" || { cat load.log >&2; fail "the load"; }
+everywhere "after the load"
+
+step "after a start on a store that is there"
+node_csmd_stop "$node"
+search "stopped: files" --not "$work" --not "$node/root" --files "$node"
+node_csmd_start "$node" || fail "csmd does not start again"
+CSM_PID=$(node_broker_pid "$node")
+supervisor=$(node_pid "$node" csmd)
+everywhere "after the start"
+session once
+unused_since=$SECONDS
+everywhere "after use"
+
+# holds WHAT PID...: the command has a value by now, in locked memory only.
+holds() {
+    local what=$1 tries=100
+    shift
+    until search "$what" --locked-ok --pid "$1" && grep -q '^held: ' keep/found; do
+        [ $((tries--)) -gt 0 ] || fail "$what: it holds nothing"
+        sleep 0.05
+    done
+    kill "$1"
+    wait "$1" 2>/dev/null || true
+}
+step "the command while it holds values: nobody reads what it writes, its input does not end"
+mkfifo pipe
+exec 8<>pipe
+csm secret get d/long plain >pipe &
+holds "csm secret get" $!
+csm --json secret get d/long >pipe &
+holds "csm --json secret get" $!
+exec 8>&-
+mkfifo input
+exec 8<>input
+csm secret set d/short plain=- <input &
+csm_pid=$!
+cat keep/value:short >&8
+holds "csm secret set" $csm_pid
+csm seal <input >/dev/null &
+csm_pid=$!
+cat keep/sealed:one >&8
+holds "csm seal" $csm_pid
+exec 8>&-
+
+step "a minute after its last use no key is in memory, locked or not"
+while [ $((SECONDS - unused_since)) -lt 63 ]; do
+    sleep 0.5
+done
+search "idle" --pid "$CSM_PID"
+session once
+finds "keys that were used again" --pid "$CSM_PID"
+
+step "what was deleted is gone at once"
+session delete
+timeout 60 "$top/build/tests/system/bytesearch" keep/needles --pid "$CSM_PID" >out || true
+for gone in scalar:p256 scalar:p521 d:rsa3072 seed:ed25519 value: pin:; do
+    grep -q "$gone" out && fail "$gone is in memory after its deletion"
+done
+everywhere "after the deletions"
