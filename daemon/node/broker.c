@@ -34,7 +34,8 @@ struct main_state {
 	struct event control_event, tick_event;
 	unsigned ticks;
 	struct csm_store *opening; /* the environment is open, the root key is not there yet */
-	struct csm_store_op fold;
+	struct csm_store_op fold, anchor;
+	atomic_bool anchoring; /* anchor is with the store */
 };
 
 struct csm_backend *broker_backend(struct broker *b, struct csm_str name)
@@ -177,6 +178,8 @@ static void open_store(struct main_state *m)
 	if (r == 0 && (r = csm_store_root_open(m->opening, &source)) != 0)
 		why = r == CSM_EINVALID && b->cfg.root_key != CSM_ROOT_TPM ?
 			"the root key's file, passphrase or credential is not the one that it was made with" : store_text;
+	if (r == 0)
+		r = csm_store_tell(m->opening, b->audit);
 	if (r == 0 && (r = csm_store_start(m->opening)) != 0)
 		why = "its writer could not be started";
 	if (r != 0) {
@@ -235,6 +238,22 @@ static void fold_counts(struct main_state *m)
 		counts_folded(&m->b.counts, false);
 }
 
+static void anchored(struct csm_store_op *op)
+{
+	*(atomic_bool *)op->arg = false;
+}
+
+/* Lines that no change has committed since: the store shall name them, too. */
+static void anchor_audit(struct main_state *m)
+{
+	if (m->b.store == NULL || m->anchoring || !csm_audit_behind(m->b.audit))
+		return;
+	m->anchoring = true;
+	m->anchor = (struct csm_store_op){.kind = CSM_OP_ANCHOR, .done = anchored, .arg = &m->anchoring};
+	if (csm_store_submit(m->b.store, &m->anchor) != 0)
+		m->anchoring = false;
+}
+
 static void epoch_raised(struct csm_store_op *op)
 {
 	free(op);
@@ -270,13 +289,14 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	host_tick(b);
 	try_store(m);
 	raise_epoch(b);
-	csm_audit_tick(b->audit);
 	asks_tick(b->asks, monotonic_ms());
 	csm_keycache_sweep(&b->shared_keys, monotonic_ms(), CSM_KEY_IDLE_MS);
 	for (size_t i = 0; i < m->n_acceptors; i++)
 		acceptor_resume(&m->acceptors[i]);
-	if (++m->ticks % FOLD_EVERY_S == 0)
+	if (++m->ticks % FOLD_EVERY_S == 0) {
 		fold_counts(m);
+		anchor_audit(m);
+	}
 }
 
 static void on_control(evutil_socket_t fd, short what, void *arg)
@@ -329,7 +349,7 @@ static int start_threads(struct main_state *m)
 	unsigned loops = b->cfg.loops > 0 ? b->cfg.loops : cores < 1 ? 1 : (unsigned)cores;
 	int r;
 
-	if ((r = csm_workq_new(&workers, &b->workers)) != 0)
+	if ((r = csm_workq_new(&workers, &b->workers)) != 0 || (r = csm_audit_start(b->audit)) != 0)
 		return r;
 	for (size_t i = 0; i < b->n_backends; i++)
 		if ((r = csm_backend_start(&b->backends[i], CSM_QUEUE_MAX, CSM_QUEUE_PER_IDENTITY)) != 0)
@@ -347,6 +367,8 @@ static int open_files(struct main_state *m)
 {
 	struct broker *b = &m->b;
 	struct csm_policy_error err = {0};
+	struct csm_audit_options audit = {.strict = b->cfg.audit_strict, .max_size = b->cfg.audit_max_size,
+		.max_files = b->cfg.audit_max_files};
 	char dir[512];
 	int r;
 
@@ -359,7 +381,8 @@ static int open_files(struct main_state *m)
 		return r;
 	}
 	snprintf(dir, sizeof(dir), "%s/audit", b->cfg.state_dir);
-	if ((r = csm_audit_open(dir, b->cfg.audit_strict, &b->audit)) != 0)
+	audit.dir = dir;
+	if ((r = csm_audit_open(&audit, &b->audit)) != 0)
 		log_err("the audit log cannot be opened");
 	return r;
 }
@@ -401,6 +424,7 @@ void broker_free(struct broker *b)
 	asks_free(b->asks);
 	csm_workq_free(b->workers);
 	csm_keycache_drop(&b->shared_keys, NULL);
+	csm_audit_stop(b->audit); /* its last lines are signed by the store, and named by its last commit */
 	csm_store_close(b->store);
 	for (size_t i = 0; i < b->n_backends; i++) {
 		csm_backend_stop(&b->backends[i]);

@@ -22,6 +22,8 @@ static handler_fn *const handlers[CSM_M__COUNT] = {
 #undef X
 };
 
+#define UNTOLD "the audit log cannot be written, and audit.mode is strict"
+
 /* Any request structure fits. */
 #define CSM_SIZE_OF(m) char m[sizeof(struct csm_msg_##m)];
 union any_params {
@@ -78,15 +80,6 @@ void req_error(struct req *q, int r, const char *message)
 {
 	log_failure(q->loop, q->method, req_uid(q), req_pid(q), r);
 	conn_error(q->conn, q->msgid, r, message);
-}
-
-void req_audit(const char *method, struct broker *b, int kind, uid_t uid, pid_t pid, struct csm_str object, int r)
-{
-	struct csm_audit_event e = {.kind = (enum csm_audit_kind)kind, .method = method, .uid = uid, .pid = pid,
-		.object = object, .result = r == 0 ? "ok" : csm_err_name(r)};
-
-	if (b->audit != NULL && csm_audit_event(b->audit, &e) != 0)
-		log_err("an audit event could not be written");
 }
 
 const char *req_degraded(const struct req *q)
@@ -271,17 +264,66 @@ bool req_may(struct req *q, int perm, struct csm_str object)
 	return decide(q, perm, object) == 0;
 }
 
-static void refuse(struct req *q, int r, const struct object *o)
-{
-	const char *why;
+/* A refusal on its way to the audit log: its answer is given when the line is durable. */
+struct refusal {
+	struct op op; /* first */
+	struct csm_audit_wait wait;
+	char object[CSM_SECRETREF_MAX + 4];
+	char why[257]; /* "": none of its own */
+};
 
-	if (r == CSM_EPROOF_REQUIRED) {
-		proof_challenge(q);
+static void refusal_apply(struct op *op)
+{
+	const struct refusal *f = (const struct refusal *)op;
+
+	if (f->wait.r != 0)
+		op_error(op, f->wait.r, NULL);
+	else
+		op_error(op, op->r, f->why[0] != '\0' ? f->why : NULL);
+	op_done(op);
+}
+
+static void refusal_written(struct csm_audit_wait *w)
+{
+	if (op_post((struct op *)((char *)w - offsetof(struct refusal, wait))) != 0)
+		abort();
+}
+
+void req_refuse(struct req *q, int r, struct csm_str object, const char *why)
+{
+	struct csm_audit *audit = q->loop->b->audit;
+	struct refusal *f;
+	struct op *op;
+	int e;
+
+	/* Beyond the tenth of a minute there is a count, and nothing to wait for. */
+	if (csm_audit_denied_counted(audit, req_uid(q))) {
+		req_error(q, r, why);
 		return;
 	}
-	req_audit(q->method->name, q->loop->b, CSM_AUDIT_DENIED, req_uid(q), req_pid(q), o->text, r);
-	why = q->look != NULL && q->look->r == r ? q->look->why : NULL;
-	req_error(q, r, r == CSM_EDENIED && req_degraded(q) != NULL ? req_degraded(q) : why);
+	if ((e = op_new(q, sizeof(*f), NULL, &op)) != 0) {
+		req_error(q, e, NULL);
+		return;
+	}
+	f = (struct refusal *)op;
+	memcpy(f->object, object.p, object.n);
+	snprintf(f->why, sizeof(f->why), "%s", why != NULL ? why : "");
+	op->r = r;
+	op->apply = refusal_apply;
+	f->wait.event = (struct csm_audit_event){.kind = CSM_AUDIT_DENIED, .method = op->method->name, .uid = op->uid,
+		.pid = op->pid, .object = {f->object, object.n}, .result = csm_err_name(r)};
+	f->wait.done = refusal_written;
+	csm_audit_submit(audit, &f->wait);
+}
+
+static void refuse(struct req *q, int r, const struct object *o)
+{
+	const char *why = q->look != NULL && q->look->r == r ? q->look->why : NULL;
+
+	if (r == CSM_EPROOF_REQUIRED)
+		proof_challenge(q);
+	else
+		req_refuse(q, r, o->text, r == CSM_EDENIED && req_degraded(q) != NULL ? req_degraded(q) : why);
 }
 
 int req_authorize(struct req *q, const struct object *o)
@@ -408,7 +450,7 @@ static int check_state(const struct broker *b, const struct csm_method *m, const
 	switch (state) {
 	case BROKER_READY:
 		/* What answers in any state has nothing to tell the audit log. */
-		*why = "the audit log cannot be written, and audit.mode is strict";
+		*why = UNTOLD;
 		if (!(m->states & CSM_S_LOCKED) && csm_audit_refuses(b->audit))
 			return CSM_EUNAVAILABLE;
 		*why = NULL;
@@ -524,6 +566,8 @@ void op_result(struct op *op, const struct csm_msgdef *def, const void *result)
 void op_error(struct op *op, int r, const char *message)
 {
 	log_failure(op->loop, op->method, op->uid, op->pid, r);
+	if (r == CSM_EUNAVAILABLE && message == NULL && csm_audit_refuses(op->loop->b->audit))
+		message = UNTOLD;
 	if (op->conn != NULL)
 		conn_error(op->conn, op->msgid, r, message);
 }
@@ -567,6 +611,7 @@ int req_change(struct req *q, const struct object *o, const struct csm_request_i
 	op->sop.ns = c->object.ns;
 	op->sop.name = c->object.name;
 	op->sop.secret = c->object.secret;
+	op_tell(op, c->object.text);
 	*ret = c;
 	return 0;
 }
@@ -602,19 +647,13 @@ void op_replay(struct op *op)
 	csm_buf_free(&answer);
 }
 
-void op_finish_change(struct op *op, struct csm_str object)
+void op_finish_change(struct op *op)
 {
 	static const struct csm_msg_empty nothing = {0};
 
-	req_audit(op->method->name, op->loop->b, CSM_AUDIT_CHANGE, op->uid, op->pid, object, op->r);
 	if (op->r != 0)
 		op_error(op, op->r, NULL);
 	else
 		op_result(op, CSM_DEF(empty), &nothing);
 	op_done(op);
-}
-
-void change_committed(struct op *op)
-{
-	op_finish_change(op, ((struct change *)op)->object.text);
 }

@@ -53,6 +53,8 @@ CSM_MUST int req_domain_list(struct req *q, struct csm_str ref, struct object *o
 const char *req_degraded(const struct req *q);
 /* Does policy allow the method's permission on the object? On refusal the request has been answered. */
 CSM_MUST int req_authorize(struct req *q, const struct object *o);
+/* The answer "denied", or another error that refuses, once the audit log tells of it. object: at most a whole name. */
+void req_refuse(struct req *q, int r, struct csm_str object, const char *why);
 /* Answer for an object that is not there: not_found for who may list, else denied. */
 void req_missing(struct req *q, int list_perm, const struct object *o);
 bool req_may(struct req *q, int perm, struct csm_str object);
@@ -79,10 +81,6 @@ bool req_replayed(struct req *q, const struct object *o, struct csm_str request_
 /* The caller's numbers; 0 on a role's descriptor. */
 uid_t req_uid(const struct req *q);
 pid_t req_pid(const struct req *q);
-/* After a change or a use. */
-void req_audit(const char *method, struct broker *b, int kind, uid_t uid, pid_t pid, struct csm_str object, int r);
-
-
 /* ---- for operations that change the store ---- */
 /* A change of one object, with its own copies of the object's name and of the request_id. */
 struct change {
@@ -90,7 +88,7 @@ struct change {
 	struct object object;
 	char who[REQ_WHO_MAX], request_id[CSM_REQUEST_ID_MAX];
 };
-/* A new change of `size` bytes that begins with struct change, zeroed but for these copies and what the store is told
+/* A new change, which the audit log is told of, of `size` bytes that begins with struct change, zeroed but for these copies and what the store is told
  * of them. rid may be empty. On failure the request has been answered. */
 CSM_MUST int req_change(struct req *q, const struct object *o, const struct csm_request_id *rid, enum csm_op_kind kind,
 	size_t size, void (*clear)(struct op *op), struct change **ret);
@@ -98,9 +96,7 @@ CSM_MUST int req_change(struct req *q, const struct object *o, const struct csm_
 void op_commit(struct op *op, void (*apply)(struct op *));
 /* The answer of a request_id that was done before. */
 void op_replay(struct op *op);
-/* Audit, answer (empty, or the error) and end, for changes that answer nothing. */
-void op_finish_change(struct op *op, struct csm_str object);
-/* The same for a struct change. */
-void change_committed(struct op *op);
+/* Answer (empty, or the error) and end, for changes that answer nothing. */
+void op_finish_change(struct op *op);
 
 #endif

@@ -202,7 +202,7 @@ static void accepted(struct op *op)
 {
 	if (op->r == 0)
 		broker_unlock(op->loop->b);
-	op_finish_change(op, CSM_STR("store"));
+	op_finish_change(op);
 }
 
 void do_STORE_ACCEPT(struct req *q)
@@ -218,5 +218,6 @@ void do_STORE_ACCEPT(struct req *q)
 		return;
 	}
 	op->sop.kind = CSM_OP_ACCEPT;
+	op_tell(op, CSM_STR("store"));
 	op_commit(op, accepted);
 }

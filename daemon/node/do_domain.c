@@ -13,7 +13,7 @@ void do_DOMAIN_CREATE(struct req *q)
 	if (req_object(q, m->domain, &o) == 0 && req_authorize(q, &o) == 0 &&
 		!req_replayed(q, &o, m->request_id, &rid, who) &&
 		req_change(q, &o, &rid, CSM_OP_DOMAIN_CREATE, sizeof(*c), NULL, &c) == 0)
-		op_commit(&c->op, change_committed);
+		op_commit(&c->op, op_finish_change);
 }
 
 void do_DOMAIN_DELETE(struct req *q)
@@ -28,7 +28,7 @@ void do_DOMAIN_DELETE(struct req *q)
 	if (req_object(q, m->domain, &o) == 0 && req_authorize(q, &o) == 0 &&
 		!req_replayed(q, &o, m->request_id, &rid, who) && req_domain(q, &o, &info) == 0 &&
 		req_change(q, &o, &rid, CSM_OP_DOMAIN_DELETE, sizeof(*c), NULL, &c) == 0)
-		op_commit(&c->op, change_committed);
+		op_commit(&c->op, op_finish_change);
 }
 
 void do_DOMAIN_SHOW(struct req *q)

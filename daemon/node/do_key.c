@@ -45,7 +45,6 @@ static void create_committed(struct op *op)
 	struct create_op *c = (struct create_op *)op;
 	struct csm_bin answer = {csm_buf_ptr(&c->answer), c->answer.len};
 
-	req_audit(op->method->name, op->loop->b, CSM_AUDIT_CHANGE, op->uid, op->pid, c->change.object.text, op->r);
 	if (op->r != 0)
 		op_error(op, op->r, NULL);
 	else if (op->sop.replayed)
@@ -291,7 +290,7 @@ static void delete_committed(struct op *op)
 		for (unsigned i = 0; i < b->n_loops; i++)
 			csm_keycache_drop(&b->loops[i]->keys, d->id);
 	}
-	change_committed(op);
+	op_finish_change(op);
 }
 
 void do_KEY_DELETE(struct req *q)

@@ -19,10 +19,8 @@ static void set_clear(struct op *op)
 
 static void set_committed(struct op *op)
 {
-	struct set_op *s = (struct set_op *)op;
 	struct csm_msg_secret_set_res res = {.version = {.v = op->sop.version, .set = true}};
 
-	req_audit(op->method->name, op->loop->b, CSM_AUDIT_CHANGE, op->uid, op->pid, s->change.object.text, op->r);
 	if (op->r != 0)
 		op_error(op, op->r, op->r == CSM_ENOT_FOUND ? "there is no such domain" :
 			op->r == CSM_ECONFLICT && op->sop.has_expect ? "the newest version is not the expected one" : NULL);
@@ -172,7 +170,7 @@ static void answer_get(struct req *q, const struct csm_msg_secret_get_req *m, co
 		req_error(q, r, r == CSM_ENOT_FOUND ? "the secret has no pair of this name" : NULL);
 		return;
 	}
-	req_audit(q->method->name, q->loop->b, CSM_AUDIT_USE, req_uid(q), req_pid(q), o->text, 0);
+	loop_used(q->loop, q->method, req_uid(q), o->text);
 	put_answer(q, version, created, pairs, m->key.p != NULL);
 }
 
@@ -258,5 +256,5 @@ void do_SECRET_DELETE(struct req *q)
 		return;
 	}
 	if (req_change(q, &o, &rid, CSM_OP_SECRET_DELETE, sizeof(*c), NULL, &c) == 0)
-		op_commit(&c->op, change_committed);
+		op_commit(&c->op, op_finish_change);
 }

@@ -156,7 +156,7 @@ static void run_inline(struct req *q, struct key_found *f, struct key_call *call
 	}
 	if (call->what == KEY_WHAT_SIGN || call->what == KEY_WHAT_CSR)
 		counts_add(&q->loop->b->counts, f->rec.id);
-	req_audit(q->method->name, q->loop->b, CSM_AUDIT_USE, req_uid(q), req_pid(q), f->object.text, 0);
+	loop_used(q->loop, q->method, req_uid(q), f->object.text);
 	req_result(q, &res);
 }
 
@@ -213,8 +213,7 @@ static void key_op_apply(struct op *op)
 	if (r == 0) {
 		if (k->call.what == KEY_WHAT_SIGN || k->call.what == KEY_WHAT_CSR)
 			counts_add(&op->loop->b->counts, k->rec.id);
-		req_audit(op->method->name, op->loop->b, CSM_AUDIT_USE, op->uid, op->pid,
-			(struct csm_str){k->object, k->object_len}, 0);
+		loop_used(op->loop, op->method, op->uid, (struct csm_str){k->object, k->object_len});
 		op_result(op, op->method->response, &res);
 	} else {
 		op_error(op, r, failure_text(&k->call, r));

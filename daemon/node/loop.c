@@ -187,7 +187,8 @@ int loop_new(struct broker *b, unsigned index, struct loop **ret)
 	l->mail_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	l->tick_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	l->base = base_new();
-	if (l->scratch == NULL || l->mail_fd < 0 || l->tick_fd < 0 || l->base == NULL || set_tick(l, TICK_MS) != 0) {
+	if (l->scratch == NULL || l->mail_fd < 0 || l->tick_fd < 0 || l->base == NULL || set_tick(l, TICK_MS) != 0 ||
+		csm_audit_uses_new(b->audit, &l->uses) != 0) {
 		loop_free(l);
 		return CSM_ESYSTEM;
 	}
@@ -234,7 +235,13 @@ void loop_free(struct loop *l)
 	csm_buf_free(&l->body);
 	csm_pool_free(&l->pool);
 	csm_policy_unref(l->policy);
+	csm_audit_uses_free(l->uses);
 	free(l);
+}
+
+void loop_used(struct loop *l, const struct csm_method *m, uid_t uid, struct csm_str object)
+{
+	csm_audit_use(l->uses, m->name, uid, object);
 }
 
 struct csm_reader *loop_reader(struct loop *l)

@@ -115,6 +115,13 @@ int op_to_backend(struct op *op, struct csm_backend *be, void (*work)(struct op 
 	return csm_workq_push(be->owner != NULL ? be->owner : op->loop->b->workers, &op->job);
 }
 
+void op_tell(struct op *op, struct csm_str object)
+{
+	op->event = (struct csm_audit_event){
+		.kind = CSM_AUDIT_CHANGE, .method = op->method->name, .uid = op->uid, .pid = op->pid, .object = object};
+	op->sop.event = &op->event;
+}
+
 static void store_done(struct csm_store_op *sop)
 {
 	struct op *op = sop->arg;

@@ -11,6 +11,7 @@ struct op {
 	struct csm_job job;       /* first: on a queue */
 	struct task back;         /* on the loop's mailbox */
 	struct csm_store_op sop;  /* on the store's queue */
+	struct csm_audit_event event; /* what sop.event points to */
 	struct loop *loop;
 	struct conn *conn;        /* loop thread only; NULL once it is closed */
 	struct op *next, *prev;   /* of the connection */
@@ -33,6 +34,8 @@ struct req;
 CSM_MUST int op_new(struct req *q, size_t size, void (*clear)(struct op *op), struct op **ret);
 /* Charge the caller for n more bytes that the operation holds; CSM_EBUSY when it has too many waiting. */
 CSM_MUST int op_charge(struct op *op, size_t n);
+/* A change of this object is told to the audit log by the store; the text lives as long as op. */
+void op_tell(struct op *op, struct csm_str object);
 /* Send it off; on failure nothing was taken and the caller still has the op. */
 CSM_MUST int op_to_backend(struct op *op, struct csm_backend *be, void (*work)(struct op *), void (*apply)(struct op *));
 CSM_MUST int op_to_store(struct op *op, void (*apply)(struct op *));

@@ -162,8 +162,9 @@ void proof_challenge(struct req *q)
 static void refuse_proof(struct req *q, int r, const char *why)
 {
 	if (r == CSM_EDENIED)
-		req_audit(q->method->name, q->loop->b, CSM_AUDIT_DENIED, req_uid(q), req_pid(q), CSM_STR("-"), r);
-	req_error(q, r, why);
+		req_refuse(q, r, CSM_STR("-"), why);
+	else
+		req_error(q, r, why);
 }
 
 void do_PROVE(struct req *q)

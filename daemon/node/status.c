@@ -118,6 +118,25 @@ static void warn(struct status_space *space, struct csm_strs *w, const char *tex
 	}
 }
 
+static void audit_warnings(struct broker *b, struct status_space *space, struct csm_strs *w)
+{
+	struct csm_audit_status st;
+	char text[256];
+
+	csm_audit_status(b->audit, &st);
+	if (st.failing) {
+		snprintf(text, sizeof(text), "the audit log cannot be written (%s): %s", strerror(st.error),
+			b->cfg.audit_strict ? "requests are refused" : "what happens is not in it");
+		warn(space, w, text);
+	}
+	if (st.lost > 0) {
+		snprintf(text, sizeof(text), "%llu events are not in the audit log", (unsigned long long)st.lost);
+		warn(space, w, text);
+	}
+	if (st.broken)
+		warn(space, w, "the audit log was changed behind csmd: see csm audit verify");
+}
+
 static void fill_warnings(struct broker *b, struct status_space *space, struct csm_msg_status_res *ret)
 {
 	struct csm_strs *w = &ret->warnings;
@@ -140,8 +159,7 @@ static void fill_warnings(struct broker *b, struct status_space *space, struct c
 				space->health[i].reason[0] != '\0' ? space->health[i].reason : "no reason known");
 			warn(space, w, text);
 		}
-	if (b->audit != NULL && csm_audit_failing(b->audit))
-		warn(space, w, "the audit log cannot be written");
+	audit_warnings(b, space, w);
 	if (b->store == NULL && b->store_why[0] != '\0')
 		warn(space, w, b->store_why);
 	if (space->store.low_space.v)
@@ -276,6 +294,17 @@ static void add_store(struct csm_store *store, struct metrics *m)
 		NULL);
 }
 
+static void add_audit(struct csm_audit *audit, struct metrics *m)
+{
+	struct csm_audit_status st;
+
+	csm_audit_status(audit, &st);
+	add(m, "csm_audit_lines_total", "counter", "Lines written to the audit log", st.lines, NULL, NULL, NULL, NULL);
+	add(m, "csm_audit_failing", "gauge", "Whether the audit log cannot be written", st.failing, NULL, NULL, NULL, NULL);
+	add(m, "csm_audit_lost_events", "gauge", "Events that the audit log does not tell of yet", st.lost, NULL, NULL, NULL,
+		NULL);
+}
+
 int stats_fill(struct broker *b, bool totals, struct csm_pool *pool, struct csm_msg_stats_res *ret)
 {
 	struct metrics m = {.pool = pool, .res = ret, .cap = 512};
@@ -300,5 +329,6 @@ int stats_fill(struct broker *b, bool totals, struct csm_pool *pool, struct csm_
 	for (int what = 0; what < 3; what++)
 		add_backend_calls(b, &m, what);
 	add_store(b->store, &m);
+	add_audit(b->audit, &m);
 	return 0;
 }

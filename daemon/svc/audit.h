@@ -1,33 +1,106 @@
-/* The audit log: one JSON object a line in <dir>/audit.log. Any thread. A `change` is written before the answer that
- * tells of it; `denied` too, up to ten of one identity in a minute, the rest as one counted line at its end; `use` is
- * counted per identity, object and minute. */
+/* The audit log: one JSON object a line, chained by hashes (libclient/base/chain.h), in <dir>/audit.log and, once that is
+ * full, in <dir>/audit-<number of its first line>.log. Any thread, unless said otherwise.
+ *
+ * A `change` is told by the store's writer with its group, and durable before the group is committed; a `denied` is durable
+ * before its answer, up to ten of one uid in a minute, the rest are one counted line at its end; `use` is counted per uid,
+ * method, object and minute. */
 #ifndef CSM_SVC_AUDIT_H
 #define CSM_SVC_AUDIT_H
 
 #include <sys/types.h>
-#include "libclient/base/name.h"
+#include "libclient/base/chain.h"
 
-enum csm_audit_kind { CSM_AUDIT_CHANGE, CSM_AUDIT_DENIED, CSM_AUDIT_USE };
+enum csm_audit_kind { CSM_AUDIT_CHANGE, CSM_AUDIT_DENIED };
 struct csm_audit;
 struct csm_audit_event {
 	enum csm_audit_kind kind;
-	const char *method;
+	const char *method; /* static */
 	uid_t uid;
 	pid_t pid;
 	struct csm_str object;
-	const char *result; /* an error's name, or "ok" */
+	const char *result; /* an error's name, or "ok"; static */
 };
 
-/* Opens or makes the file. strict: an event that cannot be written is CSM_EUNAVAILABLE, else 0 and a mark in
- * status. */
-CSM_MUST int csm_audit_open(const char *dir, bool strict, struct csm_audit **ret);
-void csm_audit_close(struct csm_audit *a);
-CSM_MUST int csm_audit_event(struct csm_audit *a, const struct csm_audit_event *e);
-/* Once a second: writes the counted rows of the minute that ended, syncs. */
-void csm_audit_tick(struct csm_audit *a);
+struct csm_audit_options {
+	const char *dir;
+	bool strict;        /* what cannot be told is not done */
+	uint64_t max_size;  /* bytes of a file; 0: 64 MiB */
+	unsigned max_files; /* the one in use among them; 0: 16 */
+};
+/* Finds the end of the chain; half a line there is taken off, and told. The first line is written with the first event.
+ * CSM_ESYSTEM: the folder or the file cannot be had. Starts no thread. */
+CSM_MUST int csm_audit_open(const struct csm_audit_options *opt, struct csm_audit **ret);
+/* The thread that writes denials and counted lines. After the sandbox is up. */
+CSM_MUST int csm_audit_start(struct csm_audit *a);
+/* Writes what is counted, the last line and its checkpoint, ends the thread. While the signer still serves. */
+void csm_audit_stop(struct csm_audit *a);
+void csm_audit_close(struct csm_audit *a); /* NULL is no harm */
+
+/* Signs for checkpoints, by the node's key; called on the threads that write the log. */
+struct csm_audit_signer {
+	void *arg;
+	uint8_t key[CSM_CHAIN_KEY];
+	int (*sign)(void *arg, const uint8_t *p, size_t n, uint8_t signature[static CSM_CHAIN_SIGNATURE]);
+};
+/* The store is open: compare with the line that its root record names (seq 0: none), tell where they differ, write the
+ * line of the start and a checkpoint. */
+void csm_audit_attach(struct csm_audit *a, uint64_t seq, const uint8_t head[static CSM_CHAIN_HASH],
+	const struct csm_audit_signer *signer);
+
+/* ---- changes: the store's writer ---- */
+struct csm_audit_mark {
+	uint64_t seq; /* the last durable line */
+	uint8_t head[CSM_CHAIN_HASH];
+	uint64_t first, last; /* the lines that were written; 0: none */
+};
+/* One durable line for each event. CSM_EUNAVAILABLE: they cannot be written, and the mode is strict; otherwise the mark
+ * tells how far the log is durable, and the gap is told when it can be written again. */
+CSM_MUST int csm_audit_group(struct csm_audit *a, const struct csm_audit_event *events, size_t n,
+	struct csm_audit_mark *ret);
+/* The commit of the lines first to last failed: none of it was done. */
+void csm_audit_undone(struct csm_audit *a, uint64_t first, uint64_t last, const char *why);
+/* The store names line `seq` from now on. */
+void csm_audit_anchored(struct csm_audit *a, uint64_t seq);
+/* There are durable lines that the store does not name yet. */
+bool csm_audit_behind(struct csm_audit *a);
+
+/* ---- denials ---- */
+/* Is it one too many of this minute? Then it has been counted, and needs no line of its own. */
+bool csm_audit_denied_counted(struct csm_audit *a, uid_t uid);
+struct csm_audit_wait {
+	struct csm_audit_event event; /* what it points to lives until done */
+	int r;                        /* 0, or CSM_EUNAVAILABLE in strict mode */
+	void (*done)(struct csm_audit_wait *w); /* on the log's thread */
+	struct csm_audit_wait *next;            /* the log's */
+};
+/* Write it; done is called when it is durable (or, in normal mode, cannot be). */
+void csm_audit_submit(struct csm_audit *a, struct csm_audit_wait *w);
+
+/* ---- uses: counted by one thread, without a lock that others want ---- */
+struct csm_audit_uses;
+CSM_MUST int csm_audit_uses_new(struct csm_audit *a, struct csm_audit_uses **ret);
+/* What it has counted is kept. Before csm_audit_stop. */
+void csm_audit_uses_free(struct csm_audit_uses *u);
+/* method: static. */
+void csm_audit_use(struct csm_audit_uses *u, const char *method, uid_t uid, struct csm_str object);
+
+/* ---- the state of it ---- */
+struct csm_audit_status {
+	uint64_t seq, anchored; /* the last durable line, and the last one that the store names */
+	uint8_t head[CSM_CHAIN_HASH];
+	uint64_t lines;         /* written since the start */
+	bool failing, broken;   /* cannot be written; was found changed at the start */
+	int error;              /* errno of failing */
+	uint64_t lost;          /* events that are not in it, since it fails */
+	bool has_key;
+	uint8_t key[CSM_CHAIN_KEY];
+};
+void csm_audit_status(struct csm_audit *a, struct csm_audit_status *ret);
 bool csm_audit_failing(struct csm_audit *a);
-/* strict, and the last line could not be written: nothing that would have to be told may be done. csm_audit_tick tries
- * again. */
+/* strict, and the last line could not be written: nothing that would have to be told may be done. It is tried again each
+ * second. */
 bool csm_audit_refuses(struct csm_audit *a);
+/* What the thread does when something is due: for programs without it. */
+void csm_audit_tick(struct csm_audit *a);
 
 #endif

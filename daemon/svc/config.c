@@ -10,6 +10,9 @@
 #define SOCKET_PATH_MAX 107u /* of sockaddr_un, with its NUL */
 #define LOOPS_MAX 256u
 #define SWTPM_CONF_MAX 255u
+#define AUDIT_SIZE_MIN (UINT64_C(16) << 10)
+#define AUDIT_SIZE_MAX (UINT64_C(16) << 30)
+#define AUDIT_FILES_MAX 9999u
 #define MAP_SIZE_MIN (UINT64_C(1) << 20)
 #define MAP_SIZE_MAX (UINT64_C(16) << 40)
 #define EPOCH_INTERVAL_MAX_S (24u * 3600u)
@@ -337,17 +340,31 @@ static int read_measure(struct reader *rd, const struct csm_yaml_node *n, const 
 	return 0;
 }
 
+static const struct unit sizes[] = {{"KiB", UINT64_C(1) << 10}, {"MiB", UINT64_C(1) << 20},
+	{"GiB", UINT64_C(1) << 30}, {"TiB", UINT64_C(1) << 40}};
+
 static int read_map_size(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
-	static const struct unit units[] = {{"KiB", UINT64_C(1) << 10}, {"MiB", UINT64_C(1) << 20},
-		{"GiB", UINT64_C(1) << 30}, {"TiB", UINT64_C(1) << 40}};
 	uint64_t v = 0;
-	int r = read_measure(rd, n, units, 4, "64GiB", &v);
+	int r = read_measure(rd, n, sizes, 4, "64GiB", &v);
 
 	if (r != 0)
 		return r;
 	if (v < MAP_SIZE_MIN || v > MAP_SIZE_MAX || v % 4096 != 0)
 		return csm_yaml_fail(n, rd->err, "must be from 1MiB to 16TiB, in whole pages of 4KiB");
+	*(uint64_t *)to = v;
+	return 0;
+}
+
+static int read_audit_size(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	uint64_t v = 0;
+	int r = read_measure(rd, n, sizes, 4, "64MiB", &v);
+
+	if (r != 0)
+		return r;
+	if (v < AUDIT_SIZE_MIN || v > AUDIT_SIZE_MAX)
+		return csm_yaml_fail(n, rd->err, "must be from 16KiB to 16GiB");
 	*(uint64_t *)to = v;
 	return 0;
 }
@@ -387,6 +404,11 @@ static int read_connections_all(struct reader *rd, const struct csm_yaml_node *n
 	return read_count(rd, n, CSM_CONNECTIONS_ADMIN + 1, CSM_CONNECTIONS_MAX, to);
 }
 
+static int read_audit_files(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	return read_count(rd, n, 2, AUDIT_FILES_MAX, to);
+}
+
 static int read_loops(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
 	return read_count(rd, n, 0, LOOPS_MAX, to);
@@ -422,6 +444,8 @@ static const struct config_key {
 	K("store", "map_size", map_size, read_map_size),
 	K("store", "epoch_interval", epoch_interval_s, read_epoch_interval),
 	K("audit", "mode", audit_strict, read_audit_mode),
+	K("audit", "max_size", audit_max_size, read_audit_size),
+	K("audit", "max_files", audit_max_files, read_audit_files),
 	K("limits", "connections_per_uid", connections_per_uid, read_connections),
 	K("limits", "connections", connections, read_connections_all),
 	K("kubernetes", "kubepods_root", kubepods_root, read_path),
@@ -543,6 +567,8 @@ static int set_defaults(struct csm_config *c)
 	c->root_key = CSM_ROOT_TPM;
 	c->map_size = UINT64_C(64) << 30;
 	c->epoch_interval_s = 600;
+	c->audit_max_size = UINT64_C(64) << 20;
+	c->audit_max_files = 16;
 	c->connections_per_uid = CSM_CONNECTIONS_PER_UID;
 	c->connections = CSM_CONNECTIONS_MAX;
 	return 0;

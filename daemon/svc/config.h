@@ -29,6 +29,8 @@ struct csm_config {
 	unsigned loops;             /* 0: one per core */
 	bool root_key_unprotected;  /* root_key_unprotected: true is the consent that `file` needs */
 	bool tpm_accept_foreign;    /* tpm: {accept_foreign_primary: true} */
+	uint64_t audit_max_size;    /* bytes of one file of the audit log; "64MiB" */
+	unsigned audit_max_files;
 	bool audit_strict;
 	bool require_sandbox;       /* sandbox: required | best-effort (the default) */
 };

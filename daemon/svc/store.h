@@ -3,6 +3,7 @@
 #ifndef CSM_SVC_STORE_H
 #define CSM_SVC_STORE_H
 
+#include "daemon/svc/audit.h"
 #include "libclient/base/buf.h"
 #include "libclient/base/name.h"
 #include "plugins/include/csm_plugin.h"
@@ -52,6 +53,9 @@ const char *csm_store_mode(const struct csm_store *s);
  * newer schema; CSM_EINVALID: another root key, or another mode; CSM_EUNAVAILABLE: the root key's keeper or
  * the counter is away. Starts no thread. */
 CSM_MUST int csm_store_open(const struct csm_store_options *opt, struct csm_store **ret);
+/* Between the second step of opening and the start: operations with an event are told to this log from now on, durably
+ * and before they are committed, and each commit names its last line. `a` lives as long as the store. */
+CSM_MUST int csm_store_tell(struct csm_store *s, struct csm_audit *a);
 /* Start the writer. After the sandbox is up. */
 CSM_MUST int csm_store_start(struct csm_store *s);
 /* Answers what is queued, commits, writes the epoch, stops the writer, closes. */
@@ -147,6 +151,7 @@ enum csm_op_kind {
 	CSM_OP_NAMESPACE,     /* make the namespace's record if it is not there */
 	CSM_OP_COUNTS,        /* fold signature counts in */
 	CSM_OP_REMEMBER,      /* a small record (back end pins): name, payload; at most 127 and 65536 bytes */
+	CSM_OP_ANCHOR,        /* commit, so that the store names the audit log's last line */
 	CSM_OP_EPOCH,         /* raise the epoch now; EUNAVAILABLE: the counter is away and will follow */
 	CSM_OP_ACCEPT,        /* accept the store as it is (store.accept); ESTATE when it is not locked */
 };
@@ -165,6 +170,7 @@ struct csm_store_op {
 	uint64_t expect;                 /* SECRET_SET: the newest version; 0: must not exist */
 	const struct csm_count *counts;
 	size_t n_counts;
+	const struct csm_audit_event *event; /* NULL: not told; CSM_EUNAVAILABLE: it cannot be told, and was not done */
 	struct csm_request_id rid;
 	struct csm_bin answer;           /* result bytes to store with rid; for SECRET_SET the store writes
 	                                  * {version: n} itself */

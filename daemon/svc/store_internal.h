@@ -206,13 +206,14 @@ struct root {
 	uint8_t set_key[KEY_LEN];
 	uint8_t pins[SUM_LEN]; /* over the pins */
 	uint64_t n_keys, n_domains, n_secrets;
-	uint64_t audit_seq; /* room for the audit chain's head */
+	uint64_t audit_seq; /* the audit log's last line at the commit, and its hash */
 	uint8_t audit_head[32];
 	uint64_t created;
 	bool counted; /* epoch belongs to a counter */
 };
 struct subkeys { /* derived from the root key at open; guarded, read-only */
 	struct prk scope, root, request;
+	uint8_t audit_seed[KEY_LEN]; /* of the key that signs checkpoints */
 };
 CSM_MUST int store_root_read(struct csm_store *s, MDB_txn *txn, struct aead *a, struct root *ret);
 CSM_MUST int store_root_write(struct csm_store *s, MDB_txn *txn, struct aead *a, struct root *root);
@@ -262,6 +263,9 @@ struct csm_store {
 	bool fresh;             /* nothing in it yet */
 	bool ready;             /* the root key is known */
 	bool no_sodium;         /* tests */
+	struct csm_audit *audit; /* NULL: nothing is told */
+	uint64_t audit_seq;     /* as found at the start */
+	uint8_t audit_head[32];
 	struct subkeys *sub;    /* sodium_malloc */
 	struct aead aead;       /* the writer's; before the start the opener's */
 	atomic_bool locked;
@@ -336,11 +340,15 @@ struct group {
 	size_t n_scopes;
 	struct wscope *touched; /* by the op at hand, at most one; NULL: none yet */
 	struct wscope *before;  /* what it was before the op */
+	struct csm_audit_mark told;
 	bool deleted;           /* something went: the epoch wants a raise */
 	bool keks_gone;
 };
 CSM_MUST int store_op_apply(struct group *g, struct csm_store_op *op);
 CSM_MUST int store_group_scope(struct group *g, const struct dbkey *key, struct wscope **ret);
+/* Tell the audit log what the group has done; before its commit, whose outcome is r. */
+CSM_MUST int store_tell(struct group *g, struct csm_store_op *const *ops, size_t n);
+void store_told(struct group *g, int r);
 CSM_MUST int store_writer_init(struct csm_store *s);
 void store_writer_stop(struct csm_store *s);
 

@@ -467,6 +467,8 @@ int csm_store_root_open(struct csm_store *s, const struct csm_root_source *sourc
 	s->ready = true;
 	s->why = NULL;
 	s->epoch_raised = store_monotonic();
+	s->audit_seq = root->audit_seq;
+	memcpy(s->audit_head, root->audit_head, sizeof(s->audit_head));
 	store_totals(s, root);
 	r = 0;
 out:

@@ -403,6 +403,7 @@ static int op_do(struct group *g, struct csm_store_op *op)
 		return counts_add(g, op);
 	case CSM_OP_REMEMBER:
 		return remember(g, op);
+	case CSM_OP_ANCHOR:
 	case CSM_OP_EPOCH:
 	case CSM_OP_ACCEPT:
 		return 0; /* the writer's */

@@ -105,6 +105,7 @@ static int derive_subkeys(struct csm_store *s, const uint8_t *key, uint8_t check
 	prk_init(&s->sub->root, k);
 	prk_label_key(prk, "request", k);
 	prk_init(&s->sub->request, k);
+	prk_label_key(prk, "audit", s->sub->audit_seed);
 	prk_label_key(prk, "check", k);
 	memcpy(check, k, ROOTKEY_CHECK);
 	(void)csm_lock_again(s->sub, sizeof(*s->sub));

@@ -159,6 +159,7 @@ static int group_commit(struct group *g)
 		return r;
 	r = store_commit_err(g->s, mdb_txn_commit(g->txn));
 	g->txn = NULL;
+	store_told(g, r);
 	return r;
 }
 
@@ -235,6 +236,8 @@ static int group_run(struct csm_store *s, struct csm_store_op *const *ops, size_
 		raise = raise || ops[i]->kind == CSM_OP_EPOCH;
 	}
 	raise = (raise && !s->counter_behind) || epoch_due(s, g->deleted);
+	if ((r = store_tell(g, ops, n)) != 0)
+		goto out;
 	if (effects == 0 && !raise)
 		goto out;
 	if (raise)
@@ -255,7 +258,8 @@ static void batch_run(struct csm_store *s, struct csm_store_op *const *ops, size
 	if (r == 0)
 		return;
 	for (size_t i = 0; i < n; i++) {
-		if (n > 1)
+		/* What one cannot tell, the next cannot either. */
+		if (n > 1 && r != CSM_EUNAVAILABLE)
 			r = group_run(s, &ops[i], 1, false);
 		if (r != 0)
 			ops[i]->r = r;
@@ -264,7 +268,7 @@ static void batch_run(struct csm_store *s, struct csm_store_op *const *ops, size
 
 /* ---- accepting ---- */
 
-static int accept_scan(struct group *g, struct names *removed)
+static int accept_scan(struct group *g, struct csm_store_op *op, struct names *removed)
 {
 	struct csm_store *s = g->s;
 	int r = store_root_read(s, g->txn, &s->aead, &g->root);
@@ -278,10 +282,11 @@ static int accept_scan(struct group *g, struct names *removed)
 		(r = store_early_pins(s, g->txn, &g->root)) != 0)
 		return r;
 	(void)store_root_epoch_next(s, &g->root);
-	return group_commit(g);
+	op->r = 0;
+	return (r = store_tell(g, &op, 1)) != 0 ? r : group_commit(g);
 }
 
-static int accept_run(struct csm_store *s)
+static int accept_run(struct csm_store *s, struct csm_store_op *op)
 {
 	struct names *removed, *none;
 	struct group *g = NULL;
@@ -295,7 +300,7 @@ static int accept_run(struct csm_store *s)
 	none = store_names_new(s->damaged);
 	if (removed == NULL || none == NULL || (r = group_begin(s, &g)) != 0)
 		goto out;
-	if ((r = accept_scan(g, removed)) != 0)
+	if ((r = accept_scan(g, op, removed)) != 0)
 		goto out;
 	g->keks_gone = true;
 	store_early_done(s, true);
@@ -331,7 +336,7 @@ static void batch_serve(struct csm_store *s, struct csm_store_op **ops, size_t n
 
 	if (ops[0]->kind == CSM_OP_ACCEPT) {
 		ops[0]->replayed = false;
-		ops[0]->r = accept_run(s);
+		ops[0]->r = accept_run(s, ops[0]);
 		op_finish(ops[0]);
 		return;
 	}

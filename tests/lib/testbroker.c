@@ -97,12 +97,15 @@ static int open_store(struct testbroker *t)
 {
 	struct csm_store_options opt = {.dir = t->dir, .map_size = 64u << 20, .epoch_interval_s = 600,
 		.root = {.mode = "file", .unwrap = fixed_root}};
+	struct csm_audit_options log = {0};
 	struct csm_store *store;
 	char audit[160];
 	int r;
 
 	snprintf(audit, sizeof(audit), "%s/audit", t->dir);
-	if ((r = csm_audit_open(audit, false, &t->b.audit)) != 0 || (r = csm_store_open(&opt, &store)) != 0 ||
+	log.dir = audit;
+	if ((r = csm_audit_open(&log, &t->b.audit)) != 0 || (r = csm_audit_start(t->b.audit)) != 0 ||
+		(r = csm_store_open(&opt, &store)) != 0 || (r = csm_store_tell(store, t->b.audit)) != 0 ||
 		(r = csm_store_start(store)) != 0)
 		return r;
 	t->b.store = store;

@@ -2,19 +2,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <jansson.h>
 #include <pthread.h>
-#include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
-#include "daemon/svc/audit.h"
+#include "tests/lib/auditfix.h"
 
 /* The program's own clock: it stands until a test moves it. */
 static time_t clock_now;
@@ -26,332 +21,353 @@ time_t time(time_t *ret)
 	return clock_now;
 }
 
-static char dir[64], folder[80], file[96];
-static json_t *lines[4096];
-static size_t n_lines;
-
 static int setup(void **state)
 {
-	(void)state;
 	clock_now = 600000000;
-	snprintf(dir, sizeof(dir), "/tmp/csm-audit-XXXXXX");
-	if (mkdtemp(dir) == NULL)
-		return -1;
-	snprintf(folder, sizeof(folder), "%s/audit", dir);
-	snprintf(file, sizeof(file), "%s/audit.log", folder);
-	return 0;
+	return audit_setup(state);
 }
 
-static void forget_lines(void)
+/* ---- what is written ---- */
+
+static void a_change_is_there_when_the_group_is(void **state)
 {
-	while (n_lines > 0)
-		json_decref(lines[--n_lines]);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	forget_lines();
-	unlink(file);
-	rmdir(folder);
-	return rmdir(dir);
-}
-
-static struct csm_audit *opened(bool strict)
-{
-	struct csm_audit *a = NULL;
-
-	assert_int_equal(csm_audit_open(folder, strict, &a), 0);
-	return a;
-}
-
-/* Every line of the file has to be one JSON object; those that are not are counted. */
-static size_t read_lines(void)
-{
-	char line[4096];
-	size_t bad = 0;
-	FILE *f = fopen(file, "re");
-
-	forget_lines();
-	assert_non_null(f);
-	while (fgets(line, sizeof(line), f) != NULL) {
-		json_t *row = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
-
-		if (row == NULL || !json_is_object(row) || line[strlen(line) - 1] != '\n')
-			bad++;
-		if (row != NULL && n_lines < sizeof(lines) / sizeof(lines[0]))
-			lines[n_lines++] = row;
-	}
-	fclose(f);
-	return bad;
-}
-
-static const char *text_of(size_t i, const char *name)
-{
-	const char *s = json_string_value(json_object_get(lines[i], name));
-
-	return s != NULL ? s : "(none)";
-}
-
-static json_int_t number_of(size_t i, const char *name)
-{
-	json_t *n = json_object_get(lines[i], name);
-
-	return n == NULL ? -1 : json_integer_value(n);
-}
-
-static int event(struct csm_audit *a, enum csm_audit_kind kind, const char *method, uid_t uid, const char *object)
-{
-	struct csm_audit_event e = {.kind = kind, .method = method, .uid = uid, .pid = 77,
-		.object = {object, strlen(object)}, .result = kind == CSM_AUDIT_DENIED ? "denied" : "ok"};
-
-	return csm_audit_event(a, &e);
-}
-
-static void a_change_is_there_at_once(void **state)
-{
-	struct csm_audit *a = opened(false);
+	struct csm_audit *a = audit_attached(NULL);
+	struct csm_audit_event two[2] = {audit_event_of(CSM_AUDIT_CHANGE, "key.create", 1000, "uid-1000:k \"q\" \xc3\xa9"),
+		audit_event_of(CSM_AUDIT_CHANGE, "key.delete", 1000, "uid-1000:k\n\x01\xff")};
+	struct csm_audit_mark mark;
 	struct stat st;
 
 	(void)state;
-	assert_int_equal(event(a, CSM_AUDIT_CHANGE, "key.create", 1000, "uid-1000:k \"q\" \\ \xc3\xa9"), 0);
-	assert_int_equal(read_lines(), 0);
-	assert_int_equal(n_lines, 1);
-	assert_string_equal(text_of(0, "event"), "change");
-	assert_string_equal(text_of(0, "method"), "key.create");
-	assert_string_equal(text_of(0, "object"), "uid-1000:k \"q\" \\ \xc3\xa9");
-	assert_string_equal(text_of(0, "result"), "ok");
-	assert_int_equal(number_of(0, "uid"), 1000);
-	assert_int_equal(number_of(0, "pid"), 77);
-	assert_int_equal(number_of(0, "time"), 600000000);
-	assert_int_equal(stat(file, &st), 0);
+	assert_int_equal(csm_audit_group(a, two, 2, &mark), 0);
+	audit_assert_whole(&mark);
+	assert_int_equal(audit_lines, 5);
+	assert_string_equal(audit_text(0, "event"), "file");
+	assert_string_equal(audit_text(1, "event"), "start");
+	assert_string_equal(audit_text(2, "event"), "checkpoint");
+	assert_string_equal(audit_text(3, "event"), "change");
+	assert_string_equal(audit_text(3, "method"), "key.create");
+	assert_string_equal(audit_text(3, "object"), "uid-1000:k \"q\" \xc3\xa9");
+	assert_string_equal(audit_text(4, "object"), "uid-1000:k???");
+	assert_string_equal(audit_text(3, "result"), "ok");
+	assert_int_equal(audit_number(3, "seq"), 4);
+	assert_int_equal(audit_number(3, "uid"), 1000);
+	assert_int_equal(audit_number(3, "pid"), 77);
+	assert_int_equal(audit_number(3, "time"), 600000000);
+	assert_int_equal(mark.first, 4);
+	assert_int_equal(mark.last, 5);
+	assert_int_equal(mark.seq, 5);
+	assert_int_equal(stat(audit_file, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0600);
-	assert_int_equal(stat(folder, &st), 0);
+	assert_int_equal(stat(audit_folder, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0700);
+	/* The head without an event is the same one; the store names it. */
+	assert_true(csm_audit_behind(a));
+	csm_audit_anchored(a, mark.seq);
+	assert_false(csm_audit_behind(a));
+	assert_int_equal(csm_audit_group(a, NULL, 0, &mark), 0);
+	assert_int_equal(mark.seq, 5);
+	assert_int_equal(mark.first, 0);
+	/* What is taken back says of which lines. */
+	csm_audit_undone(a, 4, 5, "system");
+	audit_assert_whole(NULL);
+	assert_int_equal(audit_number(5, "first"), 4);
+	assert_int_equal(audit_number(5, "last"), 5);
 	csm_audit_close(a);
 	csm_audit_close(NULL);
+	audit_assert_whole(NULL);
+	assert_string_equal(audit_text(6, "event"), "stop");
+	assert_string_equal(audit_text(7, "event"), "checkpoint");
 }
 
 static void ten_denials_have_lines_the_rest_a_count(void **state)
 {
-	struct csm_audit *a = opened(false);
+	struct csm_audit *a = audit_opened();
 
 	(void)state;
+	audit_done = 0;
 	for (int i = 0; i < 25; i++)
-		assert_int_equal(event(a, CSM_AUDIT_DENIED, i % 2 ? "key.sign" : "key.show", 1000, "other:k"), 0);
+		audit_denied(a, i % 2 ? "key.sign" : "key.show", 1000);
 	/* Somebody else has ten lines too. */
-	assert_int_equal(event(a, CSM_AUDIT_DENIED, "key.sign", 1001, "other:k"), 0);
+	audit_denied(a, "key.sign", 1001);
+	assert_int_equal(audit_done, 0); /* not before they are durable */
 	csm_audit_tick(a);
-	assert_int_equal(read_lines(), 0);
-	assert_int_equal(n_lines, 11);
+	assert_int_equal(audit_done, 11);
+	audit_assert_whole(NULL);
+	assert_int_equal(audit_count("denied"), 11);
 	clock_now += 60;
 	csm_audit_tick(a);
-	assert_int_equal(read_lines(), 0);
-	assert_int_equal(n_lines, 12);
-	assert_string_equal(text_of(11, "event"), "denied");
-	assert_string_equal(text_of(11, "method"), "*");
-	assert_int_equal(number_of(11, "uid"), 1000);
-	assert_int_equal(number_of(11, "count"), 15);
+	audit_assert_whole(NULL);
+	assert_int_equal(audit_count("denied"), 12);
+	assert_string_equal(audit_text(audit_lines - 1, "method"), "*");
+	assert_int_equal(audit_number(audit_lines - 1, "uid"), 1000);
+	assert_int_equal(audit_number(audit_lines - 1, "count"), 15);
 	/* A new minute begins anew. */
 	for (int i = 0; i < 10; i++)
-		assert_int_equal(event(a, CSM_AUDIT_DENIED, "key.sign", 1000, "other:k"), 0);
+		audit_denied(a, "key.sign", 1000);
 	clock_now += 60;
 	csm_audit_tick(a);
-	assert_int_equal(read_lines(), 0);
-	assert_int_equal(n_lines, 22);
+	audit_assert_whole(NULL);
+	assert_int_equal(audit_count("denied"), 22);
 	csm_audit_close(a);
 }
 
 static void uses_are_counted_by_identity_object_and_minute(void **state)
 {
-	struct csm_audit *a = opened(false);
+	struct csm_audit *a = audit_opened();
+	struct csm_audit_uses *u[2];
 	json_int_t total = 0;
 
 	(void)state;
+	assert_int_equal(csm_audit_uses_new(a, &u[0]), 0);
+	assert_int_equal(csm_audit_uses_new(a, &u[1]), 0);
 	for (int i = 0; i < 100; i++)
-		assert_int_equal(event(a, CSM_AUDIT_USE, "key.sign", 1000, i % 4 ? "uid-1000:a" : "uid-1000:b"), 0);
-	assert_int_equal(event(a, CSM_AUDIT_USE, "key.decrypt", 1000, "uid-1000:a"), 0);
-	assert_int_equal(event(a, CSM_AUDIT_USE, "key.sign", 1001, "uid-1000:a"), 0);
+		csm_audit_use(u[i % 3 == 0], "key.sign", 1000, i % 4 ? CSM_STR("uid-1000:a") : CSM_STR("uid-1000:b"));
+	csm_audit_use(u[0], "key.decrypt", 1000, CSM_STR("uid-1000:a"));
+	csm_audit_use(u[1], "key.sign", 1001, CSM_STR("uid-1000:a"));
 	csm_audit_tick(a);
-	assert_int_equal(read_lines(), 0);
-	assert_int_equal(n_lines, 0);
+	assert_int_equal(access(audit_file, F_OK), -1);
 	clock_now += 60;
-	/* The next event finds that the minute is over, too. */
-	assert_int_equal(event(a, CSM_AUDIT_USE, "key.sign", 1000, "uid-1000:a"), 0);
-	assert_int_equal(read_lines(), 0);
-	assert_int_equal(n_lines, 4);
-	for (size_t i = 0; i < n_lines; i++) {
-		assert_string_equal(text_of(i, "event"), "use");
-		total += number_of(i, "count");
-		if (number_of(i, "uid") == 1000 && strcmp(text_of(i, "method"), "key.sign") == 0)
-			assert_int_equal(number_of(i, "count"), strcmp(text_of(i, "object"), "uid-1000:a") == 0 ? 75 : 25);
+	csm_audit_tick(a);
+	audit_assert_whole(NULL);
+	assert_int_equal(audit_count("use"), 4);
+	for (size_t i = 0; i < audit_lines; i++) {
+		if (strcmp(audit_text(i, "event"), "use") != 0)
+			continue;
+		total += audit_number(i, "count");
+		if (audit_number(i, "uid") == 1000 && strcmp(audit_text(i, "method"), "key.sign") == 0)
+			assert_int_equal(audit_number(i, "count"), strcmp(audit_text(i, "object"), "uid-1000:a") == 0 ? 75 : 25);
 	}
 	assert_int_equal(total, 102);
-	/* What the last minute has counted is written at the end. */
+	/* What the last minute has counted is written at the end, also of who has gone before. */
+	csm_audit_use(u[0], "key.sign", 1000, CSM_STR("uid-1000:a"));
+	csm_audit_uses_free(u[0]);
+	csm_audit_uses_free(u[1]);
+	csm_audit_uses_free(NULL);
 	csm_audit_close(a);
-	assert_int_equal(read_lines(), 0);
-	assert_int_equal(n_lines, 5);
-	assert_int_equal(number_of(4, "count"), 1);
+	audit_assert_whole(NULL);
+	assert_int_equal(audit_count("use"), 5);
+	assert_int_equal(audit_number(audit_lines - 1, "count"), 1);
 }
 
 /* Names without end cost memory with an end; no use is lost from the sum. */
 static void many_objects_share_a_row(void **state)
 {
-	struct csm_audit *a = opened(false);
+	struct csm_audit *a = audit_opened();
+	struct csm_audit_uses *u;
 	json_int_t total = 0, others = 0;
 	char name[32];
 
 	(void)state;
+	assert_int_equal(csm_audit_uses_new(a, &u), 0);
 	for (int i = 0; i < 6000; i++) {
 		snprintf(name, sizeof(name), "uid-1000:k%d", i);
-		assert_int_equal(event(a, CSM_AUDIT_USE, "key.sign", 1000, name), 0);
+		csm_audit_use(u, "key.sign", 1000, csm_str_of(name));
 	}
+	csm_audit_uses_free(u);
 	csm_audit_close(a);
-	FILE *f = fopen(file, "re");
-	char line[1024];
-	size_t n = 0;
-
-	assert_non_null(f);
-	while (fgets(line, sizeof(line), f) != NULL) {
-		json_t *row = json_loads(line, 0, NULL);
-
-		assert_non_null(row);
-		total += json_integer_value(json_object_get(row, "count"));
-		if (strcmp(json_string_value(json_object_get(row, "object")), "(others)") == 0)
-			others += json_integer_value(json_object_get(row, "count"));
-		json_decref(row);
-		n++;
+	audit_assert_whole(NULL);
+	for (size_t i = 0; i < audit_lines; i++) {
+		if (strcmp(audit_text(i, "event"), "use") != 0)
+			continue;
+		total += audit_number(i, "count");
+		if (strcmp(audit_text(i, "object"), "(others)") == 0)
+			others += audit_number(i, "count");
 	}
-	fclose(f);
 	assert_int_equal(total, 6000);
-	assert_in_range(n, 4096, 4200);
-	assert_int_equal(others, 6000 - 4096);
+	assert_in_range(audit_count("use"), 4096, 4097);
+	assert_in_range(others, 6000 - 4096, 6000 - 4096 + 2); /* tables are put together in any order */
 }
 
-static void limit_file(rlim_t size)
-{
-	struct rlimit l;
+/* ---- what cannot be written ---- */
 
-	assert_int_equal(getrlimit(RLIMIT_FSIZE, &l), 0);
-	l.rlim_cur = size;
-	assert_int_equal(setrlimit(RLIMIT_FSIZE, &l), 0);
-}
-
-static void a_file_that_cannot_be_written(void **state)
+static void normal_mode_goes_on_and_tells_the_gap(void **state)
 {
-	struct csm_audit *a = opened(false);
+	struct csm_audit *a = audit_attached(NULL);
+	struct csm_audit_mark before, during, after;
+	struct csm_audit_status st;
 
 	(void)state;
-	signal(SIGXFSZ, SIG_IGN);
-	assert_int_equal(event(a, CSM_AUDIT_CHANGE, "key.create", 1, "a:b"), 0);
-	assert_false(csm_audit_failing(a));
-	limit_file(10);
-	assert_int_equal(event(a, CSM_AUDIT_CHANGE, "key.create", 1, "a:c"), 0);
+	assert_int_equal(audit_change(a, "a:one", &before), 0);
+	audit_limit_file(audit_file_size() + 20);
+	assert_int_equal(audit_change(a, "a:two", &during), 0);
+	assert_int_equal(audit_change(a, "a:three", &during), 0);
+	assert_int_equal(during.seq, before.seq);
+	assert_int_equal(during.first, 0);
+	assert_memory_equal(during.head, before.head, 32);
+	audit_done = 0;
+	audit_denied(a, "key.sign", 7);
+	csm_audit_tick(a);
+	assert_int_equal(audit_done, 1);
+	assert_int_equal(audit_last_r, 0);
+	csm_audit_status(a, &st);
+	assert_true(st.failing);
+	assert_int_equal(st.error, EFBIG);
+	assert_int_equal(st.lost, 3);
 	assert_true(csm_audit_failing(a));
-	csm_audit_close(a);
-	a = opened(true);
-	assert_int_equal(event(a, CSM_AUDIT_CHANGE, "key.create", 1, "a:d"), CSM_EUNAVAILABLE);
-	assert_int_equal(event(a, CSM_AUDIT_USE, "key.sign", 1, "a:d"), CSM_EUNAVAILABLE);
-	limit_file(RLIM_INFINITY);
-	assert_int_equal(event(a, CSM_AUDIT_CHANGE, "key.create", 1, "a:e"), 0);
+	assert_false(csm_audit_refuses(a));
+	/* Nothing of half a line has stayed. */
+	audit_limit_file(RLIM_INFINITY);
+	audit_assert_whole(&before);
+	clock_now += 5;
+	csm_audit_tick(a);
 	assert_false(csm_audit_failing(a));
+	assert_int_equal(audit_change(a, "a:four", &after), 0);
+	audit_assert_whole(&after);
+	assert_int_equal(audit_found.notes, 1);
+	assert_int_equal(audit_count("gap"), 1);
+	assert_int_equal(audit_number(audit_index("gap"), "changes"), 2);
+	assert_int_equal(audit_number(audit_index("gap"), "denied"), 1);
+	assert_int_equal(audit_number(audit_index("gap"), "since"), 600000000);
+	assert_string_equal(audit_text(audit_lines - 1, "object"), "a:four");
+	csm_audit_status(a, &st);
+	assert_int_equal(st.lost, 0);
 	csm_audit_close(a);
-	assert_int_equal(read_lines(), 0);
-	assert_int_equal(n_lines, 3); /* b, e and the use; c and d were told to have failed */
 }
 
-/* Half a line, of a full disk or of a crash, spoils no line but itself. */
-static void half_a_line_is_ended(void **state)
+static void strict_mode_refuses_until_it_can_write(void **state)
 {
-	struct csm_audit *a = opened(false);
-	struct stat st;
-	int fd;
+	struct csm_audit_mark mark;
+	struct csm_audit *a;
 
 	(void)state;
-	signal(SIGXFSZ, SIG_IGN);
-	assert_int_equal(event(a, CSM_AUDIT_CHANGE, "key.create", 1, "a:one"), 0);
-	assert_int_equal(stat(file, &st), 0);
-	limit_file((rlim_t)st.st_size + 20);
-	assert_int_equal(event(a, CSM_AUDIT_CHANGE, "key.create", 1, "a:two"), 0);
+	audit_options.strict = true;
+	a = audit_attached(NULL);
+	assert_int_equal(audit_change(a, "a:one", &mark), 0);
+	assert_false(csm_audit_refuses(a));
+	audit_limit_file(audit_file_size() + 20);
+	assert_int_equal(audit_change(a, "a:two", &mark), CSM_EUNAVAILABLE);
+	assert_true(csm_audit_refuses(a));
+	audit_done = 0;
+	audit_denied(a, "key.sign", 7);
+	csm_audit_tick(a);
+	assert_int_equal(audit_done, 1);
+	assert_int_equal(audit_last_r, CSM_EUNAVAILABLE);
+	audit_limit_file(RLIM_INFINITY);
+	csm_audit_tick(a);
+	assert_false(csm_audit_refuses(a));
+	assert_int_equal(audit_change(a, "a:three", &mark), 0);
+	audit_assert_whole(&mark);
+	assert_int_equal(audit_count("change"), 2); /* two was told to have failed */
+	assert_int_equal(audit_number(audit_index("gap"), "changes"), 0);
+	csm_audit_close(a);
+}
+
+static void counts_wait_for_room(void **state)
+{
+	struct csm_audit *a = audit_attached(NULL);
+	struct csm_audit_uses *u;
+
+	(void)state;
+	assert_int_equal(csm_audit_uses_new(a, &u), 0);
+	csm_audit_use(u, "key.sign", 1, CSM_STR("a:b"));
+	audit_limit_file(audit_file_size());
+	for (int i = 0; i < 3; i++) {
+		clock_now += 60;
+		csm_audit_use(u, "key.sign", 1, CSM_STR("a:b"));
+		csm_audit_tick(a);
+	}
 	assert_true(csm_audit_failing(a));
-	limit_file(RLIM_INFINITY);
-	assert_int_equal(event(a, CSM_AUDIT_CHANGE, "key.create", 1, "a:three"), 0);
-	assert_int_equal(read_lines(), 1);
-	assert_int_equal(n_lines, 2);
-	assert_string_equal(text_of(1, "object"), "a:three");
+	audit_limit_file(RLIM_INFINITY);
+	csm_audit_tick(a);
+	audit_assert_whole(NULL);
+	assert_int_equal(audit_count("use"), 1);
+	assert_int_equal(audit_number(audit_index("use"), "count"), 4);
+	csm_audit_uses_free(u);
 	csm_audit_close(a);
-
-	fd = open(file, O_WRONLY | O_APPEND | O_CLOEXEC);
-	assert_true(fd >= 0);
-	assert_int_equal(write(fd, "{\"time\":", 8), 8);
-	close(fd);
-	a = opened(false);
-	assert_int_equal(event(a, CSM_AUDIT_CHANGE, "key.create", 1, "a:four"), 0);
-	csm_audit_close(a);
-	assert_int_equal(read_lines(), 2);
-	assert_int_equal(n_lines, 3);
-	assert_string_equal(text_of(2, "object"), "a:four");
 }
 
-static void where_it_cannot_be_opened(void **state)
-{
-	struct csm_audit *a = NULL;
-	char path[600];
+/* ---- threads ---- */
 
-	(void)state;
-	snprintf(path, sizeof(path), "%s/none/audit", dir);
-	assert_int_equal(csm_audit_open(path, false, &a), CSM_ESYSTEM);
-	memset(path, 'x', sizeof(path) - 1);
-	path[sizeof(path) - 1] = '\0';
-	assert_int_equal(csm_audit_open(path, false, &a), CSM_ESYSTEM);
-	/* A link in its place is not followed. */
-	assert_int_equal(mkdir(folder, 0700), 0);
-	assert_int_equal(symlink("/dev/null", file), 0);
-	assert_int_equal(csm_audit_open(folder, false, &a), CSM_ESYSTEM);
-	assert_null(a);
+struct worker {
+	struct csm_audit *a;
+	unsigned n, done;
+	pthread_mutex_t lock;
+	pthread_cond_t served;
+};
+
+struct wait_of {
+	struct csm_audit_wait wait;
+	struct worker *worker;
+};
+
+static void count_done(struct csm_audit_wait *w)
+{
+	struct worker *k = ((struct wait_of *)w)->worker;
+
+	pthread_mutex_lock(&k->lock);
+	k->done++;
+	pthread_cond_signal(&k->served);
+	pthread_mutex_unlock(&k->lock);
+	free(w);
 }
 
-static void *write_many(void *arg)
+static void *work(void *arg)
 {
-	for (int i = 0; i < 300; i++)
-		if (event(arg, i % 2 ? CSM_AUDIT_CHANGE : CSM_AUDIT_USE, "key.create", 5, "a:b") != 0)
-			return arg;
+	struct worker *k = arg;
+	struct csm_audit_uses *u;
+	struct csm_audit_mark mark;
+
+	if (csm_audit_uses_new(k->a, &u) != 0)
+		return NULL;
+	for (unsigned i = 0; i < k->n; i++) {
+		struct wait_of *w = calloc(1, sizeof(*w));
+
+		csm_audit_use(u, "key.sign", 1, CSM_STR("a:b"));
+		if (w == NULL || audit_change(k->a, "a:thread", &mark) != 0)
+			abort();
+		w->worker = k;
+		w->wait.event = audit_event_of(CSM_AUDIT_DENIED, "key.sign", 5, "a:b");
+		w->wait.done = count_done;
+		csm_audit_submit(k->a, &w->wait);
+	}
+	pthread_mutex_lock(&k->lock);
+	while (k->done < k->n)
+		pthread_cond_wait(&k->served, &k->lock);
+	pthread_mutex_unlock(&k->lock);
+	csm_audit_uses_free(u);
 	return NULL;
 }
 
-static void threads_write_whole_lines(void **state)
+static void threads_share_the_file(void **state)
 {
-	struct csm_audit *a = opened(false);
+	struct worker k[4];
 	pthread_t t[4];
-	void *bad;
+	struct csm_audit *a;
 
 	(void)state;
-	for (size_t i = 0; i < 4; i++)
-		assert_int_equal(pthread_create(&t[i], NULL, write_many, a), 0);
-	for (size_t i = 0; i < 4; i++) {
-		pthread_join(t[i], &bad);
-		assert_null(bad);
+	audit_options.max_size = 16384;
+	audit_options.max_files = 100;
+	a = audit_attached(NULL);
+	assert_int_equal(csm_audit_start(a), 0);
+	for (int i = 0; i < 4; i++) {
+		k[i] = (struct worker){.a = a, .n = 50};
+		pthread_mutex_init(&k[i].lock, NULL);
+		pthread_cond_init(&k[i].served, NULL);
+		assert_int_equal(pthread_create(&t[i], NULL, work, &k[i]), 0);
 	}
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(pthread_join(t[i], NULL), 0);
 	csm_audit_close(a);
-	assert_int_equal(read_lines(), 0);
-	assert_int_equal(n_lines, 601);
-	assert_int_equal(number_of(600, "count"), 600);
+	audit_assert_whole(NULL);
+	assert_int_equal(audit_count("change"), 200);
+	assert_int_equal(audit_count("denied"), 200);
+	assert_int_equal(audit_number(audit_index("use"), "count"), 200);
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, audit_teardown)
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(a_change_is_there_at_once),
+		TEST(a_change_is_there_when_the_group_is),
 		TEST(ten_denials_have_lines_the_rest_a_count),
 		TEST(uses_are_counted_by_identity_object_and_minute),
 		TEST(many_objects_share_a_row),
-		TEST(a_file_that_cannot_be_written),
-		TEST(half_a_line_is_ended),
-		TEST(where_it_cannot_be_opened),
-		TEST(threads_write_whole_lines),
+		TEST(normal_mode_goes_on_and_tells_the_gap),
+		TEST(strict_mode_refuses_until_it_can_write),
+		TEST(counts_wait_for_room),
+		TEST(threads_share_the_file),
 	};
 
-	alarm(60);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -57,6 +57,8 @@ static void assert_defaults(const struct csm_config *c)
 	assert_true(c->map_size == UINT64_C(64) << 30);
 	assert_true(c->epoch_interval_s == 600);
 	assert_false(c->audit_strict);
+	assert_true(c->audit_max_size == UINT64_C(64) << 20);
+	assert_int_equal(c->audit_max_files, 16);
 	assert_int_equal(c->connections_per_uid, CSM_CONNECTIONS_PER_UID);
 	assert_int_equal(c->connections, CSM_CONNECTIONS_MAX);
 	assert_string_equal(c->kubepods_root, "/kubepods.slice");
@@ -102,7 +104,7 @@ static void test_every_key(void **state)
 	      "backends: {default: soft, enable: [soft, tpm2, fake], fake: \"sign=delay:500ms\"}\n"
 	      "tpm: {device: /dev/tpm0, tcti: \"swtpm:path=/x\", owner_auth: \"@/keys/owner\", bus_protection: full,\n"
 	      "  accept_foreign_primary: true}\n"
-	      "store: {map_size: 512MiB, epoch_interval: 30s}\naudit: {mode: strict}\n"
+	      "store: {map_size: 512MiB, epoch_interval: 30s}\naudit: {mode: strict, max_size: 1MiB, max_files: 3}\n"
 	      "limits: {connections_per_uid: 5, connections: 50}\nkubernetes: {kubepods_root: /kubepods}\n"
 	      "loops: 3\nlog_level: debug\nsandbox: required\n", &c);
 	assert_string_equal(c.socket, "/s/csm.sock");
@@ -128,6 +130,8 @@ static void test_every_key(void **state)
 	assert_true(c.map_size == UINT64_C(512) << 20);
 	assert_true(c.epoch_interval_s == 30);
 	assert_true(c.audit_strict);
+	assert_true(c.audit_max_size == UINT64_C(1) << 20);
+	assert_int_equal(c.audit_max_files, 3);
 	assert_int_equal(c.connections_per_uid, 5);
 	assert_int_equal(c.connections, 50);
 	assert_string_equal(c.kubepods_root, "/kubepods");

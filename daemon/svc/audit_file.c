@@ -1,0 +1,282 @@
+/* The file: lines are made, chained and appended, files follow one another. Under the log's file_lock. */
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "daemon/svc/audit_internal.h"
+#include "daemon/svc/log.h"
+
+/* ---- lines ---- */
+
+void log_begin(struct log_file *f)
+{
+	csm_buf_reset(&f->out);
+	f->out_seq = f->seq;
+	f->out_signed = 0;
+	memcpy(f->out_head, f->head, CSM_CHAIN_HASH);
+}
+
+static int log_line_at(struct log_file *f, time_t now, const char *event, const char *body)
+{
+	char hex[2 * CSM_CHAIN_HASH + 1];
+	uint8_t *p;
+	int n, r;
+
+	if ((r = csm_buf_reserve(&f->out, CSM_CHAIN_LINE_MAX, &p)) != 0)
+		return r;
+	n = snprintf((char *)p, CSM_CHAIN_LINE_MAX, "{\"seq\":%llu,\"time\":%lld,\"event\":\"%s\"%s",
+		(unsigned long long)f->out_seq + 1, (long long)now, event, body);
+	if (n < 0 || (size_t)n + sizeof(hex) + 12 >= CSM_CHAIN_LINE_MAX)
+		return CSM_ETOO_LARGE;
+	f->out_seq++;
+	csm_chain_hash(f->out_head, (struct csm_bin){p, (size_t)n}, f->out_head);
+	csm_chain_hex(f->out_head, CSM_CHAIN_HASH, hex);
+	n += snprintf((char *)p + n, CSM_CHAIN_LINE_MAX - (size_t)n, ",\"hash\":\"%s\"}\n", hex);
+	csm_buf_commit(&f->out, (size_t)n);
+	return 0;
+}
+
+int log_line(struct log_file *f, const char *event, const char *body)
+{
+	return log_line_at(f, time(NULL), event, body);
+}
+
+/* As a JSON string. Names have no control characters and no backslash; nothing else gets here unharmed either. */
+static void json_text(struct csm_str s, char *out, size_t cap)
+{
+	bool good = csm_utf8_valid(s.p, s.n);
+	size_t n = 0;
+
+	for (size_t i = 0; i < s.n && n + 3 < cap; i++) {
+		unsigned char c = (unsigned char)s.p[i];
+
+		if (c == '"' || c == '\\')
+			out[n++] = '\\';
+		out[n++] = c < 0x20 || (c >= 0x80 && !good) ? '?' : (char)c;
+	}
+	out[n] = '\0';
+}
+
+int log_event(struct log_file *f, const struct csm_audit_event *e)
+{
+	char object[2 * CSM_SECRETREF_MAX + 8], body[sizeof(object) + 256];
+
+	json_text(e->object, object, sizeof(object));
+	snprintf(body, sizeof(body), ",\"method\":\"%s\",\"uid\":%u,\"pid\":%d,\"object\":\"%s\",\"result\":\"%s\"", e->method,
+		e->uid, (int)e->pid, object, e->result);
+	return log_line(f, e->kind == CSM_AUDIT_CHANGE ? "change" : "denied", body);
+}
+
+int log_count(struct log_file *f, const char *event, const struct row *w)
+{
+	char object[2 * CSM_SECRETREF_MAX + 8], body[sizeof(object) + 256];
+
+	json_text((struct csm_str){w->object, w->object_len}, object, sizeof(object));
+	snprintf(body, sizeof(body), ",\"method\":\"%s\",\"uid\":%u,\"object\":\"%s\",\"count\":%llu", w->method, w->uid, object,
+		(unsigned long long)w->n);
+	return log_line(f, event, body);
+}
+
+int log_checkpoint(struct log_file *f, const struct csm_audit_signer *s)
+{
+	uint8_t text[sizeof(CSM_CHAIN_SIGNED) + CSM_CHAIN_HASH + 256], signature[CSM_CHAIN_SIGNATURE];
+	char key[2 * CSM_CHAIN_KEY + 1], hex[2 * CSM_CHAIN_SIGNATURE + 1], body[512];
+	size_t n = sizeof(CSM_CHAIN_SIGNED) - 1;
+	time_t now = time(NULL);
+	int len, r;
+
+	csm_chain_hex(s->key, CSM_CHAIN_KEY, key);
+	memcpy(text, CSM_CHAIN_SIGNED, n);
+	memcpy(text + n, f->out_head, CSM_CHAIN_HASH);
+	n += CSM_CHAIN_HASH;
+	len = snprintf((char *)text + n, sizeof(text) - n, "{\"seq\":%llu,\"time\":%lld,\"event\":\"checkpoint\",\"key\":\"%s\"",
+		(unsigned long long)f->out_seq + 1, (long long)now, key);
+	if (len < 0 || (size_t)len >= sizeof(text) - n)
+		return CSM_EINTERNAL;
+	if ((r = s->sign(s->arg, text, n + (size_t)len, signature)) != 0)
+		return r;
+	csm_chain_hex(signature, sizeof(signature), hex);
+	snprintf(body, sizeof(body), ",\"key\":\"%s\",\"signature\":\"%s\"", key, hex);
+	f->out_signed = f->out_seq + 1;
+	return log_line_at(f, now, "checkpoint", body);
+}
+
+int log_break(struct log_file *f, uint64_t seq, const uint8_t prev[static CSM_CHAIN_HASH], const char *why)
+{
+	char hex[2 * CSM_CHAIN_HASH + 1], body[512];
+
+	f->out_seq = seq;
+	memcpy(f->out_head, prev, CSM_CHAIN_HASH);
+	csm_chain_hex(prev, CSM_CHAIN_HASH, hex);
+	snprintf(body, sizeof(body), ",\"prev\":\"%s\",\"reason\":\"%s\"", hex, why);
+	return log_line(f, "break", body);
+}
+
+int log_write(struct log_file *f)
+{
+	const uint8_t *p = csm_buf_ptr(&f->out);
+	size_t done = 0;
+
+	while (done < f->out.len) {
+		ssize_t n = write(f->fd, p + done, f->out.len - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0) {
+			int e = n < 0 ? errno : EIO;
+
+			/* A part of it is taken back; what stays is found at the next write, and at the next start. */
+			if (done > 0 && ftruncate(f->fd, (off_t)f->size) != 0)
+				log_warn("half a line stays in the audit log");
+			errno = e;
+			return CSM_ESYSTEM;
+		}
+		done += (size_t)n;
+	}
+	f->size += done;
+	if (f->out_signed != 0) {
+		f->signed_seq = f->out_signed;
+		f->signed_at = time(NULL);
+	}
+	f->seq = f->out_seq;
+	memcpy(f->head, f->out_head, CSM_CHAIN_HASH);
+	return 0;
+}
+
+/* ---- one file after the other ---- */
+
+static void rotated_name(uint64_t first, char name[static AUDIT_NAME_MAX])
+{
+	snprintf(name, AUDIT_NAME_MAX, "audit-%012llu.log", (unsigned long long)first);
+}
+
+static bool is_rotated(const char *name, uint64_t *first)
+{
+	char *end, again[AUDIT_NAME_MAX];
+
+	if (strncmp(name, "audit-", 6) != 0 || name[6] < '0' || name[6] > '9')
+		return false;
+	*first = strtoull(name + 6, &end, 10);
+	rotated_name(*first, again);
+	return strcmp(again, name) == 0;
+}
+
+/* How many there are, and the oldest and the newest. */
+static size_t rotated_files(int dir, uint64_t *oldest, uint64_t *newest)
+{
+	int fd = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
+	uint64_t first;
+	size_t n = 0;
+
+	if (d == NULL) {
+		if (fd >= 0)
+			close(fd);
+		return 0;
+	}
+	while ((e = readdir(d)) != NULL) {
+		if (!is_rotated(e->d_name, &first))
+			continue;
+		if (n == 0 || first < *oldest)
+			*oldest = first;
+		if (n == 0 || first > *newest)
+			*newest = first;
+		n++;
+	}
+	closedir(d);
+	return n;
+}
+
+bool log_newest(int dir, char name[static AUDIT_NAME_MAX], uint64_t *first)
+{
+	uint64_t oldest = 0, newest = 0;
+
+	if (rotated_files(dir, &oldest, &newest) == 0)
+		return false;
+	rotated_name(newest, name);
+	*first = newest;
+	return true;
+}
+
+/* A new audit.log whose first line says what it follows. */
+static int new_file(struct log_file *f)
+{
+	char hex[2 * CSM_CHAIN_HASH + 1], body[128];
+	int old = f->fd, r;
+	uint64_t size = f->size;
+
+	f->fd = openat(f->dir, AUDIT_FILE, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (f->fd < 0) {
+		f->fd = old;
+		return CSM_ESYSTEM;
+	}
+	f->size = 0;
+	csm_chain_hex(f->head, CSM_CHAIN_HASH, hex);
+	snprintf(body, sizeof(body), ",\"prev\":\"%s\",\"version\":1", hex);
+	log_begin(f);
+	if ((r = log_line(f, "file", body)) == 0 && (r = log_write(f)) == 0) {
+		if (old >= 0)
+			close(old);
+		f->first = f->seq;
+		return fdatasync(f->fd) == 0 && fsync(f->dir) == 0 ? 0 : CSM_ESYSTEM;
+	}
+	int e = errno;
+	unlinkat(f->dir, AUDIT_FILE, 0);
+	close(f->fd);
+	f->fd = old;
+	f->size = size;
+	errno = e;
+	return r;
+}
+
+/* The oldest files go when there are too many; the log says which. */
+static int drop_oldest(struct log_file *f)
+{
+	uint64_t oldest = 0, newest = 0;
+	char name[AUDIT_NAME_MAX], body[128];
+	int r = 0;
+
+	while (r == 0 && rotated_files(f->dir, &oldest, &newest) + 1 > f->max_files) {
+		rotated_name(oldest, name);
+		if (unlinkat(f->dir, name, 0) != 0)
+			return CSM_ESYSTEM;
+		snprintf(body, sizeof(body), ",\"name\":\"%s\",\"first\":%llu", name, (unsigned long long)oldest);
+		log_begin(f);
+		if ((r = log_line(f, "removed", body)) == 0)
+			r = log_write(f);
+	}
+	return r;
+}
+
+static int rotate(struct log_file *f, const struct csm_audit_signer *s)
+{
+	char name[AUDIT_NAME_MAX];
+	int r;
+
+	log_begin(f);
+	if (s != NULL && ((r = log_checkpoint(f, s)) != 0 || (r = log_write(f)) != 0))
+		return r;
+	rotated_name(f->first, name);
+	if (fdatasync(f->fd) != 0 || renameat(f->dir, AUDIT_FILE, f->dir, name) != 0)
+		return CSM_ESYSTEM;
+	if ((r = new_file(f)) == 0)
+		return drop_oldest(f);
+	int e = errno;
+	if (renameat(f->dir, name, f->dir, AUDIT_FILE) != 0)
+		log_warn("the audit log stays in %s", name);
+	errno = e;
+	return r;
+}
+
+int log_room(struct log_file *f, const struct csm_audit_signer *s)
+{
+	if (f->first == 0)
+		return new_file(f);
+	return f->size < f->max_size ? 0 : rotate(f, s);
+}

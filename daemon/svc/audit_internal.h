@@ -1,0 +1,119 @@
+/* What the parts of the audit log share. */
+#ifndef CSM_SVC_AUDIT_INTERNAL_H
+#define CSM_SVC_AUDIT_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <time.h>
+#include "daemon/svc/audit.h"
+#include "libclient/base/buf.h"
+#include "proto-spec/limits.h"
+
+#define AUDIT_FILE "audit.log"
+#define AUDIT_NAME_MAX 64u
+
+/* ---- counted rows (audit_rows.c) ---- */
+#define ROWS_MAX 4096u /* of one table; further ones share a row */
+#define ROW_BUCKETS 1024u
+struct row {
+	const char *method; /* static */
+	uid_t uid;
+	uint64_t n;
+	size_t object_len;
+	struct row *next;
+	char object[];
+};
+struct rows {
+	struct row *buckets[ROW_BUCKETS];
+	size_t n;
+};
+/* NULL only without memory. */
+struct row *rows_get(struct rows *t, const char *method, uid_t uid, struct csm_str object);
+void rows_merge(struct rows *to, struct rows *from); /* from is empty afterwards */
+void rows_swap(struct rows *a, struct rows *b);
+void rows_less(struct rows *t, uint64_t n); /* n off each row; those with no more go */
+void rows_drop(struct rows *t, size_t buckets); /* those of the first buckets */
+void rows_clear(struct rows *t);
+void rows_init(void);
+struct csm_audit_uses {
+	pthread_mutex_t lock; /* of its owner; another thread takes it once a minute */
+	struct rows rows;
+	struct csm_audit *audit;
+	struct csm_audit_uses *next;
+};
+
+/* ---- the file (audit_file.c, audit_open.c): all under `file_lock` ---- */
+struct log_file {
+	int dir, fd;
+	uint64_t max_size;
+	unsigned max_files;
+	uint64_t size;     /* bytes of whole lines */
+	uint64_t first;    /* number of its first line; 0: there is no file yet */
+	uint64_t seq;      /* the last line that was written, in any file */
+	uint8_t head[CSM_CHAIN_HASH];
+	bool damaged;      /* whole lines behind the last good one */
+	uint64_t signed_seq; /* the last checkpoint */
+	time_t signed_at;
+	struct csm_buf out;      /* lines that are being made */
+	uint64_t out_seq, out_signed;
+	uint8_t out_head[CSM_CHAIN_HASH];
+};
+
+struct csm_audit {
+	bool strict;
+	pthread_mutex_t file_lock;
+	struct log_file f;
+	struct csm_audit_signer signer;
+	bool has_signer;
+	uint64_t repaired; /* bytes of half a line that were taken off, not told yet */
+
+	pthread_mutex_t lock; /* short: what follows */
+	pthread_cond_t wake;
+	struct csm_audit_wait *head, **tail;
+	struct rows denied;
+	struct csm_audit_uses *uses;
+	struct rows left; /* of those that were freed */
+	struct csm_audit_status st;
+	uint64_t lost_changes, lost_denied;
+	time_t lost_since;
+	bool stopping;
+
+	atomic_bool failing;
+	atomic_ullong anchored;
+	time_t minute; /* the thread's */
+	struct rows counted, refused; /* the thread's: rows of minutes that are over, which wait to be written */
+	pthread_t thread;
+	bool started, stopped;
+};
+
+/* Lines are made one by one, then written together. All under file_lock. */
+void log_begin(struct log_file *f);
+/* body: the members behind "event" (",\"a\":1" or ""). */
+CSM_MUST int log_line(struct log_file *f, const char *event, const char *body);
+CSM_MUST int log_event(struct log_file *f, const struct csm_audit_event *e);
+CSM_MUST int log_count(struct log_file *f, const char *event, const struct row *w);
+CSM_MUST int log_checkpoint(struct log_file *f, const struct csm_audit_signer *s);
+/* A whole write or none; -1 with errno. */
+CSM_MUST int log_write(struct log_file *f);
+/* The file is full: the next one, which begins with its own first line. Also makes the first of all. */
+CSM_MUST int log_room(struct log_file *f, const struct csm_audit_signer *s);
+/* The log continues behind another line than its last: that of number `seq` and this hash. */
+CSM_MUST int log_break(struct log_file *f, uint64_t seq, const uint8_t prev[static CSM_CHAIN_HASH], const char *why);
+
+/* The newest rotated file; false if there is none. */
+bool log_newest(int dir, char name[static AUDIT_NAME_MAX], uint64_t *first);
+/* The end of the chain in a file: the last line that follows from the one before it; seq 0: there is none. */
+struct log_end {
+	uint64_t first, seq;
+	uint64_t valid; /* bytes up to its end */
+	uint64_t whole; /* bytes up to the end of the last whole line */
+	uint64_t size;
+	uint64_t garbage_seq; /* the highest number of lines behind it */
+	uint8_t head[CSM_CHAIN_HASH];
+};
+CSM_MUST int log_find_end(int fd, struct log_end *ret);
+/* Is there a line of this number, with this hash? 0, CSM_ENOT_FOUND, CSM_ETAMPERED: another one. */
+CSM_MUST int log_find_line(const struct log_file *f, uint64_t seq, const uint8_t hash[static CSM_CHAIN_HASH]);
+CSM_MUST int log_open(struct log_file *f, uint64_t *repaired);
+
+#endif

@@ -1,0 +1,157 @@
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include "libclient/base/chain.h"
+
+#define TAIL ",\"hash\":\""
+#define SIGNATURE ",\"signature\":\""
+#define KEY ",\"key\":\""
+#define PREV ",\"prev\":\""
+
+/* ---- small readers ---- */
+
+static bool skip(const char **p, const char *end, const char *text)
+{
+	size_t n = strlen(text);
+
+	if ((size_t)(end - *p) < n || memcmp(*p, text, n) != 0)
+		return false;
+	*p += n;
+	return true;
+}
+
+static bool number(const char **p, const char *end, uint64_t *ret)
+{
+	const char *start = *p;
+	uint64_t v = 0;
+
+	while (*p < end && **p >= '0' && **p <= '9') {
+		uint64_t digit = (uint64_t)(**p - '0');
+
+		if (v > (UINT64_MAX - digit) / 10)
+			return false;
+		v = v * 10 + digit;
+		(*p)++;
+	}
+	*ret = v;
+	/* One way to write each number. */
+	return *p > start && (*start != '0' || *p == start + 1);
+}
+
+static int nibble(char c)
+{
+	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+int csm_chain_unhex(struct csm_str s, uint8_t *out, size_t n)
+{
+	if (s.n != 2 * n)
+		return CSM_EINVALID;
+	for (size_t i = 0; i < n; i++) {
+		int high = nibble(s.p[2 * i]), low = nibble(s.p[2 * i + 1]);
+
+		if (high < 0 || low < 0)
+			return CSM_EINVALID;
+		out[i] = (uint8_t)(high << 4 | low);
+	}
+	return 0;
+}
+
+void csm_chain_hex(const uint8_t *p, size_t n, char *out)
+{
+	static const char digits[] = "0123456789abcdef";
+
+	for (size_t i = 0; i < n; i++) {
+		*out++ = digits[p[i] >> 4];
+		*out++ = digits[p[i] & 15];
+	}
+	*out = '\0';
+}
+
+/* The line ends in LABEL HEX "; *end is moved before the label. */
+static bool hex_at_end(const char *start, const char **end, const char *label, uint8_t *out, size_t n)
+{
+	size_t len = strlen(label) + 2 * n + 1;
+	const char *at;
+
+	if ((size_t)(*end - start) < len)
+		return false;
+	at = *end - len;
+	if (memcmp(at, label, strlen(label)) != 0 || (*end)[-1] != '"' ||
+		csm_chain_unhex((struct csm_str){at + strlen(label), 2 * n}, out, n) != 0)
+		return false;
+	*end = at;
+	return true;
+}
+
+/* ---- a line ---- */
+
+static bool read_prev(const char *p, const char *end, struct csm_chain_line *ret)
+{
+	if (!skip(&p, end, PREV) || (size_t)(end - p) < 2 * CSM_CHAIN_HASH + 1 || p[2 * CSM_CHAIN_HASH] != '"')
+		return false;
+	return csm_chain_unhex((struct csm_str){p, 2 * CSM_CHAIN_HASH}, ret->prev, CSM_CHAIN_HASH) == 0;
+}
+
+int csm_chain_parse(const char *p, size_t n, struct csm_chain_line *ret)
+{
+	const char *start = p, *end = p + n, *event;
+	struct csm_chain_line line = {0};
+	uint64_t when;
+
+	if (n >= CSM_CHAIN_LINE_MAX || !skip(&p, end, "{\"seq\":") || !number(&p, end, &line.seq) || line.seq == 0 ||
+		!skip(&p, end, ",\"time\":") || !number(&p, end, &when) || !skip(&p, end, ",\"event\":\""))
+		return CSM_EINVALID;
+	event = p;
+	while (p < end && *p >= 'a' && *p <= 'z')
+		p++;
+	line.event = (struct csm_str){event, (size_t)(p - event)};
+	if (!skip(&p, end, "\"") || end[-1] != '}')
+		return CSM_EINVALID;
+	end--;
+	if (!hex_at_end(p, &end, TAIL, line.hash, CSM_CHAIN_HASH))
+		return CSM_EINVALID;
+	line.body = (struct csm_bin){(const uint8_t *)start, (size_t)(end - start)};
+	if (csm_str_eq(line.event, "file") || csm_str_eq(line.event, "break"))
+		line.has_prev = read_prev(p, end, &line);
+	if (csm_str_eq(line.event, "checkpoint") &&
+		hex_at_end(p, &end, SIGNATURE, line.signature, CSM_CHAIN_SIGNATURE)) {
+		line.signed_body = (struct csm_bin){(const uint8_t *)start, (size_t)(end - start)};
+		line.has_signature = hex_at_end(p, &end, KEY, line.key, CSM_CHAIN_KEY);
+	}
+	*ret = line;
+	return 0;
+}
+
+void csm_chain_hash(const uint8_t prev[static CSM_CHAIN_HASH], struct csm_bin body, uint8_t out[static CSM_CHAIN_HASH])
+{
+	crypto_generichash_state st;
+
+	crypto_generichash_init(&st, NULL, 0, CSM_CHAIN_HASH);
+	crypto_generichash_update(&st, prev, CSM_CHAIN_HASH);
+	crypto_generichash_update(&st, body.p, body.n);
+	crypto_generichash_final(&st, out, CSM_CHAIN_HASH);
+}
+
+bool csm_chain_follows(const struct csm_chain_line *line, const uint8_t prev[static CSM_CHAIN_HASH])
+{
+	uint8_t hash[CSM_CHAIN_HASH];
+
+	csm_chain_hash(prev, line->body, hash);
+	return memcmp(hash, line->hash, sizeof(hash)) == 0;
+}
+
+bool csm_chain_signed_by(const struct csm_chain_line *line, const uint8_t prev[static CSM_CHAIN_HASH],
+	const uint8_t key[static CSM_CHAIN_KEY])
+{
+	uint8_t text[sizeof(CSM_CHAIN_SIGNED) - 1 + CSM_CHAIN_HASH + CSM_CHAIN_LINE_MAX];
+	size_t n = sizeof(CSM_CHAIN_SIGNED) - 1;
+
+	if (!line->has_signature || memcmp(line->key, key, CSM_CHAIN_KEY) != 0)
+		return false;
+	memcpy(text, CSM_CHAIN_SIGNED, n);
+	memcpy(text + n, prev, CSM_CHAIN_HASH);
+	n += CSM_CHAIN_HASH;
+	memcpy(text + n, line->signed_body.p, line->signed_body.n);
+	return crypto_sign_verify_detached(line->signature, text, n + line->signed_body.n, key) == 0;
+}
