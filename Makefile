@@ -131,7 +131,8 @@ $(B)/.deps: scripts/deps.sh
 UNIT := $(patsubst tests/%.c,%,$(wildcard tests/unit/test_*.c tests/vectors/test_*.c tests/conformance/test_*.c))
 FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 # Helpers of the scripts in tests/system and tests/interop: programs over all of the code.
-HELPERS := $(patsubst tests/%.c,%,$(wildcard tests/system/*.c tests/interop/*.c tests/bench/*.c))
+HELPERS := $(patsubst tests/%.c,%,$(wildcard tests/system/*.c tests/interop/*.c tests/bench/*.c) \
+	$(filter-out tests/attack/attack.c,$(wildcard tests/attack/*.c)))
 # Objects that tests load into the programs of the release.
 PRELOADS := $(B)/tests/fault/powercut.so
 $(B)/tests/fault/%.so: tests/fault/%.c
@@ -170,6 +171,11 @@ fuzz: $(FUZZ:%=$(B)/fuzz/tests/fuzz/fuzz_%) ## fuzz: T=target (default: all of t
 .PHONY: cov
 cov: programs-cov $(UNIT:%=$(B)/cov/tests/%) $(HELPERS:%=$(B)/tests/%) ## line coverage; fails below the bar
 	$(Q)scripts/cov.sh
+
+# The attack programs are executed many times over: they have only what they need.
+$(B)/tests/attack/%: $(B)/obj/release/tests/attack/%.o $(call obj_release,tests/attack/attack.c $(SRC_wire) $(SRC_base))
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(HARDEN) $(HARDEN_LD) -o $@ $^ $(LIBS_WIRE) $(LIBS_BASE) -pthread
 
 export LINT_CFLAGS = $(BASE_CFLAGS)
 .PHONY: lint
