@@ -15,12 +15,15 @@
 #define CONNECT_AGAIN_NS (10u * 1000000u)
 
 /* One request. It is in the list of all entries by deadline, in the table under its msgid, and until
- * it is sent in the queue. After its deadline an entry that was sent stays (done is NULL then), so that
+ * it is sent in the queue; where it needs a proof of our program first (PROTOCOL.md, prove), it is held until that was
+ * answered, and then queued once more. After its deadline an entry that was sent stays (done is NULL then), so that
  * the answer, when it comes late, is known for what it is. */
 struct entry {
 	uint32_t msgid;
 	bool sent;
 	bool again; /* sent once already, on a connection that broke */
+	bool held, proven; /* proven: it was held once on this connection */
+	bool proof;        /* it is the proof; it has no caller */
 	uint64_t serial;
 	deadline_t deadline;
 	const struct csm_method *method;
@@ -28,7 +31,11 @@ struct entry {
 	csm_done_fn *done;
 	void *arg;
 	struct entry *prev, *next;   /* by deadline */
-	struct entry *qprev, *qnext; /* to be sent */
+	struct entry *qprev, *qnext; /* to be sent, or held */
+};
+
+struct queue {
+	struct entry *first, *last;
 };
 
 struct csm_async {
@@ -37,9 +44,10 @@ struct csm_async {
 	struct conn conn;
 	deadline_t connect_at; /* the listener was full: try then; 0: at once */
 	struct entry *first, *last;
-	struct entry *qfirst, *qlast;
+	struct queue q, held;
+	struct entry *proof; /* on its way; or NULL */
 	struct entry *spare; /* used up, to be used again; linked by next */
-	size_t head_sent; /* bytes of qfirst that have gone */
+	size_t head_sent; /* bytes of the queue's first that have gone */
 	struct entry **table;
 	size_t table_n, n, in_flight, pending;
 	uint32_t next_msgid;
@@ -113,18 +121,18 @@ static void list_remove(struct csm_async *a, struct entry *e)
 	*(e->next != NULL ? &e->next->prev : &a->last) = e->prev;
 }
 
-static void queue_append(struct csm_async *a, struct entry *e)
+static void queue_append(struct queue *q, struct entry *e)
 {
-	e->qprev = a->qlast;
+	e->qprev = q->last;
 	e->qnext = NULL;
-	*(a->qlast != NULL ? &a->qlast->qnext : &a->qfirst) = e;
-	a->qlast = e;
+	*(q->last != NULL ? &q->last->qnext : &q->first) = e;
+	q->last = e;
 }
 
-static void queue_remove(struct csm_async *a, struct entry *e)
+static void queue_remove(struct queue *q, struct entry *e)
 {
-	*(e->qprev != NULL ? &e->qprev->qnext : &a->qfirst) = e->qnext;
-	*(e->qnext != NULL ? &e->qnext->qprev : &a->qlast) = e->qprev;
+	*(e->qprev != NULL ? &e->qprev->qnext : &q->first) = e->qnext;
+	*(e->qnext != NULL ? &e->qnext->qprev : &q->last) = e->qprev;
 }
 
 static void entry_drop(struct csm_async *a, struct entry *e)
@@ -132,7 +140,9 @@ static void entry_drop(struct csm_async *a, struct entry *e)
 	if (e->sent)
 		a->in_flight--;
 	else
-		queue_remove(a, e);
+		queue_remove(e->held ? &a->held : &a->q, e);
+	if (a->proof == e)
+		a->proof = NULL;
 	list_remove(a, e);
 	*table_at(a, e->msgid) = NULL;
 	a->n--;
@@ -168,6 +178,22 @@ static void entry_fail(struct csm_async *a, struct entry *e, int error)
 	entry_drop(a, e);
 	if (done != NULL)
 		tell(a, done, arg, error, NULL);
+}
+
+static uint32_t free_msgid(struct csm_async *a)
+{
+	while (*table_at(a, a->next_msgid) != NULL)
+		a->next_msgid++;
+	return a->next_msgid++;
+}
+
+/* Into the three places. */
+static void entry_add(struct csm_async *a, struct entry *e)
+{
+	list_insert(a, e);
+	queue_append(&a->q, e);
+	*table_at(a, e->msgid) = e;
+	a->n++;
 }
 
 /* ---- submit ---- */
@@ -210,9 +236,7 @@ int csm_submit(struct csm_async *a, const struct csm_request *req, uint32_t time
 	e = entry_take(a);
 	if (e == NULL)
 		return client_err_plain(CSM_ENOMEM);
-	while (*table_at(a, a->next_msgid) != NULL)
-		a->next_msgid++;
-	e->msgid = a->next_msgid++;
+	e->msgid = free_msgid(a);
 	e->method = m;
 	e->done = done;
 	e->arg = arg;
@@ -226,10 +250,7 @@ int csm_submit(struct csm_async *a, const struct csm_request *req, uint32_t time
 		a->spare = e;
 		return r;
 	}
-	list_insert(a, e);
-	queue_append(a, e);
-	*table_at(a, e->msgid) = e;
-	a->n++;
+	entry_add(a, e);
 	a->pending++;
 	return 0;
 }
@@ -248,6 +269,17 @@ static void disconnect(struct csm_async *a)
 	a->head_sent = 0;
 }
 
+static void release_held(struct csm_async *a)
+{
+	struct entry *e;
+
+	while ((e = a->held.first) != NULL) {
+		queue_remove(&a->held, e);
+		e->held = false;
+		queue_append(&a->q, e);
+	}
+}
+
 /* The connection broke: what was sent goes once more, what had its second try fails. Callbacks only
  * add entries, so a next one that was looked up before stays good. */
 static void lost(struct csm_async *a, int error)
@@ -255,15 +287,17 @@ static void lost(struct csm_async *a, int error)
 	struct entry *e, *next;
 
 	disconnect(a);
+	release_held(a);
 	for (e = a->first; e != NULL; e = next) {
 		next = e->next;
+		e->proven = false;
 		if (e->done == NULL) {
 			entry_drop(a, e);
 		} else if (e->sent && !e->again && client_repeatable(e->method)) {
 			e->sent = false;
 			e->again = true;
 			a->in_flight--;
-			queue_append(a, e);
+			queue_append(&a->q, e);
 		}
 	}
 	for (e = a->first; e != NULL; e = next) {
@@ -302,7 +336,7 @@ static int connect_now(struct csm_async *a)
 
 static size_t gather(const struct csm_async *a, struct iovec v[static SEND_VECS])
 {
-	const struct entry *e = a->qfirst;
+	const struct entry *e = a->q.first;
 	size_t skip = a->head_sent, k;
 
 	for (k = 0; e != NULL && k < SEND_VECS && a->in_flight + k < CSM_IN_FLIGHT_MAX; e = e->qnext, k++) {
@@ -316,11 +350,11 @@ static size_t gather(const struct csm_async *a, struct iovec v[static SEND_VECS]
 static void sent(struct csm_async *a, size_t n)
 {
 	a->head_sent += n;
-	while (a->qfirst != NULL && a->head_sent >= a->qfirst->frame.len) {
-		struct entry *e = a->qfirst;
+	while (a->q.first != NULL && a->head_sent >= a->q.first->frame.len) {
+		struct entry *e = a->q.first;
 
 		a->head_sent -= e->frame.len;
-		queue_remove(a, e);
+		queue_remove(&a->q, e);
 		e->sent = true;
 		a->in_flight++;
 	}
@@ -363,6 +397,54 @@ static int parse_one(const struct entry *e, const uint8_t *p, size_t n, struct c
 	return r;
 }
 
+/* ---- the proof of our program ---- */
+
+/* The request waits; its answer asked for a proof. False: there is none to be given. */
+static bool hold(struct csm_async *a, struct entry *e)
+{
+	const struct csm_method *m = &csm_methods[CSM_M_PROVE];
+	struct client_nonce nonce = client_err_nonce();
+	struct csm_msg_prove_req msg = {.nonce = {nonce.b, nonce.n}};
+	struct entry *p;
+
+	if (nonce.n == 0 || e->proven || e->proof || e->done == NULL || !client_repeatable(e->method))
+		return false;
+	if (a->proof == NULL) {
+		if (table_grow(a) != 0 || (p = entry_take(a)) == NULL)
+			return false;
+		p->msgid = free_msgid(a);
+		p->method = m;
+		p->proof = true;
+		p->deadline = UINT64_MAX;
+		p->serial = a->serial;
+		client_buf_init(&p->frame, false);
+		if (csm_frame_request(&p->frame, p->msgid, m->name, m->request, &msg) != 0) {
+			client_buf_free(&p->frame);
+			p->next = a->spare;
+			a->spare = p;
+			return false;
+		}
+		entry_add(a, p);
+		a->proof = p;
+	}
+	e->sent = false;
+	e->held = e->proven = true;
+	a->in_flight--;
+	queue_append(&a->held, e);
+	return true;
+}
+
+/* What was held goes once more, or fails as the proof did. */
+static void proved(struct csm_async *a, int r)
+{
+	struct entry *e;
+
+	if (r == 0)
+		release_held(a);
+	while (!a->freed && (e = a->held.first) != NULL)
+		entry_fail(a, e, r);
+}
+
 /* One whole message at the front of in. CSM_EPROTOCOL, or the daemon's error that concerns the
  * connection: it cannot be used any more. */
 static int answer(struct csm_async *a, size_t n)
@@ -383,8 +465,16 @@ static int answer(struct csm_async *a, size_t n)
 			return client_err_decode(f.error);
 		return client_err(CSM_EPROTOCOL, "the daemon answered a request that was not asked");
 	}
-	r = e->done == NULL ? 0 : parse_one(e, p, n, &reply);
+	r = e->done == NULL && !e->proof ? 0 : parse_one(e, p, n, &reply);
 	csm_buf_consume(&a->in, n);
+	if (r == CSM_EPROOF_REQUIRED && hold(a, e))
+		return 0;
+	if (e->proof) {
+		csm_reply_free(reply);
+		entry_drop(a, e);
+		proved(a, r);
+		return 0;
+	}
 	done = e->done;
 	arg = e->arg;
 	entry_drop(a, e);
@@ -439,7 +529,7 @@ static void expire_one(struct csm_async *a, struct entry *e)
 {
 	csm_done_fn *done = e->done;
 	void *arg = e->arg;
-	bool partly = e == a->qfirst && a->head_sent > 0;
+	bool partly = e == a->q.first && a->head_sent > 0;
 
 	client_note("no answer within the deadline");
 	if (!e->sent && !partly) {
@@ -473,7 +563,7 @@ static int work(struct csm_async *a)
 	/* who we were when we connected is who csmd takes us for */
 	if (a->conn.fd >= 0 && !conn_mine(&a->conn))
 		lost(a, client_err(CSM_ECLOSED, "the process has changed its identity"));
-	if (a->conn.fd < 0 && a->qfirst != NULL)
+	if (a->conn.fd < 0 && a->q.first != NULL)
 		r = connect_now(a);
 	if (r == 0 && a->conn.fd >= 0) {
 		int s = send_queue(a);
@@ -557,7 +647,7 @@ int csm_fd(const struct csm_async *a)
 
 short csm_events(const struct csm_async *a)
 {
-	bool more = a->qfirst != NULL && a->in_flight < CSM_IN_FLIGHT_MAX;
+	bool more = a->q.first != NULL && a->in_flight < CSM_IN_FLIGHT_MAX;
 
 	return a->conn.fd < 0 ? 0 : more ? POLLIN | POLLOUT : POLLIN;
 }
@@ -566,7 +656,7 @@ int csm_timeout_ms(const struct csm_async *a)
 {
 	deadline_t d = a->first != NULL ? a->first->deadline : UINT64_MAX;
 
-	if (a->conn.fd < 0 && a->qfirst != NULL) {
+	if (a->conn.fd < 0 && a->q.first != NULL) {
 		if (a->connect_at == 0)
 			return 0;
 		if (a->connect_at < d)

@@ -19,6 +19,8 @@ struct fake_conn {
 	uint32_t held[HOLD_MAX];
 	uint8_t held_data[HOLD_MAX][8];
 	unsigned n_held;
+	uint8_t nonce[16];
+	bool challenged, proven;
 };
 
 static void check(bool ok, const char *what)
@@ -192,6 +194,29 @@ static void answer_backward(struct fake_conn *c, const struct request *q)
 	}
 }
 
+/* Each nonce is the connection's own. */
+static void answer_proof(struct fake_conn *c, const struct request *q)
+{
+	const struct csm_msg_prove_req *prove = q->msg;
+	struct csm_msg_empty empty = {0};
+
+	if (q->m == &csm_methods[CSM_M_PROVE]) {
+		c->f->proofs++;
+		c->proven = c->challenged && !c->f->proof_refused && prove->nonce.n == sizeof(c->nonce) &&
+			memcmp(prove->nonce.p, c->nonce, sizeof(c->nonce)) == 0;
+		if (c->proven)
+			must(csm_frame_result(&c->out, q->msgid, CSM_DEF(empty), &empty));
+		else
+			must(csm_frame_error(&c->out, q->msgid, CSM_EDENIED, "no proof", 0));
+	} else if (c->proven) {
+		answer_normal(c, q);
+	} else {
+		memset(c->nonce, (int)c->f->accepted, sizeof(c->nonce));
+		c->challenged = true;
+		must(csm_frame_proof_required(&c->out, q->msgid, bin_of(c->nonce, sizeof(c->nonce))));
+	}
+}
+
 /* false: the connection is to be closed. */
 static bool answer(struct fake_conn *c, const struct request *q)
 {
@@ -226,6 +251,9 @@ static bool answer(struct fake_conn *c, const struct request *q)
 	case FAKE_SLOW:
 		fake_sleep_ms((unsigned)f->slow_ms);
 		answer_normal(c, q);
+		return true;
+	case FAKE_PROOF:
+		answer_proof(c, q);
 		return true;
 	}
 	return false;

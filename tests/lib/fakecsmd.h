@@ -17,6 +17,7 @@ enum fake_mode {
 	FAKE_ERROR,    /* answers with error_code, error_text, retry_after */
 	FAKE_BACKWARD, /* holds `hold` requests of a connection, then answers them last to first */
 	FAKE_SLOW,     /* answers after slow_ms */
+	FAKE_PROOF,    /* asks each connection for a proof first, unless proof_refused */
 };
 
 #define FAKE_IDS 64
@@ -30,7 +31,8 @@ struct fake {
 	int error_code;
 	const char *error_text;
 	uint32_t retry_after;
-	_Atomic unsigned accepted, open, requests, stopping;
+	_Atomic unsigned accepted, open, requests, stopping, proofs;
+	_Atomic bool proof_refused;
 	pthread_mutex_t lock;
 	char ids[FAKE_IDS][CSM_REQUEST_ID_MAX + 1]; /* request_ids in the order of arrival */
 	unsigned n_ids;

@@ -161,6 +161,64 @@ static void test_lost_connection_asks_again(void **state)
 	assert_int_equal(seen.last_error, 0);
 }
 
+/* What was asked before the proof is asked again after it, once; the caller sees nothing of that. */
+static void test_proof(void **state)
+{
+	uint64_t i;
+
+	(void)state;
+	fake.mode = FAKE_PROOF;
+	for (i = 1; i <= 300; i++)
+		submit_ping(i, 0, done);
+	assert_int_equal(loop(300), 0);
+	assert_int_equal(seen.ok, 300);
+	assert_int_equal(seen.order_bad, 0);
+	assert_int_equal(fake.accepted, 1);
+	assert_true(fake.proofs >= 1 && fake.proofs < 10);
+	assert_int_equal(csm_pending(async), 0);
+	/* and no more than once a connection */
+	i = fake.proofs;
+	for (; seen.called < 310; (void)loop(seen.called + 1))
+		submit_ping(1, 0, done);
+	assert_int_equal(seen.ok, 310);
+	assert_int_equal(fake.proofs, i);
+}
+
+static void test_proof_refused(void **state)
+{
+	uint64_t i;
+
+	(void)state;
+	fake.proof_refused = true;
+	fake.mode = FAKE_PROOF;
+	for (i = 1; i <= 20; i++)
+		submit_ping(i, 0, done);
+	(void)loop(20);
+	assert_int_equal(seen.ok, 0);
+	assert_int_equal(seen.last_error, CSM_EDENIED);
+	assert_int_equal(csm_pending(async), 0);
+	/* what waits for a proof is given up with the rest */
+	submit_ping(1, 0, done);
+	assert_int_equal(csm_process(async), 0);
+	fake_sleep_ms(50);
+	fake.mode = FAKE_SILENT;
+	assert_int_equal(csm_process(async), 0);
+	csm_async_free(async);
+	async = NULL;
+	assert_int_equal(seen.called, 21);
+}
+
+/* An answer that asks for a proof without saying of what is the caller's. */
+static void test_proof_without_nonce(void **state)
+{
+	(void)state;
+	fake.mode = FAKE_ERROR;
+	fake.error_code = CSM_EPROOF_REQUIRED;
+	submit_ping(1, 0, done);
+	(void)loop(1);
+	assert_int_equal(seen.last_error, CSM_EPROOF_REQUIRED);
+}
+
 static void test_deadlines(void **state)
 {
 	uint64_t i;
@@ -411,7 +469,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		T(test_many_in_flight_answered_backward), T(test_more_than_in_flight), T(test_lost_connection_asks_again),
-		T(test_deadlines), T(test_unreachable), T(test_full_listener), T(test_malformed_answer_fails_all),
+		T(test_proof), T(test_proof_refused), T(test_proof_without_nonce), T(test_deadlines), T(test_unreachable), T(test_full_listener), T(test_malformed_answer_fails_all),
 		T(test_daemon_error_is_for_one), T(test_streams), T(test_submit_in_callback), T(test_submit_while_all_fails),
 		T(test_free_in_callback), T(test_fork), T(test_refused_submissions),
 	};

@@ -68,6 +68,40 @@ static void test_typed_calls(void **state)
 	assert_int_equal(fake.accepted, 1);
 }
 
+/* A connection proves what is asked of it, once; the caller sees nothing of that. */
+static void test_proof(void **state)
+{
+	uint8_t sig[CSM_SIGNATURE_BYTES];
+	size_t len = sizeof(sig);
+	struct csm_sign *s;
+
+	(void)state;
+	fake.mode = FAKE_PROOF;
+	assert_int_equal(csm_key_sign(csm, "k", NULL, "0123456789", 10, sig, &len), 0);
+	assert_memory_equal(sig, "0123456789", 10);
+	assert_int_equal(csm_ping(csm), 0);
+	assert_int_equal(fake.accepted, 1);
+	assert_int_equal(fake.proofs, 1);
+	assert_int_equal(fake.requests, 4);
+	/* a signature in parts has its own connection */
+	len = sizeof(sig);
+	assert_int_equal(csm_sign_start(csm, "k", NULL, &s), 0);
+	assert_int_equal(csm_sign_update(s, "data", 4), 0);
+	assert_int_equal(csm_sign_finish(s, sig, &len), 0);
+	csm_sign_free(s);
+	assert_true(fake.proofs <= 2);
+
+	fake.proof_refused = true;
+	csm_free(csm);
+	assert_int_equal(csm_new(&csm), 0);
+	assert_int_equal(csm_set_socket(csm, fake.path), 0);
+	assert_int_equal(csm_ping(csm), CSM_EDENIED);
+	assert_string_equal(csm_error_message(), "no proof");
+	fake.mode = FAKE_ERROR;
+	fake.error_code = CSM_EPROOF_REQUIRED;
+	assert_int_equal(csm_ping(csm), CSM_EPROOF_REQUIRED);
+}
+
 static void test_output_sizes(void **state)
 {
 	uint8_t small[4] = {1, 2, 3, 4};
@@ -483,7 +517,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_typed_calls), T(test_output_sizes), T(test_secrets), T(test_secrets_are_wiped), T(test_random_in_pieces),
+		T(test_typed_calls), T(test_proof), T(test_output_sizes), T(test_secrets), T(test_secrets_are_wiped), T(test_random_in_pieces),
 		T(test_long_message_is_streamed), T(test_stream_steps), T(test_requests), T(test_request_limits),
 		T(test_daemon_errors), T(test_unknown_code_is_internal), T(test_deadline), T(test_full_listener),
 		T(test_unreachable), T(test_lost_answer_is_asked_again), T(test_own_request_id_is_kept),
