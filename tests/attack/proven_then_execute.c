@@ -10,7 +10,7 @@
 static int hostile(char **argv)
 {
 	const char *object = argv[2];
-	int variant = atoi(argv[3]);
+	int variant = argv[3][0] - '0';
 	char o;
 
 	if (variant == 0) {
