@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "daemon/node/ask.h"
 #include "daemon/node/status.h"
 #include "daemon/svc/lockheap.h"
 #include "libclient/base/lockmem.h"
@@ -193,6 +194,24 @@ void status_fill(struct broker *b, bool totals, struct csm_pool *pool, struct st
 	fill_warnings(b, space, ret);
 }
 
+void status_ident(struct broker *b, bool totals, struct status_space *space, struct csm_msg_status_res *ret)
+{
+	struct csm_msg_ident_status *s = &space->ident;
+	const struct asks *a = b->asks;
+
+	if (!a->attached)
+		warn(space, &ret->warnings, "csm-ident is away: rules that name an executable are refused");
+	if (!totals)
+		return;
+	s->state = a->attached ? CSM_STR("running") : CSM_STR("away");
+	s->asked.v = a->asked;
+	s->refused.v = a->refused;
+	s->hashed.v = a->hashed;
+	s->cached.v = a->cached;
+	s->last_us.v = a->last_us;
+	ret->ident = s;
+}
+
 /* ---- metrics ---- */
 
 struct metrics {
@@ -305,6 +324,16 @@ static void add_audit(struct csm_audit *audit, struct metrics *m)
 		NULL);
 }
 
+static void add_ident(const struct asks *a, struct metrics *m)
+{
+	add(m, "csm_ident_up", "gauge", "Whether csm-ident is connected", a->attached, NULL, NULL, NULL, NULL);
+	add(m, "csm_ident_looks_total", "counter", "Programs looked at", a->asked, NULL, NULL, NULL, NULL);
+	add(m, "csm_ident_refused_total", "counter", "Programs that could not be told", a->refused, NULL, NULL, NULL, NULL);
+	add(m, "csm_ident_hashed_total", "counter", "Digests of programs computed", a->hashed, NULL, NULL, NULL, NULL);
+	add(m, "csm_ident_cached_total", "counter", "Digests of programs known from before", a->cached, NULL, NULL, NULL,
+		NULL);
+}
+
 int stats_fill(struct broker *b, bool totals, struct csm_pool *pool, struct csm_msg_stats_res *ret)
 {
 	struct metrics m = {.pool = pool, .res = ret, .cap = 512};
@@ -330,5 +359,6 @@ int stats_fill(struct broker *b, bool totals, struct csm_pool *pool, struct csm_
 		add_backend_calls(b, &m, what);
 	add_store(b->store, &m);
 	add_audit(b->audit, &m);
+	add_ident(b->asks, &m);
 	return 0;
 }

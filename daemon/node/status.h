@@ -11,6 +11,7 @@ struct status_space {
 	struct csm_backend_health health[BROKER_BACKENDS_MAX];
 	struct csm_msg_tpm_status tpm;
 	struct csm_msg_store_status store;
+	struct csm_msg_ident_status ident;
 	struct csm_str notes[CSM_SANDBOX_NOTES];
 	struct csm_str warnings[16];
 	char text[16][256];
@@ -20,6 +21,8 @@ struct status_space {
 /* totals: for the administrator. */
 void status_fill(struct broker *b, bool totals, struct csm_pool *pool, struct status_space *space,
 	struct csm_msg_status_res *ret);
+/* Where the policy names an executable: csm-ident, and for everyone a warning when it is away. After status_fill. */
+void status_ident(struct broker *b, bool totals, struct status_space *space, struct csm_msg_status_res *ret);
 CSM_MUST int stats_fill(struct broker *b, bool totals, struct csm_pool *pool, struct csm_msg_stats_res *ret);
 
 #endif

@@ -52,6 +52,10 @@ expect_equal trusted "$(printf '?' | as_uid $uid_a "$work/bin/trusted" honest va
 expect_equal "a copy" "$(printf '?' | as_uid $uid_a "$work/bin/copy" honest vault:safe/s)" x
 expect_equal "a copy, without the rule" "$(printf '?' | as_uid $uid_a "$work/bin/copy" honest vault:plain/s)" .
 expect_equal "another user" "$(printf '?' | as_uid $uid_b "$work/bin/trusted" honest vault:safe/s)" x
+if as_uid $uid_a unshare --user true 2>/dev/null; then
+    expect_equal "root of a user namespace" \
+        "$(printf '?' | as_uid $uid_a unshare --user --map-root-user "$work/bin/trusted" honest vault:safe/s)" x
+fi
 
 attack connect_fork_exec as_uid $uid_a
 attack proven_then_execute as_uid $uid_a
