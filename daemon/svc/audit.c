@@ -14,6 +14,7 @@
 #define MAX_SIZE (64u * 1024u * 1024u)
 #define MAX_FILES 16u
 #define BATCH 256u
+#define LOOSE_MAX (8u * 1024u * 1024u)
 #define SIGN_LINES 1000u /* a checkpoint after so many lines, */
 #define SIGN_S 3600      /* or after so long, if there are lines */
 
@@ -115,39 +116,76 @@ static void lost(struct csm_audit *a, uint64_t *counter, uint64_t n)
 		a->lost_since = time(NULL);
 }
 
-/* Written and synced when it returns 0. The sync is not under the lock: others may write meanwhile, and share it. */
-static int put_lines(struct csm_audit *a, make_fn *make, void *arg, struct csm_audit_mark *mark)
-{
-	uint64_t first = 0, seq;
+/* What was written by one call, and all before it. */
+struct written {
+	uint64_t first, seq;
+	uint64_t at; /* bytes of all that were written */
 	uint8_t head[CSM_CHAIN_HASH];
-	int fd = -1, e, r;
+};
+
+/* Under the file's lock: these need not be held any more. */
+static void not_loose(struct log_file *f, uint64_t at)
+{
+	uint64_t n = at > f->loose_at ? at - f->loose_at : 0;
+
+	if (n > f->loose.len)
+		n = f->loose.len;
+	csm_buf_consume(&f->loose, (size_t)n);
+	f->loose_at += n;
+}
+
+/* Written, not synced. keep: gets all lines that are not, NULL if that is not wanted; fd: to sync, likewise. */
+static int append_lines(struct csm_audit *a, make_fn *make, void *arg, struct csm_buf *keep, int *fd, struct written *ret)
+{
+	struct log_file *f = &a->f;
+	int r, e;
 
 	pthread_mutex_lock(&a->file_lock);
 	errno = 0;
-	r = write_lines(a, make, arg, &first);
+	r = write_lines(a, make, arg, &ret->first);
+	ret->seq = f->seq;
+	ret->at = f->loose_at + f->loose.len;
+	memcpy(ret->head, f->head, CSM_CHAIN_HASH);
+	if (r == 0 && keep != NULL)
+		r = csm_buf_put(keep, csm_buf_ptr(&f->loose), f->loose.len);
+	if (r == 0 && fd != NULL && (*fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0)) < 0)
+		r = CSM_ESYSTEM;
 	e = errno;
-	seq = a->f.seq;
-	memcpy(head, a->f.head, CSM_CHAIN_HASH);
-	if (r == 0 && (fd = fcntl(a->f.fd, F_DUPFD_CLOEXEC, 0)) < 0) {
-		e = errno;
-		r = CSM_ESYSTEM;
-	}
 	pthread_mutex_unlock(&a->file_lock);
-	if (r == 0 && fdatasync(fd) != 0) {
-		e = errno;
-		r = CSM_ESYSTEM;
-	}
-	if (fd >= 0)
-		close(fd);
-	if (r != 0) {
+	if (r != 0)
 		now_failing(a, e != 0 ? e : ENOMEM);
+	return r;
+}
+
+/* The sync is not under the lock: others may write meanwhile, and share it. */
+static int sync_lines(struct csm_audit *a, int fd, const struct written *w)
+{
+	int r = fdatasync(fd), e = errno;
+
+	close(fd);
+	if (r != 0) {
+		now_failing(a, e);
+		return CSM_ESYSTEM;
+	}
+	pthread_mutex_lock(&a->file_lock);
+	not_loose(&a->f, w->at);
+	if (w->seq > a->f.synced)
+		a->f.synced = w->seq;
+	pthread_mutex_unlock(&a->file_lock);
+	now_durable(a, w->seq, w->head);
+	return 0;
+}
+
+/* Written and synced when it returns 0. */
+static int put_lines(struct csm_audit *a, make_fn *make, void *arg, struct written *ret)
+{
+	struct written w;
+	int fd, r;
+
+	if ((r = append_lines(a, make, arg, NULL, &fd, &w)) != 0 || (r = sync_lines(a, fd, &w)) != 0)
 		return r;
-	}
-	now_durable(a, seq, head);
-	if (mark != NULL) {
-		mark->first = first;
-		mark->last = seq;
-	}
+	if (ret != NULL)
+		*ret = w;
 	return 0;
 }
 
@@ -168,12 +206,16 @@ static int make_events(struct csm_audit *a, void *arg)
 	return r;
 }
 
-int csm_audit_group(struct csm_audit *a, const struct csm_audit_event *events, size_t n, struct csm_audit_mark *ret)
+int csm_audit_group(struct csm_audit *a, const struct csm_audit_event *events, size_t n, struct csm_buf *keep,
+	struct csm_audit_mark *ret)
 {
 	struct events e = {events, n};
 	struct csm_audit_mark mark = {0};
-	int r = n == 0 ? 0 : put_lines(a, make_events, &e, &mark);
+	struct written w = {0};
+	int r = 0;
 
+	if (n > 0)
+		r = keep != NULL ? append_lines(a, make_events, &e, keep, NULL, &w) : put_lines(a, make_events, &e, &w);
 	if (r != 0 && a->strict)
 		return CSM_EUNAVAILABLE;
 	pthread_mutex_lock(&a->lock);
@@ -182,6 +224,10 @@ int csm_audit_group(struct csm_audit *a, const struct csm_audit_event *events, s
 	mark.seq = a->st.seq;
 	memcpy(mark.head, a->st.head, CSM_CHAIN_HASH);
 	pthread_mutex_unlock(&a->lock);
+	if (r == 0 && n > 0) {
+		mark = (struct csm_audit_mark){.seq = w.seq, .first = w.first, .last = w.seq, .kept = keep != NULL, .at = w.at};
+		memcpy(mark.head, w.head, CSM_CHAIN_HASH);
+	}
 	*ret = mark;
 	return 0;
 }
@@ -211,9 +257,31 @@ void csm_audit_undone(struct csm_audit *a, uint64_t first, uint64_t last, const 
 			(unsigned long long)last);
 }
 
-void csm_audit_anchored(struct csm_audit *a, uint64_t seq)
+void csm_audit_anchored(struct csm_audit *a, const struct csm_audit_mark *m)
 {
-	a->anchored = seq;
+	a->anchored = m->seq;
+	if (!m->kept)
+		return;
+	pthread_mutex_lock(&a->file_lock);
+	not_loose(&a->f, m->at);
+	pthread_mutex_unlock(&a->file_lock);
+	now_durable(a, m->seq, m->head);
+	if (!atomic_exchange(&a->unsynced, true)) {
+		/* The thread may be asleep for a minute. */
+		pthread_mutex_lock(&a->lock);
+		pthread_cond_signal(&a->wake);
+		pthread_mutex_unlock(&a->lock);
+	}
+}
+
+uint64_t csm_audit_synced(struct csm_audit *a)
+{
+	uint64_t seq;
+
+	pthread_mutex_lock(&a->file_lock);
+	seq = a->f.synced;
+	pthread_mutex_unlock(&a->file_lock);
+	return seq;
 }
 
 bool csm_audit_behind(struct csm_audit *a)
@@ -370,6 +438,9 @@ void csm_audit_tick(struct csm_audit *a)
 	time_t minute = time(NULL) / 60;
 
 	serve_waiting(a);
+	/* Kept lines: the file follows within a second. */
+	if (atomic_exchange(&a->unsynced, false) && put_lines(a, NULL, NULL, NULL) != 0)
+		a->unsynced = true;
 	if (minute != a->minute) {
 		a->minute = minute;
 		collect(a);
@@ -384,6 +455,20 @@ void csm_audit_tick(struct csm_audit *a)
 
 /* ---- the thread ---- */
 
+/* Under the lock: sleep until there is something to do. */
+static void await_work(struct csm_audit *a)
+{
+	struct timespec until, minute;
+	int rc = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &minute);
+	until = minute;
+	minute.tv_sec += 60 - time(NULL) % 60;
+	until.tv_sec += 1;
+	while (a->head == NULL && !a->stopping && rc == 0)
+		rc = pthread_cond_timedwait(&a->wake, &a->lock, a->failing || a->unsynced ? &until : &minute);
+}
+
 static void *writer_main(void *arg)
 {
 	struct csm_audit *a = arg;
@@ -391,15 +476,8 @@ static void *writer_main(void *arg)
 
 	pthread_setname_np(pthread_self(), "audit");
 	while (!stop) {
-		time_t now = time(NULL);
-		struct timespec until;
-
-		clock_gettime(CLOCK_MONOTONIC, &until);
 		pthread_mutex_lock(&a->lock);
-		until.tv_sec += a->failing ? 1 : 60 - now % 60;
-		while (a->head == NULL && !a->stopping &&
-			pthread_cond_timedwait(&a->wake, &a->lock, &until) == 0)
-			;
+		await_work(a);
 		stop = a->stopping;
 		pthread_mutex_unlock(&a->lock);
 		csm_audit_tick(a);
@@ -478,6 +556,7 @@ int csm_audit_open(const struct csm_audit_options *opt, struct csm_audit **ret)
 	a->f.max_files = opt->max_files > 0 ? opt->max_files : MAX_FILES;
 	a->minute = time(NULL) / 60;
 	csm_buf_init(&a->f.out, 2 * BATCH * CSM_CHAIN_LINE_MAX, false);
+	csm_buf_init(&a->f.loose, LOOSE_MAX, false);
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_mutex_init(&a->file_lock, NULL);
 	pthread_condattr_init(&attr);
@@ -542,6 +621,60 @@ static void compare(struct csm_audit *a, uint64_t seq, const uint8_t *head, stru
 	s->broken = r != 0 || f->damaged;
 }
 
+/* One line of the store's behind the last one of the file. */
+static int restore_line(struct csm_audit *a, struct csm_str text)
+{
+	struct log_file *f = &a->f;
+	struct csm_chain_line l;
+	int r;
+
+	if (csm_chain_parse(text.p, text.n, &l) != 0)
+		return CSM_ETAMPERED;
+	if (l.seq <= f->valid_seq)
+		return 0;
+	if (f->fd < 0 || l.seq != f->valid_seq + 1 || !csm_chain_follows(&l, f->head))
+		return CSM_ENOT_FOUND;
+	/* What a crash has left behind the end of the chain was never durable. */
+	if (f->size > f->valid) {
+		if (ftruncate(f->fd, (off_t)f->valid) != 0)
+			return CSM_ESYSTEM;
+		a->repaired += f->size - f->valid;
+		f->size = f->valid;
+		f->damaged = false;
+	}
+	csm_buf_reset(&f->out);
+	f->out_seq = l.seq;
+	f->out_signed = 0;
+	memcpy(f->out_head, l.hash, CSM_CHAIN_HASH);
+	if (csm_buf_put(&f->out, text.p, text.n) != 0 || csm_buf_put(&f->out, "\n", 1) != 0)
+		return CSM_ENOMEM;
+	if ((r = log_write(f)) != 0)
+		return r;
+	f->valid = f->size;
+	f->valid_seq = l.seq;
+	a->restored++;
+	return 0;
+}
+
+int csm_audit_restore(struct csm_audit *a, struct csm_bin lines)
+{
+	const char *p = (const char *)lines.p, *all = p + lines.n, *end;
+	int r = 0;
+
+	pthread_mutex_lock(&a->file_lock);
+	for (; r == 0 && p < all; p = end + 1) {
+		end = memchr(p, '\n', (size_t)(all - p));
+		if (end == NULL)
+			r = CSM_ETAMPERED;
+		else
+			r = restore_line(a, (struct csm_str){p, (size_t)(end - p)});
+		if (r != 0)
+			break;
+	}
+	pthread_mutex_unlock(&a->file_lock);
+	return r;
+}
+
 void csm_audit_attach(struct csm_audit *a, uint64_t seq, const uint8_t head[static CSM_CHAIN_HASH],
 	const struct csm_audit_signer *signer)
 {
@@ -558,6 +691,8 @@ void csm_audit_attach(struct csm_audit *a, uint64_t seq, const uint8_t head[stat
 	memcpy(a->st.key, signer->key, CSM_CHAIN_KEY);
 	pthread_mutex_unlock(&a->lock);
 	a->anchored = seq;
+	if (a->restored > 0)
+		log_info("the audit log got %llu lines back that a crash had kept from it", (unsigned long long)a->restored);
 	if (s.broken)
 		log_err("the audit log was changed behind csmd: %s", s.why);
 	if (put_lines(a, make_start, &s, NULL) != 0)
@@ -578,6 +713,7 @@ void csm_audit_close(struct csm_audit *a)
 	rows_clear(&a->counted);
 	rows_clear(&a->refused);
 	csm_buf_free(&a->f.out);
+	csm_buf_free(&a->f.loose);
 	pthread_cond_destroy(&a->wake);
 	pthread_mutex_destroy(&a->file_lock);
 	pthread_mutex_destroy(&a->lock);

@@ -1,13 +1,16 @@
 /* The audit log: one JSON object a line, chained by hashes (libclient/base/chain.h), in <dir>/audit.log and, once that is
  * full, in <dir>/audit-<number of its first line>.log. Any thread, unless said otherwise.
  *
- * A `change` is told by the store's writer with its group, and durable before the group is committed; a `denied` is durable
+ * A `change` is told by the store's writer with its group, and durable with it: the group's commit keeps the lines that
+ * are not synced yet, and the file is synced within a second, so that a group waits for one sync only. After a crash the
+ * file gets back from the store what it lacks. A `denied` is durable
  * before its answer, up to ten of one uid in a minute, the rest are one counted line at its end; `use` is counted per uid,
  * method, object and minute. */
 #ifndef CSM_SVC_AUDIT_H
 #define CSM_SVC_AUDIT_H
 
 #include <sys/types.h>
+#include "libclient/base/buf.h"
 #include "libclient/base/chain.h"
 
 enum csm_audit_kind { CSM_AUDIT_CHANGE, CSM_AUDIT_DENIED };
@@ -42,6 +45,9 @@ struct csm_audit_signer {
 	uint8_t key[CSM_CHAIN_KEY];
 	int (*sign)(void *arg, const uint8_t *p, size_t n, uint8_t signature[static CSM_CHAIN_SIGNATURE]);
 };
+/* Before it is attached, in the order in which they were kept: lines that the store has, for the file to have them too.
+ * CSM_ENOT_FOUND: they do not follow what is in the file. */
+CSM_MUST int csm_audit_restore(struct csm_audit *a, struct csm_bin lines);
 /* The store is open: compare with the line that its root record names (seq 0: none), tell where they differ, write the
  * line of the start and a checkpoint. */
 void csm_audit_attach(struct csm_audit *a, uint64_t seq, const uint8_t head[static CSM_CHAIN_HASH],
@@ -52,15 +58,20 @@ struct csm_audit_mark {
 	uint64_t seq; /* the last durable line */
 	uint8_t head[CSM_CHAIN_HASH];
 	uint64_t first, last; /* the lines that were written; 0: none */
+	bool kept;            /* these are durable when the group is committed */
+	uint64_t at;          /* the log's */
 };
-/* One durable line for each event. CSM_EUNAVAILABLE: they cannot be written, and the mode is strict; otherwise the mark
- * tells how far the log is durable, and the gap is told when it can be written again. */
-CSM_MUST int csm_audit_group(struct csm_audit *a, const struct csm_audit_event *events, size_t n,
+/* A line for each event. keep NULL: durable when it returns; else *keep gets the lines up to the mark that are not, for
+ * the commit to hold until csm_audit_synced has come to the mark. CSM_EUNAVAILABLE: they cannot be written, and the mode
+ * is strict; otherwise the mark tells how far the log is durable, and the gap is told when it can be written again. */
+CSM_MUST int csm_audit_group(struct csm_audit *a, const struct csm_audit_event *events, size_t n, struct csm_buf *keep,
 	struct csm_audit_mark *ret);
 /* The commit of the lines first to last failed: none of it was done. */
 void csm_audit_undone(struct csm_audit *a, uint64_t first, uint64_t last, const char *why);
-/* The store names line `seq` from now on. */
-void csm_audit_anchored(struct csm_audit *a, uint64_t seq);
+/* The store names the mark's line from now on, and holds what it was given to keep. */
+void csm_audit_anchored(struct csm_audit *a, const struct csm_audit_mark *m);
+/* Up to this line nothing needs to be kept. */
+uint64_t csm_audit_synced(struct csm_audit *a);
 /* There are durable lines that the store does not name yet. */
 bool csm_audit_behind(struct csm_audit *a);
 

@@ -120,8 +120,21 @@ int log_break(struct log_file *f, uint64_t seq, const uint8_t prev[static CSM_CH
 int log_write(struct log_file *f)
 {
 	const uint8_t *p = csm_buf_ptr(&f->out);
+	uint8_t *loose;
 	size_t done = 0;
 
+	if (csm_buf_reserve(&f->loose, f->out.len, &loose) != 0) {
+		/* So much has not been synced for long. */
+		if (fdatasync(f->fd) != 0)
+			return CSM_ESYSTEM;
+		f->loose_at += f->loose.len;
+		csm_buf_reset(&f->loose);
+		f->synced = f->seq;
+		if (csm_buf_reserve(&f->loose, f->out.len, &loose) != 0) {
+			errno = ENOMEM;
+			return CSM_ENOMEM;
+		}
+	}
 	while (done < f->out.len) {
 		ssize_t n = write(f->fd, p + done, f->out.len - done);
 
@@ -139,6 +152,8 @@ int log_write(struct log_file *f)
 		done += (size_t)n;
 	}
 	f->size += done;
+	memcpy(loose, p, done);
+	csm_buf_commit(&f->loose, done);
 	if (f->out_signed != 0) {
 		f->signed_seq = f->out_signed;
 		f->signed_at = time(NULL);

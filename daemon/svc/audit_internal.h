@@ -48,11 +48,15 @@ struct log_file {
 	uint64_t max_size;
 	unsigned max_files;
 	uint64_t size;     /* bytes of whole lines */
+	uint64_t valid, valid_seq; /* as found: where the chain ends, and its last line */
 	uint64_t first;    /* number of its first line; 0: there is no file yet */
 	uint64_t seq;      /* the last line that was written, in any file */
 	uint8_t head[CSM_CHAIN_HASH];
 	bool damaged;      /* whole lines behind the last good one */
-	uint64_t signed_seq; /* the last checkpoint */
+	struct csm_buf loose; /* lines that are neither synced nor kept by the store, */
+	uint64_t loose_at;    /* from this byte on of all that were written */
+	uint64_t synced;      /* a line up to which all are */
+	uint64_t signed_seq;  /* the last checkpoint */
 	time_t signed_at;
 	struct csm_buf out;      /* lines that are being made */
 	uint64_t out_seq, out_signed;
@@ -65,6 +69,7 @@ struct csm_audit {
 	struct log_file f;
 	struct csm_audit_signer signer;
 	bool has_signer;
+	uint64_t restored; /* lines that the store had kept */
 	uint64_t repaired; /* bytes of half a line that were taken off, not told yet */
 
 	pthread_mutex_t lock; /* short: what follows */
@@ -79,6 +84,7 @@ struct csm_audit {
 	bool stopping;
 
 	atomic_bool failing;
+	atomic_bool unsynced; /* there are lines that only the store holds durably */
 	atomic_ullong anchored;
 	time_t minute; /* the thread's */
 	struct rows counted, refused; /* the thread's: rows of minutes that are over, which wait to be written */
@@ -93,7 +99,7 @@ CSM_MUST int log_line(struct log_file *f, const char *event, const char *body);
 CSM_MUST int log_event(struct log_file *f, const struct csm_audit_event *e);
 CSM_MUST int log_count(struct log_file *f, const char *event, const struct row *w);
 CSM_MUST int log_checkpoint(struct log_file *f, const struct csm_audit_signer *s);
-/* A whole write or none; -1 with errno. */
+/* A whole write or none, with errno; not synced. */
 CSM_MUST int log_write(struct log_file *f);
 /* The file is full: the next one, which begins with its own first line. Also makes the first of all. */
 CSM_MUST int log_room(struct log_file *f, const struct csm_audit_signer *s);

@@ -233,6 +233,8 @@ int log_open(struct log_file *f, uint64_t *repaired)
 	if (e.seq == 0)
 		return put_aside(f);
 	f->size = e.whole;
+	f->valid = e.valid;
+	f->valid_seq = e.seq;
 	f->first = e.first != 0 ? e.first : e.seq;
 	/* Lines that do not follow stay for who looks into it; their numbers are not used again. */
 	f->seq = e.garbage_seq > e.seq ? e.garbage_seq : e.seq;

@@ -2,6 +2,7 @@
  * the log's checkpoints are signed by a key that comes from the root key. */
 #include <sodium.h>
 #include <string.h>
+#include "daemon/svc/log.h"
 #include "daemon/svc/store_internal.h"
 
 /* Ed25519; the secret key is made from its seed each time, which is seldom. */
@@ -17,21 +18,68 @@ static int sign(void *arg, const uint8_t *p, size_t n, uint8_t signature[static 
 	return 0;
 }
 
+/* ---- lines that are kept until the file is synced ---- */
+
+/* What the file lacks after a crash. The rows are vouched for by the root record's head, to which they have to lead. */
+static int restore(struct csm_store *s, struct csm_audit *a)
+{
+	MDB_cursor *cur = NULL;
+	MDB_txn *txn;
+	MDB_val k, v;
+	int r, rc;
+
+	if ((r = store_err(mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn))) != 0)
+		return r;
+	r = store_err(mdb_cursor_open(txn, s->log, &cur));
+	for (rc = r == 0 ? mdb_cursor_get(cur, &k, &v, MDB_FIRST) : MDB_NOTFOUND; rc == 0 && r == 0;
+		rc = mdb_cursor_get(cur, &k, &v, MDB_NEXT))
+		r = csm_audit_restore(a, val_bin(&v));
+	if (cur != NULL)
+		mdb_cursor_close(cur);
+	mdb_txn_abort(txn);
+	return r;
+}
+
+static int keep(struct group *g)
+{
+	uint64_t synced = csm_audit_synced(g->s->audit);
+	MDB_cursor *cur;
+	MDB_val k, v;
+	uint8_t key[8];
+	int r = store_err(mdb_cursor_open(g->txn, g->s->log, &cur));
+
+	if (r != 0)
+		return r;
+	while (r == 0 && mdb_cursor_get(cur, &k, &v, MDB_FIRST) == 0 && k.mv_size == 8 && get64(k.mv_data) <= synced)
+		r = store_err(mdb_cursor_del(cur, 0));
+	mdb_cursor_close(cur);
+	if (r != 0 || !g->told.kept)
+		return r;
+	put64(key, g->told.seq);
+	return store_put(g->txn, g->s->log, (struct csm_bin){key, 8},
+		(struct csm_bin){csm_buf_ptr(&g->lines), g->lines.len});
+}
+
+/* ---- */
+
 int csm_store_tell(struct csm_store *s, struct csm_audit *a)
 {
 	CSM_WIPED(secret, crypto_sign_SECRETKEYBYTES);
 	struct csm_audit_signer signer = {.arg = s, .sign = sign};
+	int r;
 
 	if (!s->ready || s->started)
 		return CSM_ESTATE;
 	if (crypto_sign_seed_keypair(signer.key, secret, s->sub->audit_seed) != 0)
 		return CSM_EINTERNAL;
+	if ((r = restore(s, a)) != 0)
+		log_err("the audit log lacks lines that the store has: %s", csm_err_name(r));
 	csm_audit_attach(a, s->audit_seq, s->audit_head, &signer);
 	s->audit = a;
 	return 0;
 }
 
-int store_tell(struct group *g, struct csm_store_op *const *ops, size_t n)
+int store_tell(struct group *g, struct csm_store_op *const *ops, size_t n, bool commit_follows)
 {
 	struct csm_audit_event events[GROUP_OPS];
 	size_t n_events = 0;
@@ -46,9 +94,13 @@ int store_tell(struct group *g, struct csm_store_op *const *ops, size_t n)
 		events[n_events] = *ops[i]->event;
 		events[n_events++].result = ops[i]->r == 0 ? "ok" : csm_err_name(ops[i]->r);
 	}
-	r = csm_audit_group(g->s->audit, events, n_events, &g->told);
+	r = csm_audit_group(g->s->audit, events, n_events, commit_follows ? &g->lines : NULL, &g->told);
 	if (r != 0)
 		return r;
+	if (commit_follows && (r = keep(g)) != 0) {
+		store_told(g, r);
+		return r;
+	}
 	g->root.audit_seq = g->told.seq;
 	memcpy(g->root.audit_head, g->told.head, sizeof(g->root.audit_head));
 	return 0;
@@ -56,10 +108,11 @@ int store_tell(struct group *g, struct csm_store_op *const *ops, size_t n)
 
 void store_told(struct group *g, int r)
 {
-	if (g->s->audit == NULL)
+	/* What back ends remember is committed without a word to the log. */
+	if (g->s->audit == NULL || g->told.seq == 0)
 		return;
 	if (r == 0)
-		csm_audit_anchored(g->s->audit, g->told.seq);
+		csm_audit_anchored(g->s->audit, &g->told);
 	else
 		csm_audit_undone(g->s->audit, g->told.first, g->told.last, csm_err_name(r));
 }

@@ -258,7 +258,7 @@ struct csm_store {
 	struct csm_root_source root;
 	uint64_t epoch_interval_s;
 	MDB_env *env;
-	MDB_dbi meta, scopes, keys, secrets, requests, counts;
+	MDB_dbi meta, scopes, keys, secrets, requests, counts, log;
 	int lock_fd;
 	bool fresh;             /* nothing in it yet */
 	bool ready;             /* the root key is known */
@@ -325,6 +325,7 @@ struct wscope { /* a scope in the transaction of a group; locked memory */
 	struct prk kek, set;
 };
 #define GROUP_OPS 256u
+#define LINES_MAX (16u * 1024u * 1024u) /* of the audit log, in a commit */
 #define GROUP_BYTES (8u * 1024u * 1024u)
 /* The map is larger than configured by this, and what makes the store grow stops before it: so there is always
  * room to delete, and for the root record. More than a whole group can overshoot. */
@@ -341,13 +342,15 @@ struct group {
 	struct wscope *touched; /* by the op at hand, at most one; NULL: none yet */
 	struct wscope *before;  /* what it was before the op */
 	struct csm_audit_mark told;
+	struct csm_buf lines; /* of the audit log, which this commit keeps */
 	bool deleted;           /* something went: the epoch wants a raise */
 	bool keks_gone;
 };
 CSM_MUST int store_op_apply(struct group *g, struct csm_store_op *op);
 CSM_MUST int store_group_scope(struct group *g, const struct dbkey *key, struct wscope **ret);
-/* Tell the audit log what the group has done; before its commit, whose outcome is r. */
-CSM_MUST int store_tell(struct group *g, struct csm_store_op *const *ops, size_t n);
+/* Tell the audit log what the group has done; before its commit, whose outcome is r. No commit follows: the lines are
+ * durable at once. */
+CSM_MUST int store_tell(struct group *g, struct csm_store_op *const *ops, size_t n, bool commit_follows);
 void store_told(struct group *g, int r);
 CSM_MUST int store_writer_init(struct csm_store *s);
 void store_writer_stop(struct csm_store *s);

@@ -222,6 +222,7 @@ static int dbs_open(struct csm_store *s, MDB_txn *txn, size_t *entries)
 		{"secrets", &s->secrets},
 		{"requests", &s->requests},
 		{"counts", &s->counts},
+		{"audit", &s->log},
 	};
 	size_t total = 0;
 	MDB_stat st;

@@ -107,6 +107,7 @@ static void group_free(struct group *g)
 		mdb_txn_abort(g->txn);
 	for (size_t i = 0; i < g->n_scopes; i++)
 		csm_lock_free(g->scopes[i]);
+	csm_buf_free(&g->lines);
 	csm_lock_free(g->before);
 	csm_lock_free(g);
 }
@@ -139,6 +140,7 @@ static int group_begin(struct csm_store *s, struct group **ret)
 	memset(g, 0, sizeof(*g));
 	g->s = s;
 	g->now = (uint64_t)time(NULL);
+	csm_buf_init(&g->lines, LINES_MAX, false);
 	g->before = csm_lock_alloc(sizeof(*g->before));
 	if (g->before != NULL)
 		r = store_err(mdb_txn_begin(s->env, NULL, 0, &g->txn));
@@ -155,10 +157,10 @@ static int group_commit(struct group *g)
 {
 	int r = store_root_write(g->s, g->txn, &g->s->aead, &g->root);
 
-	if (r != 0)
-		return r;
-	r = store_commit_err(g->s, mdb_txn_commit(g->txn));
-	g->txn = NULL;
+	if (r == 0) {
+		r = store_commit_err(g->s, mdb_txn_commit(g->txn));
+		g->txn = NULL;
+	}
 	store_told(g, r);
 	return r;
 }
@@ -236,15 +238,16 @@ static int group_run(struct csm_store *s, struct csm_store_op *const *ops, size_
 		raise = raise || ops[i]->kind == CSM_OP_EPOCH;
 	}
 	raise = (raise && !s->counter_behind) || epoch_due(s, g->deleted);
-	if ((r = store_tell(g, ops, n)) != 0)
+	if ((r = store_tell(g, ops, n, effects > 0 || raise)) != 0)
 		goto out;
 	if (effects == 0 && !raise)
 		goto out;
 	if (raise)
 		raise = store_root_epoch_next(s, &g->root);
-	if ((r = scopes_flush(g)) != 0 || (r = group_commit(g)) != 0)
-		goto out;
-	group_done(g, effects, raise);
+	if ((r = scopes_flush(g)) != 0)
+		store_told(g, r);
+	else if ((r = group_commit(g)) == 0)
+		group_done(g, effects, raise);
 out:
 	group_free(g);
 	return r;
@@ -283,7 +286,7 @@ static int accept_scan(struct group *g, struct csm_store_op *op, struct names *r
 		return r;
 	(void)store_root_epoch_next(s, &g->root);
 	op->r = 0;
-	return (r = store_tell(g, &op, 1)) != 0 ? r : group_commit(g);
+	return (r = store_tell(g, &op, 1, true)) != 0 ? r : group_commit(g);
 }
 
 static int accept_run(struct csm_store *s, struct csm_store_op *op)

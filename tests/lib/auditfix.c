@@ -233,7 +233,7 @@ int audit_change(struct csm_audit *a, const char *object, struct csm_audit_mark 
 {
 	struct csm_audit_event e = audit_event_of(CSM_AUDIT_CHANGE, "key.create", 1000, object);
 
-	return csm_audit_group(a, &e, 1, mark);
+	return csm_audit_group(a, &e, 1, NULL, mark);
 }
 
 static void on_done(struct csm_audit_wait *w)

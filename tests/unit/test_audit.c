@@ -38,7 +38,7 @@ static void a_change_is_there_when_the_group_is(void **state)
 	struct stat st;
 
 	(void)state;
-	assert_int_equal(csm_audit_group(a, two, 2, &mark), 0);
+	assert_int_equal(csm_audit_group(a, two, 2, NULL, &mark), 0);
 	audit_assert_whole(&mark);
 	assert_int_equal(audit_lines, 5);
 	assert_string_equal(audit_text(0, "event"), "file");
@@ -62,9 +62,9 @@ static void a_change_is_there_when_the_group_is(void **state)
 	assert_int_equal(st.st_mode & 07777, 0700);
 	/* The head without an event is the same one; the store names it. */
 	assert_true(csm_audit_behind(a));
-	csm_audit_anchored(a, mark.seq);
+	csm_audit_anchored(a, &mark);
 	assert_false(csm_audit_behind(a));
-	assert_int_equal(csm_audit_group(a, NULL, 0, &mark), 0);
+	assert_int_equal(csm_audit_group(a, NULL, 0, NULL, &mark), 0);
 	assert_int_equal(mark.seq, 5);
 	assert_int_equal(mark.first, 0);
 	/* What is taken back says of which lines. */

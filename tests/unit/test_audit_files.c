@@ -112,7 +112,7 @@ static void a_full_disk_at_the_turn_of_a_file(void **state)
 		assert_false(csm_audit_refuses(a));
 	}
 	assert_in_range(refused, 50, 250);
-	assert_int_equal(csm_audit_group(a, NULL, 0, &mark), 0);
+	assert_int_equal(csm_audit_group(a, NULL, 0, NULL, &mark), 0);
 	audit_assert_whole(&mark);
 	csm_audit_close(a);
 }
@@ -310,9 +310,9 @@ static void long_logs_end_where_they_end(void **state)
 	(void)state;
 	for (size_t i = 0; i < 200; i++)
 		many[i] = audit_event_of(CSM_AUDIT_CHANGE, "secret.set", 1, "a:b/c");
-	assert_int_equal(csm_audit_group(a, many, 200, &old), 0);
+	assert_int_equal(csm_audit_group(a, many, 200, NULL, &old), 0);
 	for (size_t i = 0; i < 30; i++)
-		assert_int_equal(csm_audit_group(a, many, 200, &mark), 0);
+		assert_int_equal(csm_audit_group(a, many, 200, NULL, &mark), 0);
 	audit_assert_whole(&mark);
 	assert_true(audit_count("checkpoint") >= 5); /* one for some thousand lines */
 	csm_audit_close(a);
