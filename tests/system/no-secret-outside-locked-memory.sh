@@ -6,53 +6,14 @@
 # bound: 240
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
-supervisor=$(node_pid "$node" csmd)
+. "$top/tests/lib/memory.sh"
 umask 077
 mkdir keep
 
-# search WHAT ARGUMENTS-OF-bytesearch...: nothing may be found.
-search() {
-    local what=$1
-    shift
-    timeout 60 "$top/build/tests/system/bytesearch" keep/needles "$@" >keep/found || {
-        cat keep/found >&2
-        fail "$what"
-    }
-}
-# finds WHAT ARGUMENTS-OF-bytesearch...: it has to be found.
-finds() {
-    local what=$1
-    shift
-    expect_exit 1 timeout 60 "$top/build/tests/system/bytesearch" keep/needles "$@"
-    grep -q '^FOUND: ' out || fail "not found: $what"
-}
-session() { py "$top/tests/lib/memsession.py" "$@"; }
-# The needles that only the store knows, from a copy that nobody writes to meanwhile.
-store_needles() {
-    rm -rf copy
-    cp -r "$node/state" copy
-    chown -R 0:0 copy
-    "$top/build/tests/system/storekeys" "$work/copy" "$node/root/key" "$(node_value "$node" root_key)" >>keep/needles
-    rm -rf copy
-}
-everywhere() {
-    search "$1: files" --not "$work" --not "$node/root" --files "$node"
-    search "$1: processes" --locked-ok --pid "$CSM_PID" --pid "$supervisor"
-}
-
 step "a session with all algorithms, secrets of several sizes, retries, refusals"
 session make
-openssl rand 100 >keep/plaintext
-printf 'plaintext %s\n' "$(xxd -p keep/plaintext | tr -d '\n')" >>keep/needles
-csm key public rsa2048 >rsa.pem
-openssl pkeyutl -encrypt -pubin -inkey rsa.pem -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 \
-    -in keep/plaintext -out keep/ciphertext
-csm key public derive >derive.pem
-openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out keep/peer.pem
-openssl pkey -in keep/peer.pem -pubout -outform DER -out keep/peer.der
-openssl pkeyutl -derive -inkey keep/peer.pem -peerkey derive.pem -out keep/shared
-printf 'shared %s\n' "$(xxd -p keep/shared | tr -d '\n')" >>keep/needles
-store_needles
+session_foreign
+store_needles "$node/root/key" file
 for kind in root: subkey: kek: scalar:p256 scalar:p521 d:rsa4096 seed:ed25519 scalar:derive value: pin: shared; do
     grep -q "^$kind" keep/needles || fail "no needle of $kind"
 done
@@ -95,11 +56,7 @@ wait "$load" || { cat load.log >&2; fail "the load"; }
 everywhere "after the load"
 
 step "after a start on a store that is there"
-node_csmd_stop "$node"
-search "stopped: files" --not "$work" --not "$node/root" --files "$node"
-node_csmd_start "$node" || fail "csmd does not start again"
-CSM_PID=$(node_broker_pid "$node")
-supervisor=$(node_pid "$node" csmd)
+restart
 everywhere "after the start"
 session once
 unused_since=$SECONDS

@@ -1,6 +1,8 @@
 /* What a store keeps, in clear, as needles for bytesearch: for the test that looks for it where it must not be.
  *
- *   storekeys STATE ROOTKEYFILE MODE     STATE: a copy of a node's state folder; MODE: its root_key, file or passphrase
+ *   storekeys STATE FILE MODE     STATE: a copy of a node's state folder; MODE: its root_key. FILE: for file and passphrase
+ *                                 what the configuration names; for tpm the root key itself, unsealed by other means
+ *   storekeys STATE - wrapped     the wrapped root key alone, as it is stored
  *
  * A line "name hex" each: the file's content, the root key and what is derived from it at start, the key-encryption keys
  * and set keys of each scope, the private numbers of each software key.
@@ -37,40 +39,84 @@ static void put(const char *kind, const char *name, const void *p, size_t n)
 /* The root key passes here. */
 static int spy_unwrap(void *arg, const uint8_t *wrapped, size_t n, uint8_t key[static 32])
 {
-	int r = real.unwrap(arg, wrapped, n, key);
+	const struct broker *b = arg;
+	int r = 0;
+
+	if (real.unwrap != NULL)
+		r = real.unwrap(arg, wrapped, n, key);
+	else if (b->setup.root_secret.n == sizeof(root_key))
+		memcpy(key, b->setup.root_secret.p, sizeof(root_key));
+	else
+		r = CSM_EINVALID;
 
 	memcpy(root_key, key, sizeof(root_key));
 	return r;
 }
 
-static struct csm_store *open_store(const char *dir, const char *file, const char *mode)
+/* The source that the broker would have, but for the TPM. */
+static void source_of(struct broker *b, const char *file, const char *mode, struct csm_root_source *source)
 {
-	static struct broker b;
 	static uint8_t secret[256];
-	struct csm_store_options opt = {.dir = dir, .map_size = (size_t)1 << 30};
-	struct csm_root_source source;
-	struct csm_store *s;
-	const char *why = "";
 	FILE *f = fopen(file, "re");
 	size_t n = f != NULL ? fread(secret, 1, sizeof(secret), f) : 0;
+	const char *why = "";
 
 	if (n == 0)
 		die(file);
 	fclose(f);
-	b.cfg.root_key = CSM_ROOT_FILE;
+	b->cfg.root_key = CSM_ROOT_FILE;
 	if (strcmp(mode, "passphrase") == 0) {
-		b.cfg.root_key = CSM_ROOT_PASSPHRASE;
+		b->cfg.root_key = CSM_ROOT_PASSPHRASE;
 		n -= secret[n - 1] == '\n';
 	}
-	b.setup.root_secret = (struct csm_bin){secret, n};
-	if (root_source(&b, &source, &why) != 0 || csm_store_env_open(&opt, &s) != 0)
+	b->setup.root_secret = (struct csm_bin){secret, n};
+	if (strcmp(mode, "tpm") == 0)
+		*source = (struct csm_root_source){.arg = b, .mode = mode};
+	else if (root_source(b, source, &why) != 0)
+		die(why);
+	put("file", mode, secret, n);
+}
+
+static struct csm_store *open_env(const char *dir)
+{
+	struct csm_store_options opt = {.dir = dir, .map_size = (size_t)1 << 30};
+	struct csm_store *s;
+
+	if (csm_store_env_open(&opt, &s) != 0)
 		die(dir);
+	return s;
+}
+
+static struct csm_store *open_store(const char *dir, const char *file, const char *mode)
+{
+	static struct broker b;
+	struct csm_root_source source;
+	struct csm_store *s = open_env(dir);
+
+	source_of(&b, file, mode, &source);
 	real = source;
 	source.unwrap = spy_unwrap;
 	if (csm_store_root_open(s, &source) != 0 || csm_store_locked(s))
 		die("the store does not open");
-	put("file", "root_key_file", secret, n);
 	return s;
+}
+
+/* length of the mode (1), mode, length (2), wrapped, check (16) */
+static void put_wrapped(const char *dir)
+{
+	struct csm_store *s = open_env(dir);
+	MDB_val k = {7, (void *)(uintptr_t)"rootkey"}, v;
+	const uint8_t *p;
+	MDB_txn *txn;
+
+	if (mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn) != 0 || mdb_get(txn, s->meta, &k, &v) != 0)
+		die("the record of the root key");
+	p = (const uint8_t *)v.mv_data + 1 + *(const uint8_t *)v.mv_data;
+	for (size_t i = 0; i < get16(p); i++)
+		printf("%02x", p[2 + i]);
+	putchar('\n');
+	mdb_txn_abort(txn);
+	csm_store_close(s);
 }
 
 static void put_root(void)
@@ -200,7 +246,11 @@ int main(int argc, char **argv)
 	MDB_txn *txn;
 
 	if (argc != 4 || sodium_init() < 0)
-		die("usage: storekeys STATE ROOTKEYFILE MODE");
+		die("usage: storekeys STATE FILE MODE");
+	if (strcmp(argv[3], "wrapped") == 0) {
+		put_wrapped(argv[1]);
+		return 0;
+	}
 	s = open_store(argv[1], argv[2], argv[3]);
 	put_root();
 	put_scopes(s);

@@ -1,0 +1,52 @@
+# shellcheck shell=bash
+# What the tests share that search memory: sourced after system.sh, inside a node, with umask 077 and a folder `keep`.
+
+# search WHAT ARGUMENTS-OF-bytesearch...: nothing may be found.
+search() {
+    local what=$1
+    shift
+    timeout 60 "$top/build/tests/system/bytesearch" keep/needles "$@" >keep/found || {
+        cat keep/found >&2
+        fail "$what"
+    }
+}
+# finds WHAT ARGUMENTS-OF-bytesearch...: it has to be found.
+finds() {
+    local what=$1
+    shift
+    expect_exit 1 timeout 60 "$top/build/tests/system/bytesearch" keep/needles "$@"
+    grep -q '^FOUND: ' out || fail "not found: $what"
+}
+session() { py "$top/tests/lib/memsession.py" "$@"; }
+needle() { printf '%s %s\n' "$1" "$(xxd -p | tr -d '\n')" >>keep/needles; } # NAME: stdin
+# The needles that only the store knows, from a copy that nobody writes to meanwhile. store_needles FILE MODE
+store_needles() {
+    rm -rf copy
+    cp -r "$node/state" copy
+    chown -R 0:0 copy
+    "$top/build/tests/system/storekeys" "$work/copy" "$1" "$2" >>keep/needles
+    rm -rf copy
+}
+everywhere() {
+    search "$1: files" --not "$work" --not "$node/root" --not "$node/tpm" --files "$node"
+    search "$1: processes" --locked-ok --pid "$CSM_PID" --pid "$(node_pid "$node" csmd)"
+}
+# What the session decrypts and derives, made by openssl.
+session_foreign() {
+    openssl rand 100 >keep/plaintext
+    needle plaintext <keep/plaintext
+    csm key public rsa2048 >rsa.pem
+    openssl pkeyutl -encrypt -pubin -inkey rsa.pem -pkeyopt rsa_padding_mode:oaep -pkeyopt rsa_oaep_md:sha256 \
+        -in keep/plaintext -out keep/ciphertext
+    csm key public derive >derive.pem
+    openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out keep/peer.pem
+    openssl pkey -in keep/peer.pem -pubout -outform DER -out keep/peer.der
+    openssl pkeyutl -derive -inkey keep/peer.pem -peerkey derive.pem -out keep/shared
+    needle shared <keep/shared
+}
+restart() {
+    node_csmd_stop "$node"
+    search "stopped: files" --not "$work" --not "$node/root" --not "$node/tpm" --files "$node"
+    node_csmd_start "$node" || fail "csmd does not start again"
+    CSM_PID=$(node_broker_pid "$node")
+}
