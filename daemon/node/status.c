@@ -147,7 +147,7 @@ static void fill_warnings(struct broker *b, struct status_space *space, struct c
 	if (b->cfg.root_key == CSM_ROOT_FILE)
 		warn(space, w, "root key: unprotected, it lies in a file");
 	if (!csm_lockmem_locked() || !csm_lockheap_locked(&taken))
-		warn(space, w, "memory is not locked: RLIMIT_MEMLOCK is too small");
+		warn(space, w, "not all memory with secrets is locked: RLIMIT_MEMLOCK is too small");
 	if (!b->sandbox.full)
 		warn(space, w, "the sandbox is not complete, see sandbox");
 	if (b->degraded != NULL)

@@ -1,6 +1,8 @@
 # shellcheck shell=bash
 # What the tests share that search memory: sourced after system.sh, inside a node, with umask 077 and a folder `keep`.
 
+: "${top:?}" "${node:?}" "${work:?}"
+
 # search WHAT ARGUMENTS-OF-bytesearch...: nothing may be found.
 search() {
     local what=$1
