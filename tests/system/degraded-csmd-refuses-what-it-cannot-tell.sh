@@ -17,7 +17,7 @@ declare -A group=(
     [pod]=/kubepods.slice/kubepods-pod${pod//-/_}.slice
     [container]=/machine.slice/libpod-$box.scope
 )
-make_groups "${group[@]}" "/csm-$id"
+make_groups "${group[@]}" "/csm-$id" "/csm-$id/system.slice/$web"
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/csm-degraded.XXXXXX")
 node='' pid=''
@@ -148,6 +148,7 @@ begin cgroup sh -c 'echo $$ >"$1"; shift; exec unshare --cgroup "$@"' csmd "$cgr
     "$csmd" --config "$work/cgroup/csmd.yaml"
 serves
 is_degraded cgroup
+asked "a unit by its name as seen from there" "/csm-$id/system.slice/$web" denied web:k $uid_a
 asked "a group" "/csm-$id" granted group:k $uid_a $gid_x
 asked "root" "/csm-$id" granted root:k 0
 asked "a uid's own" "/csm-$id" granted "uid-$uid_c:k" $uid_c
