@@ -17,7 +17,7 @@
 #define DEFAULT_LINK "/run/csm.sock"
 #define DEFAULT_LINK_TO "csm/public/csm.sock"
 #define FIRST_ACTIVATED 3
-#define STALE_S 3
+#define STALE_S 10
 
 /* ---- systemd's two small protocols, sd_listen_fds(3) and sd_notify(3), without its library and what that loads ---- */
 
