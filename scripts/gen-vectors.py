@@ -79,6 +79,8 @@ EXAMPLES = {
     "policy.check": ({"policy": "version: 2\n"},
                      {"valid": False, "line": 1, "column": 10, "message": "version must be 1", "warnings": []}),
     "store.accept": ({}, {}),
+    "audit.head": ({}, {"folder": "/var/lib/csm/audit", "seq": 42, "hash": bytes(range(32)), "anchored": 41,
+                        "key": bytes(range(32, 64)), "failing": False, "lost": 0, "broken": False}),
 }
 
 

@@ -1,4 +1,4 @@
-/* status and stats. */
+/* status, stats, audit.head. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -73,6 +73,26 @@ void do_STATUS(struct req *q)
 		status_ident(q->loop->b, q->conn->role == CSM_R_ADMIN, space, &res);
 	if (q->conn->role != CSM_R_ADMIN)
 		count_own(q, &res);
+	req_result(q, &res);
+}
+
+void do_AUDIT_HEAD(struct req *q)
+{
+	struct csm_msg_audit_head_res res = {0};
+	struct csm_audit_status st;
+	char folder[512];
+
+	csm_audit_status(q->loop->b->audit, &st);
+	snprintf(folder, sizeof(folder), "%s/audit", q->loop->b->cfg.state_dir);
+	res.folder = csm_str_of(folder);
+	res.seq.v = st.seq;
+	res.hash = (struct csm_bin){st.head, sizeof(st.head)};
+	res.anchored.v = st.anchored;
+	if (st.has_key)
+		res.key = (struct csm_bin){st.key, sizeof(st.key)};
+	res.failing.v = st.failing;
+	res.lost.v = st.lost;
+	res.broken.v = st.broken;
 	req_result(q, &res);
 }
 

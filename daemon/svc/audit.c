@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "daemon/svc/audit_internal.h"
 #include "daemon/svc/log.h"
+#include "libclient/base/lockmem.h"
 
 #define DENIED_ALONE 10u /* of one uid in a minute, a line each */
 #define MAX_SIZE (64u * 1024u * 1024u)
@@ -475,6 +476,7 @@ static void *writer_main(void *arg)
 	bool stop = false;
 
 	pthread_setname_np(pthread_self(), "audit");
+	csm_lock_stack(); /* checkpoints are signed on it */
 	while (!stop) {
 		pthread_mutex_lock(&a->lock);
 		await_work(a);

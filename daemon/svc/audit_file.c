@@ -289,9 +289,39 @@ static int rotate(struct log_file *f, const struct csm_audit_signer *s)
 	return r;
 }
 
+/* audit.log is not what we write to any more: somebody moved it away, or put another one there. */
+static int again(struct log_file *f)
+{
+	uint8_t head[CSM_CHAIN_HASH];
+	char name[AUDIT_NAME_MAX];
+	int r;
+
+	if (faccessat(f->dir, AUDIT_FILE, F_OK, AT_SYMLINK_NOFOLLOW) != 0) {
+		log_warn("audit.log was moved away: a new one begins");
+		return new_file(f);
+	}
+	snprintf(name, sizeof(name), "damaged-%lld.log", (long long)time(NULL));
+	log_warn("another file was put in the place of audit.log: it is kept as %s", name);
+	if (renameat(f->dir, AUDIT_FILE, f->dir, name) != 0)
+		return CSM_ESYSTEM;
+	if ((r = new_file(f)) != 0)
+		return r;
+	memcpy(head, f->head, sizeof(head));
+	log_begin(f);
+	r = log_break(f, f->seq, head, "another file was put in the place of audit.log");
+	return r != 0 ? r : log_write(f);
+}
+
 int log_room(struct log_file *f, const struct csm_audit_signer *s)
 {
+	struct stat ours, there;
+
 	if (f->first == 0)
 		return new_file(f);
+	if (fstat(f->fd, &ours) != 0)
+		return CSM_ESYSTEM;
+	if (fstatat(f->dir, AUDIT_FILE, &there, AT_SYMLINK_NOFOLLOW) != 0 || there.st_ino != ours.st_ino ||
+		there.st_dev != ours.st_dev)
+		return again(f);
 	return f->size < f->max_size ? 0 : rotate(f, s);
 }

@@ -5,17 +5,21 @@
 #include "daemon/svc/log.h"
 #include "daemon/svc/store_internal.h"
 
+#define SIGN_STACK 8192u /* more than a signature leaves behind */
+
 /* Ed25519; the secret key is made from its seed each time, which is seldom. */
 static int sign(void *arg, const uint8_t *p, size_t n, uint8_t signature[static CSM_CHAIN_SIGNATURE])
 {
 	CSM_WIPED(secret, crypto_sign_SECRETKEYBYTES);
 	const struct csm_store *s = arg;
 	uint8_t public[crypto_sign_PUBLICKEYBYTES];
+	int r = 0;
 
 	if (crypto_sign_seed_keypair(public, secret, s->sub->audit_seed) != 0 ||
 		crypto_sign_detached(signature, NULL, p, n, secret) != 0)
-		return CSM_EINTERNAL;
-	return 0;
+		r = CSM_EINTERNAL;
+	csm_wipe_stack(SIGN_STACK);
+	return r;
 }
 
 /* ---- lines that are kept until the file is synced ---- */

@@ -63,8 +63,9 @@ struct csm_chain_check;
 typedef void csm_chain_found_fn(void *arg, const struct csm_chain_finding *f);
 CSM_MUST int csm_chain_check_new(csm_chain_found_fn *found, void *arg, struct csm_chain_check **ret);
 void csm_chain_check_free(struct csm_chain_check *c);
-/* What is known from elsewhere; before the first line. The last line that has to be there: */
-void csm_chain_check_head(struct csm_chain_check *c, uint64_t seq, const uint8_t hash[static CSM_CHAIN_HASH]);
+/* What is known from elsewhere; before the first line. The newest line of the log, which has to be there (all), or may be
+ * in a file that is not; */
+void csm_chain_check_head(struct csm_chain_check *c, uint64_t seq, const uint8_t hash[static CSM_CHAIN_HASH], bool all);
 /* the node's key, without which signatures are not looked at. */
 void csm_chain_check_key(struct csm_chain_check *c, const uint8_t key[static CSM_CHAIN_KEY]);
 /* The name lives as long as c. */

@@ -17,7 +17,7 @@ struct hole { /* numbers that were passed over */
 struct csm_chain_check {
 	csm_chain_found_fn *found;
 	void *arg;
-	bool has_head, has_key, begun; /* begun: a line has been read, in any file */
+	bool has_head, all, has_key, begun; /* begun: a line has been read, in any file */
 	uint64_t head_seq;
 	uint8_t head[CSM_CHAIN_HASH], key[CSM_CHAIN_KEY];
 	const char *file;
@@ -58,8 +58,9 @@ void csm_chain_check_free(struct csm_chain_check *c)
 	free(c);
 }
 
-void csm_chain_check_head(struct csm_chain_check *c, uint64_t seq, const uint8_t hash[static CSM_CHAIN_HASH])
+void csm_chain_check_head(struct csm_chain_check *c, uint64_t seq, const uint8_t hash[static CSM_CHAIN_HASH], bool all)
 {
+	c->all = all;
 	c->has_head = seq > 0;
 	c->head_seq = seq;
 	memcpy(c->head, hash, CSM_CHAIN_HASH);
@@ -260,8 +261,8 @@ void csm_chain_check_end(struct csm_chain_check *c, struct csm_chain_sum *ret)
 	}
 	c->n_holes = 0;
 	if (c->has_head && c->sum.last < c->head_seq) {
-		struct csm_chain_finding f = {CSM_CHAIN_CUT, c->file, c->line, c->sum.last + 1, c->head_seq,
-			"lines are missing at the end"};
+		struct csm_chain_finding f = {c->all ? CSM_CHAIN_CUT : CSM_CHAIN_NOTE, c->file, c->line, c->sum.last + 1,
+			c->head_seq, c->all ? "lines are missing at the end" : "later lines are in files that were not given"};
 
 		tell(c, &f);
 	}

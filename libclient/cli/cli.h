@@ -33,6 +33,9 @@ enum opt_id {
 	O_ENV,
 	O_CONTEXT,
 	O_AS,
+	O_LINES,
+	O_FOLLOW,
+	O_KEY,
 	O__COUNT
 };
 #define OPT(id) (UINT32_C(1) << (id))
@@ -141,6 +144,22 @@ CSM_MUST int printer_end(struct printer *p, int r);
 /* "2026-01-02T03:04:05Z" */
 const char *time_text(uint64_t t, char buf[static 32]);
 
+/* ---- audit_files.c: the files of an audit log, oldest first ---- */
+struct audit_files {
+	char **path;
+	int *fd; /* -1: not open yet */
+	size_t n;
+};
+/* All of a folder, or those that are given; CSM_ESYSTEM, CSM_ENOT_FOUND: there is none. */
+CSM_MUST int audit_files_of(const char *folder, struct audit_files *ret);
+CSM_MUST int audit_files_given(char *const *path, size_t n, struct audit_files *ret);
+void audit_files_free(struct audit_files *f);
+/* Its descriptor, opened on demand and f's; *ret -1: the oldest one, which csmd has removed meanwhile. */
+CSM_MUST int audit_file_open(struct audit_files *f, size_t i, int *ret);
+/* Lines without their newlines, whole up to CSM_CHAIN_LINE_MAX, longer ones cut; torn: half a line at the end. */
+typedef void audit_line_fn(void *arg, const char *p, size_t n, bool torn);
+CSM_MUST int audit_file_read(int fd, const char *path, audit_line_fn *fn, void *arg);
+
 /* ---- the commands ---- */
 int cmd_status(struct cli *cli);
 int cmd_whoami(struct cli *cli);
@@ -170,6 +189,8 @@ int cmd_policy_check(struct cli *cli);
 int cmd_policy_explain(struct cli *cli);
 int cmd_policy_reload(struct cli *cli);
 int cmd_store_accept(struct cli *cli);
+int cmd_audit_verify(struct cli *cli);
+int cmd_audit_tail(struct cli *cli);
 int cmd_help(struct cli *cli);
 
 #endif

@@ -39,6 +39,9 @@ const struct opt cli_opts[O__COUNT] = {
 	[O_AS] = {"as", 0, "SELECTORS", NULL,
 		"ask for such a peer: uid, gid, unit, user_unit, container, pod, label, like uid=1000,unit=nginx.service; "
 		"may be repeated; the caller unless given"},
+	[O_LINES] = {"lines", 'n', "N", NULL, "so many lines; 10 unless given"},
+	[O_FOLLOW] = {"follow", 'f', NULL, NULL, "go on with what is added, until interrupted"},
+	[O_KEY] = {"key", 0, "HEX", NULL, "the node's key that checkpoints are signed with; the running daemon's unless given"},
 };
 
 #define INPUT "FILE is read, or standard input where it is absent or \"-\". "
@@ -138,6 +141,18 @@ const struct command cli_commands[] = {
 		cmd_policy_reload},
 	{"store", "accept", "", 0, 0, SOCK_ADMIN, 0, CSM_M_STORE_ACCEPT, NULL,
 		"accept a store that was changed behind the daemon", NULL, cmd_store_accept},
+	{"audit", "verify", "[FILE]...", 0, ARGS_ANY, SOCK_ADMIN, OPT(O_KEY), -1,
+		"an object with whole, files, lines, first, last, head, anchored, checkpoints, signed_to, problems and notes (each "
+		"an array of objects with problem, file, line, seq, last and text)",
+		"check that no line of the audit log was changed, dropped, moved, doubled or cut off",
+		"Prints each problem with its place; the exit status is 1 where there is one. Without FILE, all files of the running "
+		"daemon are read, and the end is compared with what the daemon wrote last. With FILE, these are checked, also "
+		"where no daemon runs; older and later lines may then be in other files. Notes are no faults: older files moved "
+		"away, a gap that the daemon has told of, half a line taken off after a crash.",
+		cmd_audit_verify},
+	{"audit", "tail", "[FILE]", 0, 1, SOCK_ADMIN, OPT(O_LINES) | OPT(O_FOLLOW), -1,
+		"an array of lines, as they are in the log; with --follow one object a line", "show the last lines of the audit log",
+		NULL, cmd_audit_tail},
 	{"help", NULL, "[OBJECT [VERB]]", 0, 2, SOCK_NONE, 0, -1, "nothing", "show help", NULL, cmd_help},
 };
 const size_t cli_commands_n = sizeof(cli_commands) / sizeof(cli_commands[0]);

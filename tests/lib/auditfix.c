@@ -57,7 +57,7 @@ static void forget_lines(void)
 		json_decref(lines[--audit_lines]);
 }
 
-/* Names in the audit_folder, sorted: the files that were filled come before audit.log. */
+/* Names in the folder, sorted: the files that were filled come before audit.log. */
 size_t audit_names(char names[][64], size_t max)
 {
 	DIR *d = opendir(audit_folder);
@@ -159,7 +159,7 @@ static size_t read_one(const char *name, struct csm_chain_check *c)
 	return bad;
 }
 
-/* All files: how many lines are no JSON; `audit_found` says what the check of the chain has audit_found. */
+/* All files: how many lines are no JSON; `found` says what the check of the chain has found. */
 size_t audit_read(const struct csm_audit_mark *head)
 {
 	char names[128][64];
@@ -172,7 +172,7 @@ size_t audit_read(const struct csm_audit_mark *head)
 	assert_int_equal(csm_chain_check_new(on_found, NULL, &c), 0);
 	csm_chain_check_key(c, signer.key);
 	if (head != NULL)
-		csm_chain_check_head(c, head->seq, head->head);
+		csm_chain_check_head(c, head->seq, head->head, true);
 	for (size_t i = 0; i < n; i++)
 		if (strncmp(names[i], "audit", 5) == 0)
 			bad += read_one(names[i], c);

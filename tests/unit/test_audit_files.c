@@ -27,7 +27,7 @@ static int setup(void **state)
 	return audit_setup(state);
 }
 
-/* ---- one audit_file after the other ---- */
+/* ---- one file after the other ---- */
 
 static void files_follow_one_another(void **state)
 {
@@ -186,7 +186,7 @@ static void a_crash_before_the_first_line(void **state)
 	csm_audit_close(a);
 }
 
-/* Each line taken off the end, while csmd was down: audit_found at the start, told in the log, and audit_found again in the log. */
+/* Each line taken off the end, while csmd was down: found at the start, told in the log, and found again in the log. */
 static void a_cut_end_is_told_and_stays_visible(void **state)
 {
 	struct csm_audit_mark mark = some_lines(5), after;
@@ -282,7 +282,37 @@ static void a_log_that_was_moved_away(void **state)
 	assert_int_equal(audit_found.notes, 1);
 }
 
-/* A audit_file that is no audit log, as of a version without a chain, is kept under another name. */
+/* Or while csmd runs; then the moved file and the new one are one log. */
+static void a_log_that_is_moved_away_or_replaced(void **state)
+{
+	struct csm_audit *a = audit_attached(NULL);
+	struct csm_audit_mark mark;
+	char other[160];
+	int fd;
+
+	(void)state;
+	snprintf(other, sizeof(other), "%s/audit-000000000001.log", audit_folder);
+	assert_int_equal(audit_change(a, "a:one", &mark), 0);
+	assert_int_equal(rename(audit_file, other), 0);
+	assert_int_equal(audit_change(a, "a:two", &mark), 0);
+	audit_assert_whole(&mark);
+	assert_int_equal(audit_count("change"), 2);
+	assert_int_equal(audit_count("file"), 2);
+	/* Another file in its place does not do. */
+	snprintf(other, sizeof(other), "%s/audit-000000000006.log", audit_folder);
+	assert_int_equal(rename(audit_file, other), 0);
+	fd = open(audit_file, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	assert_int_equal(audit_change(a, "a:three", &mark), 0);
+	audit_read(&mark);
+	assert_int_equal(audit_found.problems, 1);
+	assert_int_equal(audit_count("break"), 1);
+	assert_int_equal(audit_count("change"), 3);
+	csm_audit_close(a);
+}
+
+/* A file that is no audit log, as of a version without a chain, is kept under another name. */
 static void a_foreign_file_is_put_aside(void **state)
 {
 	static const char plain[] = "{\"time\":1,\"event\":\"change\"}\n{\"time\":2}\n";
@@ -383,6 +413,7 @@ int main(void)
 		TEST(another_log_is_told),
 		TEST(lines_that_do_not_follow_are_told),
 		TEST(a_log_that_was_moved_away),
+		TEST(a_log_that_is_moved_away_or_replaced),
 		TEST(a_foreign_file_is_put_aside),
 		TEST(long_logs_end_where_they_end),
 		TEST(checkpoints_come_with_time),

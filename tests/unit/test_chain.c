@@ -105,7 +105,7 @@ struct found {
 };
 static struct found found;
 static struct csm_chain_sum sum;
-static bool with_head = true, with_key = true;
+static bool with_head = true, with_key = true, all_given = true;
 
 static void on_found(void *arg, const struct csm_chain_finding *f)
 {
@@ -130,7 +130,7 @@ static void check(const struct log *l)
 	memset(&found, 0, sizeof(found));
 	assert_int_equal(csm_chain_check_new(on_found, NULL, &c), 0);
 	if (with_head)
-		csm_chain_check_head(c, LINES, last_hash);
+		csm_chain_check_head(c, LINES, last_hash, all_given);
 	if (with_key)
 		csm_chain_check_key(c, public_key);
 	for (size_t i = 0; i < l->n; i++) {
@@ -361,9 +361,16 @@ static void a_cut_end_is_found_by_the_head(void **state)
 		check(&l);
 		assert_int_equal(found.problems, 1);
 		assert_true(has(CSM_CHAIN_CUT, file_of(n - 1), line_of(n - 1), n + 1, LINES));
-		with_head = false;
+		/* A part of the log may be given, too. */
+		all_given = false;
 		check(&l);
 		assert_int_equal(found.problems, 0);
+		assert_int_equal(found.note.seq, n + 1);
+		assert_int_equal(found.note.last, LINES);
+		all_given = true;
+		with_head = false;
+		check(&l);
+		assert_int_equal(found.problems + found.notes, 0);
 		with_head = true;
 	}
 }

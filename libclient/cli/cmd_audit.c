@@ -1,0 +1,170 @@
+/* csm audit verify. */
+#include <stdlib.h>
+#include <string.h>
+#include <jansson.h>
+#include "libclient/base/chain.h"
+#include "libclient/cli/cli.h"
+#include "libclient/cli/json.h"
+
+struct verify {
+	struct cli *cli;
+	struct csm_chain_check *check;
+	json_t *problems, *notes; /* with --json */
+	bool last;                /* the newest file: csmd may be in the middle of a line */
+	bool live;
+	bool failed;
+};
+
+static void on_found(void *arg, const struct csm_chain_finding *f)
+{
+	struct verify *v = arg;
+	const char *name = csm_chain_problem_name(f->problem);
+	json_t *row;
+
+	if (!v->cli->json) {
+		printf("%s:%llu: %s: ", f->file, (unsigned long long)f->line, name);
+		if (f->seq == f->last)
+			printf("line number %llu: %s\n", (unsigned long long)f->seq, f->text);
+		else
+			printf("line numbers %llu to %llu: %s\n", (unsigned long long)f->seq, (unsigned long long)f->last, f->text);
+		return;
+	}
+	row = json_pack("{s:s, s:s, s:I, s:I, s:I, s:s}", "problem", name, "file", f->file, "line", (json_int_t)f->line, "seq",
+		(json_int_t)f->seq, "last", (json_int_t)f->last, "text", f->text);
+	if (row == NULL || json_array_append_new(f->problem == CSM_CHAIN_NOTE ? v->notes : v->problems, row) != 0)
+		v->failed = true;
+}
+
+static void on_line(void *arg, const char *p, size_t n, bool torn)
+{
+	struct verify *v = arg;
+
+	if (!torn)
+		csm_chain_check_line(v->check, p, n);
+	else if (!v->last || !v->live)
+		csm_chain_check_torn(v->check);
+}
+
+static int read_files(struct verify *v, struct audit_files *f)
+{
+	int fd, r = 0;
+
+	for (size_t i = 0; r == 0 && i < f->n; i++) {
+		v->last = i + 1 == f->n;
+		csm_chain_check_file(v->check, f->path[i]);
+		r = audit_file_open(f, i, &fd);
+		if (r == 0 && fd >= 0)
+			r = audit_file_read(fd, f->path[i], on_line, v);
+	}
+	return r;
+}
+
+static void print_text(const struct verify *v, const struct csm_chain_sum *sum, size_t files)
+{
+	const struct csm_chain_sum *s = sum;
+
+	if (s->lines == 0)
+		printf("no lines\n");
+	else
+		printf("%llu lines in %zu file%s, numbers %llu to %llu\n", (unsigned long long)s->lines, files, files == 1 ? "" : "s",
+			(unsigned long long)s->first, (unsigned long long)s->last);
+	if (s->checkpoints > 0)
+		printf("signed up to line number %llu\n", (unsigned long long)s->signed_to);
+	if (s->problems > 0)
+		printf("%zu problem%s: the log was changed\n", s->problems, s->problems == 1 ? "" : "s");
+	else if (s->head_seen)
+		printf("whole, up to the line that csmd wrote last\n");
+	else
+		printf("no fault in these lines%s\n", v->live ? "" : "; without csmd, a missing end is not seen");
+}
+
+static int print_json(struct verify *v, const struct csm_chain_sum *s, size_t files, const struct csm_msg_audit_head_res *head)
+{
+	json_t *j = json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:O}", "whole", s->problems == 0, "files",
+		(json_int_t)files, "lines", (json_int_t)s->lines, "first", (json_int_t)s->first, "last", (json_int_t)s->last,
+		"checkpoints", (json_int_t)s->checkpoints, "signed_to", (json_int_t)s->signed_to, "problems", v->problems, "notes",
+		v->notes);
+
+	if (j == NULL || v->failed ||
+		json_object_set_new(j, "head", head == NULL ? json_null() : json_integer((json_int_t)head->seq.v)) != 0 ||
+		json_object_set_new(j, "anchored", head == NULL ? json_null() : json_integer((json_int_t)head->anchored.v)) != 0) {
+		json_decref(j);
+		return client_err_plain(CSM_ENOMEM);
+	}
+	return json_print(v->cli, j);
+}
+
+/* What csmd and the command line say of the log; head NULL: csmd was not asked. */
+static int prepare(struct verify *v, const struct csm_msg_audit_head_res *head)
+{
+	const char *hex = v->cli->value[O_KEY];
+	uint8_t key[CSM_CHAIN_KEY];
+
+	if (hex != NULL && csm_chain_unhex(csm_str_of(hex), key, sizeof(key)) != 0)
+		return cli_usage("--key wants %u hexadecimal digits in lower case", 2 * CSM_CHAIN_KEY);
+	if (hex != NULL)
+		csm_chain_check_key(v->check, key);
+	if (head == NULL)
+		return 0;
+	v->live = true;
+	if (hex == NULL && head->key.n == CSM_CHAIN_KEY)
+		csm_chain_check_key(v->check, head->key.p);
+	if (head->hash.n == CSM_CHAIN_HASH)
+		csm_chain_check_head(v->check, head->seq.v, head->hash.p, v->cli->arg_n == 0);
+	if (head->failing.v)
+		cli_note("the audit log cannot be written at present");
+	if (head->lost.v > 0)
+		cli_note("%llu events are not in it", (unsigned long long)head->lost.v);
+	return 0;
+}
+
+static int verify(struct verify *v, const struct csm_msg_audit_head_res *head)
+{
+	struct audit_files files = {0};
+	struct csm_chain_sum sum;
+	int r = prepare(v, head);
+
+	if (r == 0)
+		r = v->cli->arg_n > 0 ? audit_files_given(v->cli->arg, v->cli->arg_n, &files) : audit_files_of(head->folder.p, &files);
+	/* All of it is gone: that is what has to be told. */
+	if (r == CSM_ENOT_FOUND && head->seq.v > 0) {
+		csm_chain_check_file(v->check, head->folder.p);
+		r = 0;
+	}
+	if (r == 0)
+		r = read_files(v, &files);
+	if (r == 0) {
+		csm_chain_check_end(v->check, &sum);
+		v->cli->status = sum.problems > 0 ? 1 : 0;
+		if (v->cli->json)
+			r = print_json(v, &sum, files.n, head);
+		else
+			print_text(v, &sum, files.n);
+	}
+	audit_files_free(&files);
+	return r;
+}
+
+int cmd_audit_verify(struct cli *cli)
+{
+	struct verify v = {.cli = cli, .problems = json_array(), .notes = json_array()};
+	struct csm_msg_empty req = {0};
+	struct csm_reply *rep = NULL;
+	int r = client_call_new(cli->csm, CSM_M_AUDIT_HEAD, &req, &rep);
+
+	/* Files that were taken elsewhere can be checked where no csmd runs. */
+	if (r != 0 && cli->arg_n > 0) {
+		cli_note("csmd is not asked how the log ends: %s", csm_error_text(r));
+		rep = NULL;
+		r = 0;
+	}
+	if (r == 0 && (v.problems == NULL || v.notes == NULL || csm_chain_check_new(on_found, &v, &v.check) != 0))
+		r = client_err_plain(CSM_ENOMEM);
+	if (r == 0)
+		r = verify(&v, rep == NULL ? NULL : rep->msg);
+	csm_chain_check_free(v.check);
+	json_decref(v.problems);
+	json_decref(v.notes);
+	csm_reply_free(rep);
+	return r;
+}
