@@ -26,8 +26,8 @@ restore() { rm -rf "$node/state" && cp -a "$node/kept" "$node/state"; }
 for lines in 1 3; do
     restore
     whole=$(wc -l <"$log/audit.log")
-    head -n -$lines "$log/audit.log" >cut
-    cat cut >"$log/audit.log"
+    head -n -$lines "$log/audit.log" >less
+    cat less >"$log/audit.log"
     node_csmd_start "$node" || fail "csmd does not start"
     expect_exit 1 csm audit verify --json
     /usr/bin/python3 - "$work/out" "$whole" $lines <<'PY' || fail "not told"

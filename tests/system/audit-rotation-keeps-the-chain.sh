@@ -6,6 +6,7 @@
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
 log=$node/state/audit
+names() { find "$log" -type f -printf '%f\n' | sort; }
 again() {
     node_csmd_stop "$node"
     sed -i '/^audit:/d' "$node/csmd.yaml"
@@ -29,7 +30,7 @@ step "files follow one another"
 again 'max_size: 16KiB, max_files: 50'
 ok csm domain create d
 sets 0 200
-expect_equal "files" "$(verified files)" "$(ls "$log" | wc -l)"
+expect_equal "files" "$(verified files)" "$(names | wc -l)"
 [ "$(verified files)" -ge 3 ] || fail "no rotation"
 expect_equal "the first line" "$(verified first)" 1
 for _ in 1 2 3; do
@@ -60,7 +61,7 @@ expect_equal "lines that tail -f has shown" "$(grep -c 'secret.set' followed)" 1
 
 step "what is moved away is a fact, and can be checked there"
 mkdir moved
-oldest=$(ls "$log" | head -n 2)
+oldest=$(names | head -n 2)
 for name in $oldest; do mv "$log/$name" moved/; done
 expect_equal "whole" "$(verified whole)" true
 expect_equal "notes" "$(verified notes.0.text)" "older lines are in files that are not here"
@@ -72,7 +73,7 @@ sed -i '20s/uid":0/uid":1/' "moved/$(head -n 1 <<<"$oldest")"
 expect_exit 1 csm audit verify moved/*
 grep -q ':20: changed: ' "$work/out" || fail "not told where"
 # One from the middle is missed.
-middle=$(ls "$log" | sed -n 2p)
+middle=$(names | sed -n 2p)
 mv "$log/$middle" moved/
 expect_exit 1 csm audit verify
 mv "moved/$middle" "$log/"
@@ -85,6 +86,6 @@ expect_equal "whole" "$(verified whole)" true
 step "the oldest go when there are too many"
 again 'max_size: 16KiB, max_files: 3'
 sets 0 300
-expect_equal "files" "$(ls "$log" | wc -l)" 3
+expect_equal "files" "$(names | wc -l)" 3
 expect_equal "whole" "$(verified whole)" true
 grep -q '"event":"removed"' "$log"/* || fail "the log does not tell that a file was removed"
