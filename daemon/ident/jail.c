@@ -15,8 +15,7 @@ static const int plain[] = {
 	SCMP_SYS(openat2), SCMP_SYS(statx), SCMP_SYS(readlink), SCMP_SYS(readlinkat), SCMP_SYS(read), SCMP_SYS(pread64),
 	SCMP_SYS(fstat), SCMP_SYS(newfstatat), SCMP_SYS(lseek), SCMP_SYS(close),
 	/* the socket that is there, the log, the threads' wake-up */
-	SCMP_SYS(recvfrom), SCMP_SYS(sendto), SCMP_SYS(write), SCMP_SYS(writev), SCMP_SYS(poll), SCMP_SYS(ppoll),
-	SCMP_SYS(eventfd2),
+	SCMP_SYS(recvfrom), SCMP_SYS(sendto), SCMP_SYS(poll), SCMP_SYS(ppoll),
 	/* time, memory, threads and signals of our own */
 	SCMP_SYS(clock_gettime), SCMP_SYS(clock_nanosleep), SCMP_SYS(restart_syscall), SCMP_SYS(munmap), SCMP_SYS(mremap),
 	SCMP_SYS(madvise), SCMP_SYS(brk), SCMP_SYS(futex), SCMP_SYS(set_robust_list), SCMP_SYS(rseq), SCMP_SYS(rt_sigaction),
@@ -28,18 +27,23 @@ static const int plain[] = {
 	SCMP_SYS(tgkill), SCMP_SYS(personality), SCMP_SYS(process_vm_readv), SCMP_SYS(getuid), SCMP_SYS(geteuid),
 	SCMP_SYS(getrlimit), SCMP_SYS(getppid), SCMP_SYS(open), SCMP_SYS(openat), SCMP_SYS(stat), SCMP_SYS(access),
 	SCMP_SYS(unlink), SCMP_SYS(mkdir), SCMP_SYS(fcntl), SCMP_SYS(getdents64), SCMP_SYS(dup), SCMP_SYS(ftruncate),
-	SCMP_SYS(prlimit64), SCMP_SYS(uname), SCMP_SYS(sysinfo),
+	SCMP_SYS(prlimit64), SCMP_SYS(uname), SCMP_SYS(sysinfo), SCMP_SYS(write), SCMP_SYS(mmap),
 #endif
 };
 
 #define THREAD_FLAGS (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
 
-static int add_conditional(scmp_filter_ctx f)
+static int add_conditional(scmp_filter_ctx f, int wake)
 {
 	int r = 0;
 
-	/* Files are read, never written or made. */
 #ifndef CSM_SANITIZED
+	/* Files are read, never written or made. The flags of openat2 lie in memory, where the filter cannot look: so what
+	 * is open can be neither written nor mapped so that it would be. */
+	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(write), 1, SCMP_A0(SCMP_CMP_EQ, 2));
+	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(write), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)wake));
+	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
+		SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_SHARED, 0));
 	r |= seccomp_rule_add(
 		f, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC | O_APPEND, 0));
 	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, THREAD_FLAGS, THREAD_FLAGS));
@@ -47,14 +51,14 @@ static int add_conditional(scmp_filter_ctx f)
 	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_VMA));
 	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A2(SCMP_CMP_EQ, 6));
 #endif
-	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	(void)wake;
 	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 	/* Threads, never processes: glibc falls back to clone. */
 	r |= seccomp_rule_add(f, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 	return r;
 }
 
-static int filter(bool *full)
+static int filter(int wake, bool *full)
 {
 	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	int bad = 0;
@@ -63,7 +67,7 @@ static int filter(bool *full)
 		return CSM_ENOMEM;
 	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
 		bad |= seccomp_rule_add(f, SCMP_ACT_ALLOW, plain[i], 0);
-	bad |= add_conditional(f);
+	bad |= add_conditional(f, wake);
 	seccomp_attr_set(f, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 	if (bad == 0 && seccomp_load(f) != 0) {
 		log_warn("seccomp is not in this kernel");
@@ -73,7 +77,7 @@ static int filter(bool *full)
 	return bad == 0 ? 0 : CSM_ESYSTEM;
 }
 
-int jail_enter(uid_t uid, gid_t gid, bool *full)
+int jail_enter(uid_t uid, gid_t gid, int wake, bool *full)
 {
 	uint64_t keep = UINT64_C(1) << CAP_SYS_PTRACE | UINT64_C(1) << CAP_DAC_READ_SEARCH;
 	int r;
@@ -88,5 +92,5 @@ int jail_enter(uid_t uid, gid_t gid, bool *full)
 	}
 	if ((r = csm_sandbox_harden()) != 0)
 		return r;
-	return filter(full);
+	return filter(wake, full);
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "daemon/ident/hash.h"
@@ -56,7 +57,7 @@ static int run(const struct options *opt)
 {
 	struct stat st;
 	bool full;
-	int r;
+	int r, wake;
 
 	if (fstat(SOCKET_FD, &st) != 0 || !S_ISSOCK(st.st_mode)) {
 		fputs(usage_text, stderr);
@@ -67,7 +68,9 @@ static int run(const struct options *opt)
 		log_err("kernel.randomize_va_space is 0: programs cannot be told apart");
 		return 1;
 	}
-	if ((r = hash_init()) != 0 || (r = jail_enter(opt->uid, opt->gid, &full)) != 0) {
+	wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r = wake < 0 ? CSM_ESYSTEM : 0;
+	if (r != 0 || (r = hash_init()) != 0 || (r = jail_enter(opt->uid, opt->gid, wake, &full)) != 0) {
 		log_err("csm-ident cannot start: %s", csm_err_text(r));
 		return 1;
 	}
@@ -76,7 +79,7 @@ static int run(const struct options *opt)
 		return 1;
 	}
 	log_info("csm-ident: serving");
-	r = serve(SOCKET_FD);
+	r = serve(SOCKET_FD, wake);
 	if (r != 0)
 		log_err("csm-ident ends: %s", csm_err_text(r));
 	return r != 0;

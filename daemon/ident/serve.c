@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -311,7 +310,7 @@ static int send_out(struct server *s)
 	return 0;
 }
 
-int serve(int sock)
+int serve(int sock, int wake)
 {
 	static struct server s;
 	struct csm_workq_options opt = {
@@ -319,9 +318,7 @@ int serve(int sock)
 	int r;
 
 	s.sock = sock;
-	s.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (s.wake < 0)
-		return CSM_ESYSTEM;
+	s.wake = wake;
 	pthread_mutex_init(&s.lock, NULL);
 	csm_buf_init(&s.in, CSM_MESSAGE_MAX + RECV_CHUNK, false);
 	csm_buf_init(&s.out, 16u * CSM_MESSAGE_MAX, false);

@@ -4,7 +4,7 @@
 
 #include "libclient/base/err.h"
 
-/* Until the broker closes its end. */
-CSM_MUST int serve(int sock);
+/* Until the broker closes its end. wake: a non-blocking eventfd for its threads. */
+CSM_MUST int serve(int sock, int wake);
 
 #endif

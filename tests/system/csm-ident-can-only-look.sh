@@ -1,0 +1,151 @@
+#!/bin/bash
+# csm-ident, from inside: its seccomp filter is read and walked, and system calls are injected: it has the rights to look at
+# every process and to read every file, and still nothing executes, connects, traces, signals, writes, or comes back to root.
+# release only
+. "$(dirname "$0")/../lib/system.sh"
+in_node --backend soft
+policy <<YAML
+version: 1
+default: uid-namespaces
+identities:
+  app: {uid: $uid_a, exe: $work/csm}
+YAML
+cp "$top/build/bin/csm" "$work/csm"
+ok as_uid $uid_a "$work/csm" whoami
+
+inject=$top/build/tests/system/inject
+ident=$(pgrep -P "$(node_pid "$node" csmd)" -x csm-ident) || fail "csm-ident does not run"
+number() { # NAME: of a system call
+    printf '#include <sys/syscall.h>\nSYS_%s\n' "$1" | gcc -E -P - | tail -n 1
+}
+call() { # NAME ARG...: prints the result in csm-ident
+    local nr
+    nr=$(number "$1")
+    shift
+    "$inject" "$ident" call "$nr" "$@"
+}
+check() { # NAME ARG...: prints the filter's verdict
+    local nr
+    nr=$(number "$1")
+    shift
+    "$inject" "$ident" check "$nr" "$@"
+}
+refused() { # NAME ARG...: the call fails with EPERM or EACCES, or is not there
+    local result
+    result=$(call "$@")
+    case $result in
+    -1 | -13 | -38) ;;
+    *) fail "in csm-ident $* gave $result" ;;
+    esac
+}
+
+step "the injection works: it looks at programs and reads files"
+expect_equal getpid "$(call getpid)" "$ident"
+fd=$(call openat -100 @/etc/shadow 0 0)
+[ "$fd" -ge 0 ] || fail "a file of root's: $fd"
+expect_equal close "$(call close "$fd")" 0
+fd=$(call openat -100 "@/proc/$(node_pid "$node" csmd)/exe" 0x200000 0)
+[ "$fd" -ge 0 ] || fail "the program of a process of root: $fd"
+expect_equal close "$(call close "$fd")" 0
+
+step "every call that the filter allows is on this list"
+cat >known <<'LIST'
+openat openat2 statx readlink readlinkat read pread64 fstat newfstatat lseek close recvfrom sendto write poll ppoll
+clock_gettime clock_nanosleep restart_syscall munmap mremap madvise brk futex set_robust_list rseq rt_sigaction
+rt_sigprocmask rt_sigreturn sigaltstack sched_yield sched_getaffinity exit exit_group membarrier getpid gettid getrandom
+mmap mprotect clone prctl tgkill
+LIST
+{
+    echo '#include <sys/syscall.h>'
+    tr ' ' '\n' <known | sed '/^$/d; s/^/SYS_/'
+} | gcc -E -P - | grep -E '^[0-9]+$' | sort -n >known.numbers
+"$inject" "$ident" allowed >walk
+grep -E '^[0-9]+$' walk | sort -n >allowed.numbers
+[ "$(wc -l <allowed.numbers)" -ge 20 ] || fail "the walk found almost nothing allowed: it does not work"
+sort known.numbers >a
+sort allowed.numbers >b
+expect_equal "calls allowed that nobody listed" "$(comm -13 a b | xargs)" ""
+expect_equal "other call conventions" "$(grep -cE 'x32|i386' walk || true)" 0
+
+step "conditions on arguments"
+expect_equal "reading" "$(check openat -100 0 0x80000 0)" allow
+for flags in 1 2 0x40 0x41 0x200 0x400 0x402 0x410000; do
+    case $flags in
+    0x410000) [ "$(check openat -100 0 $((flags | 2)) 0)" != allow ] || fail "O_TMPFILE" ;;
+    *) [ "$(check openat -100 0 $flags 0)" != allow ] || fail "openat with flags $flags" ;;
+    esac
+done
+expect_equal "its log" "$(check write 2 0 1)" allow
+for fd in 1 3 5 6 7 8 100; do
+    [ "$(check write $fd 0 1)" != allow ] || fail "writing to descriptor $fd"
+done
+expect_equal "mmap without exec" "$(check mmap 0 4096 3 0x22 -1 0)" allow
+[ "$(check mmap 0 4096 3 1 5 0)" != allow ] || fail "a shared mapping"
+[ "$(check mmap 0 4096 5 0x22 -1 0)" != allow ] || fail "executable memory by mmap"
+[ "$(check mprotect 0 4096 5)" != allow ] || fail "executable memory by mprotect"
+[ "$(check clone 0x11 0 0 0)" != allow ] || fail "a process by clone"
+[ "$(check clone 0x01200011 0 0 0)" != allow ] || fail "fork"
+[ "$(check clone3 0 0)" != allow ] || fail "clone3"
+[ "$(check prctl 4 1)" != allow ] || fail "PR_SET_DUMPABLE"
+[ "$(check prctl 8 1)" != allow ] || fail "PR_SET_KEEPCAPS"
+[ "$(check tgkill "$ident" "$ident" 9)" != allow ] || fail "tgkill"
+
+step "nothing executes, no network, no other process, though it may look at all of them"
+refused execve @/bin/true 0 0
+refused execveat -100 @/bin/true 0 0 0
+refused fork
+refused vfork
+refused socket 1 1 0
+refused socket 2 1 0
+refused connect 0 0 0
+refused sendmsg 3 0 0
+refused recvmsg 3 0 0
+refused ptrace 16 1 0 0
+refused process_vm_readv 1 0 0 0 0 0
+refused process_vm_writev 1 0 0 0 0 0
+refused kill "$CSM_PID" 9
+refused pidfd_open 1 0
+refused pidfd_getfd 3 0 0
+refused open_by_handle_at 3 0 0
+refused name_to_handle_at -100 @/ 0 0 0
+refused kcmp 1 1 0 0 0
+refused bpf 0 0 0
+refused io_uring_setup 8 0
+refused userfaultfd 0
+refused perf_event_open 0 0 -1 -1 0
+refused mount @none @/tmp @tmpfs 0 0
+refused unshare 0x10000000
+refused setns 0 0
+refused chroot @/tmp
+refused memfd_create @x 0
+for id in setuid setgid setfsuid setreuid setregid setresuid setresgid; do
+    refused $id 0 0 0
+done
+refused setgroups 0 0
+refused capset 0 0
+
+step "nothing is written: not another's memory, not a file that everyone may write"
+echo open >"$work/open"
+chmod 0666 "$work/open"
+refused openat -100 "@$work/open" 1 0
+refused openat -100 "@$work/made" 0x41 0644
+refused openat -100 "@/proc/$CSM_PID/mem" 2 0
+refused unlink "@$work/open"
+refused unlinkat -100 "@$work/open" 0
+refused rename "@$work/open" "@$work/moved"
+refused mkdir "@$work/folder" 0755
+refused truncate "@$work/open" 0
+refused chmod "@$work/open" 0777
+expect_equal "the file" "$(cat "$work/open")" open
+
+step "no core file, no tracing by its own user, and it ends with csmd's supervisor"
+expect_equal "core files" "$(awk '/Max core file size/ {print $5, $6}' "/proc/$ident/limits")" "0 0"
+owner=$(awk '/^Uid:/ {print $2}' "/proc/$ident/status")
+as_uid "$owner" cat "/proc/$ident/environ" >/dev/null 2>&1 && fail "its own user can look into it"
+expect_equal "its environment" "$(tr -d '\0' <"/proc/$ident/environ")" ""
+
+step "and it serves on"
+ok as_uid $uid_a "$work/csm" whoami
+expect_equal "csm-ident" "$(pgrep -P "$(node_pid "$node" csmd)" -x csm-ident)" "$ident"
+kill -KILL "$(node_pid "$node" csmd)"
+node_await 5 node_gone "$ident" || fail "csm-ident outlives csmd"
