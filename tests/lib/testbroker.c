@@ -11,6 +11,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 #include "daemon/node/accept.h"
+#include "daemon/node/ask.h"
 #include "daemon/node/conn.h"
 #include "daemon/node/reload.h"
 #include "libclient/wire/frame.h"
@@ -177,6 +178,7 @@ void testbroker_stop(struct testbroker *t)
 	}
 	while (t->loop->conns != NULL)
 		conn_drop(t->loop->conns);
+	asks_stop(t->b.asks);
 	testbroker_run(t, CALL_MS);
 	broker_free(&t->b);
 	close(t->control);
@@ -437,6 +439,7 @@ static int take_answer(struct testreader *r, size_t len, struct testanswer *ret)
 	ret->retryable = err.retryable.v;
 	ret->retry_after_ms = err.retry_after_ms.v;
 	snprintf(ret->message, sizeof(ret->message), "%.*s", (int)err.message.n, err.message.p);
+	ret->nonce = err.nonce;
 	return ret->error == 0 ? CSM_EPROTOCOL : 0;
 }
 

@@ -46,6 +46,7 @@ struct testanswer {
 	bool retryable;
 	uint64_t retry_after_ms;
 	char message[513];
+	struct csm_bin nonce;     /* likewise */
 	struct csm_bin result; /* valid until the next answer */
 };
 void testreader_init(struct testreader *r);
