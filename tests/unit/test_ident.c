@@ -68,7 +68,7 @@ static void mounts(void **state)
 {
 	static const char text[] = "23 27 0:22 / /sys rw,relatime - sysfs sysfs rw\n"
 		"27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard\n"
-		"277 1 0:50 / /home/a\\040-\\040nfs rw shared:1 master:2 - fuse.sshfs u@h:/ - ext4 rw\n"
+		"277 1 0:50 / /mnt/a\\040-\\040nfs rw shared:1 master:2 - fuse.sshfs u@h:/ - ext4 rw\n"
 		"9 1 0:51 / /x rw\n"
 		"10 1 0:52 / /y rw - nfs4 h:/ rw";
 	char type[16] = "unchanged";
@@ -296,7 +296,7 @@ static int temp_file(char path[static 64], size_t size)
 
 static void prepare(struct hash_job *j, const char *path)
 {
-	struct stat st;
+	struct stat st = {0};
 
 	memset(j, 0, sizeof(*j));
 	j->fd = open(path, O_RDONLY | O_CLOEXEC);

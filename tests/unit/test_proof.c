@@ -90,7 +90,7 @@ static void tell(uint64_t id, const struct csm_exe *e)
 /* Ask on fd, with a look at that program on the way; the code. Without one, no look is expected. */
 static int ask_as(int fd, const char *method, const void *params, const struct csm_exe *e)
 {
-	struct csm_msg_ident_ask q;
+	struct csm_msg_ident_ask q = {0};
 
 	assert_int_equal(testbroker_request(&fix.t, fd, 9, method, params), 0);
 	assert_int_equal(next_ask(&q), e != NULL);
@@ -156,7 +156,7 @@ static void proven_and_served(void **state)
 	assert_int_equal(show_as(pub, "y:k", &app), CSM_EDENIED);
 	/* whoami tells it */
 	struct csm_msg_empty none;
-	struct csm_msg_ident_ask q;
+	struct csm_msg_ident_ask q = {0};
 	assert_int_equal(testbroker_request(&fix.t, pub, 3, "whoami", &none), 0);
 	assert_true(next_ask(&q));
 	tell(q.id.v, &app);
@@ -242,7 +242,7 @@ static void refusals_of_the_helper(void **state)
 {
 	struct csm_msg_key_req m = {.key = CSM_STR("x:k")};
 	struct csm_msg_ident_answer no = {.refusal = CSM_STR("it lies on a network file system")}, part;
-	struct csm_msg_ident_ask q;
+	struct csm_msg_ident_ask q = {0};
 
 	(void)state;
 	assert_int_equal(testbroker_request(&fix.t, pub, 1, "key.show", &m), 0);
@@ -270,7 +270,7 @@ static void refusals_of_the_helper(void **state)
 static void helper_away(void **state)
 {
 	struct csm_msg_key_req m = {.key = CSM_STR("x:k")}, bare = {.key = CSM_STR("k")};
-	struct csm_msg_ident_ask q;
+	struct csm_msg_ident_ask q = {0};
 
 	(void)state;
 	/* it dies with questions in hand: the next one gets them */
@@ -326,7 +326,7 @@ static void digests(void **state)
 {
 	struct csm_msg_key_req m = {.key = CSM_STR("x:k")};
 	struct csm_exe e = app;
-	struct csm_msg_ident_ask q;
+	struct csm_msg_ident_ask q = {0};
 	uint8_t nonce[16];
 
 	(void)state;
