@@ -91,14 +91,18 @@ from csmwire import Conn, become, refused
 procs, uid = sys.argv[1], int(sys.argv[2])
 there = os.open(procs, os.O_WRONLY) # as root: who moves a process needs not be that process
 become(uid)
-before = Conn()
-assert before.call("whoami")["namespace"] == "unit-a"
+# As many as make sure that old and new ones meet on each of csmd's loops.
+before = [Conn() for _ in range(2 * os.cpu_count())]
+for c in before:
+    assert c.call("whoami")["namespace"] == "unit-a"
 os.write(there, b"0")
-assert before.call("whoami")["namespace"] == "unit-a"
-after = Conn()
-assert after.call("whoami")["namespace"] == "unit-b", after.call("whoami")
-refused("denied", after.call, "key.show", {"key": "unit-a:k"})
-after.call("key.show", {"key": "k"})
+after = [Conn() for _ in range(2 * os.cpu_count())]
+for c in before:
+    assert c.call("whoami")["namespace"] == "unit-a"
+for c in after:
+    assert c.call("whoami")["namespace"] == "unit-b", c.call("whoami")
+    refused("denied", c.call, "key.show", {"key": "unit-a:k"})
+    c.call("key.show", {"key": "k"})
 PY
 PYTHONPATH=$work PYTHONDONTWRITEBYTECODE=1 in_group "${group[unit-a]}" 0 \
     /usr/bin/python3 move.py "$cgroup_root${group[unit-b]}/cgroup.procs" $uid_a
