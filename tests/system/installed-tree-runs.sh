@@ -18,6 +18,7 @@ while read -r mode path; do
 done <<LIST
 755 /usr/bin/csm
 755 /usr/sbin/csmd
+755 /usr/libexec/csm/csm-ident
 644 /usr/lib/$triplet/libcsm.so.0
 644 /usr/lib/$triplet/libcsm.so
 644 /usr/lib/$triplet/libcsm.a
@@ -39,6 +40,7 @@ done <<LIST
 644 /usr/share/man/man5/csmd.yaml.5
 644 /usr/share/man/man5/policy.yaml.5
 644 /usr/share/man/man8/csmd.8
+644 /usr/share/man/man8/csm-ident.8
 644 /usr/share/bash-completion/completions/csm
 644 /etc/csm/csmd.yaml
 644 /etc/csm/policy.yaml
@@ -66,6 +68,11 @@ echo data >"$work/msg"
 "$csm" sign k "$work/msg" >"$work/sig"
 "$csm" key public k >"$work/pub.pem"
 openssl dgst -sha256 -verify "$work/pub.pem" -signature "$work/sig" "$work/msg" >/dev/null || fail "signature"
+# csm-ident is found beside it
+printf 'version: 1\nidentities: {csm: {uid: 0, exe: %s}}\nrules: [{allow: [key.show], to: [csm], on: ["uid-0:*"]}]\n' \
+    "$(realpath "$csm")" >"$work/policy.yaml"
+"$csm" policy reload >/dev/null
+"$csm" key show uid-0:k >/dev/null || fail "a rule that names the installed csm"
 
 step "a program builds against the library, and finds it at run time"
 cat >"$work/try.c" <<'C'
