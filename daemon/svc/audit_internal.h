@@ -11,6 +11,7 @@
 
 #define AUDIT_FILE "audit.log"
 #define AUDIT_NAME_MAX 64u
+#define AUDIT_BATCH 256u /* lines that are made together */
 
 /* ---- counted rows (audit_rows.c) ---- */
 #define ROWS_MAX 4096u /* of one table; further ones share a row */
@@ -121,5 +122,30 @@ CSM_MUST int log_find_end(int fd, struct log_end *ret);
 /* Is there a line of this number, with this hash? 0, CSM_ENOT_FOUND, CSM_ETAMPERED: another one. */
 CSM_MUST int log_find_line(const struct log_file *f, uint64_t seq, const uint8_t hash[static CSM_CHAIN_HASH]);
 CSM_MUST int log_open(struct log_file *f, uint64_t *repaired);
+
+/* ---- audit_write.c ---- */
+/* Makes lines between log_begin and log_write. */
+typedef int audit_make_fn(struct csm_audit *a, void *arg);
+/* What was written by one call, and all before it. */
+struct audit_written {
+	uint64_t first, seq;
+	uint64_t at; /* bytes of all that were written */
+	uint8_t head[CSM_CHAIN_HASH];
+};
+/* Written, not synced. keep: gets all lines that are not, NULL if that is not wanted; fd: to sync, likewise. */
+CSM_MUST int audit_append(struct csm_audit *a, audit_make_fn *make, void *arg, struct csm_buf *keep, int *fd,
+	struct audit_written *ret);
+/* Written and synced when it returns 0. make and ret may be NULL. */
+CSM_MUST int audit_put(struct csm_audit *a, audit_make_fn *make, void *arg, struct audit_written *ret);
+void audit_durable(struct csm_audit *a, uint64_t seq, const uint8_t *head);
+void audit_not_loose(struct log_file *f, uint64_t at);
+/* Under the lock: events that could not be written. */
+void audit_lost(struct csm_audit *a, uint64_t *counter, uint64_t n);
+
+/* ---- audit.c, for the end ---- */
+CSM_MUST int audit_make_checkpoint(struct csm_audit *a, void *arg);
+void audit_serve_waiting(struct csm_audit *a);
+void audit_collect(struct csm_audit *a);
+void audit_write_counted(struct csm_audit *a);
 
 #endif

@@ -1,0 +1,172 @@
+/* Lines are written together, or not at all; they are durable once the file is synced, or the store's commit has kept them.
+ * What cannot be written is remembered, and told when it can. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "daemon/svc/audit_internal.h"
+#include "daemon/svc/log.h"
+
+#define SIGN_LINES 1000u /* a checkpoint after so many lines */
+
+static const struct csm_audit_signer *signer_of(const struct csm_audit *a)
+{
+	return a->has_signer ? &a->signer : NULL;
+}
+
+/* What could not be written, and what was found at the start, comes before anything else. */
+static int make_told(struct csm_audit *a, uint64_t changes, uint64_t denied, time_t since)
+{
+	char body[128];
+	int r = 0;
+
+	if (a->repaired > 0) {
+		snprintf(body, sizeof(body), ",\"bytes\":%llu", (unsigned long long)a->repaired);
+		r = log_line(&a->f, "repaired", body);
+	}
+	if (r == 0 && since != 0) {
+		/* Nothing may be missing: in strict mode what could not be told was not done. */
+		snprintf(body, sizeof(body), ",\"since\":%lld,\"changes\":%llu,\"denied\":%llu", (long long)since,
+			(unsigned long long)changes, (unsigned long long)denied);
+		r = log_line(&a->f, "gap", body);
+	}
+	return r;
+}
+
+/* Under the file's lock: all lines of one call, or none. */
+static int write_lines(struct csm_audit *a, audit_make_fn *make, void *arg, uint64_t *first)
+{
+	uint64_t changes, denied;
+	time_t since;
+	int r;
+
+	pthread_mutex_lock(&a->lock);
+	changes = a->lost_changes;
+	denied = a->lost_denied;
+	since = a->lost_since;
+	pthread_mutex_unlock(&a->lock);
+	if ((r = log_room(&a->f, signer_of(a))) != 0)
+		return r;
+	log_begin(&a->f);
+	if ((r = make_told(a, changes, denied, since)) != 0)
+		return r;
+	*first = a->f.out_seq + 1;
+	if (make != NULL && (r = make(a, arg)) != 0)
+		return r;
+	if (a->has_signer && a->f.out_seq >= a->f.signed_seq + SIGN_LINES && (r = log_checkpoint(&a->f, &a->signer)) != 0)
+		return r;
+	if ((r = log_write(&a->f)) != 0)
+		return r;
+	a->repaired = 0;
+	pthread_mutex_lock(&a->lock);
+	a->lost_changes -= changes;
+	a->lost_denied -= denied;
+	if (a->lost_changes + a->lost_denied == 0)
+		a->lost_since = 0;
+	pthread_mutex_unlock(&a->lock);
+	return 0;
+}
+
+static void now_failing(struct csm_audit *a, int e)
+{
+	pthread_mutex_lock(&a->lock);
+	if (!a->failing) {
+		log_err("the audit log cannot be written: %s", strerror(e));
+		pthread_cond_signal(&a->wake); /* from now on it is tried each second */
+	}
+	if (a->lost_since == 0)
+		a->lost_since = time(NULL);
+	a->st.error = e;
+	a->failing = true;
+	pthread_mutex_unlock(&a->lock);
+}
+
+void audit_durable(struct csm_audit *a, uint64_t seq, const uint8_t *head)
+{
+	pthread_mutex_lock(&a->lock);
+	if (a->failing)
+		log_info("the audit log can be written again");
+	a->failing = false;
+	if (seq > a->st.seq) {
+		a->st.lines += seq - a->st.seq;
+		a->st.seq = seq;
+		memcpy(a->st.head, head, CSM_CHAIN_HASH);
+	}
+	pthread_mutex_unlock(&a->lock);
+}
+
+void audit_lost(struct csm_audit *a, uint64_t *counter, uint64_t n)
+{
+	if (n == 0)
+		return;
+	*counter += n;
+	if (a->lost_since == 0)
+		a->lost_since = time(NULL);
+}
+
+/* Under the file's lock: these need not be held any more. */
+void audit_not_loose(struct log_file *f, uint64_t at)
+{
+	uint64_t n = at > f->loose_at ? at - f->loose_at : 0;
+
+	if (n > f->loose.len)
+		n = f->loose.len;
+	csm_buf_consume(&f->loose, (size_t)n);
+	f->loose_at += n;
+}
+
+/* Written, not synced. keep: gets all lines that are not, NULL if that is not wanted; fd: to sync, likewise. */
+int audit_append(struct csm_audit *a, audit_make_fn *make, void *arg, struct csm_buf *keep, int *fd, struct audit_written *ret)
+{
+	struct log_file *f = &a->f;
+	int r, e;
+
+	pthread_mutex_lock(&a->file_lock);
+	errno = 0;
+	r = write_lines(a, make, arg, &ret->first);
+	ret->seq = f->seq;
+	ret->at = f->loose_at + f->loose.len;
+	memcpy(ret->head, f->head, CSM_CHAIN_HASH);
+	if (r == 0 && keep != NULL)
+		r = csm_buf_put(keep, csm_buf_ptr(&f->loose), f->loose.len);
+	if (r == 0 && fd != NULL && (*fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0)) < 0)
+		r = CSM_ESYSTEM;
+	e = errno;
+	pthread_mutex_unlock(&a->file_lock);
+	if (r != 0)
+		now_failing(a, e != 0 ? e : ENOMEM);
+	return r;
+}
+
+/* The sync is not under the lock: others may write meanwhile, and share it. */
+static int sync_lines(struct csm_audit *a, int fd, const struct audit_written *w)
+{
+	int r = fdatasync(fd), e = errno;
+
+	close(fd);
+	if (r != 0) {
+		now_failing(a, e);
+		return CSM_ESYSTEM;
+	}
+	pthread_mutex_lock(&a->file_lock);
+	audit_not_loose(&a->f, w->at);
+	if (w->seq > a->f.synced)
+		a->f.synced = w->seq;
+	pthread_mutex_unlock(&a->file_lock);
+	audit_durable(a, w->seq, w->head);
+	return 0;
+}
+
+/* Written and synced when it returns 0. */
+int audit_put(struct csm_audit *a, audit_make_fn *make, void *arg, struct audit_written *ret)
+{
+	struct audit_written w;
+	int fd, r;
+
+	if ((r = audit_append(a, make, arg, NULL, &fd, &w)) != 0 || (r = sync_lines(a, fd, &w)) != 0)
+		return r;
+	if (ret != NULL)
+		*ret = w;
+	return 0;
+}
