@@ -11,9 +11,3 @@ cd "$(dirname "$0")/.."
 scripts/with-node.sh --backend soft -- \
     bash -c 'BENCH_SOFT_DIR=$CSM_NODE_DIR BENCH_SOFT_SOCKET=$CSM_SOCKET BENCH_SOFT_BROKER=$CSM_PID \
         exec scripts/with-node.sh --backend tpm2 -- /usr/bin/python3 tests/bench/bench.py "$@"' bench "$@"
-
-if [ $# -eq 0 ]; then
-    echo
-    echo "beside slow and silent peers: a client's p99, with and without them (bar: ratio under 2)"
-    tests/system/slow-and-silent-peers-bounded.sh
-fi

@@ -329,6 +329,7 @@ static size_t handle_messages(struct conn *c, const uint8_t *p, size_t n)
 		used += len;
 		csm_scanner_init(&c->scan);
 		c->need = 0;
+		c->loop->served++;
 		if (used < n && fair_over(c->loop)) {
 			c->more = true;
 			fair_ready(c);
@@ -477,7 +478,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 		set_reading(c, false);
 		return;
 	}
-	if (fair_needed(l)) {
+	if (fair_waits(l)) {
 		fair_ready(c);
 		return;
 	}

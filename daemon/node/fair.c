@@ -12,14 +12,15 @@ static uint64_t monotonic_us(void)
 	return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
 }
 
-void fair_begin(struct loop *l)
+static void begin(struct loop *l)
 {
-	l->turn_end_us = fair_needed(l) ? monotonic_us() + FAIR_TURN_US : UINT64_MAX;
+	l->served = 0;
+	l->turn_end_us = fair_needed(l) ? monotonic_us() + FAIR_TURN_US : 0;
 }
 
 bool fair_over(const struct loop *l)
 {
-	return fair_needed(l) && monotonic_us() >= l->turn_end_us;
+	return fair_needed(l) ? monotonic_us() >= l->turn_end_us : l->served >= FAIR_LONE;
 }
 
 /* ---- queues ---- */
@@ -100,7 +101,7 @@ static void on_turn(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	l->now_ms = monotonic_ms();
-	fair_begin(l);
+	begin(l);
 	while (waiting(l)) {
 		old |= serve_one(l, passed && !old);
 		if (fair_over(l))
@@ -165,7 +166,6 @@ void fair_init(struct loop *l)
 {
 	l->fresh.tail = &l->fresh.first;
 	l->turns.tail = &l->turns.first;
-	l->turn_end_us = UINT64_MAX;
 	event_assign(&l->turn_event, l->base, -1, 0, on_turn, l);
 }
 

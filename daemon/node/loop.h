@@ -58,6 +58,7 @@ struct loop {
 	bool turns_first;     /* turns waited while others were served from fresh */
 	struct event turn_event;
 	uint64_t turn_end_us;
+	unsigned served;      /* messages since the last turn began */
 	size_t n_ops;         /* operations that are elsewhere */
 	bool draining;        /* no more requests are read */
 	bool batch;           /* scheduled as SCHED_BATCH */

@@ -322,13 +322,20 @@ def measure_loads(args, clock, peers, begin, report):
         table.print_group(title, report['groups'][name])
 
 
-def measure_figures(args, top, report):
-    """Memory and start, on nodes of their own while no other works."""
-    for name, measure in (('memory', figures.measure_memory), ('start', figures.measure_start)):
+FIGURES = {'memory': figures.measure_memory, 'start': figures.measure_start, 'others': figures.measure_others}
+
+
+def measure_figures(args, top, report, names):
+    """On nodes of their own while no other works."""
+    for name in names:
         if args.groups and name not in args.groups:
             continue
         say(f'bench: {name}')
-        report['figures'][name] = measure(top)
+        try:
+            report['figures'][name] = FIGURES[name](top)
+        except (RuntimeError, OSError, ValueError, subprocess.SubprocessError) as error:
+            say(f'bench: {name}: {error}')
+            report['figures'][name] = {'details': [f'{name}: not measured: {error}']}
 
 
 def parse_arguments():
@@ -337,7 +344,8 @@ def parse_arguments():
     parser.add_argument('--seconds', type=float, default=1.0, help='of one measurement')
     parser.add_argument('--output', default=f'{BUILD}/bench.json')
     parser.add_argument('groups', nargs='*', metavar='GROUP',
-                        help='memory start sign sign16 tpm get get-epoll get16 put put64 ping ping-across; all unless given')
+                        help='memory start sign sign16 tpm get get-epoll get16 put put64 ping ping-across others; all '
+                        'unless given')
     return parser.parse_args()
 
 
@@ -353,9 +361,10 @@ def main():
     os.chmod(top, 0o755)
     peers = Peers(top)
     try:
-        measure_figures(args, top, report)
-        if not args.groups or set(args.groups) - {'memory', 'start'}:
+        measure_figures(args, top, report, ('memory', 'start'))
+        if not args.groups or set(args.groups) - set(FIGURES):
             measure_loads(args, clock, peers, begin, report)
+        measure_figures(args, top, report, ('others',))
     finally:
         peers.close()
         shutil.rmtree(top, ignore_errors=True)

@@ -1,6 +1,7 @@
-"""What a broker holds in memory, and how long it takes to start: on nodes of their own, with the software back end and
-the root key in a file.
+"""What a broker holds in memory, how long it takes to start, what others feel of bad peers: on nodes of their own, with
+the software back end and the root key in a file.
 """
+import json
 import os
 import resource
 import shutil
@@ -20,6 +21,7 @@ from csmwire import Conn, pack_request  # noqa: E402  pylint: disable=wrong-impo
 
 KEYS = 1000
 CONNECTIONS = 10000
+CROWD = 1000
 SECRETS = 100000
 DOMAINS = 100
 STARTS = 7
@@ -242,3 +244,18 @@ def measure_start(top):
         return result
     finally:
         node.close()
+
+
+# ---- beside bad peers ----
+
+def measure_others(top):
+    """How much a client's p99 grows beside those of tests/system/slow_peers.py, a thousand of them."""
+    path = f'{top}/others.json'
+    subprocess.run([f'{TOP}/tests/system/slow-and-silent-peers-bounded.sh'], check=True, timeout=240,
+                   env=dict(os.environ, SLOW_PEERS=str(CROWD), SLOW_PEERS_FIGURES=path), stdin=subprocess.DEVNULL,
+                   stdout=subprocess.DEVNULL)
+    with open(path, encoding='ascii') as f:
+        taken = json.load(f)
+    result = {what: [m['ratio']] for what, m in taken.items()}
+    result['details'] = [f'{what}: p99 {m["p99_ms"]:.3f} ms, alone {m["idle_p99_ms"]:.3f} ms' for what, m in taken.items()]
+    return result

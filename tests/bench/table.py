@@ -41,6 +41,11 @@ LIMITS = (
     ('memory', 'connections add', '10,000 connections add', 'MiB', 10),
     ('start', 'full', 'start to first answer, 100,000 secrets', 'ms', 150),
     ('start', 'empty', 'start to first answer, no secrets', 'ms', None),
+    ('others', '1000 silent connections', "a client's p99 beside 1,000 silent connections", 'x', 2),
+    ('others', '1000 half messages', '... beside 1,000 half messages', 'x', 2),
+    ('others', 'a flood of one uid, 1000 connections', '... beside a flood from 1,000 connections', 'x', 2),
+    ('others', 'connections of one uid come and go', '... beside connections that come and go', 'x', None),
+    ('others', '20 deaf readers', '... beside 20 who do not read', 'x', None),
 )
 
 
@@ -74,11 +79,12 @@ def judge(report):
     for group, name, text, unit, bar in LIMITS:
         if group not in report['figures']:
             continue
-        values = report['figures'][group][name]
+        values = report['figures'][group].get(name, [])
+        middle = statistics.median(values) if values else None
         report['limits'].append({
-            'group': group, 'name': name, 'text': text, 'unit': unit, 'value': statistics.median(values),
-            'low': min(values), 'high': max(values), 'bar': bar,
-            'bar_met': None if bar is None else statistics.median(values) < bar})
+            'group': group, 'name': name, 'text': text, 'unit': unit, 'value': middle, 'low': min(values, default=None),
+            'high': max(values, default=None), 'bar': bar,
+            'bar_met': None if bar is None else middle is not None and middle < bar})
 
 
 # ---- printing ----
@@ -119,11 +125,11 @@ def print_ratios(rows):
 
 
 def print_limits(rows):
-    print('\nmemory and start (medians; the root key in a file)')
+    print('\nmemory, start, and what bad peers do to others (medians; the root key in a file)')
     for r in rows:
-        span = f'{r["low"]:.1f} to {r["high"]:.1f}'
+        span = f'{r["low"]:.1f} to {r["high"]:.1f}' if r['value'] is not None else 'not measured'
         bar = f'under {r["bar"]} {r["unit"]}' if r['bar'] is not None else ''
-        print(f'  {r["text"]:<46}{r["value"]:>9.1f} {r["unit"]:<4}  {span:<18}{bar:<14}  {met_text(r)}'.rstrip())
+        print(f'  {r["text"]:<46}{number(r["value"], 1):>9} {r["unit"]:<4}  {span:<18}{bar:<14}  {met_text(r)}'.rstrip())
 
 
 def print_details(details):

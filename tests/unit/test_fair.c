@@ -4,8 +4,10 @@
 #include <stddef.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdlib.h>
+#include <stdio.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include "daemon/node/conn.h"
@@ -57,7 +59,7 @@ static void take_answers(int fd)
 }
 
 struct other {
-	int fd;
+	int fd; /* -1: connects first, as another user */
 	const void *request;
 	size_t n;
 	unsigned long long start;
@@ -73,23 +75,33 @@ static void *ask_meanwhile(void *arg)
 
 	while (atomic_load(&fix.t.loop->requests[CSM_M_KEY_SIGN]) < o->start + 20)
 		;
+	if (o->fd < 0) {
+		struct sockaddr_un addr = {.sun_family = AF_UNIX};
+
+		snprintf(addr.sun_path, sizeof(addr.sun_path), "%.80s/public.sock", fix.t.dir);
+		p.fd = o->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		/* Of this thread alone. */
+		if (o->fd < 0 || syscall(SYS_setresuid, -1, 70036, -1) != 0 ||
+			connect(o->fd, (struct sockaddr *)&addr, sizeof(addr)) != 0)
+			return NULL;
+	}
 	o->answered = send(o->fd, o->request, o->n, 0) == (ssize_t)o->n && poll(&p, 1, 30000) == 1;
 	o->before_it = atomic_load(&fix.t.loop->requests[CSM_M_KEY_SIGN]);
 	return NULL;
 }
 
-static void a_flood_lets_others_through(void **state)
+static void ask_during_flood(struct other *other)
 {
 	static const struct csm_msg_ping_req none = {0};
-	struct other o = {.fd = pub};
-	int fds[FLOODERS];
+	struct other o = *other;
+	int fds[FLOODERS], r;
 	pthread_t asker;
 	struct csm_buf b;
 
-	(void)state;
 	for (int i = 0; i < FLOODERS; i++)
 		assert_true((fds[i] = fix_connect_as(70031)) >= 0);
-	assert_int_equal(fix_create(fds[0], "k", "p256", "soft", NULL), 0);
+	r = fix_create(fds[0], "k", "p256", "soft", NULL);
+	assert_true(r == 0 || r == CSM_EEXISTS);
 	o.start = atomic_load(&fix.t.loop->requests[CSM_M_KEY_SIGN]);
 	for (int i = 0; i < FLOODERS; i++)
 		send_many(fds[i], 0);
@@ -104,9 +116,30 @@ static void a_flood_lets_others_through(void **state)
 	csm_buf_free(&b);
 	assert_true(o.answered);
 	assert_in_range(o.before_it - o.start, 20, FLOODERS * EACH / 2);
-	assert_int_equal(fix_next(pub), 0);
+	assert_int_equal(fix_next(o.fd), 0);
 	for (int i = 0; i < FLOODERS; i++)
 		fix_close(fds[i]);
+	if (other->fd < 0)
+		fix_close(o.fd);
+}
+
+static void a_flood_lets_others_through(void **state)
+{
+	struct other o = {.fd = pub};
+
+	(void)state;
+	ask_during_flood(&o);
+}
+
+/* Alone on its loop until then. */
+static void a_flood_lets_others_in(void **state)
+{
+	struct other o = {.fd = -1};
+
+	(void)state;
+	fix_close(pub);
+	ask_during_flood(&o);
+	pub = fix_connect(CSM_R_PUBLIC);
 }
 
 /* What a turn leaves behind is charged to its user, has no deadline, and is given back. */
@@ -190,6 +223,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		FIX_TEST(a_flood_lets_others_through),
+		FIX_TEST(a_flood_lets_others_in),
 		FIX_TEST(what_waits_for_a_turn_is_kept),
 		FIX_TEST(who_goes_leaves_the_queue),
 		FIX_TEST(roles_have_turns_of_their_own),
