@@ -5,6 +5,8 @@
 #include <string.h>
 #include "daemon/node/dispatch.h"
 
+#define EXES_MAX 64u
+
 /* ---- explain ---- */
 
 /* What no peer is known by now. */
@@ -161,6 +163,17 @@ void do_POLICY_RELOAD(struct req *q)
 
 /* ---- check ---- */
 
+static void list_exes(struct req *q, const struct csm_policy *p, struct csm_msg_check_res *res)
+{
+	struct csm_msg_check_exe *v = csm_pool_alloc(&q->loop->pool, EXES_MAX * sizeof(*v));
+	struct csm_policy_exe e;
+
+	res->exes.v = v;
+	for (size_t i = 0; v != NULL && i < EXES_MAX && csm_policy_exe(p, i, &e); i++)
+		v[res->exes.n++] = (struct csm_msg_check_exe){.identity = csm_str_of(e.identity), .line = {e.line, true},
+			.path = csm_str_of(e.path), .uid = {e.uid, e.uid != UINT32_MAX}, .user = csm_str_of(e.user)};
+}
+
 void do_POLICY_CHECK(struct req *q)
 {
 	const struct csm_msg_check_req *m = q->params;
@@ -192,6 +205,8 @@ void do_POLICY_CHECK(struct req *q)
 		snprintf(text, 320, "line %u: %s", warnings[i].line, warnings[i].message);
 		res.warnings.v[res.warnings.n++] = csm_str_of(text);
 	}
+	if (p != NULL)
+		list_exes(q, p, &res);
 	req_result(q, &res);
 	csm_policy_unref(p);
 }

@@ -12,6 +12,7 @@
 #include "daemon/node/supervisor.h"
 #include "daemon/svc/log.h"
 #include "libclient/base/lockmem.h"
+#include "libclient/base/writable.h"
 
 #define DEFAULT_CONFIG "/etc/csm/csmd.yaml"
 #define DEFAULT_POLICY "/etc/csm/policy.yaml"
@@ -301,6 +302,17 @@ int files_reread_policy(struct files *f)
 	return 0;
 }
 
+/* The broker cannot see the files that the policy names. */
+static void warn_of_files(const struct csm_policy *p)
+{
+	struct csm_policy_exe e;
+	char why[256];
+
+	for (size_t i = 0; csm_policy_exe(p, i, &e); i++)
+		if (csm_path_writable(e.path, e.uid, why, sizeof(why)))
+			log_warn("policy: line %u: identity %s: %s", e.line, e.identity, why);
+}
+
 static int parse_policy(struct files *f, struct csm_policy_error *err)
 {
 	struct setup s = {.names = f->names, .n_names = f->n_names};
@@ -308,8 +320,10 @@ static int parse_policy(struct files *f, struct csm_policy_error *err)
 	struct csm_policy *p = NULL;
 	int r = csm_policy_parse(f->policy_text, f->policy_len, &resolver, &p, err);
 
-	if (r == 0)
+	if (r == 0) {
 		f->needs_ident = csm_policy_needs_exe(p);
+		warn_of_files(p);
+	}
 	csm_policy_unref(p);
 	return r;
 }

@@ -37,6 +37,14 @@ void csm_policy_unref(struct csm_policy *p);
 size_t csm_policy_n_identities(const struct csm_policy *p);
 size_t csm_policy_n_rules(const struct csm_policy *p);
 bool csm_policy_needs_exe(const struct csm_policy *p);
+/* The i-th path of an executable, and who is to run it; false past the end. Borrowed. */
+struct csm_policy_exe {
+	const char *identity, *path;
+	const char *user; /* NULL: the identity names none */
+	uint32_t uid;     /* UINT32_MAX: not known */
+	unsigned line;
+};
+bool csm_policy_exe(const struct csm_policy *p, size_t i, struct csm_policy_exe *ret);
 /* Has it an identity by unit, user_unit, container, pod or exe? A degraded csmd has nobody for it. */
 bool csm_policy_needs_proc(const struct csm_policy *p);
 

@@ -112,3 +112,27 @@ bool policy_exe_matches(const struct selector *sel, const struct csm_exe *exe)
 		return false;
 	return sel->sha256 == NULL || (exe->hashed && memcmp(sel->sha256, exe->sha256, sizeof(exe->sha256)) == 0);
 }
+
+static bool exe_of(const struct identity *id, struct csm_policy_exe *ret)
+{
+	*ret = (struct csm_policy_exe){.identity = id->name, .uid = UINT32_MAX, .line = id->line};
+	for (size_t i = 0; id->has_exe && i < id->n_sel; i++) {
+		const struct selector *sel = &id->sel[i];
+
+		if (sel->kind == SEL_EXE)
+			ret->path = sel->text.p;
+		if ((sel->kind == SEL_UID || sel->kind == SEL_USER) && sel->known)
+			ret->uid = sel->number;
+		if (sel->kind == SEL_USER)
+			ret->user = sel->text.p;
+	}
+	return ret->path != NULL;
+}
+
+bool csm_policy_exe(const struct csm_policy *p, size_t i, struct csm_policy_exe *ret)
+{
+	for (size_t k = 0; k < p->n_identities; k++)
+		if (exe_of(&p->identities[k], ret) && i-- == 0)
+			return true;
+	return false;
+}

@@ -1,6 +1,12 @@
 /* Commands about the daemon itself. */
+#include <pwd.h>
+#include <stdio.h>
 #include <string.h>
+#include "libclient/base/writable.h"
 #include "libclient/cli/cli.h"
+
+#define WARNINGS_MAX 128u
+#define WARNING_MAX 400u
 
 int cmd_status(struct cli *cli)
 {
@@ -80,8 +86,32 @@ static void check_text(const char *file, const struct csm_msg_check_res *res)
 			res->message.p != NULL ? res->message.p : "not valid");
 }
 
+/* What the daemon cannot see: who can write the programs that the policy names. */
+static void warn_of_files(struct csm_msg_check_res *m, char texts[][WARNING_MAX], struct csm_str warnings[])
+{
+	size_t n = 0;
+
+	for (; n < m->warnings.n && n < WARNINGS_MAX; n++)
+		warnings[n] = m->warnings.v[n];
+	for (size_t i = 0; i < m->exes.n && n < WARNINGS_MAX; i++) {
+		const struct csm_msg_check_exe *e = &m->exes.v[i];
+		const struct passwd *pw = e->user.p != NULL ? getpwnam(e->user.p) : NULL;
+		char why[256];
+
+		if (!csm_path_writable(e->path.p, e->uid.set ? (uint32_t)e->uid.v : pw != NULL ? pw->pw_uid : CSM_ANY_UID, why,
+			    sizeof(why)))
+			continue;
+		snprintf(texts[n], WARNING_MAX, "line %u: identity %s: %s", (unsigned)e->line.v, e->identity.p, why);
+		warnings[n] = csm_str_of(texts[n]);
+		n++;
+	}
+	m->warnings = (struct csm_strs){warnings, n};
+}
+
 int cmd_policy_check(struct cli *cli)
 {
+	static char texts[WARNINGS_MAX][WARNING_MAX];
+	static struct csm_str warnings[WARNINGS_MAX];
 	struct csm_msg_check_req req = {0};
 	struct csm_reply *rep;
 	struct csm_buf b;
@@ -99,6 +129,7 @@ int cmd_policy_check(struct cli *cli)
 	r = client_call_new(cli->csm, CSM_M_POLICY_CHECK, &req, &rep);
 	if (r != 0)
 		goto out;
+	warn_of_files(rep->msg, texts, warnings);
 	if (cli->json)
 		r = print_reply(cli, csm_reply_view(rep));
 	else

@@ -108,6 +108,19 @@ expect_equal "the program" "$(explained "uid=$uid_a,exe=$bin/deployer")" true
 expect_equal "another one" "$(explained "uid=$uid_a,exe=$bin/other")" false
 expect_equal "none" "$(explained "uid=$uid_a")" false
 
+step "policy check warns of interpreters and of programs that their user can write; so does the log"
+warnings() { csm policy check "$work/checked.yaml"; }
+printf 'version: 1\nidentities:\n  a: {uid: %s, exe: %s}\n  b: {uid: %s, exe: /usr/bin/perl}\n' $uid_a "$bin/deployer" $uid_b \
+    >"$work/checked.yaml"
+chown $uid_a "$bin/deployer"
+warnings | grep -q "line 3: identity a: $bin/deployer belongs to uid $uid_a" || fail "no warning: $(warnings)"
+warnings | grep -q "line 4: identity b: /usr/bin/perl runs whatever" || fail "no warning: $(warnings)"
+csm policy check --json "$work/checked.yaml" | json warnings | grep -q "belongs to uid $uid_a" || fail "no warning in JSON"
+ok csm policy reload
+grep -q "identity deploy: $bin/deployer belongs to uid $uid_a" "$node/csmd.log" || fail "no warning in the log"
+chown 0 "$bin/deployer"
+! warnings | grep -q "belongs to" || fail "a warning of a file that is root's: $(warnings)"
+
 step "csm-ident is killed: it is back at once, and nothing is served in its place meanwhile"
 kill -KILL "$ident"
 ok a "$bin/deployer" key show web:tls
