@@ -109,6 +109,19 @@ static void swap_policy(struct broker *b, struct csm_policy *p, uint64_t seq)
 	swap_done(s, ours);
 }
 
+/* A new policy is a change like any other: told before it is in force. It comes from root only. */
+static int tell(struct broker *b, int r, struct csm_policy_error *err)
+{
+	struct csm_audit_event e = {.kind = CSM_AUDIT_CHANGE, .method = csm_methods[CSM_M_POLICY_RELOAD].name,
+		.object = CSM_STR("policy"), .result = r == 0 ? "ok" : csm_err_name(r)};
+	struct csm_audit_mark mark;
+	int told = csm_audit_group(b->audit, &e, 1, NULL, &mark);
+
+	if (told != 0 && r == 0)
+		snprintf(err->message, sizeof(err->message), "the audit log cannot be written, and audit.mode is strict");
+	return r != 0 ? r : told;
+}
+
 void policy_reload(struct broker *b, int fd)
 {
 	struct csm_policy_error err = {0};
@@ -130,12 +143,14 @@ void policy_reload(struct broker *b, int fd)
 		setup_clear(&s);
 		csm_buf_free(&mem);
 	}
+	r = tell(b, r, &err);
 	if (r == 0) {
 		log_info("policy: %zu identities, %zu rules in force", csm_policy_n_identities(p), csm_policy_n_rules(p));
 		swap_policy(b, p, seq);
 		b->epoch_due = true; /* a policy that was changed is not to come back with an older store */
 		return;
 	}
+	csm_policy_unref(p);
 	log_err("policy: line %u, column %u: %s; the old one stays in force", err.line, err.column, err.message);
 	answer_waiters(take_waiters(b, seq), r, &err, NULL);
 	if (control_send(CONTROL_FD, CTL_RELOADED, &good, 1, -1) != 0)

@@ -26,6 +26,12 @@ expect_exit 3 as_uid $uid_a csm secret get uid-0:d/s
 has denied secret.get $uid_a uid-0:d/s denied
 ok csm key delete k
 has change key.delete 0 uid-0:k ok
+ok csm policy reload
+has change policy.reload 0 policy ok
+ok csm audit tail -n 1
+grep -qE 'Z [0-9]+ change policy.reload policy ok uid=0' "$work/out" || fail "csm audit tail does not show it"
+denied as_uid $uid_a csm audit tail
+denied as_uid $uid_a csm audit verify
 step "denials beyond the tenth are counted, uses too"
 for _ in $(seq 15); do
     as_uid $uid_b csm key show uid-0:none >/dev/null 2>&1 || true
