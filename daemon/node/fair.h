@@ -7,7 +7,7 @@
 
 #include "daemon/node/loop.h"
 
-#define FAIR_TURN_US 20u
+#define FAIR_TURN_US 12u
 #define FAIR_LONE 128u
 #define FAIR_READ 16384u /* bytes of one recvmsg while there are several users */
 
