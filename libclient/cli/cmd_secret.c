@@ -190,6 +190,7 @@ int cmd_secret_set(struct cli *cli)
 			goto out;
 	}
 	r = read_pairs(cli, p);
+	csm_wipe_stack(SIZE_MAX); /* of what the readers left, before the daemon takes its time */
 	if (r != 0)
 		goto out;
 	req.pairs.v = p->v;

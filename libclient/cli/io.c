@@ -82,8 +82,6 @@ int io_write(int fd, const void *p, size_t n)
 {
 	const uint8_t *at = p;
 
-	/* The reader may take its time. Meanwhile nothing of a value is where the swap could get it: the dynamic linker, for
-	 * one, leaves vector registers on the stack. */
 	csm_wipe_stack(SIZE_MAX);
 	while (n > 0) {
 		ssize_t k = write(fd, at, n);
@@ -123,6 +121,9 @@ int out_open(struct cli *cli, bool binary, struct out *o)
 {
 	int r;
 
+	/* Here, and at each write: the reader may take his time. Meanwhile nothing of a value is where the swap could get it:
+	 * the dynamic linker, for one, leaves vector registers on the stack. */
+	csm_wipe_stack(SIZE_MAX);
 	*o = (struct out){.fd = STDOUT_FILENO, .path = cli->value[O_OUTPUT]};
 	if (o->path == NULL || strcmp(o->path, "-") == 0) {
 		o->path = NULL;

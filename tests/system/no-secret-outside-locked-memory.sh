@@ -1,7 +1,7 @@
 #!/bin/bash
 # After a session with everything that csmd does, no root key, no key-encryption key, no private number and no secret value
-# is in the state folder, in the logs, or in the memory of csmd's processes or the command, but for memory that is locked and
-# left out of core files; also while requests are being served; and a minute after its last use no private number of a key is
+# is in the state folder, in the logs, or in the memory of csmd's processes, but for memory that is locked and left out of
+# core files; also while requests are being served; and a minute after its last use no private number of a key is
 # in memory at all.
 # bound: 240
 . "$(dirname "$0")/../lib/system.sh"
@@ -61,37 +61,6 @@ everywhere "after the start"
 session once
 unused_since=$SECONDS
 everywhere "after use"
-
-# holds WHAT PID...: the command has a value by now, in locked memory only.
-holds() {
-    local what=$1 tries=100
-    shift
-    until search "$what" --locked-ok --pid "$1" && grep -q '^held: ' keep/found; do
-        [ $((tries--)) -gt 0 ] || fail "$what: it holds nothing"
-        sleep 0.05
-    done
-    kill "$1"
-    wait "$1" 2>/dev/null || true
-}
-step "the command while it holds values: nobody reads what it writes, its input does not end"
-mkfifo pipe
-exec 8<>pipe
-csm secret get d/long plain >pipe &
-holds "csm secret get" $!
-csm --json secret get d/long >pipe &
-holds "csm --json secret get" $!
-exec 8>&-
-mkfifo input
-exec 8<>input
-csm secret set d/short plain=- <input &
-csm_pid=$!
-cat keep/value:short >&8
-holds "csm secret set" $csm_pid
-csm seal <input >/dev/null &
-csm_pid=$!
-cat keep/sealed:one >&8
-holds "csm seal" $csm_pid
-exec 8>&-
 
 step "a minute after its last use no key is in memory, locked or not"
 while [ $((SECONDS - unused_since)) -lt 63 ]; do
