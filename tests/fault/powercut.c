@@ -8,6 +8,7 @@
  *              CSM_POWERCUT_DEAF  "all", "sync" or "dsync": such syncs change nothing, for tests of the test
  *
  * In a log that ends with a cut no broker starts any more: whoever starts brokers may go on trying. */
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -72,6 +73,8 @@ static struct {
 REAL(int, open, const char *, int, ...)
 REAL(int, openat, int, const char *, int, ...)
 REAL(int, close, int)
+REAL(int, closedir, DIR *)
+REAL(int, fcntl, int, int, ...)
 REAL(ssize_t, write, int, const void *, size_t)
 REAL(ssize_t, writev, int, const struct iovec *, int)
 REAL(ssize_t, pwrite, int, const void *, size_t, off_t)
@@ -180,7 +183,7 @@ static struct file *file_of(int fd, const char *path)
 	if (fstat(fd, &st) != 0 || (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)))
 		return NULL;
 	for (size_t i = 0; i < pc.n_files && f == NULL; i++)
-		if (pc.files[i].ino == st.st_ino)
+		if (pc.files[i].ino == st.st_ino && pc.files[i].dir == S_ISDIR(st.st_mode))
 			f = &pc.files[i];
 	if (f == NULL) {
 		if (pc.n_files == FILES_MAX)
@@ -189,7 +192,7 @@ static struct file *file_of(int fd, const char *path)
 		*f = (struct file){.ino = st.st_ino, .fd = -1, .dir = S_ISDIR(st.st_mode)};
 		own = f->dir ? -1 : real_open(path, O_RDONLY | O_CLOEXEC);
 		if (own >= 0) {
-			f->fd = fcntl(own, F_DUPFD_CLOEXEC, 700); /* out of the way of the broker's own */
+			f->fd = real_fcntl(own, F_DUPFD_CLOEXEC, 700); /* out of the way of the broker's own */
 			real_close(own);
 		}
 	}
@@ -235,7 +238,7 @@ static struct rec *write_begin(int fd, const struct file *f, off_t off, size_t n
 
 	pthread_mutex_lock(&pc.lock);
 	if (f->fd < 0 || fstat(f->fd, &st) != 0)
-		die("look at a file");
+		die(f->path);
 	if (off < 0) {
 		int flags = fcntl(fd, F_GETFL);
 
@@ -440,6 +443,31 @@ EXPORT int close(int fd)
 	return real_close(fd);
 }
 
+EXPORT int closedir(DIR *d)
+{
+	int fd = dirfd(d);
+
+	if (file_at(fd) != NULL)
+		pc.fds[fd].file = NULL;
+	return real_closedir(d);
+}
+
+/* A copy of a descriptor is one of the same file. */
+EXPORT int fcntl(int fd, int what, ...)
+{
+	va_list ap;
+	void *arg;
+	int rc;
+
+	va_start(ap, what);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	rc = real_fcntl(fd, what, arg);
+	if ((what == F_DUPFD || what == F_DUPFD_CLOEXEC) && file_at(fd) != NULL && rc >= 0 && rc < FDS_MAX)
+		pc.fds[rc] = pc.fds[fd];
+	return rc;
+}
+
 EXPORT int renameat(int from_dir, const char *from, int to_dir, const char *to)
 {
 	char a[PATH_MAX], b[PATH_MAX];
@@ -535,7 +563,7 @@ static void open_log(const char *path)
 
 __attribute__((constructor)) static void start(void)
 {
-	static void (*const find[])(void) = {find_open, find_openat, find_close, find_write, find_writev, find_pwrite,
+	static void (*const find[])(void) = {find_open, find_openat, find_close, find_closedir, find_fcntl, find_write, find_writev, find_pwrite,
 		find_pwritev, find_ftruncate, find_fsync, find_fdatasync, find_rename, find_renameat, find_unlink,
 		find_unlinkat, find_mkdir, find_mkdirat};
 	const char *dir = getenv("CSM_POWERCUT_DIR"), *log = getenv("CSM_POWERCUT_LOG"), *at = getenv("CSM_POWERCUT_AT");

@@ -152,7 +152,7 @@ def undo_name(record):
             os.unlink(path)
     elif record.type == MKDIR:
         shutil.rmtree(record.texts(1)[0], ignore_errors=True)
-    else:
+    elif os.path.isdir(os.path.dirname(record.texts(1)[0])):
         owner = os.stat(os.path.dirname(record.texts(1)[0]))
         content = record.payload[len(record.payload) - record.len:] if record.off else None
         if record.type == RENAME:
@@ -178,7 +178,8 @@ def cut_names(records, mode, rng):
             folder = os.path.dirname(record.texts(2)[1] if record.type == RENAME else record.texts(1)[0])
             pending.setdefault(folder, []).append(record)
     undone = 0
-    for steps in pending.values():
+    # What is within a folder before the folder's own name.
+    for _, steps in sorted(pending.items(), key=lambda item: item[0].count("/"), reverse=True):
         keep = 0
         if mode == "none":
             keep = len(steps)
