@@ -141,7 +141,7 @@ static int try_look(pid_t pid, struct look *l, int *ret, const char **why)
 	int fd, r = CSM_EDENIED;
 
 	snprintf(link, sizeof(link), "/proc/%d/exe", (int)pid);
-	*why = "its memory's numbers are hidden";
+	*why = "csm-ident may not look at it";
 	if (!image_of(pid, &l->image))
 		return CSM_EDENIED;
 	*why = "its executable cannot be read";

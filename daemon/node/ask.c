@@ -66,12 +66,16 @@ static void finish_all(struct asks *a, struct ask *list, int r, const char *why)
 
 /* ---- sending, on the loop of the helper's connection ---- */
 
+static void post(struct asks *a);
+
 static void send_unsent(struct loop *l, struct task *t)
 {
 	struct asks *a = (struct asks *)((char *)t - offsetof(struct asks, send));
 
 	pthread_mutex_lock(&a->lock);
 	a->posted = false;
+	if (a->loop != l)
+		post(a); /* another helper is on another loop by now */
 	for (struct ask *ask = a->first; a->conn != NULL && a->loop == l && ask != NULL; ask = ask->next) {
 		struct csm_msg_ident_ask m = {.id = {.v = ask->id}, .pid = {.v = (uint64_t)ask->pid}, .uid = {.v = ask->uid},
 			.digest = {.v = ask->digest}};
