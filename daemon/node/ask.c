@@ -68,6 +68,16 @@ static void finish_all(struct asks *a, struct ask *list, int r, const char *why)
 
 static void post(struct asks *a);
 
+/* Under the lock. */
+static void send_one(struct asks *a, struct ask *ask)
+{
+	struct csm_msg_ident_ask m = {.id = {.v = ask->id}, .pid = {.v = (uint64_t)ask->pid}, .uid = {.v = ask->uid},
+		.digest = {.v = ask->digest}};
+
+	if (!ask->sent)
+		ask->sent = conn_notify(a->conn, "ident.ask", CSM_DEF(ident_ask), &m) == 0;
+}
+
 static void send_unsent(struct loop *l, struct task *t)
 {
 	struct asks *a = (struct asks *)((char *)t - offsetof(struct asks, send));
@@ -76,13 +86,8 @@ static void send_unsent(struct loop *l, struct task *t)
 	a->posted = false;
 	if (a->loop != l)
 		post(a); /* another helper is on another loop by now */
-	for (struct ask *ask = a->first; a->conn != NULL && a->loop == l && ask != NULL; ask = ask->next) {
-		struct csm_msg_ident_ask m = {.id = {.v = ask->id}, .pid = {.v = (uint64_t)ask->pid}, .uid = {.v = ask->uid},
-			.digest = {.v = ask->digest}};
-
-		if (!ask->sent)
-			ask->sent = conn_notify(a->conn, "ident.ask", CSM_DEF(ident_ask), &m) == 0;
-	}
+	for (struct ask *ask = a->first; a->conn != NULL && a->loop == l && ask != NULL; ask = ask->next)
+		send_one(a, ask);
 	pthread_mutex_unlock(&a->lock);
 }
 
@@ -95,7 +100,7 @@ static void post(struct asks *a)
 	a->posted = loop_post(a->loop, &a->send);
 }
 
-void asks_put(struct asks *a, struct ask *ask)
+void asks_put(struct asks *a, struct loop *l, struct ask *ask)
 {
 	bool stopped;
 
@@ -109,7 +114,10 @@ void asks_put(struct asks *a, struct ask *ask)
 		ask->id = ++a->next_id;
 		*a->last = ask;
 		a->last = &ask->next;
-		post(a);
+		if (a->loop == l && !a->posted)
+			send_one(a, ask);
+		else
+			post(a);
 	}
 	pthread_mutex_unlock(&a->lock);
 	if (stopped)

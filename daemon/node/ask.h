@@ -40,8 +40,8 @@ struct asks {
 struct asks *asks_new(void); /* ends the process without memory */
 /* Nothing waits any more. NULL is a no-op. */
 void asks_free(struct asks *a);
-/* The ask is the callee's until done. Any thread. */
-void asks_put(struct asks *a, struct ask *ask);
+/* The ask is the callee's until done. The thread of loop l. */
+void asks_put(struct asks *a, struct loop *l, struct ask *ask);
 /* The helper's connection is there, or is closing. Its loop's thread. */
 void asks_attach(struct asks *a, struct conn *c);
 void asks_detach(struct asks *a, struct conn *c);

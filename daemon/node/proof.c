@@ -64,7 +64,7 @@ static int send_off(struct req *q, bool digest)
 	}
 	w->serial = q->conn->proof != NULL && q->conn->proof->proven ? q->conn->proof_serial : 0;
 	w->ask = (struct ask){.pid = req_pid(q), .uid = req_uid(q), .digest = digest, .done = look_done};
-	asks_put(q->loop->b->asks, &w->ask);
+	asks_put(q->loop->b->asks, q->loop, &w->ask);
 	return 0;
 }
 
