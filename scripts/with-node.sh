@@ -77,8 +77,9 @@ finish() { # STATUS
 show_log() { sed 's/^/csmd: /' "$dir/csmd.log" >&2; }
 
 # COMMAND is told of what this script is told; five seconds of silence after TERM or HUP and it is killed.
-command_pid='' ended_by=''
+command_pid='' ended_by='' was_told=''
 told() { # SIGNAL
+    was_told=1
     [ "$1" = INT ] || ended_by=$1
     [ -z "$command_pid" ] || kill -"$1" "$command_pid" 2>/dev/null
     [ -n "$command_pid" ] || finish 125
@@ -132,10 +133,14 @@ while :; do
     wait "$command_pid"
     status=$?
     if node_gone "$command_pid"; then
-        # Where a signal ended the wait, COMMAND's own status is still to be had.
-        again=0
-        wait "$command_pid" || again=$?
-        [ "$again" -eq 127 ] || status=$again
+        [ -n "$was_told" ] || break
+        # Where a signal ended the wait, COMMAND's own status is still to be had; but not when it came in the moment of
+        # COMMAND's end: then bash has forgotten that end, and would wait for ever.
+        sleep 0.3 199>&- &
+        other=$! ended='' again=0
+        wait -n -p ended "$command_pid" "$other" 2>/dev/null || again=$?
+        [ "${ended:-}" != "$command_pid" ] || status=$again
+        kill "$other" 2>/dev/null
         break
     fi
     if [ -n "$ended_by" ]; then
