@@ -31,7 +31,14 @@ store_needles() {
 }
 everywhere() {
     search "$1: files" --not "$work" --not "$node/root" --not "$node/tpm" --files "$node"
-    search "$1: processes" --locked-ok --pid "$CSM_PID" --pid "$(node_pid "$node" csmd)"
+    local supervisor pid
+    supervisor=$(node_pid "$node" csmd)
+    set -- "$1" --locked-ok --pid "$supervisor"
+    for pid in $(pgrep -P "$supervisor"); do
+        set -- "$@" --pid "$pid"
+    done
+    [ $# -gt 4 ] || fail "the supervisor has no broker"
+    search "$1: processes" "${@:2}"
 }
 # What the session decrypts and derives, made by openssl.
 session_foreign() {
