@@ -15,17 +15,27 @@ void admit_init(struct admit *a, unsigned max, unsigned per_uid, unsigned reserv
 	a->files_max = UINT_MAX;
 }
 
-static struct admit_slot *slot_of(struct admit *a, uid_t uid)
+static struct admit_slot **bucket(struct admit *a, const struct admit_slot *key)
 {
-	struct admit_slot **head = &a->slots[uid % N_SLOTS], *s;
+	uint32_t h = key->uid;
+
+	for (const char *p = key->place; *p != 0; p++)
+		h = h * 31 + (uint8_t)*p;
+	return &a->slots[h % N_SLOTS];
+}
+
+static struct admit_slot *slot_of(struct admit *a, const struct admit_slot *key)
+{
+	struct admit_slot **head = bucket(a, key), *s;
 
 	for (s = *head; s != NULL; s = s->next)
-		if (s->uid == uid)
+		if (s->uid == key->uid && s->admin == key->admin && strcmp(s->place, key->place) == 0)
 			return s;
-	s = calloc(1, sizeof(*s));
+	s = malloc(sizeof(*s));
 	if (s == NULL)
 		return NULL;
-	s->uid = uid;
+	*s = *key;
+	s->number = ++a->last_number;
 	s->next = *head;
 	*head = s;
 	return s;
@@ -33,7 +43,7 @@ static struct admit_slot *slot_of(struct admit *a, uid_t uid)
 
 static void slot_release(struct admit *a, struct admit_slot *s)
 {
-	struct admit_slot **at = &a->slots[s->uid % N_SLOTS];
+	struct admit_slot **at = bucket(a, s);
 
 	if (s->n > 0 || s->buffered > 0 || s->commits > 0)
 		return;
@@ -51,11 +61,12 @@ static bool room(unsigned taken, unsigned each, unsigned max, unsigned reserved)
 
 struct admit_slot *admit_enter(struct admit *a, uid_t uid, bool admin)
 {
+	const struct admit_slot key = {.uid = uid, .admin = admin};
 	unsigned reserved = admin ? 0 : a->reserved;
 	struct admit_slot *s;
 
 	pthread_mutex_lock(&a->lock);
-	s = slot_of(a, uid);
+	s = slot_of(a, &key);
 	if (s != NULL &&
 		(!room(a->total, 1, a->max, reserved) || !room(a->files, 2, a->files_max, 2 * reserved) ||
 			(!admin && s->n >= a->per_uid))) {
@@ -66,6 +77,28 @@ struct admit_slot *admit_enter(struct admit *a, uid_t uid, bool admin)
 		s->n++;
 		a->total++;
 		a->files += 2;
+	}
+	pthread_mutex_unlock(&a->lock);
+	return s;
+}
+
+struct admit_slot *admit_move(struct admit *a, struct admit_slot *slot, const char *place)
+{
+	struct admit_slot key = {.uid = (uid_t)-1}, *s;
+
+	if (strlen(place) >= sizeof(key.place))
+		return NULL;
+	memcpy(key.place, place, strlen(place));
+	pthread_mutex_lock(&a->lock);
+	s = slot_of(a, &key);
+	if (s != NULL && s->n >= a->per_uid) {
+		slot_release(a, s);
+		s = NULL;
+	}
+	if (s != NULL) {
+		s->n++;
+		slot->n--;
+		slot_release(a, slot);
 	}
 	pthread_mutex_unlock(&a->lock);
 	return s;

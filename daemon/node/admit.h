@@ -11,8 +11,15 @@
 #define ADMIT_BUFFERED_PER_UID (32u * 1024u * 1024u) /* parts of messages, and copies in operations */
 #define ADMIT_COMMITS_PER_UID 1024u                  /* changes that wait for the store */
 
+#define ADMIT_PLACE_MAX 64u /* the id of a container */
+
+/* Whose connections are counted together: a uid's on the public socket, a uid's on the administrator's, or a pod's or
+ * container's, whatever the uid. */
 struct admit_slot {
 	uid_t uid;
+	bool admin;
+	char place[ADMIT_PLACE_MAX + 1]; /* empty: of a uid */
+	uint32_t number;          /* no other slot's */
 	unsigned n;               /* connections, under admit.lock */
 	size_t buffered;          /* bytes that wait, under admit.lock */
 	unsigned commits;         /* changes that wait for the store, under admit.lock */
@@ -22,6 +29,7 @@ struct admit {
 	pthread_mutex_t lock;
 	unsigned total, max, per_uid, reserved;
 	unsigned files, files_max;
+	uint32_t last_number;
 	struct admit_slot *slots[256];
 };
 
@@ -31,6 +39,9 @@ void admit_init(struct admit *a, unsigned max, unsigned per_uid, unsigned reserv
  * counted: the connection's, and its peer's pidfd, which goes when admit_file_spared tells that there is none: the peer
  * was known already, has none, or is gone. */
 struct admit_slot *admit_enter(struct admit *a, uid_t uid, bool admin);
+/* The connection's peer turned out to be in a pod or container: it counts there from here on. The new slot, or NULL, with
+ * nothing changed, when that has too many. */
+struct admit_slot *admit_move(struct admit *a, struct admit_slot *slot, const char *place);
 void admit_file_spared(struct admit *a);
 void admit_leave(struct admit *a, struct admit_slot *slot);
 /* Charge n bytes, or one change; false, with nothing changed, when it would be too many. What was charged may be given

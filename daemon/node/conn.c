@@ -32,6 +32,18 @@ static void set_reading(struct conn *c, bool on)
 		event_del(&c->read_event);
 }
 
+/* Root of a container has the uid of others' roots: what is in a pod or container is charged to that. */
+static bool find_place(struct conn *c)
+{
+	const struct csm_facts *f = &c->peer->facts;
+	const char *place = f->pod != NULL ? f->pod : f->container;
+	struct admit_slot *slot = place == NULL ? c->slot : admit_move(&c->loop->b->admit, c->slot, place);
+
+	if (slot != NULL)
+		c->slot = slot;
+	return slot != NULL;
+}
+
 void conn_new(struct loop *l, int fd, enum csm_role role, struct admit_slot *slot)
 {
 	struct conn *c = calloc(1, sizeof(*c));
@@ -58,10 +70,6 @@ void conn_new(struct loop *l, int fd, enum csm_role role, struct admit_slot *slo
 	atomic_fetch_add_explicit(&l->n_conns, 1, memory_order_relaxed);
 	loop_pace(l);
 	event_assign(&c->read_event, l->base, fd, EV_READ | EV_PERSIST, on_readable, c);
-	if (fair_enter(c) != 0) {
-		conn_drop(c);
-		return;
-	}
 	/* Where the kernel knows it, descriptors sent along are refused to the sender already. */
 	setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off));
 	if (role == CSM_R_PUBLIC || role == CSM_R_ADMIN) {
@@ -73,12 +81,19 @@ void conn_new(struct loop *l, int fd, enum csm_role role, struct admit_slot *slo
 			conn_drop(c);
 			return;
 		}
+		if (role == CSM_R_PUBLIC && !find_place(c)) {
+			conn_error(c, 0, CSM_EBUSY, "too many connections");
+			conn_end(c);
+		}
 	} else {
 		c->deadline_ms = 0;
 		if (role == CSM_R_IDENT)
 			asks_attach(l->b->asks, c);
 	}
-	set_reading(c, true);
+	if (fair_enter(c) != 0)
+		conn_drop(c);
+	else if (!c->closing)
+		set_reading(c, true);
 }
 
 /* The slot is charged for what waits in `in`, no more. */

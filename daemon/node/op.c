@@ -111,7 +111,7 @@ int op_to_backend(struct op *op, struct csm_backend *be, void (*work)(struct op 
 	op->work = work;
 	op->apply = apply;
 	op->job.run = work_on_queue;
-	op->job.user = op->uid;
+	op->job.user = op->slot->number;
 	return csm_workq_push(be->owner != NULL ? be->owner : op->loop->b->workers, &op->job);
 }
 

@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <pthread.h>
+#include <string.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include "daemon/node/admit.h"
@@ -30,6 +31,55 @@ static void bound_of_one_uid(void **state)
 		admit_leave(&a, s[i]);
 	admit_leave(&a, other);
 	assert_int_equal(admit_total(&a), 0);
+}
+
+static void a_place_counts_by_itself(void **state)
+{
+	static const char pod[] = "a1b2c3d4-0000-1111-2222-333344445555";
+	char box[66];
+	struct admit_slot *root, *moved[3], *other;
+	struct admit a;
+
+	(void)state;
+	memset(box, 'a', sizeof(box) - 1);
+	box[65] = 0;
+	admit_init(&a, 100, 3, 10);
+	/* Whatever the uid, and beside those of the uids. */
+	for (uid_t uid = 0; uid < 3; uid++) {
+		root = admit_enter(&a, uid, false);
+		assert_non_null(moved[uid] = admit_move(&a, root, pod));
+	}
+	assert_ptr_equal(moved[0], moved[2]);
+	assert_non_null(root = admit_enter(&a, 0, false));
+	assert_ptr_not_equal(root, moved[0]);
+	assert_int_not_equal(root->number, moved[0]->number);
+	assert_int_equal(root->n, 1);
+	assert_int_equal(moved[0]->n, 3);
+	/* The fourth stays where it was, until it is turned away. */
+	assert_null(admit_move(&a, root, pod));
+	assert_int_equal(root->n, 1);
+	assert_int_equal(admit_total(&a), 4);
+	/* What is charged to the one is not charged to the other. */
+	assert_true(admit_charge(&a, moved[0], ADMIT_BUFFERED_PER_UID));
+	assert_false(admit_charge(&a, moved[0], 1));
+	assert_true(admit_charge(&a, root, 1));
+	admit_credit(&a, root, 1);
+	admit_credit(&a, moved[0], ADMIT_BUFFERED_PER_UID);
+	/* Another place, of the longest name; and one that is too long. */
+	assert_null(admit_move(&a, root, box));
+	box[64] = 0;
+	assert_non_null(other = admit_move(&a, root, box));
+	assert_ptr_not_equal(other, moved[0]);
+	/* The administrator's root is a third. */
+	assert_non_null(root = admit_enter(&a, 0, true));
+	assert_true(root->admin);
+	admit_leave(&a, root);
+	admit_leave(&a, other);
+	for (int i = 0; i < 3; i++)
+		admit_leave(&a, moved[i]);
+	assert_int_equal(admit_total(&a), 0);
+	for (size_t i = 0; i < sizeof(a.slots) / sizeof(a.slots[0]); i++)
+		assert_null(a.slots[i]);
 }
 
 static void the_reserve_is_the_administrators(void **state)
@@ -179,6 +229,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bound_of_one_uid),
+		cmocka_unit_test(a_place_counts_by_itself),
 		cmocka_unit_test(the_reserve_is_the_administrators),
 		cmocka_unit_test(descriptors_are_counted),
 		cmocka_unit_test(waiting_bytes_are_bounded),
