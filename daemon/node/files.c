@@ -313,7 +313,7 @@ static void warn_of_files(const struct csm_policy *p)
 			log_warn("policy: line %u: identity %s: %s", e.line, e.identity, why);
 }
 
-static int parse_policy(struct files *f, struct csm_policy_error *err)
+static int parse_policy(struct files *f, bool warn, struct csm_policy_error *err)
 {
 	struct setup s = {.names = f->names, .n_names = f->n_names};
 	struct csm_resolver resolver = setup_resolver(&s);
@@ -322,7 +322,8 @@ static int parse_policy(struct files *f, struct csm_policy_error *err)
 
 	if (r == 0) {
 		f->needs_ident = csm_policy_needs_exe(p);
-		warn_of_files(p);
+		if (warn)
+			warn_of_files(p);
 	}
 	csm_policy_unref(p);
 	return r;
@@ -331,11 +332,19 @@ static int parse_policy(struct files *f, struct csm_policy_error *err)
 static int check_policy(struct files *f)
 {
 	struct csm_policy_error err = {0};
-	int r = parse_policy(f, &err);
+	int r = parse_policy(f, false, &err);
 
 	if (r != 0)
 		log_err("%s: line %u, column %u: %s", f->cfg.policy, err.line, err.column, err.message);
 	return r;
+}
+
+void files_warn(struct files *f)
+{
+	struct csm_policy_error err = {0};
+
+	if (parse_policy(f, true, &err) != 0)
+		log_debug("the policy does not parse");
 }
 
 void files_look_at_policy(struct files *f)
@@ -343,7 +352,7 @@ void files_look_at_policy(struct files *f)
 	struct csm_policy_error err = {0};
 
 	/* The broker says what is wrong with one that is; the last good one stays in force. */
-	if (parse_policy(f, &err) != 0)
+	if (parse_policy(f, false, &err) != 0)
 		log_debug("the policy does not parse");
 }
 

@@ -24,6 +24,7 @@
 #define DELAY_MAX_MS 2000
 #define LIFE_GOOD_MS 5000
 #define STOP_WAIT_MS 15000
+#define WARN_S 5
 #define MEMLOCK_BYTES (256u * 1024u * 1024u) /* 1,024 parsed keys on each of 64 loops take less */
 
 struct supervisor {
@@ -262,12 +263,27 @@ static void start_helpers(struct supervisor *s)
 		helper_start(&s->ident, s->control, &s->files.cfg, s->files.ident_uid, s->files.ident_gid, now_ms());
 }
 
+/* In a process of its own: a file may be on a file system whose server does not answer. */
+static void warn_of_files(struct supervisor *s)
+{
+	pid_t pid = s->files.needs_ident ? fork() : -1;
+
+	if (pid != 0)
+		return; /* its end is told with the others' */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	syscall(SYS_close_range, STDERR_FILENO + 1, ~0u, 0);
+	alarm(WARN_S);
+	files_warn(&s->files);
+	_exit(0);
+}
+
 /* Before the broker has the policy that needs them. */
 static void look_at_helpers(struct supervisor *s)
 {
 	bool user = geteuid() != 0 || s->files.ident_uid != (uid_t)-1;
 
 	files_look_at_policy(&s->files);
+	warn_of_files(s);
 	if (s->files.needs_ident && !user)
 		log_err("users: ident: there is no user %s: rules that name an executable match nobody", s->files.cfg.user_ident);
 	helper_want(&s->ident, s->files.needs_ident && user, now_ms());
@@ -431,6 +447,7 @@ int supervisor_check(const struct supervisor_options *opt)
 
 	if (sodium_init() < 0 || files_read(&look, &f) != 0)
 		return 1;
+	files_warn(&f);
 	files_clear(&f);
 	return 0;
 }

@@ -38,6 +38,8 @@ CSM_MUST int files_read(const struct supervisor_options *opt, struct files *ret)
 CSM_MUST int files_reread_policy(struct files *f);
 /* What the policy that was just read asks of us (needs_ident); one with faults changes nothing. */
 void files_look_at_policy(struct files *f);
+/* Say what is unwise about the files that it names. May wait for the file systems that they are on. */
+void files_warn(struct files *f);
 void files_clear(struct files *f);
 
 /* ---- helper.c: a program that the supervisor starts, and starts again, beside the broker ---- */

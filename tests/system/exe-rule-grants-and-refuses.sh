@@ -117,7 +117,7 @@ warnings | grep -q "line 3: identity a: $bin/deployer belongs to uid $uid_a" || 
 warnings | grep -q "line 4: identity b: /usr/bin/perl runs whatever" || fail "no warning: $(warnings)"
 csm policy check --json "$work/checked.yaml" | json warnings | grep -q "belongs to uid $uid_a" || fail "no warning in JSON"
 ok csm policy reload
-grep -q "identity deploy: $bin/deployer belongs to uid $uid_a" "$node/csmd.log" || fail "no warning in the log"
+node_await 5 grep -q "identity deploy: $bin/deployer belongs to uid $uid_a" "$node/csmd.log" || fail "no warning in the log"
 chown 0 "$bin/deployer"
 ! warnings | grep -q "belongs to" || fail "a warning of a file that is root's: $(warnings)"
 
