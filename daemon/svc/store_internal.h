@@ -278,12 +278,14 @@ struct csm_store {
 	struct pin *early; /* remembered, and not in the store yet */
 	bool early_new;    /* some of it since the writer last tried */
 	struct csm_store_op *head, **tail;
-	size_t queued;
+	size_t queued, want; /* the writer is woken when so many are queued */
+	size_t expected;     /* operations that will come soon, with those that are queued */
 	bool started, stopping;
 	pthread_cond_t wake;
 	pthread_t writer;
 
 	/* the writer's own */
+	uint64_t commit_ns;     /* what the last group took, bounded */
 	uint64_t epoch;         /* committed */
 	uint64_t counter;       /* as last read */
 	bool counter_behind;    /* the counter has still to follow the epoch */
@@ -325,6 +327,7 @@ struct wscope { /* a scope in the transaction of a group; locked memory */
 	struct prk kek, set;
 };
 #define GROUP_OPS 256u
+#define GATHER_NS 4000000u /* a commit that takes longer does not make the next group wait longer */
 #define LINES_MAX (16u * 1024u * 1024u) /* of the audit log, in a commit */
 #define GROUP_BYTES (8u * 1024u * 1024u)
 /* The map is larger than configured by this, and what makes the store grow stops before it: so there is always

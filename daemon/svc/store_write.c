@@ -97,6 +97,14 @@ static int scopes_flush(struct group *g)
 	return r;
 }
 
+static uint64_t monotonic_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 /* ---- a group ---- */
 
 static void group_free(struct group *g)
@@ -333,8 +341,37 @@ static void op_finish(struct csm_store_op *op)
 		op->done(op);
 }
 
+/* Who is answered together asks again together: as many as are answered now and wait already make the next group. */
+static void expect(struct csm_store *s, size_t n, uint64_t began)
+{
+	uint64_t took = monotonic_ns() - began;
+
+	s->commit_ns = took < GATHER_NS ? took : GATHER_NS;
+	pthread_mutex_lock(&s->mu);
+	s->expected = s->queued + n;
+	pthread_mutex_unlock(&s->mu);
+}
+
+/* Under mu: wait for those that are expected, for a part of what the commit will take; a single one is not waited for. */
+static void gather(struct csm_store *s)
+{
+	struct timespec until;
+	uint64_t ns;
+	int rc = 0;
+
+	if (s->queued == 0 || s->queued >= s->expected || s->expected > GROUP_OPS || s->stopping)
+		return;
+	ns = monotonic_ns() + s->commit_ns / 4;
+	until = (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+	s->want = s->expected;
+	while (s->queued < s->want && !s->stopping && rc == 0)
+		rc = pthread_cond_timedwait(&s->wake, &s->mu, &until);
+	s->want = 1;
+}
+
 static void batch_serve(struct csm_store *s, struct csm_store_op **ops, size_t n)
 {
+	uint64_t began = monotonic_ns();
 	int r;
 
 	if (ops[0]->kind == CSM_OP_ACCEPT) {
@@ -344,6 +381,7 @@ static void batch_serve(struct csm_store *s, struct csm_store_op **ops, size_t n
 		return;
 	}
 	batch_run(s, ops, n);
+	expect(s, n, began);
 	/* The counter may be slow: who did not ask for it need not wait. */
 	for (size_t i = 0; i < n; i++) {
 		if (ops[i]->kind == CSM_OP_EPOCH)
@@ -476,6 +514,7 @@ static void *writer_main(void *arg)
 		pthread_mutex_lock(&s->mu);
 		while (s->head == NULL && !s->stopping && !s->early_new && rc == 0)
 			rc = pthread_cond_timedwait(&s->wake, &s->mu, &until);
+		gather(s);
 		n = batch_take(s, ops);
 		stop = s->stopping && n == 0;
 		pthread_mutex_unlock(&s->mu);
@@ -559,7 +598,8 @@ int csm_store_submit(struct csm_store *s, struct csm_store_op *op)
 		*s->tail = op;
 		s->tail = &op->next;
 		s->queued++;
-		pthread_cond_signal(&s->wake);
+		if (s->queued >= s->want)
+			pthread_cond_signal(&s->wake);
 	}
 	pthread_mutex_unlock(&s->mu);
 	return r;
