@@ -488,6 +488,7 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	l->now_ms = monotonic_ms();
 	if (c->is_ready) {
 		/* It waits for its turn already, and need not be told of again until then. */
 		set_reading(c, false);
@@ -497,7 +498,6 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 		fair_ready(c);
 		return;
 	}
-	l->now_ms = monotonic_ms();
 	conn_serve(c);
 }
 
@@ -522,7 +522,7 @@ static bool settle(struct conn *c)
 		conn_drop(c);
 		return true;
 	}
-	set_reading(c, has_room(c));
+	set_reading(c, has_room(c) && !c->is_ready);
 	return false;
 }
 
@@ -533,7 +533,9 @@ void conn_flush_dirty(struct loop *l)
 	while ((c = l->dirty) != NULL) {
 		l->dirty = c->next_dirty;
 		c->is_dirty = false;
-		flush_out(c);
+		/* What a turn has cut in two goes out as one. */
+		if (!c->more || c->out.len >= OUT_SOFT)
+			flush_out(c);
 		if (!c->broken)
 			take_kept(c); /* may make it dirty again */
 		if (!c->is_dirty)

@@ -8,6 +8,8 @@
 #include "daemon/node/loop.h"
 
 #define FAIR_TURN_US 12u
+#define FAIR_CALM_US 60u /* the same when one user alone has asked for FAIR_CALM_MS */
+#define FAIR_CALM_MS 20u
 #define FAIR_LONE 128u
 #define FAIR_READ 16384u /* bytes of one recvmsg while there are several users */
 

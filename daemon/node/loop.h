@@ -58,6 +58,8 @@ struct loop {
 	bool turns_first;     /* turns waited while others were served from fresh */
 	struct event turn_event;
 	uint64_t turn_end_us;
+	const struct user *asker; /* who asked last, not to be followed */
+	uint64_t contested_ms;    /* when another than the last one asked */
 	unsigned served;      /* messages since the last turn began */
 	size_t n_ops;         /* operations that are elsewhere */
 	bool draining;        /* no more requests are read */

@@ -157,6 +157,9 @@ static void what_waits_for_a_turn_is_kept(void **state)
 	assert_true(c->more && c->is_ready);
 	assert_true(c->in.len > 0 && c->slot->buffered >= c->in.len);
 	assert_int_equal(c->deadline_ms, 0);
+	/* Its answers go out together, and nothing more is read before its turn. */
+	assert_true(c->out.len > 0);
+	assert_false(c->reading);
 	/* Who comes now goes first. */
 	fair_ready(c->next);
 	assert_ptr_equal(fix.t.loop->turns.first, c->user);
