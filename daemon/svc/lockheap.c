@@ -123,10 +123,11 @@ static void lock_to(size_t end)
 static bool add_span(unsigned c)
 {
 	size_t span = span_size(c), size = class_size(c), end = heap.used + span;
-	uint8_t *p = heap.base + heap.used;
+	uint8_t *p;
 
 	if (heap.base == NULL || end > heap.size)
 		return false;
+	p = heap.base + heap.used;
 	if (end > heap.locked_to)
 		lock_to((end + GRAIN - 1) / GRAIN * GRAIN);
 	memset(heap.class_of + heap.used / PAGE, (int)c, span / PAGE);

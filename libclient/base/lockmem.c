@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <sodium.h>
 #include "libclient/base/lockmem.h"
@@ -25,8 +26,9 @@
 struct block {
 	uint64_t mark;
 	uint32_t pages; /* of a mapping of its own, else 0 */
-	uint32_t class; /* of an arena block */
+	uint32_t class; /* of an arena block; of a mapping NOT_LOCKED or 0 */
 };
+#define NOT_LOCKED 1u
 #define MARK_LIVE UINT64_C(0x6c6976652d637376)
 #define MARK_FREE UINT64_C(0x667265652d637376)
 
@@ -42,8 +44,10 @@ static struct {
 	size_t size;
 	size_t used;                   /* handed to the classes so far */
 	struct block *free[N_CLASSES]; /* linked through the first bytes after the header */
-	bool unlocked;                 /* a lock was refused at least once */
-} arena = {.lock = PTHREAD_MUTEX_INITIALIZER};
+	bool refused;                  /* a lock for what stays was refused */
+	size_t share;                  /* of the limit, for mappings */
+	size_t mapped, unlocked;       /* bytes in mappings, and in those that could not be locked */
+} arena = {.lock = PTHREAD_MUTEX_INITIALIZER, .share = SIZE_MAX};
 
 static size_t page_size(void)
 {
@@ -67,17 +71,16 @@ static struct block **block_next(struct block *b)
 	return (struct block **)(b + 1);
 }
 
-/* Locked and undumped pages, or NULL. on_fork: MADV_DONTFORK or MADV_WIPEONFORK. Advice that the
- * kernel does not know is passed over: the memory is still usable. */
-static void *map_pages(size_t n, int on_fork)
+/* Undumped pages, locked if *lock and if the kernel lets us (then *lock stays true), or NULL. on_fork: MADV_DONTFORK or
+ * MADV_WIPEONFORK. Advice that the kernel does not know is passed over: the memory is still usable. */
+static void *map_pages(size_t n, int on_fork, bool *lock)
 {
 	void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (p == MAP_FAILED)
 		return NULL;
 	/* Each page once it is touched: what is not used takes no memory. */
-	if (mlock2(p, n, MLOCK_ONFAULT) != 0)
-		__atomic_store_n(&arena.unlocked, true, __ATOMIC_RELAXED);
+	*lock = *lock && mlock2(p, n, MLOCK_ONFAULT) == 0;
 	(void)madvise(p, n, MADV_DONTDUMP);
 	(void)madvise(p, n, on_fork);
 	return p;
@@ -86,6 +89,8 @@ static void *map_pages(size_t n, int on_fork)
 int csm_lockmem_init(size_t size)
 {
 	size_t page = page_size();
+	struct rlimit limit;
+	bool locked = true;
 	void *p;
 
 	if (size == 0 || size > SIZE_MAX - page)
@@ -93,9 +98,13 @@ int csm_lockmem_init(size_t size)
 	if (arena.base != NULL)
 		return CSM_ESTATE;
 	size = (size + page - 1) / page * page;
-	p = map_pages(size, MADV_DONTFORK);
+	p = map_pages(size, MADV_DONTFORK, &locked);
 	if (p == NULL)
 		return CSM_ENOMEM;
+	arena.refused = !locked;
+	/* Many half messages must not take from keys what can be locked. */
+	if (getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+		arena.share = limit.rlim_cur / 2;
 	ASAN_POISON_MEMORY_REGION(p, size);
 	arena.base = p;
 	arena.size = size;
@@ -104,7 +113,8 @@ int csm_lockmem_init(size_t size)
 
 bool csm_lockmem_locked(void)
 {
-	return arena.base != NULL && !__atomic_load_n(&arena.unlocked, __ATOMIC_RELAXED);
+	return arena.base != NULL && !__atomic_load_n(&arena.refused, __ATOMIC_RELAXED) &&
+		__atomic_load_n(&arena.unlocked, __ATOMIC_RELAXED) == 0;
 }
 
 /* Under the lock: a block of class c, from its list, the untouched rest of the arena, or a
@@ -151,14 +161,22 @@ static struct block *arena_alloc(size_t size)
 static struct block *map_alloc(size_t size)
 {
 	size_t page = page_size();
-	size_t pages = (size + sizeof(struct block) + page - 1) / page;
+	size_t pages = (size + sizeof(struct block) + page - 1) / page, n = pages * page;
 	struct block *b;
+	bool locked;
 
 	if (size > SIZE_MAX / 2 || pages > UINT32_MAX)
 		return NULL;
-	b = map_pages(pages * page, MADV_WIPEONFORK);
-	if (b != NULL)
-		b->pages = (uint32_t)pages;
+	locked = __atomic_add_fetch(&arena.mapped, n, __ATOMIC_RELAXED) <= arena.share;
+	b = map_pages(n, MADV_WIPEONFORK, &locked);
+	if (b == NULL) {
+		__atomic_sub_fetch(&arena.mapped, n, __ATOMIC_RELAXED);
+		return NULL;
+	}
+	if (!locked)
+		__atomic_add_fetch(&arena.unlocked, n, __ATOMIC_RELAXED);
+	b->pages = (uint32_t)pages;
+	b->class = locked ? 0 : NOT_LOCKED;
 	return b;
 }
 
@@ -220,6 +238,9 @@ void csm_lock_free(void *p)
 		return;
 	}
 	n = b->pages * page_size();
+	if (b->class == NOT_LOCKED)
+		__atomic_sub_fetch(&arena.unlocked, n, __ATOMIC_RELAXED);
+	__atomic_sub_fetch(&arena.mapped, n, __ATOMIC_RELAXED);
 	sodium_memzero(b, n);
 	(void)munmap(b, n);
 }
@@ -237,7 +258,7 @@ void csm_lock_stack(void)
 		pthread_attr_destroy(&attr);
 	}
 	if (rc != 0 || mlock2(p, n, MLOCK_ONFAULT) != 0)
-		__atomic_store_n(&arena.unlocked, true, __ATOMIC_RELAXED);
+		__atomic_store_n(&arena.refused, true, __ATOMIC_RELAXED);
 	if (rc == 0)
 		(void)madvise(p, n, MADV_DONTDUMP);
 #endif
@@ -247,7 +268,7 @@ bool csm_lock_again(const void *p, size_t n)
 {
 	if (mlock(p, n) == 0)
 		return true;
-	__atomic_store_n(&arena.unlocked, true, __ATOMIC_RELAXED);
+	__atomic_store_n(&arena.refused, true, __ATOMIC_RELAXED);
 	return false;
 }
 

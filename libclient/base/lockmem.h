@@ -10,7 +10,8 @@
 
 /* Map and lock the arena (bytes, rounded up to pages). Called once, before threads, and not in
  * a library: a child of fork has no arena. Where the lock is refused (RLIMIT_MEMLOCK) it goes on
- * unlocked; csm_lockmem_locked tells: true when there is an arena and no lock was ever refused.
+ * unlocked; csm_lockmem_locked tells: true when there is an arena, it is locked, and so is all else that is in use.
+ * Mappings beside the arena are locked up to half of the limit, so that they leave some of it to others.
  * CSM_EINVALID, CSM_ESTATE (there is one), CSM_ENOMEM. */
 CSM_MUST int csm_lockmem_init(size_t arena);
 bool csm_lockmem_locked(void);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -304,9 +305,54 @@ static void test_wipe_scope(void **state)
 		assert_int_equal(copy[i], 0);
 }
 
+/* Mappings get half of what may be locked, and what they do not get is known for as long as it is in use. In a program of
+ * its own: the arena is made once. */
+static void test_share(void **state)
+{
+	pid_t pid = fork();
+
+	(void)state;
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		execl("/proc/self/exe", "test_lockmem", "--share", (char *)NULL);
+		_exit(9);
+	}
+	assert_true(wait_clean(pid));
+}
+
+static int share_main(void)
+{
+	const size_t piece = 256 * 1024;
+	struct rlimit limit = {4 * 1024 * 1024, 4 * 1024 * 1024};
+	void *p[32];
+	size_t locked = 0, n = sizeof(p) / sizeof(p[0]);
+
+	if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0 || csm_lockmem_init(ARENA) != 0 || !csm_lockmem_locked())
+		return 1;
+	for (size_t i = 0; i < n; i++) {
+		if ((p[i] = csm_lock_alloc(piece)) == NULL)
+			return 2;
+		locked += csm_lockmem_locked();
+	}
+	/* 2 MiB in pieces of a page more than 256 KiB */
+	if (locked != 7)
+		return 3;
+	for (size_t i = n; i-- > locked;) {
+		if (csm_lockmem_locked())
+			return 4;
+		csm_lock_free(p[i]);
+	}
+	if (!csm_lockmem_locked())
+		return 5;
+	while (locked-- > 0)
+		csm_lock_free(p[locked]);
+	return csm_lockmem_locked() ? 0 : 6;
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_share),
 		cmocka_unit_test(test_before_init),
 		cmocka_unit_test(test_init),
 		cmocka_unit_test(test_sizes),
@@ -320,5 +366,7 @@ int main(int argc, char **argv)
 
 	if (argc > 1 && strcmp(argv[1], "double-free") == 0)
 		return double_free_main();
+	if (argc > 1 && strcmp(argv[1], "--share") == 0)
+		return share_main();
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
