@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -452,6 +453,17 @@ static bool check_control(struct conn *c, struct msghdr *m)
 	return good && (named || c->peer == NULL);
 }
 
+/* The client sends no more. Has it only shut down its sending side, it gets the answers that it is still owed. */
+static void end_of_input(struct conn *c)
+{
+	struct pollfd p = {.fd = c->fd};
+
+	if (poll(&p, 1, 0) != 0)
+		c->broken = true; /* POLLHUP: closed */
+	c->eof = true;
+	set_reading(c, false);
+}
+
 /* One recvmsg. False: nothing more to do now. */
 static bool receive(struct conn *c)
 {
@@ -468,7 +480,7 @@ static bool receive(struct conn *c)
 	if (n < 0)
 		return errno == EINTR || (errno != EAGAIN && (c->broken = true, false));
 	if (n == 0) {
-		c->broken = true;
+		end_of_input(c);
 		return false;
 	}
 	if (!check_control(c, &m)) {
@@ -518,11 +530,13 @@ void conn_serve(struct conn *c)
 /* After answers went out: is it over, may reading go on? True: the connection is gone. */
 static bool settle(struct conn *c)
 {
-	if (c->broken || (c->closing && c->out.len == 0 && c->n_ops == 0)) {
+	bool over = c->closing || (c->eof && !c->more);
+
+	if (c->broken || (over && c->out.len == 0 && c->n_ops == 0)) {
 		conn_drop(c);
 		return true;
 	}
-	set_reading(c, has_room(c) && !c->is_ready);
+	set_reading(c, has_room(c) && !c->is_ready && !c->eof);
 	return false;
 }
 

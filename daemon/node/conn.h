@@ -33,6 +33,7 @@ struct conn {
 	struct proof *proof;   /* of the peer's program; NULL before the first nonce */
 	uint64_t proof_serial; /* counts the proofs */
 	bool reading, closing, served, is_dirty, broken;
+	bool eof;      /* nothing more will come */
 	bool is_ready; /* waits for a turn */
 	bool more;     /* `in` may hold whole messages that wait for a turn */
 	struct conn *next, *prev, *next_dirty, *next_ready, *prev_ready;
