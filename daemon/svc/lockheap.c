@@ -12,7 +12,7 @@
 #define CLASSES 40u
 #define CLASS_MAX 32768u
 #define PAGE 4096u
-#define GRAIN (64u * 1024u) /* taken from the region, and locked, at a time */
+#define GRAIN (64u * 1024u) /* opened, and locked, at a time */
 #define CACHE_BYTES 4096u   /* of one class fetched or returned at a time */
 #define CACHE_BLOCKS 32u
 #define NO_CLASS 0xff
@@ -33,7 +33,7 @@ static struct {
 	uint8_t *class_of; /* of each page; written once, before a block of it is handed out */
 	uintptr_t secret;
 	size_t used;      /* under the lock, as all that follows */
-	size_t locked_to;
+	size_t open_to;
 	bool refused;
 	struct list free[CLASSES];
 	pthread_mutex_t lock;
@@ -109,14 +109,18 @@ static void move(struct list *from, struct list *to, unsigned c, unsigned n)
 
 /* ---- the region ---- */
 
-/* Where the lock is refused the heap goes on, and says so. */
-static void lock_to(size_t end)
+/* What is set aside is not memory yet. Where the lock is refused the heap goes on, and says so. */
+static bool open_to(size_t end)
 {
-	size_t n = end - heap.locked_to;
+	uint8_t *p = heap.base + heap.open_to;
+	size_t n = end - heap.open_to;
 
-	if (mlock2(heap.base + heap.locked_to, n, MLOCK_ONFAULT) != 0)
+	if (mprotect(p, n, PROT_READ | PROT_WRITE) != 0)
+		return false;
+	if (mlock2(p, n, MLOCK_ONFAULT) != 0)
 		heap.refused = true;
-	heap.locked_to = end;
+	heap.open_to = end;
+	return true;
 }
 
 /* Under the lock: cut a new span into free blocks. */
@@ -128,8 +132,8 @@ static bool add_span(unsigned c)
 	if (heap.base == NULL || end > heap.size)
 		return false;
 	p = heap.base + heap.used;
-	if (end > heap.locked_to)
-		lock_to((end + GRAIN - 1) / GRAIN * GRAIN);
+	if (end > heap.open_to && !open_to((end + GRAIN - 1) / GRAIN * GRAIN))
+		return false;
 	memset(heap.class_of + heap.used / PAGE, (int)c, span / PAGE);
 	heap.used = end;
 	for (size_t at = span / size * size; at > 0; at -= size)
@@ -166,7 +170,7 @@ int csm_lockheap_init(size_t max)
 		return CSM_ESTATE;
 	max = max / GRAIN * GRAIN;
 	classes = malloc(max / PAGE);
-	p = mmap(NULL, max, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	p = mmap(NULL, max, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (classes == NULL || p == MAP_FAILED) {
 		free(classes);
 		return CSM_ENOMEM;
