@@ -62,15 +62,20 @@ def hold(path, uid, n, expect, ready, over):
         except OSError:
             pass
     os.write(ready, b"x")
-    assert select.select([over], [], [], 60)[0]
+    assert select.select([over], [], [], 20)[0]
     os.read(over, 1)
 
 def expect_served(path, uid):
     assert len(take(path, uid, 3)) == 3
 
+def administer():
+    with Conn(ADMIN) as admin:
+        admin.call("policy.reload")
+        admin.call("policy.check", {"policy": "version: 1\n" + "#" * 300000 + "\n"})
+
 ready, over = os.pipe(), os.pipe()
 holder = child(hold, greedy, 0, 300, 256, ready[1], over[0])
-assert select.select([ready[0]], [], [], 60)[0] and os.read(ready[0], 1) == b"x"
+assert select.select([ready[0]], [], [], 20)[0] and os.read(ready[0], 1) == b"x"
 print("- the container has what one user has, under all of its uids")
 ended_well(child(lambda: (enter(greedy), become(59101), served(Conn()) and sys.exit(1))))
 print("- the host's root, another container's, and the administrator are served")
@@ -80,22 +85,29 @@ for _ in range(3):
     c = Conn()
     c.call("key.create", {"key": "k%d" % _})
     c.call("key.sign", {"key": "k%d" % _, "message": b"x" * 500000})
-    with Conn(ADMIN) as admin:
-        admin.call("policy.reload")
-        admin.call("policy.check", {"policy": "version: 1\n" + "#" * 300000 + "\n"})
+    c.close()
+    administer()
 os.write(over[1], b"x")
 ended_well(holder)
 
 print("- the containers of a pod have its places together")
 ready, over = os.pipe(), os.pipe()
 holders = [child(hold, one, 0, 200, 200, ready[1], over[0])]
-assert select.select([ready[0]], [], [], 60)[0] and os.read(ready[0], 1) == b"x"
+assert select.select([ready[0]], [], [], 20)[0] and os.read(ready[0], 1) == b"x"
 holders.append(child(hold, two, 59101, 100, 56, ready[1], over[0]))
-assert select.select([ready[0]], [], [], 60)[0] and os.read(ready[0], 1) == b"x"
+assert select.select([ready[0]], [], [], 20)[0] and os.read(ready[0], 1) == b"x"
 assert served(Conn())
 os.write(over[1], b"xx")
 for pid in holders:
     ended_well(pid)
+
+print("- root in no container that is known has its uid's places, and none of the administrator's")
+holder = child(hold, "", 0, 300, 256, ready[1], over[0])
+assert select.select([ready[0]], [], [], 20)[0] and os.read(ready[0], 1) == b"x"
+assert not served(Conn())
+administer()
+os.write(over[1], b"x")
+ended_well(holder)
 
 print("- and the places come back")
 end = time.monotonic() + 10
