@@ -18,7 +18,8 @@ struct cache {
 
 /* NULL: not there. Borrowed until the next put. */
 const uint8_t *cache_get(const struct cache *c, const struct look *l);
-/* now: as l->changed. A file that changed within the last second is not taken: another change may have the same time. */
+/* now: as l->changed. A file that changed within the last second is not taken: another change may have the same time.
+ */
 void cache_put(struct cache *c, const struct look *l, const uint8_t sha256[static 32], uint64_t now);
 
 #endif

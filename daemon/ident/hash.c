@@ -22,7 +22,8 @@ static void finish(struct hash_job *j, int r)
 {
 	struct stat st;
 
-	if (r == 0 && (fstat(j->fd, &st) != 0 || (uint64_t)st.st_size != j->size ||
+	if (r == 0 &&
+		(fstat(j->fd, &st) != 0 || (uint64_t)st.st_size != j->size ||
 			(uint64_t)st.st_ctim.tv_sec * 1000000000u + (uint64_t)st.st_ctim.tv_nsec != j->changed))
 		r = CSM_EBUSY;
 	if (r == 0 && EVP_DigestFinal_ex(j->md, j->sha256, NULL) != 1)

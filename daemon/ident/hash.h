@@ -11,10 +11,10 @@
 struct hash_job {
 	struct csm_job job; /* first */
 	struct csm_workq *q;
-	int fd;             /* O_RDONLY; closed at the end */
-	uint64_t size, changed; /* as they have to be still at the end; changed: nanoseconds */
+	int fd;                           /* O_RDONLY; closed at the end */
+	uint64_t size, changed;           /* as they have to be still at the end; changed: nanoseconds */
 	void (*done)(struct hash_job *j); /* on a thread of the queue */
-	int r;              /* 0, CSM_EBUSY (it changed meanwhile), CSM_ESYSTEM, CSM_ESHUTDOWN */
+	int r;                            /* 0, CSM_EBUSY (it changed meanwhile), CSM_ESYSTEM, CSM_ESHUTDOWN */
 	uint8_t sha256[32];
 	/* inside */
 	void *md, *buf;

@@ -211,8 +211,8 @@ bool look_parse_mount(const char *mountinfo, uint64_t id, char *type, size_t cap
 enum look_fs look_fs_of(const char *type, uint64_t device)
 {
 	/* Local ones, whose change time the kernel itself keeps. Not fuse, fuseblk, nfs, cifs, 9p, ceph... */
-	static const char *const local[] = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "bcachefs", "zfs", "jfs", "erofs",
-		"squashfs", "iso9660", "overlay", "tmpfs", "ramfs", "rootfs", "devtmpfs"};
+	static const char *const local[] = {"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "bcachefs", "zfs", "jfs",
+		"erofs", "squashfs", "iso9660", "overlay", "tmpfs", "ramfs", "rootfs", "devtmpfs"};
 
 	for (size_t i = 0; i < sizeof(local) / sizeof(local[0]); i++)
 		if (strcmp(type, local[i]) == 0)
@@ -230,6 +230,7 @@ enum look_fs look_fs(pid_t pid, const struct look *l, char why[static LOOK_WHY_M
 		fs = look_fs_of(type, l->device);
 	free(text);
 	if (fs == LOOK_FS_NEVER)
-		snprintf(why, LOOK_WHY_MAX, "programs on a file system of type %s are not hashed", type[0] != '\0' ? type : "unknown");
+		snprintf(why, LOOK_WHY_MAX, "programs on a file system of type %s are not hashed",
+			type[0] != '\0' ? type : "unknown");
 	return fs;
 }

@@ -9,7 +9,7 @@
 #define LOOK_WHY_MAX 200u
 
 struct look {
-	char path[LOOK_PATH_MAX + 1]; /* empty: the path is another file here, or none */
+	char path[LOOK_PATH_MAX + 1];          /* empty: the path is another file here, or none */
 	uint64_t device, inode, size, changed; /* changed: nanoseconds */
 	uint64_t image;
 	uint64_t mount; /* its number in /proc/PID/mountinfo */

@@ -65,7 +65,7 @@ static int run(const struct options *opt)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	if (!addresses_are_random()) {
-		log_err("kernel.randomize_va_space is 0: programs cannot be told apart");
+		log_err("kernel.randomize_va_space is 0 or cannot be read: programs cannot be told apart");
 		return 1;
 	}
 	wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);

@@ -72,11 +72,18 @@ static void refuse(struct server *s, uint64_t id, const char *why, uint64_t bega
 	answer(s, &m, began_us);
 }
 
-static void tell(struct server *s, uint64_t id, const struct look *l, const uint8_t *sha256, bool cached, uint64_t began_us)
+static void tell(
+	struct server *s, uint64_t id, const struct look *l, const uint8_t *sha256, bool cached, uint64_t began_us)
 {
-	struct csm_msg_ident_answer m = {.id = {id, true}, .path = csm_str_of(l->path[0] != '\0' ? l->path : NULL),
-		.device = {l->device, true}, .inode = {l->inode, true}, .size = {l->size, true}, .changed = {l->changed, true},
-		.image = {l->image, true}, .sha256 = {sha256, sha256 != NULL ? 32 : 0}, .cached = {cached, sha256 != NULL}};
+	struct csm_msg_ident_answer m = {.id = {id, true},
+		.path = csm_str_of(l->path[0] != '\0' ? l->path : NULL),
+		.device = {l->device, true},
+		.inode = {l->inode, true},
+		.size = {l->size, true},
+		.changed = {l->changed, true},
+		.image = {l->image, true},
+		.sha256 = {sha256, sha256 != NULL ? 32 : 0},
+		.cached = {cached, sha256 != NULL}};
 
 	/* A name that is not text is no path that a policy could have. */
 	if (m.path.p != NULL && !csm_utf8_valid(m.path.p, m.path.n))
@@ -116,8 +123,10 @@ static void finish_making(struct server *s, struct making *m)
 		if (m->job.r == 0)
 			tell(s, w->id, &w->look, m->job.sha256, !first, w->began_us);
 		else
-			refuse(s, w->id, m->job.r == CSM_EBUSY ? "the program's file changed while it was read" :
-				"the program's file cannot be read", w->began_us);
+			refuse(s, w->id,
+				m->job.r == CSM_EBUSY ? "the program's file changed while it was read"
+						      : "the program's file cannot be read",
+				w->began_us);
 		first = false;
 		free(w);
 	}
@@ -151,8 +160,8 @@ static struct making *find_making(const struct server *s, const struct look *l)
 }
 
 /* A new digest in the making; why on failure. */
-static struct making *start_making(struct server *s, pid_t pid, uid_t uid, const struct look *l, int fd,
-	char why[static LOOK_WHY_MAX])
+static struct making *start_making(
+	struct server *s, pid_t pid, uid_t uid, const struct look *l, int fd, char why[static LOOK_WHY_MAX])
 {
 	enum look_fs fs = look_fs(pid, l, why);
 	struct making *m;
@@ -186,7 +195,8 @@ static struct making *start_making(struct server *s, pid_t pid, uid_t uid, const
 	return m;
 }
 
-static void want_digest(struct server *s, const struct csm_msg_ident_ask *q, const struct look *l, int fd, uint64_t began_us)
+static void want_digest(
+	struct server *s, const struct csm_msg_ident_ask *q, const struct look *l, int fd, uint64_t began_us)
 {
 	const uint8_t *known = cache_get(&s->cache, l);
 	char why[LOOK_WHY_MAX] = "out of memory";

@@ -71,7 +71,9 @@ static void post(struct asks *a);
 /* Under the lock. */
 static void send_one(struct asks *a, struct ask *ask)
 {
-	struct csm_msg_ident_ask m = {.id = {.v = ask->id}, .pid = {.v = (uint64_t)ask->pid}, .uid = {.v = ask->uid},
+	struct csm_msg_ident_ask m = {.id = {.v = ask->id},
+		.pid = {.v = (uint64_t)ask->pid},
+		.uid = {.v = ask->uid},
 		.digest = {.v = ask->digest}};
 
 	if (!ask->sent)
@@ -159,8 +161,12 @@ static int set_exe(const struct csm_msg_ident_answer *m, struct csm_exe *exe)
 {
 	if (!m->device.set || !m->inode.set || !m->size.set || !m->changed.set || !m->image.set)
 		return CSM_EPROTOCOL;
-	*exe = (struct csm_exe){.device = m->device.v, .inode = m->inode.v, .size = m->size.v, .changed = m->changed.v,
-		.image = m->image.v, .hashed = m->sha256.n == sizeof(exe->sha256)};
+	*exe = (struct csm_exe){.device = m->device.v,
+		.inode = m->inode.v,
+		.size = m->size.v,
+		.changed = m->changed.v,
+		.image = m->image.v,
+		.hashed = m->sha256.n == sizeof(exe->sha256)};
 	if (m->path.n > CSM_EXE_PATH_MAX || (m->path.n > 0 && memchr(m->path.p, '\0', m->path.n) != NULL))
 		return CSM_EPROTOCOL;
 	if (m->path.n > 0)

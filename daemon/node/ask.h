@@ -1,5 +1,5 @@
-/* Questions to csm-ident, the helper that looks at the programs of peers: which one is it, has it changed? Asked from any
- * loop, sent by the one that has the helper's connection, answered by a callback. The broker never waits. */
+/* Questions to csm-ident, the helper that looks at the programs of peers: which one is it, has it changed? Asked from
+ * any loop, sent by the one that has the helper's connection, answered by a callback. The broker never waits. */
 #ifndef CSM_NODE_ASK_H
 #define CSM_NODE_ASK_H
 

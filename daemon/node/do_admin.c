@@ -95,7 +95,8 @@ void do_POLICY_EXPLAIN(struct req *q)
 		r = peer_subject(q->conn->peer, &s);
 	}
 	if (r != 0)
-		req_error(q, r, r == CSM_EINVALID ? "a selector is NAME=VALUE, by uid, gid, unit, user_unit, container, pod, label, exe or exe_sha256" : NULL);
+		req_error(q, r, r == CSM_EINVALID ?
+			"a selector is NAME=VALUE, by uid, gid, unit, user_unit, container, pod, label, exe or exe_sha256" : NULL);
 	else if (whole_object(q, s, m->object, buf, sizeof(buf), &object) == 0)
 		answer_explain(q, s, method, object);
 	csm_subject_free(own);

@@ -61,7 +61,11 @@ void helper_want(struct helper *h, bool wanted, int64_t now_ms)
 /* In the child: its socket in its place, nothing else, and the program. */
 static void become(const struct helper *h, int sock, char *const argv[])
 {
+#ifdef CSM_SANITIZED
+	char **env = environ; /* how the sanitizers report, where coverage is kept */
+#else
 	char *env[] = {NULL};
+#endif
 	int fd = fcntl(sock, F_DUPFD, 10);
 	sigset_t none;
 
@@ -78,7 +82,8 @@ static void become(const struct helper *h, int sock, char *const argv[])
 
 static pid_t spawn(const struct helper *h, int sock, const struct csm_config *cfg, uid_t uid, gid_t gid)
 {
-	static char opt_level[] = "--log-level", opt_uid[] = "--uid", opt_gid[] = "--gid", opt_required[] = "--sandbox-required";
+	static char opt_level[] = "--log-level", opt_uid[] = "--uid", opt_gid[] = "--gid",
+		    opt_required[] = "--sandbox-required";
 	char name[32], u[16], g[16], level[16];
 	char *argv[10] = {name};
 	size_t n = 1;
@@ -109,7 +114,9 @@ static pid_t spawn(const struct helper *h, int sock, const struct csm_config *cf
 static void plan(struct helper *h, int64_t now_ms)
 {
 	h->again_ms = now_ms + h->delay_ms;
-	h->delay_ms = h->delay_ms == 0 ? DELAY_FIRST_MS : h->delay_ms * 2 > DELAY_MAX_MS ? DELAY_MAX_MS : h->delay_ms * 2;
+	h->delay_ms = h->delay_ms == 0           ? DELAY_FIRST_MS
+		: h->delay_ms * 2 > DELAY_MAX_MS ? DELAY_MAX_MS
+						 : h->delay_ms * 2;
 }
 
 void helper_start(struct helper *h, int control, const struct csm_config *cfg, uid_t uid, gid_t gid, int64_t now_ms)
@@ -131,7 +138,8 @@ void helper_start(struct helper *h, int control, const struct csm_config *cfg, u
 		h->pid = 0;
 		plan(h, now_ms);
 	} else if (control_send(control, CTL_CONN, &role, 1, pair[0]) != 0) {
-		log_warn("the broker did not take the connection of %s", h->name); /* which ends then, and is started again */
+		log_warn("the broker did not take the connection of %s",
+			h->name); /* which ends then, and is started again */
 	}
 	close(pair[0]);
 	close(pair[1]);

@@ -173,8 +173,8 @@ void do_PROVE(struct req *q)
 	const struct csm_msg_prove_req *m = q->params;
 	struct proof *p = q->conn->proof;
 
-	if (p == NULL || q->look == NULL || sodium_is_zero(p->nonce, sizeof(p->nonce)) || m->nonce.n != sizeof(p->nonce) ||
-		sodium_memcmp(m->nonce.p, p->nonce, sizeof(p->nonce)) != 0) {
+	if (p == NULL || q->look == NULL || sodium_is_zero(p->nonce, sizeof(p->nonce)) ||
+		m->nonce.n != sizeof(p->nonce) || sodium_memcmp(m->nonce.p, p->nonce, sizeof(p->nonce)) != 0) {
 		refuse_proof(q, CSM_EDENIED, "the nonce is not one of this connection");
 	} else if (q->look->r != 0) {
 		refuse_proof(q, q->look->r, q->look->why);

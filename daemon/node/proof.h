@@ -11,7 +11,7 @@ struct look {
 	int r;           /* 0, or why it is not known */
 	const char *why; /* for people */
 	const struct csm_exe *exe;
-	bool proven;     /* this program has proven that it holds the connection */
+	bool proven; /* this program has proven that it holds the connection */
 };
 
 /* What a connection has proven; the last nonce stays good. */

@@ -21,10 +21,11 @@ static bool path_ok(struct csm_str s)
 /* Programs that run what their caller gives them; a version may follow the name, as in python3.11. */
 static bool is_interpreter(struct csm_str path)
 {
-	static const char *const names[] = {"sh", "ash", "bash", "busybox", "dash", "ksh", "mksh", "zsh", "fish", "csh", "tcsh",
-		"awk", "gawk", "mawk", "env", "expect", "java", "lua", "luajit", "node", "nodejs", "perl", "php", "pypy", "python",
-		"R", "Rscript", "ruby", "tclsh", "wish", "gdb", "strace", "ld.so", "ld-linux-x86-64.so.", "ld-linux.so.",
-		"ld-linux-aarch64.so.", "ld-musl-x86_64.so.", "setpriv", "chroot", "unshare", "nsenter", "xargs", "find", "make"};
+	static const char *const names[] = {"sh", "ash", "bash", "busybox", "dash", "ksh", "mksh", "zsh", "fish", "csh",
+		"tcsh", "awk", "gawk", "mawk", "env", "expect", "java", "lua", "luajit", "node", "nodejs", "perl",
+		"php", "pypy", "python", "R", "Rscript", "ruby", "tclsh", "wish", "gdb", "strace", "ld.so",
+		"ld-linux-x86-64.so.", "ld-linux.so.", "ld-linux-aarch64.so.", "ld-musl-x86_64.so.", "setpriv",
+		"chroot", "unshare", "nsenter", "xargs", "find", "make"};
 	const char *base = memrchr(path.p, '/', path.n);
 	size_t n = path.n - (size_t)(base + 1 - path.p);
 
@@ -80,7 +81,8 @@ static int parse_sha256(struct policy_parse *pp, const struct csm_yaml_node *n, 
 		int high = hex.n == 64 ? nibble(hex.p[2 * i]) : -1, low = hex.n == 64 ? nibble(hex.p[2 * i + 1]) : -1;
 
 		if (high < 0 || low < 0)
-			return csm_yaml_fail(n, pp->err, "must be 64 hexadecimal digits in lower case, as sha256sum prints them");
+			return csm_yaml_fail(
+				n, pp->err, "must be 64 hexadecimal digits in lower case, as sha256sum prints them");
 		digest[i] = (uint8_t)(high << 4 | low);
 	}
 	sel->sha256 = digest;

@@ -37,7 +37,7 @@ const struct opt cli_opts[O__COUNT] = {
 	[O_ENV] = {"env", 0, NULL, NULL, "put the pairs into the environment, not into files"},
 	[O_CONTEXT] = {"context", 0, "TEXT", NULL, "what the sealed data is bound to besides the node"},
 	[O_AS] = {"as", 0, "SELECTORS", NULL,
-		"ask for such a peer: uid, gid, unit, user_unit, container, pod, label, like uid=1000,unit=nginx.service; "
+		"ask for such a peer: uid, gid, unit, user_unit, container, pod, label, exe, like uid=1000,unit=nginx.service; "
 		"may be repeated; the caller unless given"},
 	[O_LINES] = {"lines", 'n', "N", NULL, "so many lines; 10 unless given"},
 	[O_FOLLOW] = {"follow", 'f', NULL, NULL, "go on with what is added, until interrupted"},

@@ -61,7 +61,8 @@ bool attack_reap(pid_t pid, int ms, int *status);
 
 /* Arguments: TRUSTED OBJECT PLAIN ROUNDS. TRUSTED: the program that policy trusts with OBJECT; PLAIN: an object that
  * policy gives this uid whatever its program. Runs ROUNDS rounds, with an honest client that has to be served after
- * each one (with $ATTACK_HONEST, else OBJECT), and says how many attacks were refused; the status is 1 if one was not. */
+ * each one (with $ATTACK_HONEST, else OBJECT), and says how many attacks were refused; the status is 1 if one was not.
+ */
 struct attack {
 	const char *trusted, *object, *plain;
 	unsigned round;

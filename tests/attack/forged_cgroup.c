@@ -12,9 +12,10 @@
 
 static const struct {
 	const char *before, *after; /* of the unit's name */
-} forms[] = {{"", ""}, {"system.slice/", ""}, {"system.slice/x.slice/", ""}, {"user.slice/user-0.slice/user@0.service/", ""},
-	{"0::/", ""}, {"0::/system.slice/", ""}, {".", ""}, {"", ".service"}, {"system.slice/system-", ""}, {"..system.slice/", ""},
-	{" /", ""}, {"\\x2fsystem.slice/", ""}};
+} forms[] = {{"", ""}, {"system.slice/", ""}, {"system.slice/x.slice/", ""},
+	{"user.slice/user-0.slice/user@0.service/", ""}, {"0::/", ""}, {"0::/system.slice/", ""}, {".", ""},
+	{"", ".service"}, {"system.slice/system-", ""}, {"..system.slice/", ""}, {" /", ""},
+	{"\\x2fsystem.slice/", ""}};
 #define N_FORMS (sizeof(forms) / sizeof(forms[0]))
 
 static void make_path(char *path)
@@ -50,7 +51,8 @@ static enum outcome once(const struct attack *a)
 
 	if (own == NULL || unit == NULL)
 		attack_die("ATTACK_CGROUP and ATTACK_UNIT are to be set");
-	snprintf(group, sizeof(group), "%s/%s%s%s", own, forms[a->round % N_FORMS].before, unit, forms[a->round % N_FORMS].after);
+	snprintf(group, sizeof(group), "%s/%s%s%s", own, forms[a->round % N_FORMS].before, unit,
+		forms[a->round % N_FORMS].after);
 	make_path(group);
 	enter(group);
 	fd = attack_connect();

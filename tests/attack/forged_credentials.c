@@ -42,7 +42,8 @@ static bool send_as(int fd, pid_t pid, const void *p, size_t n)
 		char space[CMSG_SPACE(sizeof(cred))];
 	} control = {0};
 	struct iovec iov = {(void *)(uintptr_t)p, n};
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+	struct msghdr m = {
+		.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
 	struct cmsghdr *c = CMSG_FIRSTHDR(&m);
 
 	c->cmsg_level = SOL_SOCKET;
@@ -80,7 +81,8 @@ static enum outcome inside(const struct attack *a)
 	answer = attack_answer(fd, 5000);
 	if (answer.what != ATTACK_CHALLENGED)
 		return answer.what;
-	if (!send_as(fd, pid, out, attack_prove_bytes(2, &answer, out)) || attack_answer(fd, 5000).what != ATTACK_SERVED ||
+	if (!send_as(fd, pid, out, attack_prove_bytes(2, &answer, out)) ||
+		attack_answer(fd, 5000).what != ATTACK_SERVED ||
 		!send_as(fd, pid, out, attack_get_bytes(3, a->object, out)))
 		return ATTACK_REFUSED;
 	return attack_answer(fd, 5000).what;

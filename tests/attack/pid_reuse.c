@@ -1,6 +1,6 @@
-/* A process connects, asks, and ends; the trusted program gets its pid while the request waits, or while another process
- * holds the connection and asks on it. Run as root, who may choose a pid; the connector and the trusted program are the
- * uid of ATTACK_UID. */
+/* A process connects, asks, and ends; the trusted program gets its pid while the request waits, or while another
+ * process holds the connection and asks on it. Run as root, who may choose a pid; the connector and the trusted program
+ * are the uid of ATTACK_UID. */
 #include <errno.h>
 #include <linux/sched.h>
 #include <sched.h>
@@ -35,7 +35,8 @@ static enum outcome once(const struct attack *a)
 		fd = attack_connect();
 		if (!attack_pass_fd(pair[1], fd))
 			_exit(99);
-		/* So many that the last ones are judged when the pid is another's; the answers go to who holds the connection. */
+		/* So many that the last ones are judged when the pid is another's; the answers go to who holds the
+		 * connection. */
 		for (uint32_t i = 0; a->round % 2 == 0 && i < MANY; i++)
 			attack_get(fd, i, a->object);
 		_exit(0);

@@ -48,7 +48,8 @@ static enum outcome once(const struct attack *a)
 		close(hold[1]);
 		close(report[0]);
 		close(report[1]);
-		execl(a->trusted, a->trusted, "execute", a->object, self, "hostile", a->trusted, a->object, variant, (char *)NULL);
+		execl(a->trusted, a->trusted, "execute", a->object, self, "hostile", a->trusted, a->object, variant,
+			(char *)NULL);
 		_exit(99);
 	}
 	close(report[1]);

@@ -1,5 +1,5 @@
-/* What csm-ident reads in /proc, where a process chooses its own name and an administrator those of mounts. The first byte
- * says which text it is. */
+/* What csm-ident reads in /proc, where a process chooses its own name and an administrator those of mounts. The first
+ * byte says which text it is. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -29,16 +29,22 @@
 
 static void images(void **state)
 {
-	static const char good[] = "7 (a) S " FIELDS_4_25 "94000000000001 94000000000002 140000000000003 " FIELDS_29_46 "95000000000004 1 1 1 1 0\n";
+	static const char good[] = "7 (a) S " FIELDS_4_25 "94000000000001 94000000000002 140000000000003 " FIELDS_29_46
+				   "95000000000004 1 1 1 1 0\n";
 	static const char *const others[] = {
-		"7 (a) S " FIELDS_4_25 "94000000000005 94000000000002 140000000000003 " FIELDS_29_46 "95000000000004 1 1 1 1 0\n",
-		"7 (a) S " FIELDS_4_25 "94000000000001 94000000000002 140000000000004 " FIELDS_29_46 "95000000000004 1 1 1 1 0\n",
-		"7 (a) S " FIELDS_4_25 "94000000000001 94000000000002 140000000000003 " FIELDS_29_46 "95000000000005 1 1 1 1 0\n",
+		"7 (a) S " FIELDS_4_25 "94000000000005 94000000000002 140000000000003 " FIELDS_29_46
+		"95000000000004 1 1 1 1 0\n",
+		"7 (a) S " FIELDS_4_25 "94000000000001 94000000000002 140000000000004 " FIELDS_29_46
+		"95000000000004 1 1 1 1 0\n",
+		"7 (a) S " FIELDS_4_25 "94000000000001 94000000000002 140000000000003 " FIELDS_29_46
+		"95000000000005 1 1 1 1 0\n",
 	};
 	static const char *const same[] = {
 		/* a name that looks like the rest */
-		"7 (a) S 1 2 3) R " FIELDS_4_25 "94000000000001 94000000000002 140000000000003 " FIELDS_29_46 "95000000000004 1 1 1 1 0\n",
-		"7 (\n) S " FIELDS_4_25 "94000000000001 94000000000002 140000000000003 " FIELDS_29_46 "95000000000004 2 3 4 5 0\n",
+		"7 (a) S 1 2 3) R " FIELDS_4_25 "94000000000001 94000000000002 140000000000003 " FIELDS_29_46
+		"95000000000004 1 1 1 1 0\n",
+		"7 (\n) S " FIELDS_4_25 "94000000000001 94000000000002 140000000000003 " FIELDS_29_46
+		"95000000000004 2 3 4 5 0\n",
 	};
 	static const char *const bad[] = {"", "7", "7 (a", "7 (a) S 1 2 3\n",
 		/* hidden, as for who may not look */
@@ -66,7 +72,8 @@ static void images(void **state)
 
 static void mounts(void **state)
 {
-	static const char text[] = "23 27 0:22 / /sys rw,relatime - sysfs sysfs rw\n"
+	static const char text[] =
+		"23 27 0:22 / /sys rw,relatime - sysfs sysfs rw\n"
 		"27 1 254:0 / / rw,relatime - ext4 /dev/vda rw,discard\n"
 		"277 1 0:50 / /mnt/a\\040-\\040nfs rw shared:1 master:2 - fuse.sshfs u@h:/ - ext4 rw\n"
 		"9 1 0:51 / /x rw\n"
@@ -90,8 +97,8 @@ static void mounts(void **state)
 
 static void file_systems(void **state)
 {
-	static const char *const never[] = {"fuse", "fuseblk", "fuse.sshfs", "nfs", "nfs4", "cifs", "smb3", "9p", "ceph", "afs",
-		"virtiofs", "vfat", "ext", "ext44", ""};
+	static const char *const never[] = {"fuse", "fuseblk", "fuse.sshfs", "nfs", "nfs4", "cifs", "smb3", "9p",
+		"ceph", "afs", "virtiofs", "vfat", "ext", "ext44", ""};
 	uint64_t disk = makedev(254, 0), none = makedev(0, 25);
 
 	(void)state;
@@ -198,7 +205,9 @@ static void executions(void **state)
 		uint64_t before = l.image;
 
 		/* until it is the shell, and then another one */
-		for (int t = 0; t < 500 && (strstr(l.path, "sh") == NULL || l.image == before || strstr(l.path, "test_") != NULL); t++) {
+		for (int t = 0; t < 500 &&
+			(strstr(l.path, "sh") == NULL || l.image == before || strstr(l.path, "test_") != NULL);
+			t++) {
 			usleep(10000);
 			if (look_at(pid, &l, &fd, why) == 0)
 				close(fd);
@@ -395,7 +404,8 @@ static void *serve_on(void *arg)
 
 static void ask(uint64_t id, pid_t pid, bool digest)
 {
-	struct csm_msg_ident_ask m = {.id = {id, true}, .pid = {(uint64_t)pid, true}, .uid = {5, true}, .digest = {digest, true}};
+	struct csm_msg_ident_ask m = {
+		.id = {id, true}, .pid = {(uint64_t)pid, true}, .uid = {5, true}, .digest = {digest, true}};
 	struct csm_buf b;
 
 	csm_buf_init(&b, 4096, false);
@@ -484,9 +494,10 @@ static void conversation(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(images), cmocka_unit_test(mounts), cmocka_unit_test(file_systems),
-		cmocka_unit_test(looks), cmocka_unit_test(executions), cmocka_unit_test(cache), cmocka_unit_test(digests),
-		cmocka_unit_test(changed_meanwhile), cmocka_unit_test(conversation)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(images), cmocka_unit_test(mounts),
+		cmocka_unit_test(file_systems), cmocka_unit_test(looks), cmocka_unit_test(executions),
+		cmocka_unit_test(cache), cmocka_unit_test(digests), cmocka_unit_test(changed_meanwhile),
+		cmocka_unit_test(conversation)};
 
 	alarm(120);
 	return cmocka_run_group_tests(tests, NULL, NULL);

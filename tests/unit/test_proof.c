@@ -61,7 +61,9 @@ static bool next_ask(struct csm_msg_ident_ask *ret)
 			assert_int_equal(csm_frame_parse(csm_buf_ptr(&in), len, &f), 0);
 			if (f.type == CSM_NOTIFICATION) {
 				assert_true(csm_str_eq(f.method, "ident.ask"));
-				assert_int_equal(csm_msg_decode(CSM_DEF(ident_ask), f.params, CSM_UNKNOWN_REFUSE, &fix.pool, ret, &bad), 0);
+				assert_int_equal(csm_msg_decode(CSM_DEF(ident_ask), f.params, CSM_UNKNOWN_REFUSE,
+							 &fix.pool, ret, &bad),
+					0);
 				csm_buf_consume(&in, len);
 				return true;
 			}
@@ -80,9 +82,15 @@ static const struct csm_exe app = {.path = "/bin/app", .device = 1, .inode = 2, 
 
 static void tell(uint64_t id, const struct csm_exe *e)
 {
-	struct csm_msg_ident_answer m = {.id = {id, true}, .path = csm_str_of(e->path[0] != '\0' ? e->path : NULL),
-		.device = {e->device, true}, .inode = {e->inode, true}, .size = {e->size, true}, .changed = {e->changed, true},
-		.image = {e->image, true}, .sha256 = {e->sha256, e->hashed ? 32 : 0}, .us = {1, true}};
+	struct csm_msg_ident_answer m = {.id = {id, true},
+		.path = csm_str_of(e->path[0] != '\0' ? e->path : NULL),
+		.device = {e->device, true},
+		.inode = {e->inode, true},
+		.size = {e->size, true},
+		.changed = {e->changed, true},
+		.image = {e->image, true},
+		.sha256 = {e->sha256, e->hashed ? 32 : 0},
+		.us = {1, true}};
 
 	assert_int_equal(testbroker_request(&fix.t, ident, ++answers, "ident.answer", &m), 0);
 }
@@ -162,7 +170,8 @@ static void proven_and_served(void **state)
 	tell(q.id.v, &app);
 	assert_int_equal(testbroker_answer(&fix.t, pub, &fix.reader, WAIT_MS, &fix.last), 0);
 	struct csm_str bad;
-	assert_int_equal(csm_msg_decode(CSM_DEF(whoami_res), fix.last.result, CSM_UNKNOWN_REFUSE, &fix.pool, &who, &bad), 0);
+	assert_int_equal(
+		csm_msg_decode(CSM_DEF(whoami_res), fix.last.result, CSM_UNKNOWN_REFUSE, &fix.pool, &who, &bad), 0);
 	assert_int_equal(who.identities.n, 2);
 	assert_true(csm_str_eq(who.namespace, "home"));
 }
@@ -380,8 +389,8 @@ static void many_and_the_end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {TEST(proven_and_served), TEST(bad_proofs), TEST(looked_at_again),
-		TEST(sent_before_the_proof), TEST(refusals_of_the_helper), TEST(helper_away), TEST(homes), TEST(digests),
-		TEST(many_and_the_end)};
+		TEST(sent_before_the_proof), TEST(refusals_of_the_helper), TEST(helper_away), TEST(homes),
+		TEST(digests), TEST(many_and_the_end)};
 
 	if (!fix_prepare(120, NULL, policy))
 		return 77;

@@ -102,7 +102,8 @@ static void links(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(owners, setup, teardown),
-		cmocka_unit_test_setup_teardown(modes, setup, teardown), cmocka_unit_test_setup_teardown(links, setup, teardown)};
+		cmocka_unit_test_setup_teardown(modes, setup, teardown),
+		cmocka_unit_test_setup_teardown(links, setup, teardown)};
 
 	if (geteuid() != 0) {
 		fprintf(stderr, "skip: only root gives files away\n");
