@@ -296,6 +296,9 @@ static int again(struct log_file *f)
 	char name[AUDIT_NAME_MAX];
 	int r;
 
+	/* What syncs the new file is to cover what is in this one. */
+	if (fdatasync(f->fd) != 0)
+		return CSM_ESYSTEM;
 	if (faccessat(f->dir, AUDIT_FILE, F_OK, AT_SYMLINK_NOFOLLOW) != 0) {
 		log_warn("audit.log was moved away: a new one begins");
 		return new_file(f);
@@ -318,6 +321,9 @@ int log_room(struct log_file *f, const struct csm_audit_signer *s)
 
 	if (f->first == 0)
 		return new_file(f);
+	/* The next write will do. */
+	if (f->syncing > 0)
+		return 0;
 	if (fstat(f->fd, &ours) != 0)
 		return CSM_ESYSTEM;
 	if (fstatat(f->dir, AUDIT_FILE, &there, AT_SYMLINK_NOFOLLOW) != 0 || there.st_ino != ours.st_ino ||

@@ -46,10 +46,10 @@ struct csm_audit_uses {
 /* ---- the file (audit_file.c, audit_open.c): all under `file_lock` ---- */
 struct log_file {
 	int dir, fd;
+	unsigned syncing;  /* threads that sync fd: it stays as long as there is one */
 	uint64_t max_size;
 	unsigned max_files;
 	uint64_t size;     /* bytes of whole lines */
-	uint64_t valid, valid_seq; /* as found: where the chain ends, and its last line */
 	uint64_t first;    /* number of its first line; 0: there is no file yet */
 	uint64_t seq;      /* the last line that was written, in any file */
 	uint8_t head[CSM_CHAIN_HASH];
@@ -64,12 +64,22 @@ struct log_file {
 	uint8_t out_head[CSM_CHAIN_HASH];
 };
 
+/* Mending the end of the file at a start (audit_mend.c): `at` is behind line `seq`, up to which all is good. */
+struct mend {
+	bool begun; /* the place is known */
+	bool anew;  /* the file was cut at some place, and is written anew from there */
+	uint64_t at, seq;
+	uint8_t head[CSM_CHAIN_HASH];
+	struct csm_buf rest; /* what stood behind that place */
+};
+
 struct csm_audit {
 	bool strict;
 	pthread_mutex_t file_lock;
 	struct log_file f;
 	struct csm_audit_signer signer;
 	bool has_signer;
+	struct mend mend;
 	uint64_t restored; /* lines that the store had kept */
 	uint64_t repaired; /* bytes of half a line that were taken off, not told yet */
 
@@ -121,6 +131,11 @@ struct log_end {
 CSM_MUST int log_find_end(int fd, struct log_end *ret);
 /* Is there a line of this number, with this hash? 0, CSM_ENOT_FOUND, CSM_ETAMPERED: another one. */
 CSM_MUST int log_find_line(const struct log_file *f, uint64_t seq, const uint8_t hash[static CSM_CHAIN_HASH]);
+/* In the file in use: the hash that a line states, and where it ends. CSM_ENOT_FOUND. */
+CSM_MUST int log_locate(const struct log_file *f, uint64_t seq, uint8_t hash[static CSM_CHAIN_HASH], uint64_t *end);
+bool log_is_event(const struct log_file *f, uint64_t seq, const char *event);
+/* What the first line says that it follows. */
+CSM_MUST int log_prev(const struct log_file *f, uint8_t prev[static CSM_CHAIN_HASH]);
 CSM_MUST int log_open(struct log_file *f, uint64_t *repaired);
 
 /* ---- audit_write.c ---- */
@@ -132,7 +147,8 @@ struct audit_written {
 	uint64_t at; /* bytes of all that were written */
 	uint8_t head[CSM_CHAIN_HASH];
 };
-/* Written, not synced. keep: gets all lines that are not, NULL if that is not wanted; fd: to sync, likewise. */
+/* Written, not synced. keep: gets all lines that are not, NULL if that is not wanted; fd: the file to sync, which counts as
+ * being synced from now on, NULL likewise. */
 CSM_MUST int audit_append(struct csm_audit *a, audit_make_fn *make, void *arg, struct csm_buf *keep, int *fd,
 	struct audit_written *ret);
 /* Written and synced when it returns 0. make and ret may be NULL. */
@@ -141,6 +157,10 @@ void audit_durable(struct csm_audit *a, uint64_t seq, const uint8_t *head);
 void audit_not_loose(struct log_file *f, uint64_t at);
 /* Under the lock: events that could not be written. */
 void audit_lost(struct csm_audit *a, uint64_t *counter, uint64_t n);
+
+/* Under the file's lock, after the lines of the store were restored: what is behind the line that the store names stays as
+ * far as it is a chain. 0 also where that line is not there. */
+CSM_MUST int audit_settle(struct csm_audit *a, uint64_t seq, const uint8_t *head);
 
 /* ---- audit.c, for the end ---- */
 CSM_MUST int audit_make_checkpoint(struct csm_audit *a, void *arg);

@@ -124,7 +124,14 @@ int log_find_end(int fd, struct log_end *ret)
 	return 0;
 }
 
-static int find_in(int fd, uint64_t seq, const uint8_t *hash)
+/* What is known of a line. */
+struct place {
+	uint8_t hash[CSM_CHAIN_HASH];
+	uint64_t end;
+	char event[16];
+};
+
+static int find_in(int fd, uint64_t seq, struct place *ret)
 {
 	struct csm_chain_line l;
 	struct window w;
@@ -140,13 +147,49 @@ static int find_in(int fd, uint64_t seq, const uint8_t *hash)
 		if (read_window(fd, (uint64_t)st.st_size, want, &w) != 0)
 			return CSM_ENOMEM;
 		while (r == CSM_ENOT_FOUND && next_line(&w, &at, &s))
-			if (csm_chain_parse(s.p, s.n, &l) == 0 && l.seq == seq)
-				r = memcmp(l.hash, hash, CSM_CHAIN_HASH) == 0 ? 0 : CSM_ETAMPERED;
+			if (csm_chain_parse(s.p, s.n, &l) == 0 && l.seq == seq) {
+				memcpy(ret->hash, l.hash, CSM_CHAIN_HASH);
+				ret->end = w.off + at;
+				snprintf(ret->event, sizeof(ret->event), "%.*s", (int)l.event.n, l.event.p);
+				r = 0;
+			}
 		free(w.p);
 		if (want >= (uint64_t)st.st_size)
 			break;
 	}
 	return r;
+}
+
+static int same_in(int fd, uint64_t seq, const uint8_t *hash)
+{
+	struct place p;
+	int r = find_in(fd, seq, &p);
+
+	return r != 0 ? r : memcmp(p.hash, hash, CSM_CHAIN_HASH) == 0 ? 0 : CSM_ETAMPERED;
+}
+
+int log_locate(const struct log_file *f, uint64_t seq, uint8_t hash[static CSM_CHAIN_HASH], uint64_t *end)
+{
+	struct place p;
+	int r = find_in(f->fd, seq, &p);
+
+	if (r != 0)
+		return r;
+	memcpy(hash, p.hash, CSM_CHAIN_HASH);
+	*end = p.end;
+	return 0;
+}
+
+bool log_is_event(const struct log_file *f, uint64_t seq, const char *event)
+{
+	struct place p;
+
+	return find_in(f->fd, seq, &p) == 0 && strcmp(p.event, event) == 0;
+}
+
+int log_prev(const struct log_file *f, uint8_t prev[static CSM_CHAIN_HASH])
+{
+	return first_number(f->fd, prev) == f->first ? 0 : CSM_ENOT_FOUND;
 }
 
 int log_find_line(const struct log_file *f, uint64_t seq, const uint8_t hash[static CSM_CHAIN_HASH])
@@ -159,7 +202,7 @@ int log_find_line(const struct log_file *f, uint64_t seq, const uint8_t hash[sta
 	if (f->first == 0 || seq > f->seq)
 		return CSM_ENOT_FOUND;
 	if (seq >= f->first)
-		return find_in(f->fd, seq, hash);
+		return same_in(f->fd, seq, hash);
 	/* The line before the first is known by the first. */
 	if (seq + 1 == f->first && first_number(f->fd, prev) == f->first)
 		return memcmp(prev, hash, CSM_CHAIN_HASH) == 0 ? 0 : CSM_ETAMPERED;
@@ -168,7 +211,7 @@ int log_find_line(const struct log_file *f, uint64_t seq, const uint8_t hash[sta
 	fd = openat(f->dir, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0)
 		return CSM_ENOT_FOUND;
-	r = find_in(fd, seq, hash);
+	r = same_in(fd, seq, hash);
 	close(fd);
 	return r;
 }
@@ -233,8 +276,6 @@ int log_open(struct log_file *f, uint64_t *repaired)
 	if (e.seq == 0)
 		return put_aside(f);
 	f->size = e.whole;
-	f->valid = e.valid;
-	f->valid_seq = e.seq;
 	f->first = e.first != 0 ? e.first : e.seq;
 	/* Lines that do not follow stay for who looks into it; their numbers are not used again. */
 	f->seq = e.garbage_seq > e.seq ? e.garbage_seq : e.seq;

@@ -1,6 +1,7 @@
 /* The audit log's start, where it is compared with what the store knows of it, and its end. */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,9 +15,27 @@
 #define OUT_MAX (2u * AUDIT_BATCH * CSM_CHAIN_LINE_MAX)
 #define LOOSE_MAX (8u * 1024u * 1024u)
 
+/* A folder that has just been made stays, too. */
+static int sync_parent(const char *dir)
+{
+	char parent[PATH_MAX];
+	const char *end = strrchr(dir, '/');
+	int fd, r;
+
+	if (end == NULL || (size_t)(end - dir) >= sizeof(parent))
+		return CSM_ESYSTEM;
+	snprintf(parent, sizeof(parent), "%.*s", end == dir ? 1 : (int)(end - dir), dir);
+	fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (fd < 0)
+		return CSM_ESYSTEM;
+	r = fsync(fd) == 0 ? 0 : CSM_ESYSTEM;
+	close(fd);
+	return r;
+}
+
 static int open_folder(struct csm_audit *a, const char *dir)
 {
-	if (mkdir(dir, 0700) != 0 && errno != EEXIST)
+	if (mkdir(dir, 0700) == 0 ? sync_parent(dir) != 0 : errno != EEXIST)
 		return CSM_ESYSTEM;
 	a->f.dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	return a->f.dir < 0 ? CSM_ESYSTEM : log_open(&a->f, &a->repaired);
@@ -39,6 +58,7 @@ int csm_audit_open(const struct csm_audit_options *opt, struct csm_audit **ret)
 	a->minute = time(NULL) / 60;
 	csm_buf_init(&a->f.out, OUT_MAX, false);
 	csm_buf_init(&a->f.loose, LOOSE_MAX, false);
+	csm_buf_init(&a->mend.rest, SIZE_MAX, false);
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_mutex_init(&a->file_lock, NULL);
 	pthread_condattr_init(&attr);
@@ -103,66 +123,14 @@ static void compare(struct csm_audit *a, uint64_t seq, const uint8_t *head, stru
 	s->broken = r != 0 || f->damaged;
 }
 
-/* One line of the store's behind the last one of the file. */
-static int restore_line(struct csm_audit *a, struct csm_str text)
-{
-	struct log_file *f = &a->f;
-	struct csm_chain_line l;
-	int r;
-
-	if (csm_chain_parse(text.p, text.n, &l) != 0)
-		return CSM_ETAMPERED;
-	if (l.seq <= f->valid_seq)
-		return 0;
-	if (f->fd < 0 || l.seq != f->valid_seq + 1 || !csm_chain_follows(&l, f->head))
-		return CSM_ENOT_FOUND;
-	/* What a crash has left behind the end of the chain was never durable. */
-	if (f->size > f->valid) {
-		if (ftruncate(f->fd, (off_t)f->valid) != 0)
-			return CSM_ESYSTEM;
-		a->repaired += f->size - f->valid;
-		f->size = f->valid;
-		f->damaged = false;
-	}
-	csm_buf_reset(&f->out);
-	f->out_seq = l.seq;
-	f->out_signed = 0;
-	memcpy(f->out_head, l.hash, CSM_CHAIN_HASH);
-	if (csm_buf_put(&f->out, text.p, text.n) != 0 || csm_buf_put(&f->out, "\n", 1) != 0)
-		return CSM_ENOMEM;
-	if ((r = log_write(f)) != 0)
-		return r;
-	f->valid = f->size;
-	f->valid_seq = l.seq;
-	a->restored++;
-	return 0;
-}
-
-int csm_audit_restore(struct csm_audit *a, struct csm_bin lines)
-{
-	const char *p = (const char *)lines.p, *all = p + lines.n, *end;
-	int r = 0;
-
-	pthread_mutex_lock(&a->file_lock);
-	for (; r == 0 && p < all; p = end + 1) {
-		end = memchr(p, '\n', (size_t)(all - p));
-		if (end == NULL)
-			r = CSM_ETAMPERED;
-		else
-			r = restore_line(a, (struct csm_str){p, (size_t)(end - p)});
-		if (r != 0)
-			break;
-	}
-	pthread_mutex_unlock(&a->file_lock);
-	return r;
-}
-
 void csm_audit_attach(struct csm_audit *a, uint64_t seq, const uint8_t head[static CSM_CHAIN_HASH],
 	const struct csm_audit_signer *signer)
 {
 	struct start s;
 
 	pthread_mutex_lock(&a->file_lock);
+	if (audit_settle(a, seq, head) != 0)
+		log_err("the end of the audit log cannot be read or mended: %s", strerror(errno));
 	compare(a, seq, head, &s);
 	a->signer = *signer;
 	a->has_signer = true;
@@ -224,6 +192,7 @@ void csm_audit_close(struct csm_audit *a)
 	rows_clear(&a->refused);
 	csm_buf_free(&a->f.out);
 	csm_buf_free(&a->f.loose);
+	csm_buf_free(&a->mend.rest);
 	pthread_cond_destroy(&a->wake);
 	pthread_mutex_destroy(&a->file_lock);
 	pthread_mutex_destroy(&a->lock);

@@ -1,7 +1,6 @@
 /* Lines are written together, or not at all; they are durable once the file is synced, or the store's commit has kept them.
  * What cannot be written is remembered, and told when it can. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -116,7 +115,6 @@ void audit_not_loose(struct log_file *f, uint64_t at)
 	f->loose_at += n;
 }
 
-/* Written, not synced. keep: gets all lines that are not, NULL if that is not wanted; fd: to sync, likewise. */
 int audit_append(struct csm_audit *a, audit_make_fn *make, void *arg, struct csm_buf *keep, int *fd, struct audit_written *ret)
 {
 	struct log_file *f = &a->f;
@@ -130,9 +128,11 @@ int audit_append(struct csm_audit *a, audit_make_fn *make, void *arg, struct csm
 	memcpy(ret->head, f->head, CSM_CHAIN_HASH);
 	if (r == 0 && keep != NULL)
 		r = csm_buf_put(keep, csm_buf_ptr(&f->loose), f->loose.len);
-	if (r == 0 && fd != NULL && (*fd = fcntl(f->fd, F_DUPFD_CLOEXEC, 0)) < 0)
-		r = CSM_ESYSTEM;
 	e = errno;
+	if (r == 0 && fd != NULL) {
+		*fd = f->fd;
+		f->syncing++;
+	}
 	pthread_mutex_unlock(&a->file_lock);
 	if (r != 0)
 		now_failing(a, e != 0 ? e : ENOMEM);
@@ -144,16 +144,17 @@ static int sync_lines(struct csm_audit *a, int fd, const struct audit_written *w
 {
 	int r = fdatasync(fd), e = errno;
 
-	close(fd);
+	pthread_mutex_lock(&a->file_lock);
+	a->f.syncing--;
+	if (r == 0)
+		audit_not_loose(&a->f, w->at);
+	if (r == 0 && w->seq > a->f.synced)
+		a->f.synced = w->seq;
+	pthread_mutex_unlock(&a->file_lock);
 	if (r != 0) {
 		now_failing(a, e);
 		return CSM_ESYSTEM;
 	}
-	pthread_mutex_lock(&a->file_lock);
-	audit_not_loose(&a->f, w->at);
-	if (w->seq > a->f.synced)
-		a->f.synced = w->seq;
-	pthread_mutex_unlock(&a->file_lock);
 	audit_durable(a, w->seq, w->head);
 	return 0;
 }

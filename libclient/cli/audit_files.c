@@ -205,12 +205,13 @@ static void take(struct splitter *s, const char *p, size_t n)
 int audit_file_read(int fd, const char *path, audit_line_fn *fn, void *arg)
 {
 	char *chunk = malloc(CHUNK + CSM_CHAIN_LINE_MAX);
-	struct splitter s = {.p = chunk + CHUNK, .fn = fn, .arg = arg};
+	struct splitter s = {.fn = fn, .arg = arg};
 	size_t got = 0;
 	int r;
 
 	if (chunk == NULL)
 		return client_err_plain(CSM_ENOMEM);
+	s.p = chunk + CHUNK;
 	while ((r = io_read_some(fd, path, chunk, CHUNK, &got)) == 0 && got > 0)
 		take(&s, chunk, got);
 	if (r == 0 && s.n > 0)

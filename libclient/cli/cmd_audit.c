@@ -118,6 +118,22 @@ static int prepare(struct verify *v, const struct csm_msg_audit_head_res *head)
 	return 0;
 }
 
+/* head NULL only with files that are given. */
+static int find_files(struct verify *v, const struct csm_msg_audit_head_res *head, struct audit_files *ret)
+{
+	int r;
+
+	if (v->cli->arg_n > 0 || head == NULL)
+		return audit_files_given(v->cli->arg, v->cli->arg_n, ret);
+	r = audit_files_of(head->folder.p, ret);
+	/* All of it is gone: that is what has to be told. */
+	if (r == CSM_ENOT_FOUND && head->seq.v > 0) {
+		csm_chain_check_file(v->check, head->folder.p);
+		r = 0;
+	}
+	return r;
+}
+
 static int verify(struct verify *v, const struct csm_msg_audit_head_res *head)
 {
 	struct audit_files files = {0};
@@ -125,12 +141,7 @@ static int verify(struct verify *v, const struct csm_msg_audit_head_res *head)
 	int r = prepare(v, head);
 
 	if (r == 0)
-		r = v->cli->arg_n > 0 ? audit_files_given(v->cli->arg, v->cli->arg_n, &files) : audit_files_of(head->folder.p, &files);
-	/* All of it is gone: that is what has to be told. */
-	if (r == CSM_ENOT_FOUND && head->seq.v > 0) {
-		csm_chain_check_file(v->check, head->folder.p);
-		r = 0;
-	}
+		r = find_files(v, head, &files);
 	if (r == 0)
 		r = read_files(v, &files);
 	if (r == 0) {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # The power goes at random moments under writes, and with it whatever part of the unsynced writes: every acknowledged key
-# and secret is there and works, none is half there, and the node starts again by itself. So it does when the power goes
-# while it starts, for the first time too. And this test would notice a sync that is left out.
+# and secret is there and works, none is half there, the audit log is whole, and the node starts again by itself. So it
+# does when the power goes while it starts, for the first time too. And this test would notice a sync that is left out.
 # bound: 240
 # bound-long: 3000
 . "$(dirname "$0")/../lib/system.sh"
@@ -105,7 +105,8 @@ for round in $(seq "$rounds"); do
         fi
     fi
     must_start "round $round"
-    verify >verified 2>&1 || { tail -5 replays verified >&2 && fail "round $round, seed $seed"; }
+    verify >verified 2>&1 || { tail -n 5 replays verified >&2 && fail "round $round, seed $seed"; }
+    csm audit verify >verified-log 2>&1 || { tail -n 5 replays verified-log >&2 && fail "the audit log, round $round, seed $seed"; }
     total=$((total + $(sed -nE 's/^acknowledged: ([0-9]+).*/\1/p' verified)))
 done
 kill_all

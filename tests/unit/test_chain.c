@@ -41,16 +41,17 @@ static void finish_line(char *line, const uint8_t prev[static 32], uint8_t hash[
 
 static void checkpoint(char *line, unsigned seq, const uint8_t prev[static 32])
 {
+	size_t n = sizeof(CSM_CHAIN_SIGNED) - 1, len;
 	uint8_t text[700], signature[64];
 	char hex[129];
-	size_t n = sizeof(CSM_CHAIN_SIGNED) - 1;
 
 	csm_chain_hex(public_key, 32, hex);
 	snprintf(line, 512, "{\"seq\":%u,\"time\":5,\"event\":\"checkpoint\",\"key\":\"%s\"", seq, hex);
 	memcpy(text, CSM_CHAIN_SIGNED, n);
 	memcpy(text + n, prev, 32);
-	memcpy(text + n + 32, line, strlen(line));
-	crypto_sign_detached(signature, NULL, text, n + 32 + strlen(line), secret_key);
+	len = strlen(line);
+	memcpy(text + n + 32, line, len);
+	crypto_sign_detached(signature, NULL, text, n + 32 + len, secret_key);
 	csm_chain_hex(signature, 64, hex);
 	append(line, ",\"signature\":\"%s\"", hex);
 }
