@@ -466,11 +466,22 @@ static int check_state(const struct broker *b, const struct csm_method *m, const
 	}
 }
 
+/* Uid 0 is root of every container too, should one come by the socket after all. A csmd that is in a namespace itself
+ * cannot tell. */
+static bool is_of_elsewhere(const struct conn *c)
+{
+	return c->loop->b->degraded == NULL && !c->peer->facts.same_pid_ns;
+}
+
 static int gate(const struct conn *c, const struct csm_method *m, const char **why)
 {
 	*why = NULL;
 	if (!(m->roles & c->role))
 		return CSM_EROLE;
+	if (c->role == CSM_R_ADMIN && is_of_elsewhere(c)) {
+		*why = "the administrator's socket serves csmd's own pid namespace; a container should not have it";
+		return CSM_EROLE;
+	}
 	if (m->where == CSM_W_NONE) {
 		*why = "this method is reserved for a later version";
 		return CSM_EUNSUPPORTED;

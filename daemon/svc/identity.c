@@ -195,7 +195,8 @@ static int take_proc(int pidfd, bool proved, const char *kubepods_root, bool csm
 {
 	int r = 0;
 
-	f->same_ns = pidfd >= 0 && same_pid_ns(pidfd, f->pid) && same_user_ns(f->pid);
+	f->same_pid_ns = pidfd >= 0 && same_pid_ns(pidfd, f->pid);
+	f->same_ns = f->same_pid_ns && same_user_ns(f->pid);
 	if (pidfd >= 0 && proved && !csmd_degraded) {
 		r = take_cgroup(f, kubepods_root);
 		/* Elsewhere root of a user namespace may send credentials with any pid of its pid namespace. */

@@ -25,6 +25,7 @@ struct csm_facts {
 	gid_t gid;
 	pid_t pid;
 	bool valid;        /* pid is not 0, uid is not the overflow uid (an overflow gid just matches nothing) */
+	bool same_pid_ns;
 	bool same_ns;      /* peer is in csmd's own user and pid namespaces, and in no container or pod */
 	gid_t *groups;     /* supplementary */
 	size_t n_groups;

@@ -91,6 +91,15 @@ in_container /usr/bin/python3 ask.py no_policy
 SH
 ok "$top/scripts/with-node.sh" --backend soft --config none.yaml -- bash none.sh "$top" "$work"
 
+step "even with the administrator's socket in its hands it is not the administrator"
+in_pid_ns() { unshare --pid --fork --kill-child "$@"; }
+for words in "policy reload" "policy explain key.sign web:k" "status" "key list --namespace uid-0" "key delete uid-0:roots"; do
+    # shellcheck disable=SC2086 # words
+    denied in_pid_ns env CSM_SOCKET="$CSM_ADMIN_SOCKET" csm $words
+    grep -q 'own pid namespace' err || fail "$words: $(cat err)"
+done
+ok csm policy reload
+
 step "nothing but the socket is there, and nothing in the folder can be changed"
 cat >inside/harm.sh <<'SH'
 set -u
