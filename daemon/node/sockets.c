@@ -18,6 +18,10 @@
 #define DEFAULT_LINK_TO "csm/public/csm.sock"
 #define FIRST_ACTIVATED 3
 #define STALE_S 10
+#define DYING_S 2
+#define PAUSES_PER_S 20
+
+static const struct timespec a_pause = {0, 1000000000L / PAUSES_PER_S};
 
 /* ---- systemd's two small protocols, sd_listen_fds(3) and sd_notify(3), without its library and what that loads ---- */
 
@@ -121,12 +125,10 @@ static bool is_served(const struct sockaddr_un *addr)
 /* The broker of a supervisor that was killed keeps the socket until it has seen the end of it. */
 static bool stays_served(const struct sockaddr_un *addr)
 {
-	static const struct timespec pause = {0, 1000000000L / 20};
-
-	for (int i = 0; i < STALE_S * 20; i++) {
+	for (int i = 0; i < STALE_S * PAUSES_PER_S; i++) {
 		if (!is_served(addr))
 			return false;
-		nanosleep(&pause, NULL);
+		nanosleep(&a_pause, NULL);
 	}
 	return true;
 }
@@ -178,12 +180,17 @@ static int lock_path(const char *path)
 	if (make_folder(path) != 0)
 		return -1;
 	fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) != 0) {
+	/* One that was killed a moment ago may still be on its way out. */
+	for (int i = 0; fd >= 0 && i < DYING_S * PAUSES_PER_S; i++) {
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0)
+			return fd;
+		nanosleep(&a_pause, NULL);
+	}
+	if (fd >= 0) {
 		close(fd);
 		errno = EADDRINUSE;
-		return -1;
 	}
-	return fd;
+	return -1;
 }
 
 static int open_one(struct sockets *s, size_t i, const char *path, mode_t mode)
