@@ -43,7 +43,6 @@ struct server {
 	struct csm_workq *q;
 	struct cache cache;
 	struct making *makings;
-	uint32_t msgid;
 	pthread_mutex_t lock;
 	struct making *done; /* under the lock */
 };
@@ -61,7 +60,7 @@ static uint64_t clock_us(clockid_t which)
 static void answer(struct server *s, struct csm_msg_ident_answer *m, uint64_t began_us)
 {
 	m->us = (struct csm_u64){clock_us(CLOCK_MONOTONIC) - began_us, true};
-	if (csm_frame_request(&s->out, ++s->msgid, "ident.answer", CSM_DEF(ident_answer), m) != 0)
+	if (csm_frame_notify(&s->out, "ident.answer", CSM_DEF(ident_answer), m) != 0)
 		log_err("an answer could not be written");
 }
 
@@ -256,11 +255,6 @@ static int take_message(struct server *s, const uint8_t *p, size_t n)
 
 	if (r != 0)
 		return r;
-	if (f.type == CSM_RESPONSE) {
-		if (f.error.p != NULL)
-			log_debug("an answer came too late");
-		return 0;
-	}
 	if (f.type != CSM_NOTIFICATION || !csm_str_eq(f.method, "ident.ask"))
 		return CSM_EPROTOCOL;
 	csm_pool_init(&pool, 4096);

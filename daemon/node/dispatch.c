@@ -553,9 +553,12 @@ void dispatch_message(struct conn *c, const uint8_t *p, size_t n)
 	uint32_t msgid;
 	int r = csm_frame_parse(p, n, &f);
 
-	/* A client sends requests; a notification that nobody awaits has no answer. */
-	if (r == 0 && f.type == CSM_NOTIFICATION)
+	/* A client sends requests; a notification has no answer, and is awaited of csm-ident only. */
+	if (r == 0 && f.type == CSM_NOTIFICATION) {
+		if (c->role == CSM_R_IDENT)
+			proof_notified(c, &f);
 		return;
+	}
 	if (r == 0 && f.type == CSM_REQUEST) {
 		run_request(c, &f);
 		return;

@@ -198,3 +198,14 @@ void do_IDENT_ANSWER(struct req *q)
 	else
 		req_error(q, CSM_ENOT_FOUND, NULL);
 }
+
+void proof_notified(struct conn *c, const struct csm_frame *f)
+{
+	struct csm_msg_ident_answer m;
+	struct csm_str bad;
+
+	if (!csm_str_eq(f->method, "ident.answer") ||
+		csm_msg_decode(CSM_DEF(ident_answer), f->params, CSM_UNKNOWN_REFUSE, &c->loop->pool, &m, &bad) != 0 ||
+		!asks_answer(c->loop->b->asks, &m))
+		log_debug("an answer of csm-ident that nobody awaits");
+}

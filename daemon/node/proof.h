@@ -27,6 +27,8 @@ bool proof_defer(struct req *q);
 CSM_MUST int proof_decide(struct req *q, int perm, struct csm_str object);
 /* The home namespace with the program looked at; as csm_subject_home, CSM_EPROOF_REQUIRED, CSM_EUNAVAILABLE. */
 CSM_MUST int proof_home(struct req *q, const struct csm_subject *base, struct csm_str *ret, const char **why);
+/* csm-ident's answer, without one of ours. */
+void proof_notified(struct conn *c, const struct csm_frame *f);
 /* The answer proof_required, with a nonce. */
 void proof_challenge(struct req *q);
 

@@ -438,7 +438,7 @@ static struct csm_msg_ident_answer next(void)
 	}
 	used = len;
 	assert_int_equal(csm_frame_parse(csm_buf_ptr(&in), len, &f), 0);
-	assert_int_equal(f.type, CSM_REQUEST);
+	assert_int_equal(f.type, CSM_NOTIFICATION);
 	assert_true(csm_str_eq(f.method, "ident.answer"));
 	assert_int_equal(csm_msg_decode(CSM_DEF(ident_answer), f.params, CSM_UNKNOWN_REFUSE, &pool, &m, &bad), 0);
 	return m;
