@@ -225,10 +225,8 @@ int csm_facts_of_socket(int fd, const char *kubepods_root, bool csmd_degraded, s
 	f.pid = cred.pid;
 	f.valid = cred.pid > 0 && !policy_id_is_overflow(cred.uid);
 	/* Without a pid a message's sender is told by uid and gid alone, so these are all that such a peer has. */
-	r = 0;
-	if (cred.pid > 0 && ((r = take_groups(fd, &f)) != 0 || (r = take_label(fd, &f)) != 0))
-		goto out;
-	if (cred.pid > 0 && ((r = take_pidfd(fd, cred.pid, &pfd, &proved)) != 0 ||
+	if (cred.pid > 0 && ((r = take_groups(fd, &f)) != 0 || (r = take_label(fd, &f)) != 0 ||
+		(r = take_pidfd(fd, cred.pid, &pfd, &proved)) != 0 ||
 		(r = take_proc(pfd, proved, kubepods_root, csmd_degraded, &f)) != 0))
 		goto out;
 	*ret = f;

@@ -198,13 +198,15 @@ static void test_refused(void **state)
 	static const char *const bad[] = {"", "system.slice/a.service", "/..", "/../system.slice/a.service",
 		"/system.slice/../system.slice/a.service", "/system.slice/./a.service", "//system.slice/a.service",
 		"/system.slice//a.service", "/system.slice/", "/system.slice/nginx.service (deleted)",
-		"/system.slice/nginx.service/deep (deleted)", "/docker/" ID " (deleted)", KUBE " (deleted)", " (deleted)"};
+		"/system.slice/nginx.service/deep (deleted)", " (deleted)"};
 	char *longest = malloc(4098);
 	struct csm_facts f = {0};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		assert_int_equal(csm_facts_from_cgroup(&f, bad[i], "/kubepods.slice"), CSM_EINVALID);
+	assert_int_equal(csm_facts_from_cgroup(&f, "/docker/" ID " (deleted)", "/kubepods.slice"), CSM_EINVALID);
+	assert_int_equal(csm_facts_from_cgroup(&f, KUBE " (deleted)", "/kubepods.slice"), CSM_EINVALID);
 	assert_null(f.cgroup);
 	assert_non_null(longest);
 	memset(longest, 'a', 4097);
