@@ -27,7 +27,7 @@ int audit_last_r;
 static char dir[64];
 static json_t *lines[8192];
 static uint8_t secret_key[64];
-static struct csm_audit_signer signer;
+struct csm_audit_signer audit_signer;
 
 static int sign(void *arg, const uint8_t *p, size_t n, uint8_t signature[static CSM_CHAIN_SIGNATURE])
 {
@@ -45,8 +45,8 @@ int audit_setup(void **state)
 	snprintf(audit_folder, sizeof(audit_folder), "%s/audit", dir);
 	snprintf(audit_file, sizeof(audit_file), "%s/audit.log", audit_folder);
 	audit_options = (struct csm_audit_options){.dir = audit_folder};
-	crypto_sign_keypair(signer.key, secret_key);
-	signer.sign = sign;
+	crypto_sign_keypair(audit_signer.key, secret_key);
+	audit_signer.sign = sign;
 	signal(SIGXFSZ, SIG_IGN);
 	return 0;
 }
@@ -108,7 +108,7 @@ struct csm_audit *audit_attached(const struct csm_audit_mark *mark)
 	static const uint8_t zeros[32];
 	struct csm_audit *a = audit_opened();
 
-	csm_audit_attach(a, mark == NULL ? 0 : mark->seq, mark == NULL ? zeros : mark->head, &signer);
+	csm_audit_attach(a, mark == NULL ? 0 : mark->seq, mark == NULL ? zeros : mark->head, &audit_signer);
 	return a;
 }
 
@@ -170,7 +170,7 @@ size_t audit_read(const struct csm_audit_mark *head)
 	forget_lines();
 	memset(&audit_found, 0, sizeof(audit_found));
 	assert_int_equal(csm_chain_check_new(on_found, NULL, &c), 0);
-	csm_chain_check_key(c, signer.key);
+	csm_chain_check_key(c, audit_signer.key);
 	if (head != NULL)
 		csm_chain_check_head(c, head->seq, head->head, true);
 	for (size_t i = 0; i < n; i++)

@@ -8,6 +8,7 @@
 
 extern char audit_folder[80], audit_file[96]; /* the folder, and audit.log in it */
 extern struct csm_audit_options audit_options;
+extern struct csm_audit_signer audit_signer;
 int audit_setup(void **state); /* a new folder, default options */
 int audit_teardown(void **state);
 

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -174,6 +175,82 @@ static void changed_lines_do_not_come_back(void **state)
 	csm_audit_close(a);
 }
 
+/* Any part of what was not synced is there or not: the lines that the store has come back, those behind them stay as far
+ * as they are a chain, and nothing is taken for a change by others. */
+static void any_part_may_be_missing(void **state)
+{
+	static uint8_t all[65536], now[65536];
+	struct csm_audit_mark mark;
+	struct csm_audit_status st;
+	struct csm_buf later;
+	struct csm_audit *a;
+	size_t from, end;
+	int fd;
+
+	(void)state;
+	csm_buf_init(&later, 1u << 20, false);
+	a = audit_attached(NULL);
+	from = (size_t)size_now();
+	(void)group(a, &kept[0], true);
+	mark = group(a, &kept[1], true);
+	(void)group(a, &later, false); /* told, and then the power went */
+	end = (size_t)size_now();
+	fd = open(audit_file, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, all, end, 0), end);
+	csm_audit_close(a);
+	srandom(7);
+	for (int round = 0; round < 300; round++) {
+		size_t size = from + (size_t)random() % (end - from + 1);
+
+		memcpy(now, all, end);
+		for (size_t at = from; at < size; at += 64)
+			if (random() % 4 == 0)
+				memset(now + at, 0, size - at < 64 ? size - at : 64);
+		assert_int_equal(ftruncate(fd, 0), 0);
+		assert_int_equal(pwrite(fd, now, size, 0), size);
+		a = audit_opened();
+		assert_int_equal(csm_audit_restore(a, bin(&kept[0])), 0);
+		assert_int_equal(csm_audit_restore(a, bin(&kept[1])), 0);
+		csm_audit_attach(a, mark.seq, mark.head, &audit_signer);
+		csm_audit_status(a, &st);
+		assert_false(st.broken);
+		audit_assert_whole(&mark);
+		assert_in_range(audit_count("change"), 4, 6);
+		assert_int_equal(audit_count("break"), 0);
+		csm_audit_close(a);
+	}
+	close(fd);
+	csm_buf_free(&later);
+}
+
+/* The same without lines of the store's: what was synced is behind the line that it names. */
+static void junk_behind_the_named_line_is_cut_off(void **state)
+{
+	static const char junk[] = "{\"seq\":7,\"time\":1,\"event\":\"change\"}\n\0\0\0half";
+	struct csm_audit_mark mark;
+	struct csm_audit_status st;
+	struct csm_audit *a;
+	char names[8][64];
+	off_t size;
+
+	(void)state;
+	a = audit_attached(NULL);
+	assert_int_equal(audit_change(a, "a:key", &mark), 0);
+	size = size_now();
+	csm_audit_close(a);
+	lose_from(size, junk, sizeof(junk));
+	a = audit_attached(&mark);
+	csm_audit_status(a, &st);
+	assert_false(st.broken);
+	csm_audit_close(a);
+	audit_assert_whole(&mark);
+	assert_int_equal(audit_number(audit_index("repaired"), "bytes"), sizeof(junk));
+	/* More than half a line is kept for who looks into it. */
+	assert_int_equal(audit_names(names, 8), 2);
+	assert_int_equal(strncmp(names[1], "damaged-", 8), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -181,6 +258,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_was_not_committed_is_kept_by_the_next, setup, teardown),
 		cmocka_unit_test_setup_teardown(synced_lines_are_not_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(changed_lines_do_not_come_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(any_part_may_be_missing, setup, teardown),
+		cmocka_unit_test_setup_teardown(junk_behind_the_named_line_is_cut_off, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
