@@ -133,6 +133,9 @@ FUZZ := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 # Helpers of the scripts in tests/system and tests/interop: programs over all of the code.
 HELPERS := $(patsubst tests/%.c,%,$(wildcard tests/system/*.c tests/interop/*.c tests/bench/*.c) \
 	$(filter-out tests/attack/attack.c,$(wildcard tests/attack/*.c)))
+# Faults are put into a whole broker, under the sanitizers.
+FAULTS := $(B)/asan/tests/fault/faults
+$(FAULTS): $(call obj_asan,tests/fault/inject.c tests/fault/brokerproc.c)
 # Objects that tests load into the programs of the release.
 PRELOADS := $(B)/tests/fault/powercut.so
 $(B)/tests/fault/%.so: tests/fault/%.c
@@ -153,7 +156,7 @@ TSAN_UNIT := $(filter unit/test_store% unit/test_async unit/test_client% unit/te
 	unit/test_admit unit/test_fair unit/test_audit% unit/test_backend unit/test_keycache unit/test_dispatch unit/test_conn unit/test_proof unit/test_ident unit/test_do_%,$(UNIT))
 .PHONY: tests-built tests-built-long
 tests-built-long: tests-built programs-tsan $(TSAN_UNIT:%=$(B)/tsan/tests/%)
-tests-built: all programs-asan $(UNIT:%=$(B)/asan/tests/%) $(HELPERS:%=$(B)/tests/%) $(PRELOADS) \
+tests-built: all programs-asan $(UNIT:%=$(B)/asan/tests/%) $(HELPERS:%=$(B)/tests/%) $(PRELOADS) $(FAULTS) \
 	$(FUZZ:%=$(B)/fuzz/tests/fuzz/fuzz_%)
 
 .PHONY: check check-long

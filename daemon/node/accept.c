@@ -119,15 +119,14 @@ void acceptor_start(struct acceptor *a, struct broker *b)
 	setsockopt(a->fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
 	fcntl(a->fd, F_SETFL, fcntl(a->fd, F_GETFL) | O_NONBLOCK);
 	event_assign(&a->event, b->base, a->fd, EV_READ | EV_PERSIST, on_connection, a);
-	event_add(&a->event, NULL);
+	a->paused = event_add(&a->event, NULL) != 0; /* the next tick tries again */
 }
 
 void acceptor_resume(struct acceptor *a)
 {
 	if (!a->paused)
 		return;
-	a->paused = false;
-	event_add(&a->event, NULL);
+	a->paused = event_add(&a->event, NULL) != 0;
 }
 
 void acceptor_stop(struct acceptor *a)

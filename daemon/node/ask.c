@@ -9,7 +9,7 @@ struct asks *asks_new(void)
 	struct asks *a = calloc(1, sizeof(*a));
 
 	if (a == NULL)
-		abort();
+		return NULL;
 	pthread_mutex_init(&a->lock, NULL);
 	a->last = &a->first;
 	return a;

@@ -34,6 +34,7 @@ struct main_state {
 	struct event control_event, tick_event;
 	unsigned ticks;
 	struct csm_store *opening; /* the environment is open, the root key is not there yet */
+	bool root_open, audit_told; /* of `opening`: what has been done of it, if not all could be */
 	struct csm_store_op fold, anchor;
 	atomic_bool anchoring; /* anchor is with the store */
 };
@@ -70,6 +71,13 @@ static int small_stacks(void)
 	return r;
 }
 
+/* OpenSSL fails well without memory when it works, not when it sets itself up: there it follows null pointers. */
+static void no_memory_in_start(void)
+{
+	log_err("the broker cannot start: %s", csm_err_text(CSM_ENOMEM));
+	_exit(1);
+}
+
 static int init_process(void)
 {
 	sigset_t all;
@@ -84,6 +92,7 @@ static int init_process(void)
 	setenv("TSS2_LOG", "all+none", 1);
 	if (sodium_init() < 0 || csm_lockheap_for_openssl(OPENSSL_HEAP_MAX) != 0)
 		return CSM_EINTERNAL;
+	csm_lockheap_openssl_without(no_memory_in_start);
 	if (OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT, NULL) != 1 || small_stacks() != 0)
 		return CSM_EINTERNAL;
 	return csm_lockmem_init(ARENA_BYTES);
@@ -157,11 +166,19 @@ static void store_failed(struct broker *b, int r, const char *why)
 
 static char store_text[200];
 
+/* The next broker opens what is there; clients that ask again, with their request's id, learn what became of it. */
+static void store_lost(void)
+{
+	log_err("the disk failed while a change was made to count: the broker ends, so that the store is opened anew");
+	_exit(1);
+}
+
 static int open_env(struct main_state *m)
 {
 	struct broker *b = &m->b;
 	struct csm_store_options opt = {.dir = b->cfg.state_dir, .map_size = b->cfg.map_size,
-		.epoch_interval_s = b->cfg.epoch_interval_s, .why = store_text, .why_len = sizeof(store_text)};
+		.epoch_interval_s = b->cfg.epoch_interval_s, .why = store_text, .why_len = sizeof(store_text),
+		.lost = store_lost};
 
 	return csm_store_env_open(&opt, &m->opening);
 }
@@ -174,12 +191,14 @@ static void open_store(struct main_state *m)
 	int r;
 
 	store_text[0] = '\0';
-	r = root_source(b, &source, &why);
-	if (r == 0 && (r = csm_store_root_open(m->opening, &source)) != 0)
+	r = m->root_open ? 0 : root_source(b, &source, &why);
+	if (r == 0 && !m->root_open && (r = csm_store_root_open(m->opening, &source)) != 0)
 		why = r == CSM_EINVALID && b->cfg.root_key != CSM_ROOT_TPM ?
 			"the root key's file, passphrase or credential is not the one that it was made with" : store_text;
-	if (r == 0)
+	m->root_open = r == 0;
+	if (r == 0 && !m->audit_told)
 		r = csm_store_tell(m->opening, b->audit);
+	m->audit_told = r == 0;
 	if (r == 0 && (r = csm_store_start(m->opening)) != 0)
 		why = "its writer could not be started";
 	if (r != 0) {
@@ -404,7 +423,7 @@ static void limit_files(struct broker *b)
 			b->cfg.connections, (unsigned)(room / 2), (unsigned)room);
 }
 
-void broker_init(struct broker *b, unsigned connections_max)
+int broker_init(struct broker *b, unsigned connections_max)
 {
 	b->started_ms = monotonic_ms();
 	pthread_mutex_init(&b->reload_lock, NULL);
@@ -414,6 +433,7 @@ void broker_init(struct broker *b, unsigned connections_max)
 	csm_keycache_init(&b->shared_keys, CSM_KEYS_PARSED_MAX);
 	for (size_t i = 0; i < BROKER_BACKENDS_MAX; i++)
 		csm_keycache_init(&b->owner_keys[i], CSM_KEYS_PARSED_MAX);
+	return b->asks == NULL ? CSM_ENOMEM : 0;
 }
 
 /* Who uses something goes before it: loops and workers, the store, whose root key may need a back end, back ends. */
@@ -425,12 +445,14 @@ void broker_free(struct broker *b)
 	csm_workq_free(b->workers);
 	csm_keycache_drop(&b->shared_keys, NULL);
 	csm_audit_stop(b->audit); /* its last lines are signed by the store, and named by its last commit */
-	csm_store_close(b->store);
+	csm_store_stop(b->store);
 	for (size_t i = 0; i < b->n_backends; i++) {
 		csm_backend_stop(&b->backends[i]);
 		csm_keycache_drop(&b->owner_keys[i], NULL);
 		csm_backend_close(&b->backends[i]);
 	}
+	/* Back ends may have remembered something as they closed. */
+	csm_store_close(b->store);
 	csm_audit_close(b->audit);
 	counts_free(&b->counts);
 	csm_policy_unref(b->policy);
@@ -447,21 +469,19 @@ static int start(struct main_state *m)
 		log_warn("identity is degraded: %s", b->degraded);
 	if ((r = host_load_backends(b)) != 0 || (r = enter_sandbox(b)) != 0)
 		return r;
-	broker_init(b, b->cfg.connections);
-	limit_files(b);
-	if ((r = open_files(m)) != 0)
+	if ((r = broker_init(b, b->cfg.connections)) != 0)
 		return r;
-	host_open_backends(b, m->opening);
-	if ((r = start_threads(m)) != 0)
+	limit_files(b);
+	if ((r = open_files(m)) != 0 || (r = host_open_backends(b, m->opening)) != 0 || (r = start_threads(m)) != 0)
 		return r;
 	try_store(m);
 	b->base = event_base_new();
 	if (b->base == NULL)
 		return CSM_ENOMEM;
 	event_assign(&m->control_event, b->base, CONTROL_FD, EV_READ | EV_PERSIST, on_control, m);
-	event_add(&m->control_event, NULL);
 	event_assign(&m->tick_event, b->base, -1, EV_PERSIST, on_tick, m);
-	event_add(&m->tick_event, &second);
+	if (event_add(&m->control_event, NULL) != 0 || event_add(&m->tick_event, &second) != 0)
+		return CSM_ESYSTEM;
 	for (size_t i = 0; i < m->n_acceptors; i++)
 		acceptor_start(&m->acceptors[i], b);
 	return 0;
@@ -499,12 +519,13 @@ int broker_main(void)
 
 	if ((r = init_process()) != 0 || (r = receive_setup(&m, early, &n_early)) != 0 || (r = start(&m)) != 0) {
 		log_err("the broker cannot start: %s", csm_err_text(r));
-		return 1;
+		_exit(1); /* there may be threads by now */
 	}
+	csm_lockheap_openssl_without(NULL);
 	for (size_t i = 0; i < n_early; i++)
 		accept_role(&m.b, early[i].fd, (enum csm_role)early[i].body[0]);
 	if (control_send(CONTROL_FD, CTL_READY, NULL, 0, -1) != 0)
-		return 1;
+		_exit(1);
 	event_base_dispatch(m.b.base);
 	stop(&m);
 	return 0;

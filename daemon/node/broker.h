@@ -73,7 +73,7 @@ void broker_unlock(struct broker *b);
 
 /* What loops, workers and handlers share, in the order in which it goes: made before there are threads, freed after
  * loop_join. *b is zeroed but for its configuration. */
-void broker_init(struct broker *b, unsigned connections_max);
+CSM_MUST int broker_init(struct broker *b, unsigned connections_max);
 void broker_free(struct broker *b);
 
 /* The program: descriptors CONTROL_FD and DEVICE_FD are inherited. Returns the exit status. */

@@ -22,15 +22,16 @@
 
 static void on_readable(evutil_socket_t fd, short what, void *arg);
 
+/* A connection that cannot be watched would never be heard again: it is broken. */
 static void set_reading(struct conn *c, bool on)
 {
 	if (c->reading == on)
 		return;
 	c->reading = on;
-	if (on)
-		event_add(&c->read_event, NULL);
-	else
+	if (!on)
 		event_del(&c->read_event);
+	else if (event_add(&c->read_event, NULL) != 0)
+		c->broken = true;
 }
 
 /* Root of a container has the uid of others' roots: what is in a pod or container is charged to that. */
@@ -91,10 +92,14 @@ void conn_new(struct loop *l, int fd, enum csm_role role, struct admit_slot *slo
 		if (role == CSM_R_IDENT)
 			asks_attach(l->b->asks, c);
 	}
-	if (fair_enter(c) != 0)
+	if (fair_enter(c) != 0) {
 		conn_drop(c);
-	else if (!c->closing)
+		return;
+	}
+	if (!c->closing)
 		set_reading(c, true);
+	if (c->broken)
+		conn_drop(c);
 }
 
 /* The slot is charged for what waits in `in`, no more. */
@@ -223,9 +228,14 @@ void conn_result_raw(struct conn *c, uint32_t msgid, struct csm_bin result)
 
 void conn_error(struct conn *c, uint32_t msgid, int code, const char *message)
 {
-	uint32_t after = code == CSM_EBUSY ? 100 : code == CSM_EUNAVAILABLE ? 500 : 0;
+	int wire = csm_err_on_wire(code);
+	uint32_t after = wire == CSM_EBUSY ? 100 : wire == CSM_EUNAVAILABLE ? 500 : 0;
 
-	if (csm_frame_error(&c->out, msgid, csm_err_on_wire(code), message, after) != 0)
+	if (message == NULL && code == CSM_ENOMEM)
+		message = "the daemon has no memory for this";
+	else if (message == NULL && code == CSM_ESYSTEM)
+		message = "the daemon could not read or write";
+	if (csm_frame_error(&c->out, msgid, wire, message, after) != 0)
 		c->broken = true;
 	mark_dirty(c);
 }
@@ -276,8 +286,10 @@ static void wait_writable(struct conn *c, bool progressed)
 		c->broken = true;
 		return;
 	}
-	if (!waiting)
-		event_add(c->write_event, NULL);
+	if (!waiting && event_add(c->write_event, NULL) != 0) {
+		c->broken = true;
+		return;
+	}
 	if (!waiting || progressed)
 		c->out_deadline_ms = c->loop->now_ms + OUT_STALL_MS;
 }
@@ -537,7 +549,10 @@ static bool settle(struct conn *c)
 		return true;
 	}
 	set_reading(c, has_room(c) && !c->is_ready && !c->eof);
-	return false;
+	if (!c->broken)
+		return false;
+	conn_drop(c);
+	return true;
 }
 
 void conn_flush_dirty(struct loop *l)

@@ -22,7 +22,7 @@ void do_RANDOM(struct req *q)
 	if (r == 0)
 		r = csm_buf_reserve(&q->loop->plain, m->bytes.v, &p);
 	if (r == 0 && RAND_priv_bytes(p, (int)m->bytes.v) != 1)
-		r = CSM_EINTERNAL;
+		r = CSM_ENOMEM;
 	if (r == 0)
 		csm_buf_commit(&q->loop->plain, m->bytes.v); /* so that it is wiped with the rest */
 	if (r != 0) {

@@ -14,7 +14,7 @@ static int digest_of(enum csm_hash hash, struct csm_bin in, uint8_t out[static E
 	unsigned n = 0;
 
 	if (md == NULL || EVP_Digest(in.p, in.n, out, &n, md, NULL) != 1)
-		return CSM_EINTERNAL;
+		return CSM_ENOMEM;
 	*ret = (struct csm_bin){out, n};
 	return 0;
 }
@@ -167,7 +167,7 @@ void do_SIGN_UPDATE(struct req *q)
 	if (at == NULL)
 		return;
 	if (EVP_DigestUpdate((*at)->md, m->data.p, m->data.n) != 1)
-		req_error(q, CSM_EINTERNAL, NULL);
+		req_error(q, CSM_ENOMEM, NULL);
 	else
 		req_result(q, &res);
 }
@@ -180,7 +180,7 @@ static void finish_stream(struct req *q, struct stream *s)
 	unsigned n = 0;
 
 	if (EVP_DigestFinal_ex(s->md, digest, &n) != 1) {
-		req_error(q, CSM_EINTERNAL, NULL);
+		req_error(q, CSM_ENOMEM, NULL);
 		return;
 	}
 	call.in = (struct csm_bin){digest, n};

@@ -130,6 +130,7 @@ int host_load_backends(struct broker *b)
 	static const char *const names[] = {"soft", "fake", "tpm2"};
 	const char *why;
 	char dir[512];
+	int r;
 
 	snprintf(dir, sizeof(dir), "%.*s", (int)b->setup.plugin_dir.n, b->setup.plugin_dir.p);
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
@@ -138,10 +139,13 @@ int host_load_backends(struct broker *b)
 
 		if (!enabled(b, names[i]))
 			continue;
-		if (csm_backend_load_so(be, dir, names[i], &why) != 0) {
-			log_warn("back end %s cannot be loaded: %s", names[i], why);
+		if ((r = csm_backend_load_so(be, dir, names[i], &why)) != 0)
+			log_warn("back end %s cannot be loaded: %s", names[i], why != NULL ? why : csm_err_text(r));
+		/* What is there and could not be read now may be read by the next broker: none is to go on without it. */
+		if (r == CSM_ESYSTEM)
+			return r;
+		if (r != 0)
 			continue;
-		}
 		a->b = b;
 		a->be = be;
 		snprintf(a->device, sizeof(a->device), "%.*s", (int)b->setup.device.n, b->setup.device.p);
@@ -180,7 +184,7 @@ static void choose_preferred(struct broker *b)
 		log_warn("no back end is there that new keys could go to");
 }
 
-void host_open_backends(struct broker *b, struct csm_store *pins)
+int host_open_backends(struct broker *b, struct csm_store *pins)
 {
 	struct csm_backend *last = b->n_backends > 0 ? &b->backends[b->n_backends - 1] : NULL;
 
@@ -193,8 +197,12 @@ void host_open_backends(struct broker *b, struct csm_store *pins)
 		if (csm_backend_open(&b->backends[i]) != 0)
 			log_warn("back end %s is not there yet: %s", b->backends[i].plugin->name,
 				csm_err_text(b->backends[i].last_open));
+		/* host_tick tries again only those with a thread of their own. */
+		if (b->backends[i].last_open == CSM_ENOMEM && !(b->backends[i].plugin->flags & CSM_PLUGIN_SERIAL))
+			return CSM_ENOMEM;
 	}
 	choose_preferred(b);
+	return 0;
 }
 
 static void look(struct csm_job *job)

@@ -7,7 +7,7 @@
 /* Load the objects of all back ends that are to be there. Before the sandbox. */
 CSM_MUST int host_load_backends(struct broker *b);
 /* Open what can be opened; choose the preferred one. pins: where small records are kept. Before threads. */
-void host_open_backends(struct broker *b, struct csm_store *pins);
+CSM_MUST int host_open_backends(struct broker *b, struct csm_store *pins);
 /* Once a second, main thread: try again what is not open, look at what is. */
 void host_tick(struct broker *b);
 

@@ -108,7 +108,7 @@ static int set_tick(struct loop *l, long ms)
 
 static void begin_drain(struct loop *l, struct task *t)
 {
-	free(t);
+	(void)t;
 	l->draining = true;
 	l->drain_until_ms = l->now_ms + CSM_SHUTDOWN_MS;
 	if (set_tick(l, DRAIN_TICK_MS) != 0)
@@ -117,13 +117,9 @@ static void begin_drain(struct loop *l, struct task *t)
 
 void loop_stop(struct loop *l)
 {
-	struct task *t = calloc(1, sizeof(*t));
-
-	if (t == NULL)
-		abort();
-	t->run = begin_drain;
-	if (!loop_post(l, t))
-		free(t);
+	/* Its own, so that a stop needs no memory. One that has ended need not be told. */
+	l->stop_task.run = begin_drain;
+	(void)loop_post(l, &l->stop_task);
 }
 
 void loop_pace(struct loop *l)
@@ -194,9 +190,11 @@ int loop_new(struct broker *b, unsigned index, struct loop **ret)
 	}
 	fair_init(l);
 	event_assign(&l->mail_event, l->base, l->mail_fd, EV_READ | EV_PERSIST, on_mail, l);
-	event_add(&l->mail_event, NULL);
 	event_assign(&l->tick_event, l->base, l->tick_fd, EV_READ | EV_PERSIST, on_tick, l);
-	event_add(&l->tick_event, NULL);
+	if (event_add(&l->mail_event, NULL) != 0 || event_add(&l->tick_event, NULL) != 0) {
+		loop_free(l);
+		return CSM_ESYSTEM;
+	}
 	*ret = l;
 	return 0;
 }

@@ -35,6 +35,7 @@ struct loop {
 	struct task **mail_tail;
 	int mail_fd, tick_fd;
 	bool stopping; /* under the lock: no more mail is taken */
+	struct task stop_task;
 	struct event mail_event, tick_event;
 
 	uint8_t *scratch;     /* LOOP_SCRATCH bytes of locked memory: what recvmsg reads into */

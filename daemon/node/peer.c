@@ -94,7 +94,10 @@ int peer_get(struct loop *l, int fd, struct peer **ret)
 	} else {
 		if (p->pidfd >= 0) {
 			event_assign(&p->exit_event, l->base, p->pidfd, EV_READ, on_exit_of_peer, p);
-			event_add(&p->exit_event, NULL);
+			if (event_add(&p->exit_event, NULL) != 0) {
+				peer_free(p);
+				return CSM_ESYSTEM;
+			}
 		}
 		p->next = l->peers;
 		l->peers = p;

@@ -87,13 +87,18 @@ static struct reload_waiter *take_waiters(struct broker *b, uint64_t seq)
 	return mine;
 }
 
-static void swap_policy(struct broker *b, struct csm_policy *p, uint64_t seq)
+static struct swap *swap_new(const struct broker *b)
 {
-	struct swap *s = calloc(1, sizeof(*s) + b->n_loops * sizeof(s->tasks[0]));
+	struct swap *s;
+
+	return calloc(1, sizeof(*s) + b->n_loops * sizeof(s->tasks[0]));
+}
+
+/* Takes s and p. */
+static void swap_policy(struct broker *b, struct swap *s, struct csm_policy *p, uint64_t seq)
+{
 	unsigned ours = 1; /* and those of loops that have ended */
 
-	if (s == NULL)
-		abort();
 	s->b = b;
 	s->policy = p;
 	s->waiters = take_waiters(b, seq);
@@ -126,6 +131,7 @@ void policy_reload(struct broker *b, int fd)
 {
 	struct csm_policy_error err = {0};
 	struct csm_policy *p = NULL;
+	struct swap *swap = NULL;
 	struct csm_buf mem;
 	struct setup s;
 	uint8_t good = 0;
@@ -143,14 +149,19 @@ void policy_reload(struct broker *b, int fd)
 		setup_clear(&s);
 		csm_buf_free(&mem);
 	}
+	if (r == 0 && (swap = swap_new(b)) == NULL)
+		r = CSM_ENOMEM;
 	r = tell(b, r, &err);
 	if (r == 0) {
 		log_info("policy: %zu identities, %zu rules in force", csm_policy_n_identities(p), csm_policy_n_rules(p));
-		swap_policy(b, p, seq);
+		swap_policy(b, swap, p, seq);
 		b->epoch_due = true; /* a policy that was changed is not to come back with an older store */
 		return;
 	}
+	free(swap);
 	csm_policy_unref(p);
+	if (err.message[0] == '\0')
+		snprintf(err.message, sizeof(err.message), "%s", csm_err_text(r));
 	log_err("policy: line %u, column %u: %s; the old one stays in force", err.line, err.column, err.message);
 	answer_waiters(take_waiters(b, seq), r, &err, NULL);
 	if (control_send(CONTROL_FD, CTL_RELOADED, &good, 1, -1) != 0)

@@ -1,4 +1,5 @@
 #include <dlfcn.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -20,15 +21,19 @@ const char *csm_backend_call_name(enum csm_backend_call call)
 int csm_backend_load_so(struct csm_backend *be, const char *dir, const char *name, const char **why)
 {
 	const struct csm_plugin *const *found;
+	int r = CSM_ENOT_FOUND;
 	char path[512];
 
 	*why = "the path is too long";
 	if ((size_t)snprintf(path, sizeof(path), "%s/%s.so", dir, name) >= sizeof(path))
-		return CSM_ENOT_FOUND;
+		return r;
+	errno = 0;
 	be->so = dlopen(path, RTLD_NOW | RTLD_LOCAL);
 	if (be->so == NULL) {
+		r = errno == ENOMEM || errno == EMFILE || errno == ENFILE || errno == EIO ? CSM_ESYSTEM : CSM_ENOT_FOUND;
 		*why = dlerror();
-		return CSM_ENOT_FOUND;
+		/* The loader does not always leave errno as it was. */
+		return *why == NULL || strstr(*why, "memory") != NULL ? CSM_ESYSTEM : r;
 	}
 	found = dlsym(be->so, "csm_plugin_export");
 	if (found == NULL || *found == NULL || (*found)->abi != CSM_PLUGIN_ABI || strcmp((*found)->name, name) != 0) {

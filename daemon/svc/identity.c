@@ -38,58 +38,94 @@ void csm_facts_clear(struct csm_facts *f)
 	*f = (struct csm_facts){0};
 }
 
-/* The whole of a small file, NUL-terminated; false when it cannot be read or does not fit. */
-static bool slurp(const char *path, char *buf, size_t size, size_t *ret)
+/* What the process or the machine lacks for a moment. It says nothing of the peer: who would go on without what could
+ * not be read would take a container for the host. */
+static int lacking(int e)
+{
+	return e == EMFILE || e == ENFILE || e == ENOMEM || e == EIO ? CSM_ESYSTEM : CSM_ENOT_FOUND;
+}
+
+/* The whole of a small file, NUL-terminated. CSM_ENOT_FOUND when it is not to be had or does not fit, CSM_ESYSTEM when
+ * it could be another time. */
+static int slurp(const char *path, char *buf, size_t size, size_t *ret)
 {
 	size_t used = 0;
 	ssize_t n = -1;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW), r = CSM_ENOT_FOUND;
 
 	if (fd < 0)
-		return false;
+		return lacking(errno);
 	while (used < size && (n = read(fd, buf + used, size - used)) > 0)
 		used += (size_t)n;
+	if (n < 0)
+		r = lacking(errno);
 	close(fd);
 	if (n != 0 || used == size)
-		return false;
+		return r;
 	buf[used] = 0;
 	*ret = used;
-	return true;
+	return 0;
 }
 
-static pthread_once_t own_map_once = PTHREAD_ONCE_INIT;
+static pthread_mutex_t own_map_lock = PTHREAD_MUTEX_INITIALIZER;
 static char own_map[MAP_MAX];
 static size_t own_map_n;
 
-static void read_own_map(void)
+/* Kept once it could be read. */
+static int own_map_read(void)
 {
-	if (!slurp("/proc/self/uid_map", own_map, sizeof(own_map), &own_map_n))
-		own_map_n = 0;
+	int r = 0;
+
+	pthread_mutex_lock(&own_map_lock);
+	if (own_map_n == 0)
+		r = slurp("/proc/self/uid_map", own_map, sizeof(own_map), &own_map_n);
+	pthread_mutex_unlock(&own_map_lock);
+	return r;
 }
 
 /* The kernel shows another user namespace's map in our ids, and our own as it stands: the same text is the
  * same namespace, or one whose uids all are ours. */
-static bool same_user_ns(pid_t pid)
+static int same_user_ns(pid_t pid, bool *ret)
 {
 	char path[64], map[MAP_MAX];
-	size_t n;
+	size_t n = 0;
+	int r;
 
-	pthread_once(&own_map_once, read_own_map);
 	snprintf(path, sizeof(path), "/proc/%d/uid_map", (int)pid);
-	return own_map_n > 0 && slurp(path, map, sizeof(map), &n) && n == own_map_n && memcmp(map, own_map, n) == 0;
+	*ret = false;
+	if ((r = own_map_read()) != 0 || (r = slurp(path, map, sizeof(map), &n)) != 0)
+		return r;
+	*ret = n == own_map_n && memcmp(map, own_map, n) == 0;
+	return 0;
 }
 
 /* In the pidfd's fdinfo, NSpid has one number for each pid namespace from ours down to the process's own. */
-static bool same_pid_ns(int pidfd, pid_t pid)
+static int same_pid_ns(int pidfd, pid_t pid, bool *ret)
 {
 	char path[64], buf[1024], *line, *end;
-	size_t n;
+	size_t n = 0;
+	int r;
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", pidfd);
-	if (!slurp(path, buf, sizeof(buf), &n) || (line = strstr(buf, "\nNSpid:\t")) == NULL)
-		return false;
+	*ret = false;
+	if ((r = slurp(path, buf, sizeof(buf), &n)) != 0 || (line = strstr(buf, "\nNSpid:\t")) == NULL)
+		return r;
 	line += strlen("\nNSpid:\t");
-	return strtol(line, &end, 10) == pid && end != line && *end == '\n';
+	*ret = strtol(line, &end, 10) == pid && end != line && *end == '\n';
+	return 0;
+}
+
+/* What cannot be read matches nothing; what could be read another time is an error. */
+static int take_same_ns(int pidfd, struct csm_facts *f)
+{
+	bool pid = false, user = false;
+	int r;
+
+	if ((r = same_pid_ns(pidfd, f->pid, &pid)) == 0)
+		r = same_user_ns(f->pid, &user);
+	f->same_pid_ns = pid;
+	f->same_ns = pid && user;
+	return r == CSM_ESYSTEM ? r : 0;
 }
 
 static int take_cgroup(struct csm_facts *f, const char *kubepods_root)
@@ -99,8 +135,8 @@ static int take_cgroup(struct csm_facts *f, const char *kubepods_root)
 	int r;
 
 	snprintf(path, sizeof(path), "/proc/%d/cgroup", (int)f->pid);
-	if (!slurp(path, buf, sizeof(buf), &n))
-		return 0;
+	if ((r = slurp(path, buf, sizeof(buf), &n)) != 0)
+		return r == CSM_ESYSTEM ? r : 0;
 	while (line != NULL && strncmp(line, "0::", 3) != 0)
 		line = (end = strchr(line, '\n')) != NULL ? end + 1 : NULL;
 	if (line == NULL || (end = strchr(line, '\n')) == NULL)
@@ -195,8 +231,8 @@ static int take_proc(int pidfd, bool proved, const char *kubepods_root, bool csm
 {
 	int r = 0;
 
-	f->same_pid_ns = pidfd >= 0 && same_pid_ns(pidfd, f->pid);
-	f->same_ns = f->same_pid_ns && same_user_ns(f->pid);
+	if (pidfd >= 0 && (r = take_same_ns(pidfd, f)) != 0)
+		return r;
 	if (pidfd >= 0 && proved && !csmd_degraded) {
 		r = take_cgroup(f, kubepods_root);
 		/* Elsewhere root of a user namespace may send credentials with any pid of its pid namespace. */

@@ -26,5 +26,7 @@ bool csm_lockheap_locked(size_t *taken);
 
 /* OpenSSL's memory is this heap's from now on; before its first use. In sanitizer builds it stays malloc's, wiped. */
 CSM_MUST int csm_lockheap_for_openssl(size_t max);
+/* Call fn when OpenSSL gets no memory, before it is told; NULL: no more. */
+void csm_lockheap_openssl_without(void (*fn)(void));
 
 #endif

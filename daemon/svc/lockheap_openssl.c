@@ -56,18 +56,34 @@ static int heap_init(size_t max)
 #define heap_init csm_lockheap_init
 #endif
 
+static void (*_Atomic without)(void);
+
+static void *had(void *p, size_t n)
+{
+	void (*fn)(void) = without;
+
+	if (p == NULL && n > 0 && fn != NULL)
+		fn();
+	return p;
+}
+
+void csm_lockheap_openssl_without(void (*fn)(void))
+{
+	without = fn;
+}
+
 static void *hook_alloc(size_t n, const char *file, int line)
 {
 	(void)file;
 	(void)line;
-	return heap_alloc(n);
+	return had(heap_alloc(n), n);
 }
 
 static void *hook_realloc(void *p, size_t n, const char *file, int line)
 {
 	(void)file;
 	(void)line;
-	return heap_realloc(p, n);
+	return had(heap_realloc(p, n), n);
 }
 
 static void hook_free(void *p, const char *file, int line)

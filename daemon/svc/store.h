@@ -33,6 +33,10 @@ struct csm_store_options {
 	struct csm_root_source root; /* not looked at by csm_store_env_open */
 	char *why;                   /* may be NULL: a line that says why opening failed, for the log */
 	size_t why_len;
+	/* May be NULL: the disk failed in the write that ends a commit. Whether it counts is seen by opening anew, and until
+	 * then nothing is read or written: CSM_EUNAVAILABLE. Called by whoever commits, the writer usually; may end the
+	 * process: what was not answered then is not lost knowledge but unknown. */
+	void (*lost)(void);
 	bool no_sodium;              /* OpenSSL's AES even where the CPU suits libsodium's (tests) */
 };
 
@@ -58,7 +62,10 @@ CSM_MUST int csm_store_open(const struct csm_store_options *opt, struct csm_stor
 CSM_MUST int csm_store_tell(struct csm_store *s, struct csm_audit *a);
 /* Start the writer. After the sandbox is up. */
 CSM_MUST int csm_store_start(struct csm_store *s);
-/* Answers what is queued, commits, writes the epoch, stops the writer, closes. */
+/* Answers what is queued, commits, writes the epoch, stops the writer: the counter is not needed any more. What is
+ * remembered after it is taken along by csm_store_close. Again, or of NULL: nothing. */
+void csm_store_stop(struct csm_store *s);
+/* csm_store_stop, then close. */
 void csm_store_close(struct csm_store *s);
 
 bool csm_store_locked(const struct csm_store *s);

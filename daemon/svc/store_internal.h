@@ -294,6 +294,7 @@ struct csm_store {
 	uint64_t counter_tried;
 	uint64_t early_tried;   /* monotonic seconds; 0: nothing is left */
 	uint64_t pruned;        /* monotonic seconds */
+	void (*lost)(void);
 };
 
 CSM_MUST int store_err(int mdb_rc);
@@ -356,7 +357,7 @@ CSM_MUST int store_group_scope(struct group *g, const struct dbkey *key, struct 
 CSM_MUST int store_tell(struct group *g, struct csm_store_op *const *ops, size_t n, bool commit_follows);
 void store_told(struct group *g, int r);
 CSM_MUST int store_writer_init(struct csm_store *s);
-void store_writer_stop(struct csm_store *s);
+void store_writer_free(struct csm_store *s);
 
 /* requests (store_request.c) */
 CSM_MUST int store_request_find(struct csm_store *s, MDB_txn *txn, struct aead *a, const struct csm_request_id *rid,

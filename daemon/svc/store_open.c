@@ -57,6 +57,8 @@ int store_err(int rc)
 		return CSM_ETAMPERED;
 	case MDB_VERSION_MISMATCH:
 		return CSM_EUNSUPPORTED;
+	case MDB_PANIC: /* see store_commit_err */
+		return CSM_EUNAVAILABLE;
 	case MDB_READERS_FULL:
 		return CSM_EBUSY;
 	case MDB_BAD_VALSIZE:
@@ -311,6 +313,7 @@ int csm_store_env_open(const struct csm_store_options *opt, struct csm_store **r
 	s->epoch_interval_s = opt->epoch_interval_s;
 	s->tail = &s->head;
 	s->no_sodium = opt->no_sodium;
+	s->lost = opt->lost;
 	s->stat.schema = STORE_SCHEMA;
 	s->stat.size = opt->map_size;
 	s->stat_at = UINT64_MAX;
@@ -456,7 +459,7 @@ int csm_store_root_open(struct csm_store *s, const struct csm_root_source *sourc
 		mdb_txn_abort(txn);
 		goto out;
 	}
-	if ((r = store_err(mdb_txn_commit(txn))) != 0)
+	if ((r = store_commit_err(s, mdb_txn_commit(txn))) != 0)
 		goto out;
 	store_early_done(s, true);
 	s->fresh = false; /* whatever comes: the root key is in it now */
@@ -500,7 +503,7 @@ void csm_store_close(struct csm_store *s)
 {
 	if (s == NULL)
 		return;
-	store_writer_stop(s);
+	store_writer_free(s);
 	if (s->env != NULL)
 		mdb_env_close(s->env);
 	if (s->lock_fd >= 0)

@@ -166,12 +166,25 @@ bool csm_store_locked(const struct csm_store *s)
 	return atomic_load_explicit(&s->locked, memory_order_acquire);
 }
 
+/* LMDB cannot know what the disk has when its last write fails, and refuses all further work. */
+static bool env_lost(struct csm_store *s)
+{
+	MDB_txn *txn;
+	int rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn);
+
+	if (rc == 0)
+		mdb_txn_abort(txn);
+	return rc == MDB_PANIC;
+}
+
 /* A disk that fills in the middle of a write is told by LMDB as EIO. */
 int store_commit_err(struct csm_store *s, int rc)
 {
 	mdb_filehandle_t fd;
 	struct statvfs fs;
 
+	if (rc != 0 && s->lost != NULL && env_lost(s))
+		s->lost();
 	if (rc == EIO && mdb_env_get_fd(s->env, &fd) == 0 && fstatvfs(fd, &fs) == 0 &&
 		(uint64_t)fs.f_bavail * fs.f_frsize < NO_DISK)
 		rc = ENOSPC;

@@ -561,24 +561,31 @@ int csm_store_start(struct csm_store *s)
 	return 0;
 }
 
-void store_writer_stop(struct csm_store *s)
+void csm_store_stop(struct csm_store *s)
 {
 	struct csm_store_op *op;
 
+	if (s == NULL || s->stopping)
+		return;
 	pthread_mutex_lock(&s->mu);
 	s->stopping = true;
 	pthread_cond_signal(&s->wake);
 	pthread_mutex_unlock(&s->mu);
 	if (s->started)
 		pthread_join(s->writer, NULL);
-	else if (s->ready && !csm_store_locked(s))
-		early_flush(s, store_monotonic());
 	/* Without a writer nothing was served. */
 	while ((op = s->head) != NULL) {
 		s->head = op->next;
 		op->r = CSM_ESHUTDOWN;
 		op_finish(op);
 	}
+}
+
+void store_writer_free(struct csm_store *s)
+{
+	csm_store_stop(s);
+	if (s->ready && !csm_store_locked(s))
+		early_flush(s, store_monotonic());
 	pthread_cond_destroy(&s->wake);
 }
 

@@ -61,5 +61,10 @@ int csm_err_on_wire(int code)
 {
 	const struct err_row *row = err_find(code);
 
+	/* What the machine lacks now it may have later. */
+	if (code == CSM_ENOMEM)
+		return CSM_EBUSY;
+	if (code == CSM_ESYSTEM)
+		return CSM_EUNAVAILABLE;
 	return row != NULL && code < CLIENT_CODES ? code : CSM_EINTERNAL;
 }

@@ -31,7 +31,8 @@ const char *csm_err_name(int code);
 const char *csm_err_text(int code);
 enum csm_error_class csm_err_class(int code);
 bool csm_err_retryable(int code);
-/* The code as the wire may carry it: client-side codes and unknown numbers become INTERNAL. */
+/* The code as the wire may carry it: NOMEM becomes BUSY and SYSTEM UNAVAILABLE, since a repeat may help; other
+ * client-side codes and unknown numbers become INTERNAL. */
 int csm_err_on_wire(int code);
 
 #endif

@@ -232,8 +232,9 @@ static int ec_key_read(
 		goto out;
 	}
 	BN_set_flags(bn, BN_FLG_CONSTTIME);
+	/* Scalar and point belong together: what fails then is not the key. */
 	if ((r = ec_pair_check(ctx->group[alg], f, bn, point)) == 0 && (r = ec_make(f, bn, point, ret)) == CSM_EINVALID)
-		r = CSM_ETAMPERED;
+		r = CSM_EBACKEND;
 out:
 	BN_clear_free(bn);
 	return r;

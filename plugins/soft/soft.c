@@ -61,9 +61,7 @@ static int soft_generate(struct csm_plugin_ctx *ctx, const struct csm_plugin_key
 		pub->len = 0;
 	}
 	EVP_PKEY_free(pkey);
-	if (r != 0)
-		ERR_clear_error();
-	return r;
+	return r != 0 ? soft_failed(r) : 0;
 }
 
 static void soft_unload(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key)
@@ -92,7 +90,7 @@ static int soft_load(struct csm_plugin_ctx *ctx, const struct csm_plugin_keyspec
 	key->alg = spec->alg;
 	key->use = spec->use;
 	if ((r = soft_key_read(ctx, spec->alg, blob, &key->pkey)) != 0) {
-		ERR_clear_error();
+		r = soft_failed(r);
 		free(key);
 		return r;
 	}
@@ -164,7 +162,7 @@ static int soft_open(const struct csm_plugin_host *host, struct csm_plugin_ctx *
 	r = 0;
 out:
 	if (r != 0)
-		ERR_clear_error();
+		r = soft_failed(r);
 	soft_close(ctx);
 	return r;
 }

@@ -49,6 +49,10 @@ CSM_MUST int soft_peer_read(enum csm_alg alg, const uint8_t *spki, size_t n, EVP
 /* The parts of an RSA private key agree with each other (RFC 8017 3.2). CSM_ETAMPERED. */
 CSM_MUST int soft_rsa_consistent(EVP_PKEY *pkey);
 
+/* After a failure: empties OpenSSL's queue of errors. CSM_ENOMEM where it tells of a lack of memory, so that this is
+ * never taken for a damaged key or a bad argument; else r. */
+CSM_MUST int soft_failed(int r);
+
 /* ---- use.c: the slots of the table ---- */
 int soft_sign(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const struct csm_scheme *scheme,
 	const uint8_t *in, size_t in_len, struct csm_plugin_out *sig);

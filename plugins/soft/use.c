@@ -9,6 +9,16 @@
 #define RSA_BYTES_MAX 512u
 #define FIELD_MAX 66u
 
+int soft_failed(int r)
+{
+	bool no_memory = false;
+	unsigned long e;
+
+	while ((e = ERR_get_error()) != 0)
+		no_memory = no_memory || ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE;
+	return no_memory ? CSM_ENOMEM : r;
+}
+
 static bool rsa_padding(EVP_PKEY_CTX *pctx, const EVP_MD *md, enum csm_scheme_kind kind)
 {
 	if (kind == CSM_SCHEME_ECDSA)
@@ -70,10 +80,11 @@ int soft_sign(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const stru
 		if ((r = signer_get(ctx, key, scheme, &pctx)) == 0 && EVP_PKEY_sign(pctx, made, &n, in, in_len) != 1)
 			r = CSM_EBACKEND;
 	}
-	if (r != 0) {
-		ERR_clear_error();
-		return r;
-	}
+	/* Without memory for the encoding OpenSSL 3.0 tells success, and -1 as the length. */
+	if (r == 0 && n > sizeof(made))
+		r = CSM_EBACKEND;
+	if (r != 0)
+		return soft_failed(r);
 	return soft_out(sig, made, n);
 }
 
@@ -113,10 +124,8 @@ int soft_decrypt(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const s
 	if ((pctx = EVP_PKEY_CTX_new_from_pkey(NULL, key->pkey, NULL)) != NULL)
 		r = oaep_open(pctx, ctx->md[scheme->hash], in, in_len, label, label_len, made, &n);
 	EVP_PKEY_CTX_free(pctx);
-	if (r != 0) {
-		ERR_clear_error();
-		return r;
-	}
+	if (r != 0)
+		return soft_failed(r);
 	return soft_out(plain, made, n);
 }
 
@@ -146,7 +155,5 @@ int soft_derive(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const ui
 out:
 	EVP_PKEY_CTX_free(pctx);
 	EVP_PKEY_free(other);
-	if (r != 0)
-		ERR_clear_error();
-	return r;
+	return r != 0 ? soft_failed(r) : 0;
 }

@@ -148,8 +148,7 @@ int testbroker_start(struct testbroker *t, const struct csm_plugin *const *plugi
 		(r = csm_config_parse(config_text, sizeof(config_text) - 1, &b->cfg, &err)) != 0 ||
 		(r = csm_policy_parse(policy, policy == NULL ? 0 : strlen(policy), NULL, &b->policy, &err)) != 0)
 		return r;
-	broker_init(b, 1024);
-	if ((r = add_backends(t, plugins)) != 0 || (r = open_store(t)) != 0 ||
+	if ((r = broker_init(b, 1024)) != 0 || (r = add_backends(t, plugins)) != 0 || (r = open_store(t)) != 0 ||
 		(r = csm_workq_new(&workers, &b->workers)) != 0 || (r = loop_new(b, 0, &b->loops[0])) != 0)
 		return r;
 	b->n_loops = 1;

@@ -54,7 +54,8 @@ static void test_on_wire(void **state)
 	(void)state;
 	assert_int_equal(csm_err_on_wire(CSM_EDENIED), CSM_EDENIED);
 	assert_int_equal(csm_err_on_wire(CSM_EAMBIGUOUS), CSM_EAMBIGUOUS);
-	assert_int_equal(csm_err_on_wire(CSM_ENOMEM), CSM_EINTERNAL);
+	assert_int_equal(csm_err_on_wire(CSM_ENOMEM), CSM_EBUSY);
+	assert_int_equal(csm_err_on_wire(CSM_ESYSTEM), CSM_EUNAVAILABLE);
 	assert_int_equal(csm_err_on_wire(CSM_EUNREACHABLE), CSM_EINTERNAL);
 	assert_int_equal(csm_err_on_wire(0), CSM_EINTERNAL);
 	assert_int_equal(csm_err_on_wire(-5), CSM_EINTERNAL);

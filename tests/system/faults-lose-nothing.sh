@@ -1,0 +1,34 @@
+#!/bin/bash
+# Any n-th call for memory, a write, a sync, a read, a descriptor, a name, a message, a thread, the TPM or the time fails
+# or jumps, while a broker starts for the first time, starts again, works and stops: no crash, no leak, a clear error,
+# nothing acknowledged is lost, nothing is half there, and what is asked after the fault is served.
+# bound: 240
+# bound-long: 3600
+# Under the sanitizers, in a broker that tests/fault/faults.c forks. Every place is tried, but for OpenSSL's memory in
+# the two kinds of start: it sets itself up by thousands of allocations, of which a part is tried that the seed chooses.
+set -euo pipefail
+top=$(cd "$(dirname "$0")/../.." && pwd)
+[ "$(id -u)" -eq 0 ] || { echo "skip: needs root" && exit 77; }
+seed=${CSM_SEED:-$RANDOM}
+most=30
+[ -z "${CSM_LONG:-}" ] || most=0
+echo "- seed $seed (CSM_SEED)"
+export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1}
+
+faults() { # KIND PHASE MOST
+    "$top/build/asan/tests/fault/faults" "$top/build/asan/lib/csm/plugins" "$1" "$2" "$3" "$seed"
+}
+for phase in first start work stop; do
+    for kind in malloc openssl mmap write sync read open name socket watch thread clock; do
+        case $kind/$phase in
+        openssl/first | openssl/start) faults $kind $phase $most ;;
+        *) faults $kind $phase 0 ;;
+        esac
+    done
+done
+if command -v swtpm >/dev/null; then
+    for phase in start work stop; do
+        faults tpm $phase 0
+    done
+    faults tpm first $((most / 4))
+fi
