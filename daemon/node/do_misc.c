@@ -64,10 +64,12 @@ static void namespace_made(struct op *op)
 		csm_reader_end(reader);
 	}
 	res.sealed = (struct csm_bin){csm_buf_ptr(&out), out.len};
-	if (r == 0)
+	if (r == 0) {
+		loop_used(op->loop, op->method, op->uid, s->object.text);
 		op_result(op, CSM_DEF(seal_res), &res);
-	else
+	} else {
 		op_error(op, r, NULL);
+	}
 	csm_buf_free(&out);
 	op_done(op);
 }
@@ -114,12 +116,14 @@ void do_SEAL(struct req *q)
 	r = csm_store_seal(reader, o.ns, m->context, m->data, &q->loop->body);
 	req_end_read(q);
 	res.sealed = (struct csm_bin){csm_buf_ptr(&q->loop->body), q->loop->body.len};
-	if (r == 0)
+	if (r == 0) {
+		loop_used(q->loop, q->method, req_uid(q), o.text);
 		req_result(q, &res);
-	else if (r == CSM_ENOT_FOUND)
+	} else if (r == CSM_ENOT_FOUND) {
 		make_namespace(q, m, &o);
-	else
+	} else {
 		req_error(q, r, NULL);
+	}
 }
 
 void do_UNSEAL(struct req *q)
@@ -135,8 +139,10 @@ void do_UNSEAL(struct req *q)
 	r = csm_store_unseal(reader, o.ns, m->context, m->sealed, &q->loop->plain);
 	req_end_read(q);
 	res.data = (struct csm_bin){csm_buf_ptr(&q->loop->plain), q->loop->plain.len};
-	if (r == 0)
+	if (r == 0) {
+		loop_used(q->loop, q->method, req_uid(q), o.text);
 		req_result(q, &res);
-	else
+	} else {
 		req_error(q, CSM_EINVALID, "the data was not sealed here, in this namespace and context");
+	}
 }

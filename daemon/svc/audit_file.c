@@ -255,18 +255,20 @@ static int drop_oldest(struct log_file *f)
 {
 	uint64_t oldest = 0, newest = 0;
 	char name[AUDIT_NAME_MAX], body[128];
-	int r = 0;
+	int r;
 
-	while (r == 0 && rotated_files(f->dir, &oldest, &newest) + 1 > f->max_files) {
+	while (rotated_files(f->dir, &oldest, &newest) + 1 > f->max_files) {
 		rotated_name(oldest, name);
-		if (unlinkat(f->dir, name, 0) != 0)
-			return CSM_ESYSTEM;
 		snprintf(body, sizeof(body), ",\"name\":\"%s\",\"first\":%llu", name, (unsigned long long)oldest);
 		log_begin(f);
-		if ((r = log_line(f, "removed", body)) == 0)
-			r = log_write(f);
+		if ((r = log_line(f, "removed", body)) != 0 || (r = log_write(f)) != 0)
+			return r;
+		if (unlinkat(f->dir, name, 0) != 0) {
+			log_warn("the oldest file of the audit log, %s, cannot be removed: %s", name, strerror(errno));
+			break;
+		}
 	}
-	return r;
+	return 0;
 }
 
 static int rotate(struct log_file *f, const struct csm_audit_signer *s)

@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include "daemon/svc/log.h"
 #include "tests/lib/auditfix.h"
 
 char audit_folder[80], audit_file[96];
@@ -48,6 +49,7 @@ int audit_setup(void **state)
 	crypto_sign_keypair(audit_signer.key, secret_key);
 	audit_signer.sign = sign;
 	signal(SIGXFSZ, SIG_IGN);
+	csm_log_level(LOG_CRIT);
 	return 0;
 }
 

@@ -38,7 +38,10 @@ for _ in $(seq 15); do
 done
 expect_equal "denials with a line" "$(grep -c "\"denied\".*\"uid\":$uid_b" "$log")" 10
 for _ in 1 2 3; do csm secret get d/s >/dev/null; done
+echo small | csm seal -o sealed
+csm unseal sealed -o /dev/null
 counted() { grep -q '"event":"use","method":"secret.get","uid":0,"object":"uid-0:d/s","count":3' "$log" &&
+    grep -q "\"event\":\"use\",\"method\":\"unseal\",\"uid\":0,\"object\":\"uid-0:\",\"count\":1" "$log" &&
     grep -q "\"event\":\"denied\".*\"uid\":$uid_b.*\"count\":5" "$log"; }
 node_await 75 counted || { tail -3 "$log" >&2 && fail "no counted rows after a minute"; }
 ! grep -q correct-horse "$log" || fail "a value is in the log"
