@@ -30,7 +30,7 @@ make_groups() {
         [ -d "$cgroup_root$path" ] || fail "cannot make the cgroup $path"
     done
 }
-# What is below them goes too; parents that others use stay.
+# What is below them goes too, so that no other test may have anything there; parents that others use stay.
 remove_groups() {
     local path i
     for path in "${cgroups_made[@]}"; do

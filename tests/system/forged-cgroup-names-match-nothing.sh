@@ -7,7 +7,8 @@ need_cgroups
 need_namespaces
 in_node --backend soft
 
-id=$(printf '%08d' $$) # our own, whatever else runs on this machine
+id=$(printf '%08d' $$) # our own, whatever else runs on this machine; so is the user whose whole subtree goes in the end
+uid_a=$((66000 + $$ % 30000))
 web=csm-web-$id.service
 pod=a0000000-1111-2222-3333-4444$id
 box=$(printf 'b%.0s' {1..56})$id
