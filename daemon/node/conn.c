@@ -46,6 +46,14 @@ static bool find_place(struct conn *c)
 	return slot != NULL;
 }
 
+/* Best effort, before the connection is dropped. */
+static void turn_away(struct conn *c)
+{
+	if (csm_frame_error(&c->out, 0, CSM_EBUSY, NULL, 1000) == 0 &&
+		send(c->fd, csm_buf_ptr(&c->out), c->out.len, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		log_debug("a connection that was turned away did not wait for its answer");
+}
+
 void conn_new(struct loop *l, int fd, enum csm_role role, struct admit_slot *slot)
 {
 	struct conn *c = calloc(1, sizeof(*c));
@@ -80,6 +88,9 @@ void conn_new(struct loop *l, int fd, enum csm_role role, struct admit_slot *slo
 			r = peer_get(l, fd, &c->peer);
 		if (r != 0) {
 			log_debug("a connection was closed, its peer could not be known: %s", csm_err_name(r));
+			/* What csmd lacks for a moment, descriptors mostly, is told. */
+			if (r == CSM_ENOMEM || r == CSM_ESYSTEM)
+				turn_away(c);
 			conn_drop(c);
 			return;
 		}
