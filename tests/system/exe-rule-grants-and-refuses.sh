@@ -191,6 +191,35 @@ if [ "$(stat -f -c %T "$big")" != tmpfs ]; then
         [ "$hashed_now" -gt "$hashed" ] || fail "$change: not computed anew"
     done
 fi
+
+step "while a large file is hashed others are served"
+truncate -s 512M "$big"
+policy <<YAML
+version: 1
+identities:
+  deploy: {uid: $uid_a, exe: {sha256: $(digest "$big")}}
+  other: {uid: $uid_b, exe: $bin/deployer}
+rules:
+  - {allow: ["key.*"], to: [deploy, other], on: ["web:*"]}
+YAML
+asked_more() { [ "$(status_field ident.asked)" -gt "$asked" ]; }
+served=0
+for _ in 1 2 3 4; do # again where the machine is so fast that nothing came in between
+    [ "$served" -lt 3 ] || break
+    touch "$big"
+    sleep 1.1
+    hashed=$(status_field ident.hashed) asked=$(status_field ident.asked)
+    a "$big" key show web:tls >/dev/null 2>"$work/err" &
+    hashing=$!
+    node_await 10 asked_more || fail "it was not looked at"
+    while ok as_uid $uid_b "$bin/deployer" key show web:tls && [ "$(status_field ident.hashed)" -eq "$hashed" ]; do
+        served=$((served + 1))
+        node_gone "$hashing" && break
+    done
+    wait "$hashing" || fail "after its hash: $(cat "$work/err")"
+done
+printf '  %s requests meanwhile\n' "$served"
+[ "$served" -gt 0 ] || fail "nobody was served meanwhile"
 rm "$big"
 
 step "no rule needs it any more: it ends"
