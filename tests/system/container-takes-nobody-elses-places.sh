@@ -14,7 +14,7 @@ pod=/kubepods.slice/kubepods-podc0000000_1111_2222_3333_4444$id.slice
 make_groups "$greedy" "$modest" "$pod" "$pod/crio-$(box d).scope" "$pod/crio-$(box e).scope"
 
 cat >greedy.py <<'PY'
-import os, select, sys, time
+import ctypes, os, select, signal, sys, time
 from csmwire import ADMIN, Closed, Conn, become
 root, greedy, modest, pod, one, two = sys.argv[1:]
 
@@ -53,6 +53,7 @@ def take(path, uid, n):
 
 def hold(path, uid, n, expect, ready, over):
     kept = take(path, uid, n)
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL) # PR_SET_PDEATHSIG: it does not outlive a test that failed
     assert len(kept) == expect, len(kept)
     # Half a message each: together not much less than what one user may have waiting.
     for c in kept[:37]:
