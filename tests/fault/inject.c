@@ -455,6 +455,15 @@ EXPORT int clock_gettime(clockid_t clock, struct timespec *t)
 											 fault_page->jump_mono_s;
 	return r;
 }
+/* The kernel waits by its own clock; all of csm's conditions are of the monotonic one. */
+EXPORT int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *lock, const struct timespec *until)
+{
+	struct timespec t = *until;
+	NEXT(int, pthread_cond_timedwait, pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+	if (fault_here && fault_page->kind == FAULT_CLOCK && fault_page->calls >= fault_page->at)
+		t.tv_sec -= fault_page->jump_mono_s;
+	return next(cond, lock, &t);
+}
 EXPORT time_t time(time_t *ret)
 {
 	struct timespec t;
