@@ -76,7 +76,11 @@ firsts=$(count "1 $((RANDOM % 4 + 2)) $((RANDOM % 6 + 6))" "$(seq -s ' ' 30)")
 for at in $firsts; do
     fresh
     start "$at" || fail "csmd ended by itself"
-    cut || break
+    if ! cut; then
+        # It has fewer.
+        kill_all
+        break
+    fi
     kill_all
     replay >/dev/null
     must_start "first start, power cut at operation $at"
