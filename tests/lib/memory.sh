@@ -57,5 +57,6 @@ restart() {
     node_csmd_stop "$node"
     search "stopped: files" --not "$work" --not "$node/root" --not "$node/tpm" --files "$node"
     node_csmd_start "$node" || fail "csmd does not start again"
+    # shellcheck disable=SC2034 # of who sources this
     CSM_PID=$(node_broker_pid "$node")
 }
