@@ -54,7 +54,7 @@ load() { # TAG AT
     node_await 10 test -s writes.1 || fail "the writers do not write"
     if [ "$2" -gt 0 ]; then
         powercut arm "$2"
-        node_await 10 cut || fail "the power did not go"
+        node_await 60 cut || fail "the power did not go"
     else
         sleep "0.$((RANDOM % 30 + 10))"
     fi
