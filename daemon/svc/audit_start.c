@@ -126,6 +126,8 @@ static void compare(struct csm_audit *a, uint64_t seq, const uint8_t *head, stru
 void csm_audit_attach(struct csm_audit *a, uint64_t seq, const uint8_t head[static CSM_CHAIN_HASH],
 	const struct csm_audit_signer *signer)
 {
+	uint8_t end_head[CSM_CHAIN_HASH];
+	uint64_t end;
 	struct start s;
 
 	pthread_mutex_lock(&a->file_lock);
@@ -134,8 +136,13 @@ void csm_audit_attach(struct csm_audit *a, uint64_t seq, const uint8_t head[stat
 	compare(a, seq, head, &s);
 	a->signer = *signer;
 	a->has_signer = true;
+	end = a->f.seq;
+	memcpy(end_head, a->f.head, CSM_CHAIN_HASH);
 	pthread_mutex_unlock(&a->file_lock);
 	pthread_mutex_lock(&a->lock);
+	/* What was mended may end before the file that was found; lines of these numbers are written anew. */
+	a->st.seq = end;
+	memcpy(a->st.head, end_head, CSM_CHAIN_HASH);
 	a->st.broken = s.broken;
 	a->st.has_key = true;
 	memcpy(a->st.key, signer->key, CSM_CHAIN_KEY);
