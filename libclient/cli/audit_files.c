@@ -121,7 +121,7 @@ static int by_first(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
-static uint64_t first_number(int fd)
+uint64_t audit_file_first(int fd)
 {
 	char text[CSM_CHAIN_LINE_MAX];
 	ssize_t n = pread(fd, text, sizeof(text), 0);
@@ -147,7 +147,7 @@ int audit_files_given(char *const *path, size_t n, struct audit_files *ret)
 			r = client_err_errno(CSM_ESYSTEM, at->path);
 			break;
 		}
-		at->seq = first_number(at->fd);
+		at->seq = audit_file_first(at->fd);
 	}
 	if (r == 0)
 		qsort(first, n, sizeof(*first), by_first);

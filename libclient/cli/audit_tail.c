@@ -1,6 +1,5 @@
 /* csm audit tail. */
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -183,11 +182,37 @@ static void back_to_line(int fd)
 	(void)lseek(fd, at, SEEK_SET);
 }
 
+/* The file was filled, and others after it, perhaps more than one: fd becomes the newest. */
+static int follow_on(struct cli *cli, int fd, const char *path)
+{
+	const uint64_t first = audit_file_first(fd);
+	const char *end = strrchr(path, '/');
+	char *folder = end == NULL ? strdup(".") : strndup(path, (size_t)(end - path));
+	struct audit_files f = {0};
+	int next, r = folder == NULL ? client_err_plain(CSM_ENOMEM) : audit_files_of(folder, &f);
+
+	for (size_t i = 0; r == 0 && i < f.n; i++) {
+		uint64_t its;
+
+		if ((r = audit_file_open(&f, i, &next)) != 0 || next < 0)
+			continue;
+		its = audit_file_first(next);
+		if (its <= first && (its != 0 || i + 1 < f.n))
+			continue;
+		r = audit_file_read(next, f.path[i], put_new, cli);
+		if (r == 0 && dup2(next, fd) < 0)
+			r = client_err_errno(CSM_ESYSTEM, path);
+	}
+	audit_files_free(&f);
+	free(folder);
+	return r == CSM_ENOT_FOUND ? 0 : r; /* in a moment there is one */
+}
+
 static int follow(struct cli *cli, int fd, const char *path)
 {
 	const struct timespec pause = {0, POLL_MS * 1000000L};
 	struct stat now, there;
-	int r = 0, next;
+	int r = 0;
 
 	for (;;) {
 		bool other = stat(path, &there) == 0 && fstat(fd, &now) == 0 && there.st_ino != now.st_ino;
@@ -195,16 +220,11 @@ static int follow(struct cli *cli, int fd, const char *path)
 		if ((r = audit_file_read(fd, path, put_new, cli)) != 0)
 			return r;
 		back_to_line(fd);
+		if (other && (r = follow_on(cli, fd, path)) != 0)
+			return r;
+		back_to_line(fd);
 		if (fflush(stdout) != 0)
 			return client_err_errno(CSM_ESYSTEM, "standard output");
-		if (other && (next = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)) >= 0) {
-			if (dup2(next, fd) < 0)
-				r = client_err_errno(CSM_ESYSTEM, path);
-			close(next);
-			if (r != 0)
-				return r;
-			continue;
-		}
 		nanosleep(&pause, NULL);
 	}
 }

@@ -156,6 +156,8 @@ CSM_MUST int audit_files_given(char *const *path, size_t n, struct audit_files *
 void audit_files_free(struct audit_files *f);
 /* Its descriptor, opened on demand and f's; *ret -1: the oldest one, which csmd has removed meanwhile. */
 CSM_MUST int audit_file_open(struct audit_files *f, size_t i, int *ret);
+/* The number of its first line; 0: there is none. */
+uint64_t audit_file_first(int fd);
 /* Lines without their newlines, whole up to CSM_CHAIN_LINE_MAX, longer ones cut; torn: half a line at the end. */
 typedef void audit_line_fn(void *arg, const char *p, size_t n, bool torn);
 CSM_MUST int audit_file_read(int fd, const char *path, audit_line_fn *fn, void *arg);
