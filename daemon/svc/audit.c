@@ -8,7 +8,8 @@
 #include "daemon/svc/log.h"
 #include "libclient/base/lockmem.h"
 
-#define DENIED_ALONE 10u /* of one uid in a minute, a line each */
+#define DENIED_ALONE 10u   /* of one uid in a minute, a line each */
+#define WAITING_MAX 4096u  /* lines of denials; meanwhile further ones are counted */
 #define SIGN_S 3600      /* a checkpoint after so long, if there are lines */
 
 /* ---- changes ---- */
@@ -125,9 +126,11 @@ bool csm_audit_denied_counted(struct csm_audit *a, uid_t uid)
 
 	pthread_mutex_lock(&a->lock);
 	w = rows_get(&a->denied, "*", uid, CSM_STR(""));
-	if (w != NULL)
+	counted = w != NULL && (w->alone >= DENIED_ALONE || a->waiting >= WAITING_MAX);
+	if (counted)
 		w->n++;
-	counted = w != NULL && w->n > DENIED_ALONE;
+	else if (w != NULL)
+		w->alone++;
 	pthread_mutex_unlock(&a->lock);
 	return counted;
 }
@@ -138,43 +141,54 @@ void csm_audit_submit(struct csm_audit *a, struct csm_audit_wait *w)
 	pthread_mutex_lock(&a->lock);
 	*a->tail = w;
 	a->tail = &w->next;
+	a->waiting++;
 	pthread_cond_signal(&a->wake);
 	pthread_mutex_unlock(&a->lock);
 }
 
 static int make_denied(struct csm_audit *a, void *arg)
 {
+	const struct csm_audit_wait *w = arg;
 	int r = 0;
 
-	for (const struct csm_audit_wait *w = arg; r == 0 && w != NULL; w = w->next)
+	for (size_t i = 0; r == 0 && i < AUDIT_BATCH && w != NULL; i++, w = w->next)
 		r = log_event(&a->f, &w->event);
 	return r;
 }
 
-/* All that wait, with one sync. */
+/* As many as are made together, with one sync; the first of the others is returned. */
+static struct csm_audit_wait *serve_some(struct csm_audit *a, struct csm_audit_wait *w)
+{
+	int r = audit_put(a, make_denied, w, NULL);
+	struct csm_audit_wait *next;
+	size_t n = 0;
+
+	for (; n < AUDIT_BATCH && w != NULL; n++, w = next) {
+		next = w->next;
+		w->r = r != 0 && a->strict ? CSM_EUNAVAILABLE : 0;
+		w->done(w);
+	}
+	pthread_mutex_lock(&a->lock);
+	a->waiting -= n;
+	/* In strict mode the answer was another one: nothing was denied that the log does not tell. */
+	if (r != 0 && !a->strict)
+		audit_lost(a, &a->lost_denied, n);
+	pthread_mutex_unlock(&a->lock);
+	return w;
+}
+
+/* All that wait; those that come meanwhile wait for the next time. */
 void audit_serve_waiting(struct csm_audit *a)
 {
-	struct csm_audit_wait *w, *next;
-	uint64_t n = 0;
-	int r;
+	struct csm_audit_wait *w;
 
 	pthread_mutex_lock(&a->lock);
 	w = a->head;
 	a->head = NULL;
 	a->tail = &a->head;
 	pthread_mutex_unlock(&a->lock);
-	if (w == NULL)
-		return;
-	r = audit_put(a, make_denied, w, NULL);
-	for (; w != NULL; w = next) {
-		next = w->next;
-		w->r = r != 0 && a->strict ? CSM_EUNAVAILABLE : 0;
-		n += r != 0;
-		w->done(w);
-	}
-	pthread_mutex_lock(&a->lock);
-	audit_lost(a, &a->lost_denied, n);
-	pthread_mutex_unlock(&a->lock);
+	while (w != NULL)
+		w = serve_some(a, w);
 }
 
 /* ---- counted lines ---- */
@@ -230,7 +244,7 @@ void audit_collect(struct csm_audit *a)
 	}
 	rows_swap(taken, &a->denied);
 	pthread_mutex_unlock(&a->lock);
-	rows_less(taken, DENIED_ALONE); /* these have had lines of their own */
+	rows_drop_empty(taken); /* all of them have had lines of their own */
 	rows_merge(&a->refused, taken);
 	free(taken);
 }

@@ -1,10 +1,10 @@
 /* The audit log: one JSON object a line, chained by hashes (libclient/base/chain.h), in <dir>/audit.log and, once that is
  * full, in <dir>/audit-<number of its first line>.log. Any thread, unless said otherwise.
  *
- * A `change` is told by the store's writer with its group, and durable with it: the group's commit keeps the lines that
- * are not synced yet, and the file is synced within a second, so that a group waits for one sync only. After a crash the
- * file gets back from the store what it lacks. A `denied` is durable
- * before its answer, up to ten of one uid in a minute, the rest are one counted line at its end; `use` is counted per uid,
+ * A `change` is told by the store's writer with its group, and durable with it: the group's commit keeps the lines
+ * that are not synced yet, and the file is synced within a second, so that a group waits for one sync only. After a
+ * crash the file gets back from the store what it lacks. A `denied` is durable before its answer, up to ten of one
+ * uid in a minute and while not too many wait; the rest are one counted line at its end; `use` is counted per uid,
  * method, object and minute. */
 #ifndef CSM_SVC_AUDIT_H
 #define CSM_SVC_AUDIT_H
@@ -76,11 +76,11 @@ uint64_t csm_audit_synced(struct csm_audit *a);
 bool csm_audit_behind(struct csm_audit *a);
 
 /* ---- denials ---- */
-/* Is it one too many of this minute? Then it has been counted, and needs no line of its own. */
+/* Is it one too many of this minute, or do too many wait? Then it has been counted, and needs no line of its own. */
 bool csm_audit_denied_counted(struct csm_audit *a, uid_t uid);
 struct csm_audit_wait {
 	struct csm_audit_event event; /* what it points to lives until done */
-	int r;                        /* 0, or CSM_EUNAVAILABLE in strict mode */
+	int r;                        /* 0, or CSM_EUNAVAILABLE in strict mode: not told, not counted as lost */
 	void (*done)(struct csm_audit_wait *w); /* on the log's thread */
 	struct csm_audit_wait *next;            /* the log's */
 };

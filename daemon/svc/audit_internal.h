@@ -20,6 +20,7 @@ struct row {
 	const char *method; /* static */
 	uid_t uid;
 	uint64_t n;
+	unsigned alone; /* that have lines of their own, and are not in n */
 	size_t object_len;
 	struct row *next;
 	char object[];
@@ -32,7 +33,7 @@ struct rows {
 struct row *rows_get(struct rows *t, const char *method, uid_t uid, struct csm_str object);
 void rows_merge(struct rows *to, struct rows *from); /* from is empty afterwards */
 void rows_swap(struct rows *a, struct rows *b);
-void rows_less(struct rows *t, uint64_t n); /* n off each row; those with no more go */
+void rows_drop_empty(struct rows *t);            /* those that count nothing */
 void rows_drop(struct rows *t, size_t buckets); /* those of the first buckets */
 void rows_clear(struct rows *t);
 void rows_init(void);
@@ -86,6 +87,7 @@ struct csm_audit {
 	pthread_mutex_t lock; /* short: what follows */
 	pthread_cond_t wake;
 	struct csm_audit_wait *head, **tail;
+	size_t waiting; /* also those that are being written */
 	struct rows denied;
 	struct csm_audit_uses *uses;
 	struct rows left; /* of those that were freed */

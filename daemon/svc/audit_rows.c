@@ -83,12 +83,11 @@ void rows_swap(struct rows *a, struct rows *b)
 	*b = c;
 }
 
-void rows_less(struct rows *t, uint64_t n)
+void rows_drop_empty(struct rows *t)
 {
 	for (size_t i = 0; i < ROW_BUCKETS; i++)
 		for (struct row **at = &t->buckets[i], *w; (w = *at) != NULL;) {
-			if (w->n > n) {
-				w->n -= n;
+			if (w->n > 0) {
 				at = &w->next;
 				continue;
 			}

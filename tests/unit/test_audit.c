@@ -111,6 +111,61 @@ static void ten_denials_have_lines_the_rest_a_count(void **state)
 	csm_audit_close(a);
 }
 
+/* Many uids have ten lines each: more than are made together, all of them written, none of it a failing log. */
+static void a_flood_by_many_uids_is_written(void **state)
+{
+	struct csm_audit_status st;
+	char long_name[500];
+	struct csm_audit *a;
+
+	(void)state;
+	memset(long_name, 'x', sizeof(long_name));
+	long_name[sizeof(long_name) - 1] = '\0';
+	audit_options.strict = true;
+	a = audit_opened();
+	audit_done = 0;
+	for (uid_t uid = 0; uid < 200; uid++)
+		for (int i = 0; i < 10; i++)
+			audit_denied(a, long_name, 60000 + uid);
+	csm_audit_tick(a);
+	assert_int_equal(audit_done, 2000);
+	assert_int_equal(audit_last_r, 0);
+	csm_audit_status(a, &st);
+	assert_false(st.failing);
+	assert_int_equal(st.lost, 0);
+	audit_assert_whole(NULL);
+	assert_int_equal(audit_count("denied"), 2000);
+	assert_int_equal(audit_count("gap"), 0);
+	csm_audit_close(a);
+}
+
+/* What waits is bounded: further ones are counted, and nobody's first ten are lost. */
+static void while_too_many_wait_denials_are_counted(void **state)
+{
+	struct csm_audit *a = audit_opened();
+	json_int_t counted = 0;
+
+	(void)state;
+	audit_done = 0;
+	for (uid_t uid = 0; uid < 500; uid++)
+		for (int i = 0; i < 10; i++)
+			audit_denied(a, "key.sign", 60000 + uid);
+	csm_audit_tick(a);
+	assert_int_equal(audit_done, 4096);
+	audit_denied(a, "key.sign", 60499); /* there is room again */
+	csm_audit_tick(a);
+	assert_int_equal(audit_done, 4097);
+	clock_now += 60;
+	csm_audit_tick(a);
+	audit_assert_whole(NULL);
+	for (size_t i = 0; i < audit_lines; i++)
+		if (audit_number(i, "count") > 0)
+			counted += audit_number(i, "count");
+	assert_int_equal(audit_count("denied") - 91, 4097); /* 91 uids have a line of their count */
+	assert_int_equal(counted, 5000 - 4096);
+	csm_audit_close(a);
+}
+
 static void uses_are_counted_by_identity_object_and_minute(void **state)
 {
 	struct csm_audit *a = audit_opened();
@@ -249,6 +304,7 @@ static void strict_mode_refuses_until_it_can_write(void **state)
 	audit_assert_whole(&mark);
 	assert_int_equal(audit_count("change"), 2); /* two was told to have failed */
 	assert_int_equal(audit_number(audit_index("gap"), "changes"), 0);
+	assert_int_equal(audit_number(audit_index("gap"), "denied"), 0); /* it was told to be unavailable */
 	csm_audit_close(a);
 }
 
@@ -361,6 +417,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(a_change_is_there_when_the_group_is),
 		TEST(ten_denials_have_lines_the_rest_a_count),
+		TEST(a_flood_by_many_uids_is_written),
+		TEST(while_too_many_wait_denials_are_counted),
 		TEST(uses_are_counted_by_identity_object_and_minute),
 		TEST(many_objects_share_a_row),
 		TEST(normal_mode_goes_on_and_tells_the_gap),
