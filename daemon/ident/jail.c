@@ -12,7 +12,6 @@
 
 static const int plain[] = {
 	/* looking */
-	SCMP_SYS(openat2),
 	SCMP_SYS(statx),
 	SCMP_SYS(readlink),
 	SCMP_SYS(readlinkat),
@@ -31,9 +30,6 @@ static const int plain[] = {
 	SCMP_SYS(clock_gettime),
 	SCMP_SYS(clock_nanosleep),
 	SCMP_SYS(restart_syscall),
-	SCMP_SYS(munmap),
-	SCMP_SYS(mremap),
-	SCMP_SYS(madvise),
 	SCMP_SYS(brk),
 	SCMP_SYS(futex),
 	SCMP_SYS(set_robust_list),
@@ -66,6 +62,11 @@ static const int plain[] = {
 	SCMP_SYS(getppid),
 	SCMP_SYS(open),
 	SCMP_SYS(openat),
+	SCMP_SYS(openat2),
+	SCMP_SYS(munmap),
+	SCMP_SYS(mremap),
+	SCMP_SYS(madvise),
+	SCMP_SYS(mprotect),
 	SCMP_SYS(stat),
 	SCMP_SYS(access),
 	SCMP_SYS(unlink),
@@ -84,52 +85,100 @@ static const int plain[] = {
 
 #define THREAD_FLAGS (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
 
-static int add_conditional(scmp_filter_ctx f, int wake)
+/* Some kernels take an address whatever its highest byte: none gets by the comparison of addresses that way. */
+#define TAG UINT64_C(0xff00000000000000)
+
+static int add_conditional(scmp_filter_ctx f, const struct jail *j)
 {
 	int r = 0;
 
 #ifndef CSM_SANITIZED
-	/* Files are read, never written or made. The flags of openat2 lie in memory, where the filter cannot look: so
-	 * what is open can be neither written nor mapped so that it would be. */
+	/* Files are read, never written or made. The flags of openat2 lie in memory, where the filter cannot look: they
+	 * have to be those at j->how, which nobody can write any more. */
 	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(write), 1, SCMP_A0(SCMP_CMP_EQ, 2));
-	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(write), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)wake));
+	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(write), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)j->wake));
 	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 2, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0),
 		SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_SHARED, 0));
 	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(openat), 1,
 		SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC | O_APPEND, 0));
+	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(openat2), 2, SCMP_A2(SCMP_CMP_EQ, (scmp_datum_t)j->how),
+		SCMP_A3(SCMP_CMP_EQ, sizeof(*j->how)));
+	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(munmap), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, TAG, 0));
+	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(madvise), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, TAG, 0));
+	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mremap), 2, SCMP_A0(SCMP_CMP_MASKED_EQ, TAG, 0),
+		SCMP_A3(SCMP_CMP_MASKED_EQ, MREMAP_FIXED, 0));
+	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 2, SCMP_A0(SCMP_CMP_MASKED_EQ, TAG, 0),
+		SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
 	r |= seccomp_rule_add(
 		f, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, THREAD_FLAGS, THREAD_FLAGS));
 	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
 	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_VMA));
 	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A2(SCMP_CMP_EQ, 6));
 #endif
-	(void)wake;
-	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+	(void)j;
 	/* Threads, never processes: glibc falls back to clone. */
 	r |= seccomp_rule_add(f, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 	return r;
 }
 
-static int filter(int wake, bool *full)
+/* A filter of its own, since a rule cannot compare one argument twice: what of the allowed calls is refused all the same.
+ * The descriptors that can be written keep their numbers, and what they are; nothing takes the place of j->how, which
+ * lies below all else. */
+static int add_refused(scmp_filter_ctx f, const struct jail *j)
 {
-	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-	int bad = 0;
+	int r = 0;
 
-	if (f == NULL)
-		return CSM_ENOMEM;
+#ifndef CSM_SANITIZED
+	static const int by_address[] = {SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(mprotect)};
+	scmp_datum_t end = (scmp_datum_t)j->how + sizeof(*j->how);
+
+	/* The kernel takes 32 bits of a descriptor's number. */
+	for (scmp_datum_t fd = 0; fd <= (scmp_datum_t)j->wake || fd <= JAIL_SOCKET; fd++) {
+		r |= seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(close), 1,
+			SCMP_A0(SCMP_CMP_MASKED_EQ, UINT32_MAX, fd));
+		r |= seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(lseek), 1,
+			SCMP_A0(SCMP_CMP_MASKED_EQ, UINT32_MAX, fd));
+	}
+	for (size_t i = 0; i < sizeof(by_address) / sizeof(by_address[0]); i++)
+		r |= seccomp_rule_add(f, SCMP_ACT_ERRNO(EPERM), by_address[i], 1, SCMP_A0(SCMP_CMP_LT, end));
+	r |= seccomp_rule_add(
+		f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(mmap), 1, SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_FIXED, MAP_FIXED));
+#endif
+	(void)f;
+	(void)j;
+	return r;
+}
+
+/* The second filter is loaded under the first. */
+static int filters(const struct jail *j, bool *full)
+{
+	scmp_filter_ctx refused = seccomp_init(SCMP_ACT_ALLOW), allowed = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+	int r = CSM_ENOMEM, bad = 0;
+
+	if (refused == NULL || allowed == NULL)
+		goto out;
 	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
-		bad |= seccomp_rule_add(f, SCMP_ACT_ALLOW, plain[i], 0);
-	bad |= add_conditional(f, wake);
-	seccomp_attr_set(f, SCMP_FLTATR_CTL_OPTIMIZE, 2);
-	if (bad == 0 && seccomp_load(f) != 0) {
+		bad |= seccomp_rule_add(allowed, SCMP_ACT_ALLOW, plain[i], 0);
+	bad |= add_conditional(allowed, j);
+	bad |= add_refused(refused, j);
+	seccomp_attr_set(allowed, SCMP_FLTATR_CTL_OPTIMIZE, 2);
+	r = CSM_ESYSTEM;
+	if (bad != 0)
+		goto out;
+	r = 0;
+	if (seccomp_load(refused) != 0 || seccomp_load(allowed) != 0) {
 		log_warn("seccomp is not in this kernel");
 		*full = false;
 	}
-	seccomp_release(f);
-	return bad == 0 ? 0 : CSM_ESYSTEM;
+out:
+	if (refused != NULL)
+		seccomp_release(refused);
+	if (allowed != NULL)
+		seccomp_release(allowed);
+	return r;
 }
 
-int jail_enter(uid_t uid, gid_t gid, int wake, bool *full)
+int jail_enter(uid_t uid, gid_t gid, const struct jail *j, bool *full)
 {
 	uint64_t keep = UINT64_C(1) << CAP_SYS_PTRACE | UINT64_C(1) << CAP_DAC_READ_SEARCH;
 	int r;
@@ -144,5 +193,5 @@ int jail_enter(uid_t uid, gid_t gid, int wake, bool *full)
 	}
 	if ((r = csm_sandbox_harden()) != 0)
 		return r;
-	return filter(wake, full);
+	return filters(j, full);
 }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/personality.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -109,19 +110,41 @@ static int stat_of(int fd, struct look *l)
 	return 0;
 }
 
+static const struct open_how how_here = {.flags = O_PATH | O_CLOEXEC | O_NOFOLLOW,
+	.resolve = RESOLVE_CACHED | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS};
+static const struct open_how *how = &how_here;
+
+#define HOW_AT UINT64_C(0x100000) /* below every program and library, above what the kernel keeps free */
+#define HOW_SIZE 4096u
+
+int look_init(const struct open_how **ret)
+{
+	void *at = (void *)HOW_AT; /* NOLINT(performance-no-int-to-ptr) */
+	void *p = mmap(at, HOW_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+
+	if (p != at) {
+		if (p != MAP_FAILED)
+			munmap(p, HOW_SIZE);
+		return CSM_ESYSTEM;
+	}
+	memcpy(p, &how_here, sizeof(how_here));
+	if (mprotect(p, HOW_SIZE, PROT_READ) != 0)
+		return CSM_ESYSTEM;
+	*ret = how = p;
+	return 0;
+}
+
 /* Is this path, here, that very file? The process may be in a mount namespace of its own, or its program deleted or
  * replaced since: then the name says nothing. Only names that the kernel has in its cache are followed, as those of
  * a running program are, so that no server of a file system keeps us waiting. */
 static bool is_here(const char *path, const struct look *l)
 {
-	struct open_how how = {.flags = O_PATH | O_CLOEXEC | O_NOFOLLOW,
-		.resolve = RESOLVE_CACHED | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS};
 	struct look here = {0};
 	long fd = -1;
 	int r;
 
 	for (int i = 0; i < TRIES && fd < 0; i++) {
-		fd = syscall(SYS_openat2, AT_FDCWD, path, &how, sizeof(how));
+		fd = syscall(SYS_openat2, AT_FDCWD, path, how, sizeof(*how));
 		if (fd < 0 && errno != EAGAIN)
 			return false;
 	}

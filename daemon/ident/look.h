@@ -2,6 +2,7 @@
 #ifndef CSM_IDENT_LOOK_H
 #define CSM_IDENT_LOOK_H
 
+#include <linux/openat2.h>
 #include <sys/types.h>
 #include "libclient/base/err.h"
 
@@ -15,6 +16,9 @@ struct look {
 	uint64_t mount; /* its number in /proc/PID/mountinfo */
 };
 
+/* How files are opened by openat2 from here on: *ret lies at the lowest address of all that is mapped, and cannot be written
+ * any more, so that a filter can insist on it. Once. CSM_ESYSTEM: that address is not to be had. */
+CSM_MUST int look_init(const struct open_how **ret);
 /* *fd: an O_PATH descriptor of the program, the caller's. CSM_EDENIED: it cannot be told, why says what. */
 CSM_MUST int look_at(pid_t pid, struct look *ret, int *fd, char why[static LOOK_WHY_MAX]);
 

@@ -9,10 +9,9 @@
 #include <unistd.h>
 #include "daemon/ident/hash.h"
 #include "daemon/ident/jail.h"
+#include "daemon/ident/look.h"
 #include "daemon/ident/serve.h"
 #include "daemon/svc/log.h"
-
-#define SOCKET_FD 3 /* as csmd hands it over */
 
 static const char usage_text[] =
 	"usage: csm-ident --uid UID --gid GID [--log-level LEVEL] [--sandbox-required]\n"
@@ -56,10 +55,11 @@ struct options {
 static int run(const struct options *opt)
 {
 	struct stat st;
+	struct jail jail;
 	bool full;
-	int r, wake;
+	int r;
 
-	if (fstat(SOCKET_FD, &st) != 0 || !S_ISSOCK(st.st_mode)) {
+	if (fstat(JAIL_SOCKET, &st) != 0 || !S_ISSOCK(st.st_mode)) {
 		fputs(usage_text, stderr);
 		return 2;
 	}
@@ -68,9 +68,10 @@ static int run(const struct options *opt)
 		log_err("kernel.randomize_va_space is 0 or cannot be read: programs cannot be told apart");
 		return 1;
 	}
-	wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	r = wake < 0 ? CSM_ESYSTEM : 0;
-	if (r != 0 || (r = hash_init()) != 0 || (r = jail_enter(opt->uid, opt->gid, wake, &full)) != 0) {
+	jail.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	r = jail.wake < 0 ? CSM_ESYSTEM : 0;
+	if (r != 0 || (r = hash_init()) != 0 || (r = look_init(&jail.how)) != 0 ||
+		(r = jail_enter(opt->uid, opt->gid, &jail, &full)) != 0) {
 		log_err("csm-ident cannot start: %s", csm_err_text(r));
 		return 1;
 	}
@@ -79,7 +80,7 @@ static int run(const struct options *opt)
 		return 1;
 	}
 	log_info("csm-ident: serving");
-	r = serve(SOCKET_FD, wake);
+	r = serve(JAIL_SOCKET, jail.wake);
 	if (r != 0)
 		log_err("csm-ident ends: %s", csm_err_text(r));
 	return r != 0;

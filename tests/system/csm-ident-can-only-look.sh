@@ -80,6 +80,27 @@ for fd in 1 3 5 6 7 8 100; do
     [ "$(check write $fd 0 1)" != allow ] || fail "writing to descriptor $fd"
 done
 expect_equal "mmap without exec" "$(check mmap 0 4096 3 0x22 -1 0)" allow
+for fd in 0 1 2 3 4 0x100000002 0x7000000000000004; do
+    [ "$(check close $fd)" != allow ] || fail "its own descriptor $fd is closed"
+    [ "$(check lseek $fd 0 0)" != allow ] || fail "descriptor $fd, its log or socket, is moved"
+done
+expect_equal "closing what it opened" "$(check close 5)" allow
+how=0x100000
+expect_equal "openat2 as it was made for it" "$(check openat2 -100 0 $how 24)" allow
+for at in 0 0x100008 0xfff8 0x7fff00000000 0x100000000100000; do
+    [ "$(check openat2 -100 0 $at 24)" != allow ] || fail "openat2 with what lies at $at"
+done
+[ "$(check openat2 -100 0 $how 32)" != allow ] || fail "openat2 with more than it was made for"
+for name in munmap mremap madvise mprotect; do
+    expect_equal "$name elsewhere" "$(check $name 0x7f0000000000 4096 1 0)" allow
+    for at in 0 $how 0x10000 0xff00000000100000 0x100000000100000; do
+        [ "$(check $name "$at" 0x200000 1 0)" != allow ] || fail "$name from $at on, where the flags of openat2 are"
+    done
+done
+[ "$(check mremap 0x7f0000000000 4096 4096 3 $how)" != allow ] || fail "mremap to a place"
+[ "$(check mmap $how 4096 3 0x32 -1 0)" != allow ] || fail "mmap to a place"
+grep -qE '^0*100000-0*101000 r--p ' "/proc/$ident/maps" || fail "the flags of openat2 are not where the filter has them"
+expect_equal "mappings below them" "$(head -n 1 "/proc/$ident/maps" | cut -d- -f1 | sed 's/^0*//')" 100000
 [ "$(check mmap 0 4096 3 1 5 0)" != allow ] || fail "a shared mapping"
 [ "$(check mmap 0 4096 5 0x22 -1 0)" != allow ] || fail "executable memory by mmap"
 [ "$(check mprotect 0 4096 5)" != allow ] || fail "executable memory by mprotect"
@@ -136,7 +157,30 @@ refused rename "@$work/open" "@$work/moved"
 refused mkdir "@$work/folder" 0755
 refused truncate "@$work/open" 0
 refused chmod "@$work/open" 0777
+how() { # FLAGS MODE: struct open_how
+    python3 -c 'import struct, sys; print(struct.pack("<QQQ", int(sys.argv[1], 0), int(sys.argv[2], 0), 0).hex())' "$@"
+}
+refused close 2
+refused openat2 -100 "@$work/made" "@x:$(how 0x41 0x1a4)" 24
+refused openat2 -100 "@$work/open" "@x:$(how 0x201 0)" 24
+refused openat2 -100 "@$work/open" "@x:$(how 1 0)" 24
+refused openat2 -100 "@$work/open" "@x:$(how 0 0)" 24
+refused pwrite64 2 @stolen 6 0
+refused writev 2 0 0
+refused dup2 0 2
+refused dup3 0 2 0
+refused fcntl 0 0 2
+refused close_range 2 2 0
+refused ftruncate 2 0
 expect_equal "the file" "$(cat "$work/open")" open
+[ ! -e "$work/made" ] || fail "a file was made"
+fd=$(call openat -100 "@$work/open" 0 0)
+[ "$fd" -ge 5 ] || fail "a file got the number $fd, which can be written to"
+refused write "$fd" @stolen 6
+expect_equal close "$(call close "$fd")" 0
+how=0x100000
+expect_equal "openat2 with the flags that it has" "$(fd=$(call openat2 -100 "@$work/csm" $how 24) && [ "$fd" -ge 5 ] &&
+    call close "$fd")" 0
 
 step "no core file, no tracing by its own user, and it ends with csmd's supervisor"
 expect_equal "core files" "$(awk '/Max core file size/ {print $5, $6}' "/proc/$ident/limits")" "0 0"

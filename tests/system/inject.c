@@ -1,7 +1,8 @@
 /* A root's tool for the sandbox test: have another process make a system call, or walk its seccomp filters.
  *
  *   inject PID call NUMBER [ARG]...   prints the result (negative: errno), or "killed". An ARG is a number (0x.. too)
- *                                     or @TEXT, which is put below the process's stack and passed by address.
+ *                                     or @TEXT, which is put below the process's stack and passed by address, or
+ *                                     @x:HEX, the same for bytes.
  *   inject PID allowed                prints every system call (x86-64) that the filters let through for some argument
  *                                     tried, and "x32" or "i386" where another call convention gets through.
  *   inject PID check NUMBER [ARG]...  prints the filters' verdict for just these arguments: allow, or errno N, or kill.
@@ -242,6 +243,19 @@ static int cmd_check(int nr, const uint64_t args[ARGS_MAX])
 	return 0;
 }
 
+/* In place: @x:HEX has become its bytes. */
+static size_t unhex(char *text)
+{
+	size_t n = 0;
+
+	for (const char *h = text; h[0] != '\0' && h[1] != '\0'; h += 2) {
+		char digits[3] = {h[0], h[1], '\0'};
+
+		text[n++] = (char)strtoul(digits, NULL, 16);
+	}
+	return n;
+}
+
 /* Texts go below the red zone of the stack. */
 static int put_texts(pid_t pid, uint64_t sp, int argc, char **argv, uint64_t args[ARGS_MAX])
 {
@@ -250,7 +264,8 @@ static int put_texts(pid_t pid, uint64_t sp, int argc, char **argv, uint64_t arg
 	for (int i = 0; i < argc; i++) {
 		if (argv[i][0] != '@')
 			continue;
-		struct iovec from = {argv[i] + 1, strlen(argv[i])};
+		bool hex = strncmp(argv[i], "@x:", 3) == 0;
+		struct iovec from = {argv[i] + (hex ? 3 : 1), hex ? unhex(argv[i] + 3) : strlen(argv[i])};
 		struct iovec to = {(void *)at, from.iov_len}; /* NOLINT(performance-no-int-to-ptr) */
 
 		if (process_vm_writev(pid, &from, 1, &to, 1, 0) != (ssize_t)from.iov_len) {
