@@ -114,7 +114,10 @@ static struct rec *append(enum type type, uint64_t ino, size_t payload)
 /* Whether it reached the disk before the power went is for the replay to say. */
 static void maybe_cut(void)
 {
-	if (++pc.head->ops != pc.head->cut_at)
+	uint64_t ops = ++pc.head->ops, cut_at = pc.head->cut_at;
+
+	/* It may have been set while operations went on. */
+	if (cut_at == 0 || ops < cut_at)
 		return;
 	pc.head->cut = 1;
 	__builtin_trap();
