@@ -36,7 +36,10 @@ waiting = []
 for _ in range(40):
     s = socket.socket(socket.AF_UNIX)
     s.connect(SOCKET)
-    s.sendall(pack_request(1, "ping"))
+    try:
+        s.sendall(pack_request(1, "ping"))
+    except BrokenPipeError:
+        pass  # it is turned away already
     waiting.append(s)
 time.sleep(1.5)
 answered = len(select.select(waiting, [], [], 0)[0])
@@ -59,7 +62,11 @@ end = time.monotonic() + 15
 for s in waiting:
     ready = select.select([s], [], [], max(0, end - time.monotonic()))[0]
     assert ready, "who waited is not served once there are descriptors"
-    answer = msgpack.unpackb(s.recv(4096))
+    try:
+        answer = msgpack.unpackb(s.recv(4096))
+    except ConnectionResetError:
+        busy += 1  # turned away before its request was read
+        continue
     assert answer[2] is None or (answer[2]["name"] == "busy" and answer[2]["retryable"]), answer
     busy += answer[2] is not None
 assert busy < 10, "%d of 40 were turned away" % busy
