@@ -1,6 +1,7 @@
 /* csm audit verify. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <jansson.h>
 #include "libclient/base/chain.h"
 #include "libclient/cli/cli.h"
@@ -53,8 +54,12 @@ static int read_files(struct verify *v, struct audit_files *f)
 		v->last = i + 1 == f->n;
 		csm_chain_check_file(v->check, f->path[i]);
 		r = audit_file_open(f, i, &fd);
-		if (r == 0 && fd >= 0)
-			r = audit_file_read(fd, f->path[i], on_line, v);
+		if (r != 0 || fd < 0)
+			continue;
+		r = audit_file_read(fd, f->path[i], on_line, v);
+		/* There may be more files than descriptors. */
+		close(fd);
+		f->fd[i] = -1;
 	}
 	return r;
 }
