@@ -69,8 +69,8 @@ void conn_new(struct loop *l, int fd, enum csm_role role, struct admit_slot *slo
 	c->fd = fd;
 	c->role = role;
 	c->slot = slot;
-	csm_buf_init(&c->in, CSM_MESSAGE_MAX + LOOP_SCRATCH, true);
-	csm_buf_init(&c->out, CSM_OUT_MAX, true);
+	csm_buf_init_message(&c->in, CSM_MESSAGE_MAX + LOOP_SCRATCH);
+	csm_buf_init_message(&c->out, CSM_OUT_MAX);
 	csm_scanner_init(&c->scan);
 	c->deadline_ms = l->now_ms + CSM_FIRST_MESSAGE_MS;
 	c->next = l->conns;
@@ -184,7 +184,7 @@ static void borrow_out(struct conn *c)
 	if (c->out.p != NULL || spare->p == NULL)
 		return;
 	c->out = *spare;
-	csm_buf_init(spare, spare->max, true);
+	csm_buf_init_message(spare, spare->max);
 }
 
 static void return_out(struct conn *c)
@@ -197,7 +197,7 @@ static void return_out(struct conn *c)
 	}
 	/* Emptied means wiped. */
 	*spare = c->out;
-	csm_buf_init(&c->out, c->out.max, true);
+	csm_buf_init_message(&c->out, c->out.max);
 }
 
 static void mark_dirty(struct conn *c)

@@ -649,7 +649,7 @@ void op_replay(struct op *op)
 	struct csm_buf answer;
 	int r = CSM_EUNAVAILABLE;
 
-	csm_buf_init(&answer, CSM_MESSAGE_MAX, true);
+	csm_buf_init_message(&answer, CSM_MESSAGE_MAX);
 	if (reader != NULL && (r = csm_reader_begin(reader)) == 0) {
 		r = csm_store_replay(reader, &op->sop.rid, &answer);
 		csm_reader_end(reader);

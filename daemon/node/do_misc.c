@@ -85,7 +85,7 @@ static void make_namespace(struct req *q, const struct csm_msg_seal_req *m, cons
 		return;
 	}
 	s = (struct seal_op *)op;
-	csm_buf_init(&s->data, CSM_SEAL_MAX, true);
+	csm_buf_init_message(&s->data, CSM_SEAL_MAX);
 	csm_buf_init(&s->context, CSM_MESSAGE_MAX, false);
 	object_copy(&s->object, o);
 	r = op_charge(op, m->data.n);

@@ -99,7 +99,7 @@ void do_SECRET_SET(struct req *q)
 		return;
 	s = (struct set_op *)c;
 	op = &c->op;
-	csm_buf_init(&s->payload, CSM_MESSAGE_MAX, true);
+	csm_buf_init_message(&s->payload, CSM_MESSAGE_MAX);
 	if ((r = op_charge(op, q->raw.n)) != 0 || (r = encode_pairs(m, &s->payload)) != 0) {
 		op_error(op, r, NULL);
 		op_done(op);

@@ -129,10 +129,10 @@ static int load_inline(struct req *q, struct key_found *f, struct csm_cached_key
 	*ret = csm_keycache_take(&q->loop->keys, f->rec.id);
 	if (*ret != NULL)
 		return 0;
-	r = csm_store_key_get(f->reader, f->object.ns, f->object.name, true, &q->loop->plain, &rec);
+	r = csm_store_key_get(f->reader, f->object.ns, f->object.name, true, &q->loop->key, &rec);
 	if (r == 0)
 		r = csm_cached_key_load(f->be, &rec, ret);
-	csm_buf_reset(&q->loop->plain);
+	csm_buf_reset(&q->loop->key);
 	return r;
 }
 
@@ -166,9 +166,9 @@ struct key_op {
 	struct op op;
 	struct csm_backend *be;
 	struct csm_keycache *cache; /* of the threads that work for be */
-	struct csm_key_record rec;  /* slices of blob */
-	struct key_call call;       /* slices of blob */
-	struct csm_buf blob;        /* secret */
+	struct csm_key_record rec;  /* slices of key */
+	struct key_call call;       /* slices of input */
+	struct csm_buf key, input;  /* secret; apart, since many inputs may wait */
 	struct csm_buf csr;
 	char object[CSM_SECRETREF_MAX];
 	size_t object_len;
@@ -179,7 +179,8 @@ static void key_op_clear(struct op *op)
 {
 	struct key_op *k = (struct key_op *)op;
 
-	csm_buf_free(&k->blob);
+	csm_buf_free(&k->key);
+	csm_buf_free(&k->input);
 	csm_buf_free(&k->csr);
 	csm_lock_free(k->out.p);
 	csm_csr_free(k->call.csr);
@@ -231,30 +232,31 @@ static int copy_into(struct csm_buf *b, struct csm_bin *s)
 	return r;
 }
 
-/* Copies of all that the work needs, in one allocation that does not move. */
+/* Copies of all that the work needs, in allocations that do not move. */
 static int key_op_fill(struct req *q, struct key_found *f, struct key_call *call, struct key_op *k)
 {
 	uint8_t *room;
-	size_t total;
-	int r = csm_store_key_get(f->reader, f->object.ns, f->object.name, true, &q->loop->plain, &k->rec);
+	size_t key, input = call->in.n + call->label.n;
+	int r;
 
+	csm_buf_init_message(&k->input, input + 1);
+	csm_buf_init(&k->key, CSM_MESSAGE_MAX, true);
+	r = csm_store_key_get(f->reader, f->object.ns, f->object.name, true, &q->loop->key, &k->rec);
 	if (r != 0)
 		return r;
-	total = k->rec.spki.n + k->rec.pub.n + k->rec.priv.n + call->in.n + call->label.n;
-	if ((r = op_charge(&k->op, total)) != 0)
-		return r;
-	csm_buf_init(&k->blob, total + 1, true);
-	if ((r = csm_buf_reserve(&k->blob, total + 1, &room)) != 0)
-		return r;
+	key = k->rec.spki.n + k->rec.pub.n + k->rec.priv.n;
 	k->call.what = call->what;
 	k->call.scheme = call->scheme;
 	k->call.in = call->in;
 	k->call.label = call->label;
-	if ((r = copy_into(&k->blob, &k->rec.spki)) != 0 || (r = copy_into(&k->blob, &k->rec.pub)) != 0 ||
-		(r = copy_into(&k->blob, &k->rec.priv)) != 0 || (r = copy_into(&k->blob, &k->call.in)) != 0 ||
-		(r = copy_into(&k->blob, &k->call.label)) != 0)
+	if ((r = op_charge(&k->op, key + input)) == 0 && (r = csm_buf_reserve(&k->key, key + 1, &room)) == 0 &&
+		(r = csm_buf_reserve(&k->input, input + 1, &room)) == 0 && (r = copy_into(&k->key, &k->rec.spki)) == 0 &&
+		(r = copy_into(&k->key, &k->rec.pub)) == 0 && (r = copy_into(&k->key, &k->rec.priv)) == 0 &&
+		(r = copy_into(&k->input, &k->call.in)) == 0)
+		r = copy_into(&k->input, &k->call.label);
+	csm_buf_reset(&q->loop->key);
+	if (r != 0)
 		return r;
-	csm_buf_reset(&q->loop->plain);
 	memcpy(k->object, f->object.text.p, f->object.text.n);
 	k->object_len = f->object.text.n;
 	k->out.p = csm_lock_alloc(OUT_MAX);

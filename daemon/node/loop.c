@@ -173,9 +173,10 @@ int loop_new(struct broker *b, unsigned index, struct loop **ret)
 	l->now_ms = monotonic_ms();
 	pthread_mutex_init(&l->lock, NULL);
 	l->mail_tail = &l->mail;
-	csm_buf_init(&l->plain, CSM_MESSAGE_MAX, true);
-	csm_buf_init(&l->spare, CSM_OUT_MAX, true);
-	csm_buf_init(&l->body, CSM_MESSAGE_MAX, true);
+	csm_buf_init_message(&l->plain, CSM_MESSAGE_MAX);
+	csm_buf_init(&l->key, CSM_MESSAGE_MAX, true);
+	csm_buf_init_message(&l->spare, CSM_OUT_MAX);
+	csm_buf_init_message(&l->body, CSM_MESSAGE_MAX);
 	csm_pool_init(&l->pool, CSM_MESSAGE_MAX);
 	csm_keycache_init(&l->keys, CSM_KEYS_PARSED_MAX);
 	l->policy = csm_policy_ref(b->policy);
@@ -229,6 +230,7 @@ void loop_free(struct loop *l)
 		close(l->tick_fd);
 	csm_lock_free(l->scratch);
 	csm_buf_free(&l->plain);
+	csm_buf_free(&l->key);
 	csm_buf_free(&l->spare);
 	csm_buf_free(&l->body);
 	csm_pool_free(&l->pool);

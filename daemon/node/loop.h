@@ -40,6 +40,7 @@ struct loop {
 
 	uint8_t *scratch;     /* LOOP_SCRATCH bytes of locked memory: what recvmsg reads into */
 	struct csm_buf plain; /* secret: a request's plain values, emptied after it */
+	struct csm_buf key;   /* secret: a stored key, emptied at once */
 	struct csm_buf spare; /* secret, empty: for the next connection with answers */
 	struct csm_buf body;  /* secret: an answer in the making */
 	struct csm_pool pool; /* arrays of the request in hand */

@@ -57,7 +57,7 @@ static int send_off(struct req *q, bool digest)
 	if (r != 0)
 		return r;
 	w = (struct look_op *)op;
-	csm_buf_init(&w->raw, CSM_MESSAGE_MAX, true);
+	csm_buf_init_message(&w->raw, CSM_MESSAGE_MAX);
 	if ((r = op_charge(op, q->raw.n)) != 0 || (r = csm_buf_put(&w->raw, q->raw.p, q->raw.n)) != 0) {
 		op_done(op);
 		return r;

@@ -11,13 +11,25 @@ void csm_buf_init(struct csm_buf *b, size_t max, bool secret)
 	*b = (struct csm_buf){.max = max, .secret = secret};
 }
 
+void csm_buf_init_message(struct csm_buf *b, size_t max)
+{
+	*b = (struct csm_buf){.max = max, .secret = true, .message = true};
+}
+
+static void *buf_alloc(const struct csm_buf *b, size_t n)
+{
+	if (b->message)
+		return csm_lock_alloc_message(n);
+	return b->secret ? csm_lock_alloc(n) : malloc(n);
+}
+
 void csm_buf_free(struct csm_buf *b)
 {
 	if (b->secret)
 		csm_lock_free(b->p);
 	else
 		free(b->p);
-	csm_buf_init(b, b->max, b->secret);
+	*b = (struct csm_buf){.max = b->max, .secret = b->secret, .message = b->message};
 }
 
 void csm_buf_reset(struct csm_buf *b)
@@ -43,7 +55,7 @@ static size_t grown(const struct csm_buf *b, size_t need)
 static int buf_grow(struct csm_buf *b, size_t need)
 {
 	size_t cap = grown(b, need);
-	uint8_t *p = b->secret ? csm_lock_alloc(cap) : malloc(cap);
+	uint8_t *p = buf_alloc(b, cap);
 
 	if (p == NULL)
 		return CSM_ENOMEM;

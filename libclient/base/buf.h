@@ -1,5 +1,5 @@
 /* A growable byte buffer with a cap. With `secret` its memory is csm_lock_alloc's:
- * locked and wiped. One thread at a time. */
+ * locked and wiped; with `message` csm_lock_alloc_message's. One thread at a time. */
 #ifndef CSM_BASE_BUF_H
 #define CSM_BASE_BUF_H
 
@@ -15,10 +15,13 @@ struct csm_buf {
 	size_t cap;  /* bytes allocated */
 	size_t max;  /* never more than this */
 	bool secret;
+	bool message; /* secret, too */
 };
 
 /* No allocation is made until the first byte. */
 void csm_buf_init(struct csm_buf *b, size_t max, bool secret);
+/* A secret buffer that others fill and may leave so: for messages and values, never for keys. */
+void csm_buf_init_message(struct csm_buf *b, size_t max);
 /* Frees (and wipes) the memory; the buffer can be used again. */
 void csm_buf_free(struct csm_buf *b);
 /* Drop the contents, keep the memory. */

@@ -26,9 +26,10 @@
 struct block {
 	uint64_t mark;
 	uint32_t pages; /* of a mapping of its own, else 0 */
-	uint32_t class; /* of an arena block; of a mapping NOT_LOCKED or 0 */
+	uint32_t class; /* of an arena block; of a mapping NOT_LOCKED, OF_SHARE, both or 0 */
 };
 #define NOT_LOCKED 1u
+#define OF_SHARE 2u
 #define MARK_LIVE UINT64_C(0x6c6976652d637376)
 #define MARK_FREE UINT64_C(0x667265652d637376)
 
@@ -45,8 +46,8 @@ static struct {
 	size_t used;                   /* handed to the classes so far */
 	struct block *free[N_CLASSES]; /* linked through the first bytes after the header */
 	bool refused;                  /* a lock for what stays was refused */
-	size_t share;                  /* of the limit, for mappings */
-	size_t mapped, unlocked;       /* bytes in mappings, and in those that could not be locked */
+	size_t share;                  /* of the limit, for mappings of messages */
+	size_t shared, unlocked;       /* bytes in these, and in all mappings that could not be locked */
 } arena = {.lock = PTHREAD_MUTEX_INITIALIZER, .share = SIZE_MAX};
 
 static size_t page_size(void)
@@ -158,38 +159,50 @@ static struct block *arena_alloc(size_t size)
 }
 
 /* Wiped in a child: whoever frees it there finds a header of zeros, not a hole. */
-static struct block *map_alloc(size_t size)
+static struct block *map_alloc(size_t size, uint32_t flags)
 {
 	size_t page = page_size();
 	size_t pages = (size + sizeof(struct block) + page - 1) / page, n = pages * page;
 	struct block *b;
-	bool locked;
+	bool locked = true;
 
 	if (size > SIZE_MAX / 2 || pages > UINT32_MAX)
 		return NULL;
-	locked = __atomic_add_fetch(&arena.mapped, n, __ATOMIC_RELAXED) <= arena.share;
+	if (flags & OF_SHARE)
+		locked = __atomic_add_fetch(&arena.shared, n, __ATOMIC_RELAXED) <= arena.share;
 	b = map_pages(n, MADV_WIPEONFORK, &locked);
 	if (b == NULL) {
-		__atomic_sub_fetch(&arena.mapped, n, __ATOMIC_RELAXED);
+		if (flags & OF_SHARE)
+			__atomic_sub_fetch(&arena.shared, n, __ATOMIC_RELAXED);
 		return NULL;
 	}
 	if (!locked)
 		__atomic_add_fetch(&arena.unlocked, n, __ATOMIC_RELAXED);
 	b->pages = (uint32_t)pages;
-	b->class = locked ? 0 : NOT_LOCKED;
+	b->class = flags | (locked ? 0 : NOT_LOCKED);
 	return b;
 }
 
-void *csm_lock_alloc(size_t size)
+static void *lock_alloc(size_t size, uint32_t flags)
 {
 	struct block *b = arena_alloc(size);
 
-	if (b == NULL && (b = map_alloc(size)) == NULL)
+	if (b == NULL && (b = map_alloc(size, flags)) == NULL)
 		return NULL;
 	if (b->pages == 0)
 		ASAN_UNPOISON_MEMORY_REGION(b + 1, class_size[b->class]);
 	b->mark = mark_of(b, MARK_LIVE);
 	return b + 1;
+}
+
+void *csm_lock_alloc(size_t size)
+{
+	return lock_alloc(size, 0);
+}
+
+void *csm_lock_alloc_message(size_t size)
+{
+	return lock_alloc(size, OF_SHARE);
 }
 
 /* A foreign, damaged or twice freed pointer ends the program; false for a block that a fork
@@ -238,9 +251,10 @@ void csm_lock_free(void *p)
 		return;
 	}
 	n = b->pages * page_size();
-	if (b->class == NOT_LOCKED)
+	if (b->class & NOT_LOCKED)
 		__atomic_sub_fetch(&arena.unlocked, n, __ATOMIC_RELAXED);
-	__atomic_sub_fetch(&arena.mapped, n, __ATOMIC_RELAXED);
+	if (b->class & OF_SHARE)
+		__atomic_sub_fetch(&arena.shared, n, __ATOMIC_RELAXED);
 	sodium_memzero(b, n);
 	(void)munmap(b, n);
 }

@@ -11,7 +11,7 @@
 /* Map and lock the arena (bytes, rounded up to pages). Called once, before threads, and not in
  * a library: a child of fork has no arena. Where the lock is refused (RLIMIT_MEMLOCK) it goes on
  * unlocked; csm_lockmem_locked tells: true when there is an arena, it is locked, and so is all else that is in use.
- * Mappings beside the arena are locked up to half of the limit, so that they leave some of it to others.
+ * Mappings for messages are locked up to half of the limit, so that they leave some of it to keys.
  * CSM_EINVALID, CSM_ESTATE (there is one), CSM_ENOMEM. */
 CSM_MUST int csm_lockmem_init(size_t arena);
 bool csm_lockmem_locked(void);
@@ -20,6 +20,9 @@ bool csm_lockmem_locked(void);
  * beyond the largest class, or when the arena is full it is a mapping of its own (some
  * microseconds), which a child of fork finds full of zeros (MADV_WIPEONFORK) and may free. */
 void *csm_lock_alloc(size_t size);
+/* The same for what others send and may send in part only. As a mapping of its own it is not locked while such mappings
+ * hold half of what may be locked. */
+void *csm_lock_alloc_message(size_t size);
 /* The usable size of p, at least what was asked for; 0 for one that a fork has wiped. */
 size_t csm_lock_size(const void *p);
 /* Wipe and give back. NULL is a no-op. A second free, or a pointer that is none, aborts. */

@@ -1,5 +1,6 @@
 /* All patterns stand in one table, found by their first eight bytes; a bitmap in front of it says at most places that
  * there is none. */
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 #include "tests/lib/needles.h"
@@ -28,7 +29,7 @@ struct needles {
 };
 
 static const char *const form_names[NEEDLE__FORMS] = {"raw", "reversed", "swapped32", "swapped64", "ipad", "opad",
-	"ipad32", "opad32", "hex", "HEX", "hex-reversed", "HEX-reversed", "hex-colons", "HEX-COLONS", "base64", "base64url",
+	"ipad32", "opad32", "inner-state", "outer-state", "inner-state32", "outer-state32", "hex", "HEX", "hex-reversed", "HEX-reversed", "hex-colons", "HEX-COLONS", "base64", "base64url",
 	"base64-reversed", "base64url-reversed"};
 
 const char *needle_form_name(enum needle_form form)
@@ -164,6 +165,31 @@ static void turn(enum needle_form form, const uint8_t *secret, size_t n, uint8_t
 		swap_words(out, n, 8);
 }
 
+/* A key longer than a block is hashed first: nothing of csm's. */
+static bool add_states(struct needles *nd, const uint8_t *secret, size_t n)
+{
+	crypto_hash_sha256_state state;
+	uint8_t block[64], words[32];
+	bool ok = true;
+
+	for (enum needle_form form = NEEDLE_INNER; ok && n <= sizeof(block) && form <= NEEDLE_OUTER32; form++) {
+		memset(block, form == NEEDLE_INNER || form == NEEDLE_INNER32 ? 0x36 : 0x5c, sizeof(block));
+		for (size_t i = 0; i < n; i++)
+			block[i] ^= secret[i];
+		crypto_hash_sha256_init(&state);
+		crypto_hash_sha256_update(&state, block, sizeof(block));
+		memcpy(words, state.state, sizeof(words));
+		if (form >= NEEDLE_INNER32)
+			swap_words(words, sizeof(words), 4);
+		for (size_t at = 0; ok && at + NEEDLE_WINDOW <= sizeof(words); at++)
+			ok = add_pattern(nd, form, at, words + at, NEEDLE_WINDOW);
+	}
+	explicit_bzero(&state, sizeof(state));
+	explicit_bzero(block, sizeof(block));
+	explicit_bzero(words, sizeof(words));
+	return ok;
+}
+
 static bool add_windows(struct needles *nd, const uint8_t *secret, size_t n)
 {
 	size_t len = n < NEEDLE_WINDOW ? n : NEEDLE_WINDOW;
@@ -195,7 +221,9 @@ bool needles_add(struct needles *nd, const char *name, const uint8_t *secret, si
 	if ((names[nd->n_names] = strdup(name)) == NULL)
 		return false;
 	nd->n_names++;
-	return add_windows(nd, secret, n) && nd->n > before;
+	if (!add_windows(nd, secret, n) || nd->n == before)
+		return false;
+	return add_states(nd, secret, n);
 }
 
 /* ---- the table ---- */

@@ -20,6 +20,10 @@ enum needle_form {
 	NEEDLE_OPAD,
 	NEEDLE_IPAD32,
 	NEEDLE_OPAD32,
+	NEEDLE_INNER,     /* the state of HMAC-SHA-256 after that block, as good as the key: words of this machine, or turned */
+	NEEDLE_OUTER,
+	NEEDLE_INNER32,
+	NEEDLE_OUTER32,
 	NEEDLE_HEX,
 	NEEDLE_HEX_UPPER,
 	NEEDLE_HEX_REVERSED,

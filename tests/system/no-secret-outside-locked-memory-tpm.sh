@@ -39,6 +39,9 @@ tpm flushcontext -t
 session once
 everywhere "after the session"
 finds "keys that are loaded" --pid "$CSM_PID"
+for held in 'scalar:p256: reversed' 'kek:.*inner-state, outer-state' 'subkey:scope: inner-state, outer-state'; do
+    grep -q "^FOUND: $held;" out || fail "not found: $held"
+done
 restart
 everywhere "after the start"
 session once

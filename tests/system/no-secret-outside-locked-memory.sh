@@ -24,6 +24,9 @@ step "the search itself: it finds what is there, in each form"
 finds "the root key's file" --files "$node/root"
 finds "keys that are loaded" --pid "$CSM_PID"
 grep -q '^FOUND: scalar:p256: reversed;' out || fail "not found: the scalar of a P-256 key that was just used"
+for state in kek: subkey:scope: subkey:root: subkey:request:; do
+    grep -q "^FOUND: $state.*inner-state, outer-state;" out || fail "not found: the states that stand for $state"
+done
 hex=$(sed -n 's/^kek:[^ ]* //p' keep/needles | head -n 1)
 planted() { # NAME FORM: stdin is such a file
     cat >keep/planted
@@ -66,9 +69,14 @@ step "a minute after its last use no key is in memory, locked or not"
 while [ $((SECONDS - unused_since)) -lt 63 ]; do
     sleep 0.5
 done
+# The store's own keys stay, in locked memory.
+search "idle: the store's keys" --locked-ok --pid "$CSM_PID"
+cp keep/needles keep/all
+grep -vE '^(kek|subkey):' keep/all >keep/needles
 search "idle" --pid "$CSM_PID"
 session once
 finds "keys that were used again" --pid "$CSM_PID"
+cp keep/all keep/needles
 
 step "what was deleted is gone at once"
 session delete

@@ -121,13 +121,13 @@ static void put_wrapped(const char *dir)
 
 static void put_root(void)
 {
-	static const char *const labels[] = {"scope", "root", "request"};
+	static const char *const labels[] = {"scope", "root", "request", "audit"};
 	struct prk prk;
 	uint8_t k[KEY_LEN];
 
 	put("root", "root-key", root_key, sizeof(root_key));
 	prk_init(&prk, root_key);
-	for (size_t i = 0; i < 3; i++) {
+	for (size_t i = 0; i < sizeof(labels) / sizeof(labels[0]); i++) {
 		prk_label_key(&prk, labels[i], k);
 		put("subkey", labels[i], k, sizeof(k));
 	}

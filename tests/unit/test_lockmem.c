@@ -305,8 +305,8 @@ static void test_wipe_scope(void **state)
 		assert_int_equal(copy[i], 0);
 }
 
-/* Mappings get half of what may be locked, and what they do not get is known for as long as it is in use. In a program of
- * its own: the arena is made once. */
+/* Mappings of messages get half of what may be locked, and what they do not get is known for as long as it is in use; they
+ * take nothing from others. In a program of its own: the arena is made once. */
 static void test_share(void **state)
 {
 	pid_t pid = fork();
@@ -324,19 +324,22 @@ static int share_main(void)
 {
 	const size_t piece = 256 * 1024;
 	struct rlimit limit = {4 * 1024 * 1024, 4 * 1024 * 1024};
-	void *p[32];
+	void *p[32], *key;
 	size_t locked = 0, n = sizeof(p) / sizeof(p[0]);
 
 	if (setrlimit(RLIMIT_MEMLOCK, &limit) != 0 || csm_lockmem_init(ARENA) != 0 || !csm_lockmem_locked())
 		return 1;
 	for (size_t i = 0; i < n; i++) {
-		if ((p[i] = csm_lock_alloc(piece)) == NULL)
+		if ((p[i] = csm_lock_alloc_message(piece)) == NULL)
 			return 2;
 		locked += csm_lockmem_locked();
 	}
 	/* 2 MiB in pieces of a page more than 256 KiB */
 	if (locked != 7)
 		return 3;
+	key = csm_lock_alloc(piece);
+	if (key == NULL || !is_locked(key))
+		return 7;
 	for (size_t i = n; i-- > locked;) {
 		if (csm_lockmem_locked())
 			return 4;
@@ -346,7 +349,13 @@ static int share_main(void)
 		return 5;
 	while (locked-- > 0)
 		csm_lock_free(p[locked]);
-	return csm_lockmem_locked() ? 0 : 6;
+	csm_lock_free(key);
+	/* All of the share was given back, and no more than that. */
+	for (locked = 0; locked < n && csm_lockmem_locked(); locked++) {
+		if ((p[locked] = csm_lock_alloc_message(piece)) == NULL)
+			return 8;
+	}
+	return locked == 8 ? 0 : 6;
 }
 
 int main(int argc, char **argv)

@@ -116,6 +116,36 @@ static void test_turned(void **state)
 	needles_free(nd);
 }
 
+/* The states after the inner and the outer block of HMAC-SHA-256 with that key, worked out after FIPS 180-4 by a program
+ * of its own. */
+static void test_states(void **state)
+{
+	static const struct {
+		uint32_t words[8];
+		enum needle_form form;
+	} known[] = {
+		{{0xe177b444, 0x5bf4891e, 0x64b85e7d, 0x51f4fc75, 0xa98f1fbc, 0xad1c57a3, 0x265aeea1, 0xc28e1a3e}, NEEDLE_INNER},
+		{{0x7de248bc, 0x5aeb91a6, 0xbe9dbe51, 0x2129dc9f, 0xae3108aa, 0x49cb032d, 0xeddb31c4, 0x4f90b48e}, NEEDLE_OUTER},
+	};
+	struct needles *nd = of_secret();
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		uint32_t turned[8], other[8];
+
+		for (size_t j = 0; j < 8; j++) {
+			turned[j] = __builtin_bswap32(known[i].words[j]);
+			other[j] = known[i].words[j] ^ 1;
+		}
+		assert_int_equal(plant_and_scan(nd, known[i].words, 32, 501), 17);
+		assert_int_equal(seen, 1u << known[i].form);
+		assert_int_equal(plant_and_scan(nd, turned, 32, 501), 17);
+		assert_int_equal(seen, 1u << (known[i].form + 2));
+		assert_int_equal(plant_and_scan(nd, other, 32, 501), 0);
+	}
+	needles_free(nd);
+}
+
 static void test_texts(void **state)
 {
 	struct needles *nd = of_secret();
@@ -153,6 +183,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_every_window),
 		cmocka_unit_test(test_turned),
+		cmocka_unit_test(test_states),
 		cmocka_unit_test(test_texts),
 		cmocka_unit_test(test_short_and_dull),
 	};
