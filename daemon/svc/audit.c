@@ -35,17 +35,20 @@ int csm_audit_group(struct csm_audit *a, const struct csm_audit_event *events, s
 	struct events e = {events, n};
 	struct csm_audit_mark mark = {0};
 	struct audit_written w = {0};
-	int r = 0;
+	int r = audit_owes(a) ? audit_put(a, NULL, NULL, NULL) : 0;
+	bool owes;
 
-	if (n > 0)
+	if (r == 0 && n > 0)
 		r = keep != NULL ? audit_append(a, make_events, &e, keep, NULL, &w) : audit_put(a, make_events, &e, &w);
 	if (r != 0 && a->strict)
 		return CSM_EUNAVAILABLE;
+	owes = r != 0 && audit_owes(a);
 	pthread_mutex_lock(&a->lock);
 	if (r != 0)
 		audit_lost(a, &a->lost_changes, n);
-	mark.seq = a->st.seq;
-	memcpy(mark.head, a->st.head, CSM_CHAIN_HASH);
+	/* The store does not name lines that are still to be taken back: a start knows them by that. */
+	mark.seq = owes ? a->anchored : a->st.seq;
+	memcpy(mark.head, owes ? a->anchored_head : a->st.head, CSM_CHAIN_HASH);
 	pthread_mutex_unlock(&a->lock);
 	if (r == 0 && n > 0) {
 		mark = (struct csm_audit_mark){.seq = w.seq, .first = w.first, .last = w.seq, .kept = keep != NULL, .at = w.at};
@@ -55,34 +58,25 @@ int csm_audit_group(struct csm_audit *a, const struct csm_audit_event *events, s
 	return 0;
 }
 
-struct undone {
-	uint64_t first, last;
-	const char *why;
-};
-
-static int make_undone(struct csm_audit *a, void *arg)
-{
-	const struct undone *u = arg;
-	char body[160];
-
-	snprintf(body, sizeof(body), ",\"first\":%llu,\"last\":%llu,\"result\":\"%s\"", (unsigned long long)u->first,
-		(unsigned long long)u->last, u->why);
-	return log_line(&a->f, "undone", body);
-}
-
 void csm_audit_undone(struct csm_audit *a, uint64_t first, uint64_t last, const char *why)
 {
-	struct undone u = {first, last, why};
-
-	/* A failure is seen in status; the store's head, too, says that these lines were not committed. */
-	if (first != 0 && audit_put(a, make_undone, &u, NULL) != 0)
-		log_err("the audit log does not say that lines %llu to %llu were not committed", (unsigned long long)first,
+	if (first == 0)
+		return;
+	pthread_mutex_lock(&a->file_lock);
+	/* One is enough: no further change gets a line before this is out. */
+	a->undone = (struct undone){first, last, why};
+	pthread_mutex_unlock(&a->file_lock);
+	if (audit_put(a, NULL, NULL, NULL) != 0)
+		log_err("the audit log does not say yet that lines %llu to %llu were not committed", (unsigned long long)first,
 			(unsigned long long)last);
 }
 
 void csm_audit_anchored(struct csm_audit *a, const struct csm_audit_mark *m)
 {
+	pthread_mutex_lock(&a->lock);
 	a->anchored = m->seq;
+	memcpy(a->anchored_head, m->head, CSM_CHAIN_HASH);
+	pthread_mutex_unlock(&a->lock);
 	if (!m->kept)
 		return;
 	pthread_mutex_lock(&a->file_lock);

@@ -66,7 +66,8 @@ struct csm_audit_mark {
  * is strict; otherwise the mark tells how far the log is durable, and the gap is told when it can be written again. */
 CSM_MUST int csm_audit_group(struct csm_audit *a, const struct csm_audit_event *events, size_t n, struct csm_buf *keep,
 	struct csm_audit_mark *ret);
-/* The commit of the lines first to last failed: none of it was done. */
+/* The commit of the lines first to last failed: none of it was done. Told at once, or before anything else that is written; one
+ * thread, before its next csm_audit_group. */
 void csm_audit_undone(struct csm_audit *a, uint64_t first, uint64_t last, const char *why);
 /* The store names the mark's line from now on, and holds what it was given to keep. */
 void csm_audit_anchored(struct csm_audit *a, const struct csm_audit_mark *m);

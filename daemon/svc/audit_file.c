@@ -143,9 +143,10 @@ int log_write(struct log_file *f)
 		if (n <= 0) {
 			int e = n < 0 ? errno : EIO;
 
-			/* A part of it is taken back; what stays is found at the next write, and at the next start. */
-			if (done > 0 && ftruncate(f->fd, (off_t)f->size) != 0)
-				log_warn("half a line stays in the audit log");
+			/* A part of it is taken back; what stays, before the next write. */
+			f->torn = done > 0 && ftruncate(f->fd, (off_t)f->size) != 0;
+			if (f->torn)
+				log_warn("half a line stays in the audit log until it is written again");
 			errno = e;
 			return CSM_ESYSTEM;
 		}
@@ -246,6 +247,7 @@ static int new_file(struct log_file *f)
 	close(f->fd);
 	f->fd = old;
 	f->size = size;
+	f->torn = false;
 	errno = e;
 	return r;
 }
@@ -323,6 +325,9 @@ int log_room(struct log_file *f, const struct csm_audit_signer *s)
 
 	if (f->first == 0)
 		return new_file(f);
+	if (f->torn && ftruncate(f->fd, (off_t)f->size) != 0)
+		return CSM_ESYSTEM;
+	f->torn = false;
 	/* The next write will do. */
 	if (f->syncing > 0)
 		return 0;

@@ -47,6 +47,7 @@ struct csm_audit_uses {
 /* ---- the file (audit_file.c, audit_open.c): all under `file_lock` ---- */
 struct log_file {
 	int dir, fd;
+	bool torn;         /* half a line could not be taken off its end */
 	unsigned syncing;  /* threads that sync fd: it stays as long as there is one */
 	uint64_t max_size;
 	unsigned max_files;
@@ -74,6 +75,21 @@ struct mend {
 	struct csm_buf rest; /* what stood behind that place */
 };
 
+/* Lines that are to be told as not committed; first 0: none. */
+struct undone {
+	uint64_t first, last;
+	const char *why;
+};
+
+/* What the line of the start, and that of a break before it, say. */
+struct start {
+	bool due; /* not written yet */
+	bool broken, other; /* other: behind another line than the last one, of this number and hash */
+	uint64_t anchor, seq;
+	uint8_t prev[CSM_CHAIN_HASH];
+	char why[160];
+};
+
 struct csm_audit {
 	bool strict;
 	pthread_mutex_t file_lock;
@@ -83,6 +99,8 @@ struct csm_audit {
 	struct mend mend;
 	uint64_t restored; /* lines that the store had kept */
 	uint64_t repaired; /* bytes of half a line that were taken off, not told yet */
+	struct undone undone; /* not told yet */
+	struct start start;
 
 	pthread_mutex_t lock; /* short: what follows */
 	pthread_cond_t wake;
@@ -92,6 +110,7 @@ struct csm_audit {
 	struct csm_audit_uses *uses;
 	struct rows left; /* of those that were freed */
 	struct csm_audit_status st;
+	uint8_t anchored_head[CSM_CHAIN_HASH];
 	uint64_t lost_changes, lost_denied;
 	time_t lost_since;
 	bool stopping;
@@ -155,6 +174,8 @@ CSM_MUST int audit_append(struct csm_audit *a, audit_make_fn *make, void *arg, s
 	struct audit_written *ret);
 /* Written and synced when it returns 0. make and ret may be NULL. */
 CSM_MUST int audit_put(struct csm_audit *a, audit_make_fn *make, void *arg, struct audit_written *ret);
+/* There are lines to be taken back, or the line of the start, which takes back what a crash has left, is not out. */
+bool audit_owes(struct csm_audit *a);
 void audit_durable(struct csm_audit *a, uint64_t seq, const uint8_t *head);
 void audit_not_loose(struct log_file *f, uint64_t at);
 /* Under the lock: events that could not be written. */
@@ -163,6 +184,10 @@ void audit_lost(struct csm_audit *a, uint64_t *counter, uint64_t n);
 /* Under the file's lock, after the lines of the store were restored: what is behind the line that the store names stays as
  * far as it is a chain. 0 also where that line is not there. */
 CSM_MUST int audit_settle(struct csm_audit *a, uint64_t seq, const uint8_t *head);
+
+/* ---- audit_start.c: under file_lock, with what is made ---- */
+CSM_MUST int audit_make_break(struct csm_audit *a);
+CSM_MUST int audit_make_start(struct csm_audit *a);
 
 /* ---- audit.c, for the end ---- */
 CSM_MUST int audit_make_checkpoint(struct csm_audit *a, void *arg);

@@ -75,25 +75,25 @@ int csm_audit_open(const struct csm_audit_options *opt, struct csm_audit **ret)
 	return 0;
 }
 
-struct start {
-	uint64_t anchor;
-	bool broken;
-	uint64_t seq; /* for the line of the break: behind this one, */
-	const uint8_t *prev;
-	char why[160];
-};
-
-static int make_start(struct csm_audit *a, void *arg)
+int audit_make_break(struct csm_audit *a)
 {
-	const struct start *s = arg;
-	char body[64];
-	int r = 0;
+	const struct start *s = &a->start;
+	uint64_t seq = a->f.out_seq > s->seq ? a->f.out_seq : s->seq;
+	uint8_t prev[CSM_CHAIN_HASH];
 
-	if (s->broken)
-		r = log_break(&a->f, s->seq, s->prev, s->why);
-	snprintf(body, sizeof(body), ",\"version\":\"%s\",\"anchor\":%llu", CSM_VERSION, (unsigned long long)s->anchor);
-	if (r == 0)
-		r = log_line(&a->f, "start", body);
+	if (!s->broken)
+		return 0;
+	memcpy(prev, s->other ? s->prev : a->f.out_head, sizeof(prev));
+	return log_break(&a->f, seq, prev, s->why);
+}
+
+int audit_make_start(struct csm_audit *a)
+{
+	char body[64];
+	int r;
+
+	snprintf(body, sizeof(body), ",\"version\":\"%s\",\"anchor\":%llu", CSM_VERSION, (unsigned long long)a->start.anchor);
+	r = log_line(&a->f, "start", body);
 	return r != 0 ? r : audit_make_checkpoint(a, NULL);
 }
 
@@ -103,7 +103,7 @@ static void compare(struct csm_audit *a, uint64_t seq, const uint8_t *head, stru
 	struct log_file *f = &a->f;
 	int r = seq == 0 ? 0 : log_find_line(f, seq, head);
 
-	*s = (struct start){.anchor = seq, .seq = f->seq, .prev = f->head};
+	*s = (struct start){.due = true, .anchor = seq, .seq = f->seq};
 	if (f->first == 0 && (f->seq == 0 || r != 0)) {
 		/* All of it was moved away, or the last file: what is written follows what the store names. */
 		if (seq > f->seq) {
@@ -115,7 +115,8 @@ static void compare(struct csm_audit *a, uint64_t seq, const uint8_t *head, stru
 	if (r != 0) {
 		snprintf(s->why, sizeof(s->why), "line %llu, which the store names last, is %s", (unsigned long long)seq,
 			r == CSM_ETAMPERED ? "another one" : "not there");
-		s->prev = head;
+		memcpy(s->prev, head, CSM_CHAIN_HASH);
+		s->other = true;
 		s->seq = seq > f->seq ? seq : f->seq;
 	} else if (f->damaged) {
 		snprintf(s->why, sizeof(s->why), "the last lines do not follow from those before them");
@@ -128,12 +129,12 @@ void csm_audit_attach(struct csm_audit *a, uint64_t seq, const uint8_t head[stat
 {
 	uint8_t end_head[CSM_CHAIN_HASH];
 	uint64_t end;
-	struct start s;
+	const struct start *s = &a->start;
 
 	pthread_mutex_lock(&a->file_lock);
 	if (audit_settle(a, seq, head) != 0)
 		log_err("the end of the audit log cannot be read or mended: %s", strerror(errno));
-	compare(a, seq, head, &s);
+	compare(a, seq, head, &a->start);
 	a->signer = *signer;
 	a->has_signer = true;
 	end = a->f.seq;
@@ -143,17 +144,18 @@ void csm_audit_attach(struct csm_audit *a, uint64_t seq, const uint8_t head[stat
 	/* What was mended may end before the file that was found; lines of these numbers are written anew. */
 	a->st.seq = end;
 	memcpy(a->st.head, end_head, CSM_CHAIN_HASH);
-	a->st.broken = s.broken;
+	a->anchored = seq;
+	memcpy(a->anchored_head, head, CSM_CHAIN_HASH);
+	a->st.broken = s->broken;
 	a->st.has_key = true;
 	memcpy(a->st.key, signer->key, CSM_CHAIN_KEY);
 	pthread_mutex_unlock(&a->lock);
-	a->anchored = seq;
 	if (a->restored > 0)
 		log_info("the audit log got %llu lines back that a crash had kept from it", (unsigned long long)a->restored);
-	if (s.broken)
-		log_err("the audit log was changed behind csmd: %s", s.why);
-	if (audit_put(a, make_start, &s, NULL) != 0)
-		log_err("the line of the start is not in the audit log");
+	if (s->broken)
+		log_err("the audit log was changed behind csmd: %s", s->why);
+	if (audit_put(a, NULL, NULL, NULL) != 0)
+		log_err("the line of the start is not in the audit log yet");
 }
 
 static int make_stop(struct csm_audit *a, void *arg)

@@ -17,12 +17,18 @@ static const struct csm_audit_signer *signer_of(const struct csm_audit *a)
 /* What could not be written, and what was found at the start, comes before anything else. */
 static int make_told(struct csm_audit *a, uint64_t changes, uint64_t denied, time_t since)
 {
-	char body[128];
-	int r = 0;
+	const struct undone *u = &a->undone;
+	char body[160];
+	int r = a->start.due ? audit_make_break(a) : 0;
 
-	if (a->repaired > 0) {
+	if (r == 0 && a->repaired > 0) {
 		snprintf(body, sizeof(body), ",\"bytes\":%llu", (unsigned long long)a->repaired);
 		r = log_line(&a->f, "repaired", body);
+	}
+	if (r == 0 && u->first != 0) {
+		snprintf(body, sizeof(body), ",\"first\":%llu,\"last\":%llu,\"result\":\"%s\"", (unsigned long long)u->first,
+			(unsigned long long)u->last, u->why);
+		r = log_line(&a->f, "undone", body);
 	}
 	if (r == 0 && since != 0) {
 		/* Nothing may be missing: in strict mode what could not be told was not done. */
@@ -30,7 +36,7 @@ static int make_told(struct csm_audit *a, uint64_t changes, uint64_t denied, tim
 			(unsigned long long)changes, (unsigned long long)denied);
 		r = log_line(&a->f, "gap", body);
 	}
-	return r;
+	return r == 0 && a->start.due ? audit_make_start(a) : r;
 }
 
 /* Under the file's lock: all lines of one call, or none. */
@@ -58,6 +64,8 @@ static int write_lines(struct csm_audit *a, audit_make_fn *make, void *arg, uint
 	if ((r = log_write(&a->f)) != 0)
 		return r;
 	a->repaired = 0;
+	a->undone.first = 0;
+	a->start.due = false;
 	pthread_mutex_lock(&a->lock);
 	a->lost_changes -= changes;
 	a->lost_denied -= denied;
@@ -65,6 +73,16 @@ static int write_lines(struct csm_audit *a, audit_make_fn *make, void *arg, uint
 		a->lost_since = 0;
 	pthread_mutex_unlock(&a->lock);
 	return 0;
+}
+
+bool audit_owes(struct csm_audit *a)
+{
+	bool owes;
+
+	pthread_mutex_lock(&a->file_lock);
+	owes = a->undone.first != 0 || a->start.due;
+	pthread_mutex_unlock(&a->file_lock);
+	return owes;
 }
 
 static void now_failing(struct csm_audit *a, int e)
@@ -126,8 +144,8 @@ int audit_append(struct csm_audit *a, audit_make_fn *make, void *arg, struct csm
 	ret->seq = f->seq;
 	ret->at = f->loose_at + f->loose.len;
 	memcpy(ret->head, f->head, CSM_CHAIN_HASH);
-	if (r == 0 && keep != NULL)
-		r = csm_buf_put(keep, csm_buf_ptr(&f->loose), f->loose.len);
+	if (r == 0 && keep != NULL && (r = csm_buf_put(keep, csm_buf_ptr(&f->loose), f->loose.len)) != 0 && a->strict)
+		a->undone = (struct undone){ret->first, f->seq, csm_err_name(r)};
 	e = errno;
 	if (r == 0 && fd != NULL) {
 		*fd = f->fd;

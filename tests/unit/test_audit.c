@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -13,6 +14,8 @@
 
 /* The program's own clock: it stands until a test moves it. */
 static time_t clock_now;
+/* And what takes half a line back: it can fail. */
+static bool no_truncate;
 
 time_t time(time_t *ret)
 {
@@ -21,8 +24,18 @@ time_t time(time_t *ret)
 	return clock_now;
 }
 
+int ftruncate(int fd, off_t size)
+{
+	if (no_truncate) {
+		errno = EIO;
+		return -1;
+	}
+	return (int)syscall(SYS_ftruncate, fd, size);
+}
+
 static int setup(void **state)
 {
+	no_truncate = false;
 	clock_now = 600000000;
 	return audit_setup(state);
 }
@@ -308,6 +321,97 @@ static void strict_mode_refuses_until_it_can_write(void **state)
 	csm_audit_close(a);
 }
 
+/* A commit failed, and so did the line that takes its lines back: that comes first as soon as it can, and until then the
+ * store names no line behind which one could believe them. */
+static void lines_to_take_back_are_not_forgotten(void **state)
+{
+	struct csm_audit_mark before, false_line, mark;
+	struct csm_audit *a;
+
+	for (int strict = 0; strict < 2; strict++) {
+		audit_options.strict = strict;
+		a = audit_attached(NULL);
+		assert_int_equal(audit_change(a, "a:one", &before), 0);
+		csm_audit_anchored(a, &before);
+		assert_int_equal(audit_change(a, "a:false", &false_line), 0);
+		audit_denied(a, "key.sign", 7);
+		csm_audit_tick(a); /* the durable end is behind the false line */
+		audit_limit_file(audit_file_size() + 20);
+		csm_audit_undone(a, false_line.first, false_line.last, "unavailable");
+		for (size_t n = 0; n < 2; n++) {
+			struct csm_audit_event e = audit_event_of(CSM_AUDIT_CHANGE, "key.create", 1000, "a:two");
+
+			mark.seq = 0;
+			assert_int_equal(csm_audit_group(a, &e, n, NULL, &mark), strict ? CSM_EUNAVAILABLE : 0);
+			assert_int_equal(mark.seq, strict ? 0 : before.seq);
+			if (!strict)
+				assert_memory_equal(mark.head, before.head, 32);
+		}
+		assert_int_equal(csm_audit_refuses(a), strict);
+		audit_limit_file(RLIM_INFINITY);
+		assert_int_equal(audit_change(a, "a:three", &mark), 0);
+		audit_assert_whole(&mark);
+		assert_int_equal(audit_count("undone"), 1);
+		assert_int_equal(audit_number(audit_index("undone"), "first"), false_line.first);
+		assert_int_equal(audit_number(audit_index("undone"), "last"), false_line.last);
+		assert_true(audit_index("undone") < audit_index("gap"));
+		assert_int_equal(audit_change(a, "a:four", &mark), 0);
+		csm_audit_close(a);
+		audit_assert_whole(NULL);
+		assert_int_equal(audit_count("undone"), 1);
+		audit_teardown(state);
+		assert_int_equal(setup(state), 0);
+	}
+}
+
+/* The line of the start takes back what a crash has left: it, too, comes when it can. */
+static void the_line_of_a_start_comes_when_it_can(void **state)
+{
+	struct csm_audit_mark before, mark;
+	struct csm_audit *a = audit_attached(NULL);
+
+	(void)state;
+	assert_int_equal(audit_change(a, "a:one", &before), 0);
+	csm_audit_anchored(a, &before);
+	assert_int_equal(audit_change(a, "a:false", &mark), 0);
+	audit_limit_file(audit_file_size() + 20);
+	csm_audit_undone(a, mark.first, mark.last, "unavailable");
+	csm_audit_close(a);
+	a = audit_attached(&before);
+	assert_true(csm_audit_failing(a));
+	assert_int_equal(csm_audit_group(a, NULL, 0, NULL, &mark), 0);
+	assert_int_equal(mark.seq, before.seq);
+	audit_limit_file(RLIM_INFINITY);
+	assert_int_equal(audit_change(a, "a:two", &mark), 0);
+	audit_assert_whole(&mark);
+	assert_int_equal(audit_count("start"), 2);
+	assert_string_equal(audit_text(audit_lines - 3, "event"), "start");
+	assert_int_equal(audit_number(audit_lines - 3, "anchor"), before.seq);
+	assert_string_equal(audit_text(audit_lines - 2, "event"), "checkpoint");
+	assert_string_equal(audit_text(audit_lines - 1, "object"), "a:two");
+	csm_audit_close(a);
+}
+
+static void half_a_line_that_stays_is_taken_off_before_the_next(void **state)
+{
+	struct csm_audit *a = audit_attached(NULL);
+	struct csm_audit_mark mark;
+
+	(void)state;
+	assert_int_equal(audit_change(a, "a:one", &mark), 0);
+	audit_limit_file(audit_file_size() + 20);
+	no_truncate = true;
+	assert_int_equal(audit_change(a, "a:two", &mark), 0);
+	audit_limit_file(RLIM_INFINITY);
+	csm_audit_tick(a); /* nothing is glued to it */
+	assert_true(csm_audit_failing(a));
+	no_truncate = false;
+	assert_int_equal(audit_change(a, "a:three", &mark), 0);
+	audit_assert_whole(&mark);
+	assert_int_equal(audit_number(audit_index("gap"), "changes"), 1);
+	csm_audit_close(a);
+}
+
 static void counts_wait_for_room(void **state)
 {
 	struct csm_audit *a = audit_attached(NULL);
@@ -423,6 +527,9 @@ int main(void)
 		TEST(many_objects_share_a_row),
 		TEST(normal_mode_goes_on_and_tells_the_gap),
 		TEST(strict_mode_refuses_until_it_can_write),
+		TEST(lines_to_take_back_are_not_forgotten),
+		TEST(the_line_of_a_start_comes_when_it_can),
+		TEST(half_a_line_that_stays_is_taken_off_before_the_next),
 		TEST(counts_wait_for_room),
 		TEST(threads_share_the_file),
 	};
