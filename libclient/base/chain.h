@@ -48,6 +48,7 @@ enum csm_chain_problem {
 	CSM_CHAIN_DOUBLED,   /* a line of that number was there already */
 	CSM_CHAIN_CUT,       /* lines seq to `last` are missing at the end */
 	CSM_CHAIN_UNSIGNED,  /* the checkpoint was not signed by this node */
+	CSM_CHAIN_UNCOVERED, /* lines seq to `last`: neither a checkpoint nor the head vouches for them; not among the problems */
 };
 struct csm_chain_finding {
 	enum csm_chain_problem problem;
@@ -66,7 +67,7 @@ void csm_chain_check_free(struct csm_chain_check *c);
 /* What is known from elsewhere; before the first line. The newest line of the log, which has to be there (all), or may be
  * in a file that is not; */
 void csm_chain_check_head(struct csm_chain_check *c, uint64_t seq, const uint8_t hash[static CSM_CHAIN_HASH], bool all);
-/* the node's key, without which signatures are not looked at. */
+/* the node's key, without which signatures are not looked at, and uncovered lines not told. */
 void csm_chain_check_key(struct csm_chain_check *c, const uint8_t key[static CSM_CHAIN_KEY]);
 /* The name lives as long as c. */
 void csm_chain_check_file(struct csm_chain_check *c, const char *name);
@@ -77,6 +78,7 @@ struct csm_chain_sum {
 	uint64_t lines, first, last; /* numbers of lines; 0 where there are none */
 	uint64_t checkpoints;        /* that are signed by the key */
 	uint64_t signed_to;          /* the last line before the newest of them */
+	uint64_t uncovered;          /* the first line that neither a checkpoint nor the head covers; 0: there is none */
 	bool head_seen;
 	size_t problems, notes;
 };

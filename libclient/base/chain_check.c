@@ -29,6 +29,9 @@ struct csm_chain_check {
 	} recent[RECENT];
 	struct hole holes[HOLES_MAX];
 	size_t n_holes;
+	uint64_t covered; /* a checkpoint or the head vouches for what is up to this line; the next one is: */
+	const char *uncovered_file;
+	uint64_t uncovered_line;
 	struct csm_chain_sum sum;
 };
 
@@ -36,7 +39,8 @@ const char *csm_chain_problem_name(enum csm_chain_problem p)
 {
 	static const char *const names[] = {[CSM_CHAIN_NOTE] = "note", [CSM_CHAIN_CHANGED] = "changed",
 		[CSM_CHAIN_DROPPED] = "dropped", [CSM_CHAIN_MOVED] = "moved", [CSM_CHAIN_DOUBLED] = "doubled",
-		[CSM_CHAIN_CUT] = "cut", [CSM_CHAIN_UNSIGNED] = "signature"};
+		[CSM_CHAIN_CUT] = "cut", [CSM_CHAIN_UNSIGNED] = "signature",
+		[CSM_CHAIN_UNCOVERED] = "unsigned"};
 
 	return names[p];
 }
@@ -76,7 +80,7 @@ static void tell(struct csm_chain_check *c, const struct csm_chain_finding *f)
 {
 	if (f->problem == CSM_CHAIN_NOTE)
 		c->sum.notes++;
-	else
+	else if (f->problem != CSM_CHAIN_UNCOVERED)
 		c->sum.problems++;
 	c->found(c->arg, f);
 }
@@ -197,6 +201,8 @@ static void check_hash(struct csm_chain_check *c, const struct csm_chain_line *l
 		c->sum.head_seen = true;
 		if (memcmp(l->hash, c->head, CSM_CHAIN_HASH) != 0)
 			tell_here(c, CSM_CHAIN_CHANGED, l->seq, "this is not the line that csmd wrote: lines up to it were changed");
+		else
+			c->covered = l->seq;
 	}
 	if (!csm_str_eq(l->event, "checkpoint") || !c->has_key || prev == NULL)
 		return;
@@ -206,6 +212,19 @@ static void check_hash(struct csm_chain_check *c, const struct csm_chain_line *l
 	}
 	c->sum.checkpoints++;
 	c->sum.signed_to = l->seq - 1;
+	c->covered = l->seq;
+}
+
+/* Whoever can write the log can make lines and their hashes; only what is before a signature or the head cannot be made. */
+static void check_covered(struct csm_chain_check *c, const struct csm_chain_line *l)
+{
+	if (l->seq <= c->covered) {
+		c->sum.uncovered = 0;
+	} else if (c->sum.uncovered == 0) {
+		c->sum.uncovered = l->seq;
+		c->uncovered_file = c->file;
+		c->uncovered_line = c->line;
+	}
 }
 
 /* What csmd itself has told of the log. */
@@ -236,6 +255,7 @@ void csm_chain_check_line(struct csm_chain_check *c, const char *p, size_t n)
 		tell_here(c, CSM_CHAIN_MOVED, l.seq, "the file does not begin with its first line");
 	if (check_number(c, &l)) {
 		check_hash(c, &l);
+		check_covered(c, &l);
 		check_event(c, &l);
 		remember(c, &l);
 		if (l.seq > c->sum.last)
@@ -248,6 +268,25 @@ void csm_chain_check_torn(struct csm_chain_check *c)
 {
 	c->line++;
 	tell_here(c, CSM_CHAIN_CUT, c->next, "the file ends in half a line");
+}
+
+static void end_covered(struct csm_chain_check *c)
+{
+	struct csm_chain_finding f = {CSM_CHAIN_UNCOVERED, c->uncovered_file, c->uncovered_line, c->sum.uncovered, c->sum.last,
+		c->sum.checkpoints > 0 ? "no signed checkpoint stands behind these lines: they may be forged"
+				       : "no checkpoint is signed by this node: all of it may be forged"};
+
+	/* Lines behind the head of the whole log were written meanwhile. */
+	if (c->has_head && c->all) {
+		c->sum.uncovered = 0;
+		return;
+	}
+	if (c->sum.lines == 0) {
+		f.file = c->file;
+		c->sum.uncovered = 1;
+	}
+	if (c->sum.uncovered != 0 && c->has_key)
+		tell(c, &f);
 }
 
 void csm_chain_check_end(struct csm_chain_check *c, struct csm_chain_sum *ret)
@@ -266,5 +305,6 @@ void csm_chain_check_end(struct csm_chain_check *c, struct csm_chain_sum *ret)
 
 		tell(c, &f);
 	}
+	end_covered(c);
 	*ret = c->sum;
 }

@@ -13,6 +13,7 @@ struct verify {
 	json_t *problems, *notes; /* with --json */
 	bool last;                /* the newest file: csmd may be in the middle of a line */
 	bool live;
+	char key[2 * CSM_CHAIN_KEY + 1]; /* that signatures are looked at with; empty: they are not */
 	bool failed;
 };
 
@@ -74,9 +75,14 @@ static void print_text(const struct verify *v, const struct csm_chain_sum *sum, 
 		printf("%llu lines in %zu file%s, numbers %llu to %llu\n", (unsigned long long)s->lines, files, files == 1 ? "" : "s",
 			(unsigned long long)s->first, (unsigned long long)s->last);
 	if (s->checkpoints > 0)
-		printf("signed up to line number %llu\n", (unsigned long long)s->signed_to);
+		printf("signed up to line number %llu with the key %s\n", (unsigned long long)s->signed_to, v->key);
 	if (s->problems > 0)
 		printf("%zu problem%s: the log was changed\n", s->problems, s->problems == 1 ? "" : "s");
+	else if (s->uncovered != 0 && v->key[0] != '\0')
+		printf("no fault in these lines, but nothing vouches for those from number %llu on\n",
+			(unsigned long long)s->uncovered);
+	else if (s->uncovered != 0)
+		printf("no fault in these lines; without csmd or --key, forged lines and a missing end are not seen\n");
 	else if (s->head_seen)
 		printf("whole, up to the line that csmd wrote last\n");
 	else
@@ -85,18 +91,26 @@ static void print_text(const struct verify *v, const struct csm_chain_sum *sum, 
 
 static int print_json(struct verify *v, const struct csm_chain_sum *s, size_t files, const struct csm_msg_audit_head_res *head)
 {
-	json_t *j = json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:O}", "whole", s->problems == 0, "files",
+	json_t *j = json_pack("{s:b, s:I, s:I, s:I, s:I, s:I, s:I, s:O, s:O}", "whole", s->problems == 0 && s->uncovered == 0, "files",
 		(json_int_t)files, "lines", (json_int_t)s->lines, "first", (json_int_t)s->first, "last", (json_int_t)s->last,
 		"checkpoints", (json_int_t)s->checkpoints, "signed_to", (json_int_t)s->signed_to, "problems", v->problems, "notes",
 		v->notes);
 
 	if (j == NULL || v->failed ||
+		json_object_set_new(j, "key", v->key[0] == '\0' ? json_null() : json_string(v->key)) != 0 ||
+		json_object_set_new(j, "unsigned_from", s->uncovered == 0 ? json_null() : json_integer((json_int_t)s->uncovered)) != 0 ||
 		json_object_set_new(j, "head", head == NULL ? json_null() : json_integer((json_int_t)head->seq.v)) != 0 ||
 		json_object_set_new(j, "anchored", head == NULL ? json_null() : json_integer((json_int_t)head->anchored.v)) != 0) {
 		json_decref(j);
 		return client_err_plain(CSM_ENOMEM);
 	}
 	return json_print(v->cli, j);
+}
+
+static void use_key(struct verify *v, const uint8_t key[static CSM_CHAIN_KEY])
+{
+	csm_chain_check_key(v->check, key);
+	csm_chain_hex(key, CSM_CHAIN_KEY, v->key);
 }
 
 /* What csmd and the command line say of the log; head NULL: csmd was not asked. */
@@ -108,12 +122,12 @@ static int prepare(struct verify *v, const struct csm_msg_audit_head_res *head)
 	if (hex != NULL && csm_chain_unhex(csm_str_of(hex), key, sizeof(key)) != 0)
 		return cli_usage("--key wants %u hexadecimal digits in lower case", 2 * CSM_CHAIN_KEY);
 	if (hex != NULL)
-		csm_chain_check_key(v->check, key);
+		use_key(v, key);
 	if (head == NULL)
 		return 0;
 	v->live = true;
 	if (hex == NULL && head->key.n == CSM_CHAIN_KEY)
-		csm_chain_check_key(v->check, head->key.p);
+		use_key(v, head->key.p);
 	if (head->hash.n == CSM_CHAIN_HASH)
 		csm_chain_check_head(v->check, head->seq.v, head->hash.p, v->cli->arg_n == 0);
 	if (head->failing.v)
@@ -151,7 +165,7 @@ static int verify(struct verify *v, const struct csm_msg_audit_head_res *head)
 		r = read_files(v, &files);
 	if (r == 0) {
 		csm_chain_check_end(v->check, &sum);
-		v->cli->status = sum.problems > 0 ? 1 : 0;
+		v->cli->status = sum.problems > 0 || (v->key[0] != '\0' && sum.uncovered != 0) ? 1 : 0;
 		if (v->cli->json)
 			r = print_json(v, &sum, files.n, head);
 		else

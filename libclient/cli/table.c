@@ -142,12 +142,16 @@ const struct command cli_commands[] = {
 	{"store", "accept", "", 0, 0, SOCK_ADMIN, 0, CSM_M_STORE_ACCEPT, NULL,
 		"accept a store that was changed behind the daemon", NULL, cmd_store_accept},
 	{"audit", "verify", "[FILE]...", 0, ARGS_ANY, SOCK_ADMIN, OPT(O_KEY), -1,
-		"an object with whole, files, lines, first, last, head, anchored, checkpoints, signed_to, problems and notes (each "
-		"an array of objects with problem, file, line, seq, last and text)",
+		"an object with whole, files, lines, first, last, head, anchored, checkpoints, key, signed_to, unsigned_from (null "
+		"where all is vouched for), problems and notes (each an array of objects with problem, file, line, seq, last and text)",
 		"check that no line of the audit log was changed, dropped, moved, doubled or cut off",
-		"Prints each problem with its place; the exit status is 1 where there is one. Without FILE, all files of the running "
+		"Prints each problem with its place; the exit status is 1 where there is one, and 0 only if all lines that were read "
+		"can be vouched for, or there was no key to do that with. Without FILE, all files of the running "
 		"daemon are read, and the end is compared with what the daemon wrote last. With FILE, these are checked, also "
-		"where no daemon runs; older and later lines may then be in other files. Notes are no faults: older files moved "
+		"where no daemon runs; older and later lines may then be in other files. "
+		"Lines behind the last checkpoint that the key has signed (and that the running daemon does not know as its own) can "
+		"be forged: the problem is `unsigned`, and the log not whole. Files that were filled, and all files once csmd has "
+		"stopped, end in a checkpoint: these are what to copy. Notes are no faults: older files moved "
 		"away, a gap that the daemon has told of, half a line taken off after a crash.",
 		cmd_audit_verify},
 	{"audit", "tail", "[FILE]", 0, 1, SOCK_ADMIN, OPT(O_LINES) | OPT(O_FOLLOW), -1,

@@ -19,8 +19,40 @@ PY
 step "attacks by one who can write the log, while csmd runs"
 py "$top/tests/lib/auditlog.py" attack "$log"
 
+step "a copy elsewhere: what the key has not signed is not whole"
+key=$(csm audit verify --json | json key)
+elsewhere() { csm audit verify --socket /nonexistent --json --key "$key" "$@"; }
+mkdir copy
+cp "$log"/* copy/
+ok csm domain create after
+cp "$log/audit.log" running.log
+# Files that were filled end in a checkpoint, the one in use does not.
+mv copy/audit.log .
+ok elsewhere copy/*
+expect_equal "whole" "$(json whole <out)" true
+expect_exit 1 elsewhere copy/* running.log
+expect_equal "whole" "$(json whole <out)" false
+expect_equal "problem" "$(json problems.0.problem <out)" unsigned
+expect_equal "from" "$(json unsigned_from <out)" "$(($(json signed_to <out) + 2))"
+# All of it made anew by one who has not the key.
+py "$top/tests/lib/auditlog.py" anew "$log" forged.log
+expect_exit 1 elsewhere forged.log
+expect_equal "whole" "$(json whole <out)" false
+expect_equal "problem" "$(json problems.0.problem <out)" unsigned
+expect_equal "from" "$(json unsigned_from <out)" 1
+: >empty.log
+expect_exit 1 elsewhere empty.log
+# Without the key there is nothing to say; it is not called whole.
+ok csm audit verify --socket /nonexistent --json forged.log
+expect_equal "whole" "$(json whole <out)" false
+ok csm audit verify --socket /nonexistent forged.log
+grep -q 'forged lines .* are not seen' out || fail "$(cat out)"
+
 step "the end cut off while csmd was down"
 node_csmd_stop "$node"
+ok elsewhere "$log"/*
+expect_equal "whole, after a stop" "$(json whole <out)" true
+expect_equal "unsigned" "$(json unsigned_from <out)" null
 cp -a "$node/state" "$node/kept"
 restore() { rm -rf "$node/state" && cp -a "$node/kept" "$node/state"; }
 for lines in 1 3; do

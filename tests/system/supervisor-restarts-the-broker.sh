@@ -61,8 +61,13 @@ try:
     Conn().call("key.create", {"key": "k"})
 
     step("a broker that dies is started again, at once the first time, then later; clients wait")
-    seen, gaps = [broker()], []
-    for _ in range(4):
+    ticks = os.sysconf("SC_CLK_TCK")
+    def started(pid):
+        with open("/proc/%d/stat" % pid) as f:
+            return int(f.read().rsplit(")", 1)[1].split()[19]) / ticks
+    seen, gaps, delays = [broker()], [], []
+    def end_it():
+        killed = time.clock_gettime(time.CLOCK_BOOTTIME)
         began = time.monotonic()
         os.kill(seen[-1], signal.SIGKILL)
         # Nobody accepts now; the socket is there, and the answer comes from the next one.
@@ -81,10 +86,19 @@ try:
             assert time.monotonic() < deadline, "no broker"
         gaps.append(time.monotonic() - began)
         seen.append(now)
+        delays.append(started(now) - killed)
         await_told("READY=1")
+    for _ in range(4):
+        end_it()
     assert len(set(seen)) == 5, seen
     assert gaps[1] >= 0.1 and gaps[2] >= 0.2 and gaps[3] >= 0.4, gaps
-    assert gaps[0] < 5, gaps
+    # A later one waits 100 ms at least. A loaded machine may be late once, and not always.
+    first = delays[:1]
+    while min(first) >= 0.09 and len(first) < 6:
+        time.sleep(5.5)
+        end_it()
+        first.append(delays[-1])
+    assert min(first) < 0.09, first
     assert before == (os.stat(public).st_ino, os.stat(ADMIN).st_ino), "the sockets were made anew"
     assert node.poll() is None
     assert Conn().call("key.show", {"key": "k"})["name"] == "k"

@@ -101,7 +101,8 @@ static struct log good(void)
 
 struct found {
 	size_t problems, notes;
-	struct csm_chain_finding first, note;
+	size_t uncovered;
+	struct csm_chain_finding first, note, open;
 	struct csm_chain_finding all[64];
 };
 static struct found found;
@@ -114,6 +115,11 @@ static void on_found(void *arg, const struct csm_chain_finding *f)
 	if (f->problem == CSM_CHAIN_NOTE) {
 		found.note = *f;
 		found.notes++;
+		return;
+	}
+	if (f->problem == CSM_CHAIN_UNCOVERED) {
+		found.open = *f;
+		found.uncovered++;
 		return;
 	}
 	if (found.problems == 0)
@@ -206,6 +212,8 @@ static void a_good_log_has_nothing(void **state)
 	assert_int_equal(sum.checkpoints, 2);
 	assert_int_equal(sum.signed_to, PER_FILE + 5);
 	assert_true(sum.head_seen);
+	assert_int_equal(sum.uncovered, 0);
+	assert_int_equal(found.uncovered, 0);
 }
 
 static void every_changed_byte_is_found_at_its_line(void **state)
@@ -276,6 +284,76 @@ static void a_log_made_anew_is_found(void **state)
 			assert_true(has(CSM_CHAIN_UNSIGNED, "two", 6, PER_FILE + 6, PER_FILE + 6));
 		with_head = true;
 	}
+}
+
+/* Without the head only lines up to a signed checkpoint are known to be csmd's: the others are told, of any part. */
+static void what_nothing_vouches_for_is_told(void **state)
+{
+	(void)state;
+	with_head = false;
+	for (size_t n = 0; n <= LINES; n++) {
+		struct log l = good();
+		size_t covered = n >= PER_FILE + 6 ? PER_FILE + 6 : n >= 6 ? 6 : 0;
+
+		l.n = n;
+		if (n <= PER_FILE)
+			l.file_at[1] = SIZE_MAX;
+		check(&l);
+		assert_int_equal(found.problems, 0);
+		assert_int_equal(sum.uncovered, n > covered || n == 0 ? covered + 1 : 0);
+		assert_int_equal(found.uncovered, n > covered || n == 0);
+		if (n > covered) {
+			assert_int_equal(found.open.seq, covered + 1);
+			assert_int_equal(found.open.last, n);
+			assert_string_equal(found.open.file, file_of(covered));
+			assert_int_equal(found.open.line, line_of(covered));
+		}
+		/* Without the key it is no finding, but not hidden. */
+		with_key = false;
+		check(&l);
+		assert_int_equal(found.uncovered, 0);
+		assert_int_equal(sum.uncovered, 1);
+		with_key = true;
+		/* The head, where it is there, vouches for what is before it. */
+		with_head = true;
+		all_given = false;
+		check(&l);
+		assert_int_equal(sum.uncovered, n == LINES ? 0 : n > covered || n == 0 ? covered + 1 : 0);
+		all_given = true;
+		with_head = false;
+	}
+	with_head = true;
+}
+
+/* All of it made anew, with hashes that fit and without a checkpoint: nothing in it says that it is the node's. */
+static void a_log_without_checkpoints_is_not_vouched_for(void **state)
+{
+	static const uint8_t zeros[32];
+	uint8_t prev[32];
+	struct log l = {0};
+
+	(void)state;
+	memcpy(prev, zeros, 32);
+	for (unsigned i = 0; i < 10; i++) {
+		char hex[65];
+
+		csm_chain_hex(prev, 32, hex);
+		if (i == 0)
+			snprintf(l.text[i], 512, "{\"seq\":1,\"time\":5,\"event\":\"file\",\"prev\":\"%s\",\"version\":1", hex);
+		else
+			snprintf(l.text[i], 512, "{\"seq\":%u,\"time\":5,\"event\":\"change\",\"object\":\"k:%u\"", i + 1, i);
+		finish_line(l.text[i], prev, prev);
+	}
+	l.n = 10;
+	l.file_at[1] = SIZE_MAX;
+	with_head = false;
+	check(&l);
+	with_head = true;
+	assert_int_equal(found.problems, 0);
+	assert_int_equal(found.uncovered, 1);
+	assert_int_equal(found.open.seq, 1);
+	assert_int_equal(found.open.last, 10);
+	assert_non_null(strstr(found.open.text, "no checkpoint"));
 }
 
 static void a_dropped_line_is_named(void **state)
@@ -471,6 +549,8 @@ int main(void)
 		cmocka_unit_test(every_changed_byte_is_found_at_its_line),
 		cmocka_unit_test(a_changed_line_is_named),
 		cmocka_unit_test(a_log_made_anew_is_found),
+		cmocka_unit_test(what_nothing_vouches_for_is_told),
+		cmocka_unit_test(a_log_without_checkpoints_is_not_vouched_for),
 		cmocka_unit_test(a_dropped_line_is_named),
 		cmocka_unit_test(a_moved_line_is_named),
 		cmocka_unit_test(a_doubled_line_is_named),
