@@ -64,9 +64,11 @@ static void answer(struct server *s, struct csm_msg_ident_answer *m, uint64_t be
 		log_err("an answer could not be written");
 }
 
-static void refuse(struct server *s, uint64_t id, const char *why, uint64_t began_us)
+/* r: CSM_EBUSY (another time it may be told), or what else kept it from being told. */
+static void refuse(struct server *s, uint64_t id, int r, const char *why, uint64_t began_us)
 {
-	struct csm_msg_ident_answer m = {.id = {id, true}, .refusal = csm_str_of(why)};
+	struct csm_msg_ident_answer m = {
+		.id = {id, true}, .refusal = csm_str_of(why), .busy = {r == CSM_EBUSY, r == CSM_EBUSY}};
 
 	answer(s, &m, began_us);
 }
@@ -122,7 +124,7 @@ static void finish_making(struct server *s, struct making *m)
 		if (m->job.r == 0)
 			tell(s, w->id, &w->look, m->job.sha256, !first, w->began_us);
 		else
-			refuse(s, w->id,
+			refuse(s, w->id, CSM_EDENIED,
 				m->job.r == CSM_EBUSY ? "the program's file changed while it was read"
 						      : "the program's file cannot be read",
 				w->began_us);
@@ -158,23 +160,25 @@ static struct making *find_making(const struct server *s, const struct look *l)
 	return NULL;
 }
 
-/* A new digest in the making; why on failure. */
-static struct making *start_making(
-	struct server *s, pid_t pid, uid_t uid, const struct look *l, int fd, char why[static LOOK_WHY_MAX])
+/* A new digest in the making. CSM_EDENIED, CSM_EBUSY: why says what. */
+static int start_making(struct server *s, const struct csm_msg_ident_ask *q, const struct look *l, int fd,
+	struct making **ret, char why[static LOOK_WHY_MAX])
 {
+	pid_t pid = (pid_t)q->pid.v;
+	int r;
 	enum look_fs fs = look_fs(pid, l, why);
 	struct making *m;
 	char path[64];
 
 	if (fs == LOOK_FS_NEVER)
-		return NULL;
+		return CSM_EDENIED;
 	snprintf(why, LOOK_WHY_MAX, "the program's file is too large to be hashed");
 	if (l->size > HASH_FILE_MAX)
-		return NULL;
+		return CSM_EDENIED;
 	snprintf(why, LOOK_WHY_MAX, "the program's file cannot be read now");
 	m = calloc(1, sizeof(*m));
 	if (m == NULL)
-		return NULL;
+		return CSM_EBUSY;
 	m->s = s;
 	m->cacheable = fs == LOOK_FS_CACHED;
 	m->look = *l;
@@ -183,15 +187,16 @@ static struct making *start_making(
 	m->job.done = on_hashed;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	m->job.fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (m->job.fd < 0 || hash_start(&m->job, s->q, uid) != 0) {
+	r = m->job.fd >= 0 ? 0 : errno == EMFILE || errno == ENFILE || errno == ENOMEM ? CSM_EBUSY : CSM_EDENIED;
+	if (r != 0 || (r = hash_start(&m->job, s->q, (uid_t)q->uid.v)) != 0) {
 		if (m->job.fd >= 0)
 			close(m->job.fd);
 		free(m);
-		return NULL;
+		return r == CSM_EDENIED ? r : CSM_EBUSY;
 	}
 	m->next = s->makings;
-	s->makings = m;
-	return m;
+	s->makings = *ret = m;
+	return 0;
 }
 
 static void want_digest(
@@ -201,6 +206,7 @@ static void want_digest(
 	char why[LOOK_WHY_MAX] = "out of memory";
 	struct waiter *w, **at;
 	struct making *m;
+	int r = CSM_EBUSY;
 
 	if (known != NULL) {
 		tell(s, q->id.v, l, known, true, began_us);
@@ -209,10 +215,10 @@ static void want_digest(
 	w = calloc(1, sizeof(*w));
 	m = w == NULL ? NULL : find_making(s, l);
 	if (w != NULL && m == NULL)
-		m = start_making(s, (pid_t)q->pid.v, (uid_t)q->uid.v, l, fd, why);
+		r = start_making(s, q, l, fd, &m, why);
 	if (m == NULL) {
 		free(w);
-		refuse(s, q->id.v, why, began_us);
+		refuse(s, q->id.v, r, why, began_us);
 		return;
 	}
 	w->id = q->id.v;
@@ -233,9 +239,9 @@ static void ask(struct server *s, const struct csm_msg_ident_ask *q)
 	int fd;
 
 	if (q->pid.v == 0 || q->pid.v > INT32_MAX)
-		refuse(s, q->id.v, "there is no such process", began_us);
+		refuse(s, q->id.v, CSM_EDENIED, "there is no such process", began_us);
 	else if (look_at((pid_t)q->pid.v, &l, &fd, why) != 0)
-		refuse(s, q->id.v, why, began_us);
+		refuse(s, q->id.v, CSM_EDENIED, why, began_us);
 	else {
 		if (q->digest.v)
 			want_digest(s, q, &l, fd, began_us);

@@ -11,7 +11,6 @@ struct asks *asks_new(void)
 	if (a == NULL)
 		return NULL;
 	pthread_mutex_init(&a->lock, NULL);
-	a->last = &a->first;
 	return a;
 }
 
@@ -33,25 +32,143 @@ static void finish(struct asks *a, struct ask *ask, int r, const char *why)
 	ask->done(ask);
 }
 
-/* Takes those out that `due` is true of; under the lock. */
-static struct ask *take(struct asks *a, bool (*due)(const struct ask *ask, uint64_t arg), uint64_t arg)
-{
-	struct ask *taken = NULL, **tail = &taken, **at = &a->first;
+/* ---- lanes; all of it under the lock ---- */
 
-	while (*at != NULL) {
-		struct ask *ask = *at;
+static struct ask_lane *lane_of(struct asks *a, uint32_t user, bool digest)
+{
+	struct ask_lane **head = &a->lanes[user % ASK_BUCKETS], *l;
+
+	for (l = *head; l != NULL; l = l->next)
+		if (l->user == user && l->digest == digest)
+			return l;
+	l = calloc(1, sizeof(*l));
+	if (l == NULL)
+		return NULL;
+	l->user = user;
+	l->digest = digest;
+	l->next = *head;
+	*head = l;
+	return l;
+}
+
+/* Of a lane without questions, which has no turn. */
+static void lane_free(struct asks *a, struct ask_lane *l)
+{
+	struct ask_lane **at = &a->lanes[l->user % ASK_BUCKETS];
+
+	while (*at != l)
+		at = &(*at)->next;
+	*at = l->next;
+	free(l);
+}
+
+/* To the end of those whose turn it is, if it has something to send. */
+static void turn_add(struct asks *a, struct ask_lane *l)
+{
+	if (l->has_turn || l->waiting == NULL || l->n_sent >= ASK_SENT_MAX)
+		return;
+	l->has_turn = true;
+	l->next_turn = NULL;
+	if (a->turns == NULL)
+		a->turns = l;
+	else
+		a->last_turn->next_turn = l;
+	a->last_turn = l;
+}
+
+static void lane_put(struct ask_lane *l, struct ask *ask)
+{
+	ask->next = NULL;
+	if (l->waiting == NULL)
+		l->waiting = ask;
+	else
+		l->last->next = ask;
+	l->last = ask;
+}
+
+/* What was sent waits again, before all that was never sent. */
+static void lane_put_back(struct ask_lane *l, struct ask *ask)
+{
+	struct ask **at = &l->waiting;
+
+	while (*at != NULL && (*at)->id < ask->id)
+		at = &(*at)->next;
+	ask->next = *at;
+	*at = ask;
+	if (ask->next == NULL)
+		l->last = ask;
+	l->n_sent--;
+}
+
+/* Takes out of a list those that `due` is true of. */
+static void take_from(struct ask **list, bool sent, bool (*due)(const struct ask *ask, uint64_t arg), uint64_t arg,
+	struct ask **taken)
+{
+	while (*list != NULL) {
+		struct ask *ask = *list;
 
 		if (!due(ask, arg)) {
-			at = &ask->next;
+			list = &ask->next;
 			continue;
 		}
-		*at = ask->next;
-		ask->next = NULL;
-		*tail = ask;
-		tail = &ask->next;
+		*list = ask->next;
+		ask->lane->n--;
+		ask->lane->n_sent -= sent;
+		ask->next = *taken;
+		*taken = ask;
 	}
-	a->last = at;
+}
+
+/* All lanes anew: who has a turn, which one ends with what, which one goes. */
+static void lanes_settle(struct asks *a)
+{
+	a->turns = NULL;
+	for (size_t i = 0; i < ASK_BUCKETS; i++)
+		for (struct ask_lane *l = a->lanes[i], *next; l != NULL; l = next) {
+			next = l->next;
+			l->has_turn = false;
+			l->last = l->waiting;
+			while (l->last != NULL && l->last->next != NULL)
+				l->last = l->last->next;
+			if (l->n > 0)
+				turn_add(a, l);
+			else
+				lane_free(a, l);
+		}
+}
+
+/* Takes those out that `due` is true of. For what happens once a second at most: it walks through all. */
+static struct ask *take(struct asks *a, bool (*due)(const struct ask *ask, uint64_t arg), uint64_t arg)
+{
+	struct ask *taken = NULL;
+
+	for (size_t i = 0; i < ASK_BUCKETS; i++) {
+		take_from(&a->sent[i], true, due, arg, &taken);
+		for (struct ask_lane *l = a->lanes[i]; l != NULL; l = l->next)
+			take_from(&l->waiting, false, due, arg, &taken);
+	}
+	if (taken != NULL)
+		lanes_settle(a);
 	return taken;
+}
+
+static struct ask *take_answered(struct asks *a, uint64_t id)
+{
+	struct ask **at = &a->sent[id % ASK_BUCKETS], *ask;
+
+	while (*at != NULL && (*at)->id != id)
+		at = &(*at)->next;
+	ask = *at;
+	if (ask == NULL)
+		return NULL;
+	*at = ask->next;
+	ask->lane->n--;
+	ask->lane->n_sent--;
+	if (ask->lane->n > 0)
+		turn_add(a, ask->lane);
+	else
+		lane_free(a, ask->lane);
+	return ask;
 }
 
 static void finish_all(struct asks *a, struct ask *list, int r, const char *why)
@@ -68,16 +185,27 @@ static void finish_all(struct asks *a, struct ask *list, int r, const char *why)
 
 static void post(struct asks *a);
 
-/* Under the lock. */
-static void send_one(struct asks *a, struct ask *ask)
+/* Under the lock, on the loop of the connection: one question of each lane in turn, as many as they may have there. */
+static void send_all(struct asks *a)
 {
-	struct csm_msg_ident_ask m = {.id = {.v = ask->id},
-		.pid = {.v = (uint64_t)ask->pid},
-		.uid = {.v = ask->uid},
-		.digest = {.v = ask->digest}};
+	while (a->conn != NULL && a->turns != NULL) {
+		struct ask_lane *l = a->turns;
+		struct ask *ask = l->waiting;
+		struct csm_msg_ident_ask m = {.id = {.v = ask->id},
+			.pid = {.v = (uint64_t)ask->pid},
+			.uid = {.v = ask->uid},
+			.digest = {.v = ask->digest}};
 
-	if (!ask->sent)
-		ask->sent = conn_notify(a->conn, "ident.ask", CSM_DEF(ident_ask), &m) == 0;
+		if (conn_notify(a->conn, "ident.ask", CSM_DEF(ident_ask), &m) != 0)
+			return;
+		a->turns = l->next_turn;
+		l->has_turn = false;
+		l->waiting = ask->next;
+		ask->next = a->sent[ask->id % ASK_BUCKETS];
+		a->sent[ask->id % ASK_BUCKETS] = ask;
+		l->n_sent++;
+		turn_add(a, l);
+	}
 }
 
 static void send_unsent(struct loop *l, struct task *t)
@@ -86,10 +214,10 @@ static void send_unsent(struct loop *l, struct task *t)
 
 	pthread_mutex_lock(&a->lock);
 	a->posted = false;
-	if (a->loop != l)
+	if (a->loop == l)
+		send_all(a);
+	else
 		post(a); /* another helper is on another loop by now */
-	for (struct ask *ask = a->first; a->conn != NULL && a->loop == l && ask != NULL; ask = ask->next)
-		send_one(a, ask);
 	pthread_mutex_unlock(&a->lock);
 }
 
@@ -102,28 +230,46 @@ static void post(struct asks *a)
 	a->posted = loop_post(a->loop, &a->send);
 }
 
+/* Under the lock, on the thread of loop l. */
+static void send_now(struct asks *a, struct loop *l)
+{
+	if (a->loop == l)
+		send_all(a);
+	else if (a->turns != NULL)
+		post(a);
+}
+
+/* Under the lock. */
+static int enqueue(struct asks *a, struct ask *ask)
+{
+	struct ask_lane *l;
+
+	if (a->stopped)
+		return CSM_ESHUTDOWN;
+	l = lane_of(a, ask->user, ask->digest);
+	if (l == NULL || l->n >= ASK_MAX)
+		return CSM_EBUSY;
+	ask->id = ++a->next_id;
+	ask->lane = l;
+	l->n++;
+	lane_put(l, ask);
+	turn_add(a, l);
+	return 0;
+}
+
 void asks_put(struct asks *a, struct loop *l, struct ask *ask)
 {
-	bool stopped;
+	int r;
 
 	atomic_fetch_add(&a->asked, 1);
-	ask->sent = false;
-	ask->next = NULL;
 	ask->deadline_ms = monotonic_ms() + (ask->digest ? ASK_DIGEST_MS : ASK_MS);
 	pthread_mutex_lock(&a->lock);
-	stopped = a->stopped;
-	if (!stopped) {
-		ask->id = ++a->next_id;
-		*a->last = ask;
-		a->last = &ask->next;
-		if (a->loop == l && !a->posted)
-			send_one(a, ask);
-		else
-			post(a);
-	}
+	r = enqueue(a, ask);
+	if (r == 0)
+		send_now(a, l);
 	pthread_mutex_unlock(&a->lock);
-	if (stopped)
-		finish(a, ask, CSM_ESHUTDOWN, NULL);
+	if (r != 0)
+		finish(a, ask, r, r == CSM_EBUSY ? "too many questions about programs wait" : NULL);
 }
 
 void asks_attach(struct asks *a, struct conn *c)
@@ -132,8 +278,12 @@ void asks_attach(struct asks *a, struct conn *c)
 	a->conn = c;
 	a->loop = c->loop;
 	/* What its predecessor was asked and did not answer. */
-	for (struct ask *ask = a->first; ask != NULL; ask = ask->next)
-		ask->sent = false;
+	for (size_t i = 0; i < ASK_BUCKETS; i++)
+		for (struct ask *ask = a->sent[i]; ask != NULL; ask = a->sent[i]) {
+			a->sent[i] = ask->next;
+			lane_put_back(ask->lane, ask);
+			turn_add(a, ask->lane);
+		}
 	atomic_store(&a->attached, true);
 	post(a);
 	pthread_mutex_unlock(&a->lock);
@@ -151,11 +301,6 @@ void asks_detach(struct asks *a, struct conn *c)
 }
 
 /* ---- answers ---- */
-
-static bool has_id(const struct ask *ask, uint64_t id)
-{
-	return ask->id == id && ask->sent;
-}
 
 static int set_exe(const struct csm_msg_ident_answer *m, struct csm_exe *exe)
 {
@@ -176,13 +321,14 @@ static int set_exe(const struct csm_msg_ident_answer *m, struct csm_exe *exe)
 	return 0;
 }
 
-bool asks_answer(struct asks *a, const struct csm_msg_ident_answer *m)
+bool asks_answer(struct asks *a, struct loop *l, const struct csm_msg_ident_answer *m)
 {
 	struct ask *ask;
 	char why[257];
 
 	pthread_mutex_lock(&a->lock);
-	ask = take(a, has_id, m->id.v);
+	ask = take_answered(a, m->id.v);
+	send_now(a, l);
 	pthread_mutex_unlock(&a->lock);
 	if (ask == NULL)
 		return false;
@@ -191,7 +337,7 @@ bool asks_answer(struct asks *a, const struct csm_msg_ident_answer *m)
 	atomic_store(&a->last_us, m->us.v);
 	if (m->refusal.n > 0) {
 		snprintf(why, sizeof(why), "%.*s", (int)m->refusal.n, m->refusal.p);
-		finish(a, ask, CSM_EDENIED, why);
+		finish(a, ask, m->busy.v ? CSM_EBUSY : CSM_EDENIED, why);
 	} else if (set_exe(m, &ask->exe) != 0) {
 		finish(a, ask, CSM_EUNAVAILABLE, "the identity helper's answer is none");
 	} else {
@@ -212,7 +358,7 @@ void asks_tick(struct asks *a, uint64_t now_ms)
 	pthread_mutex_lock(&a->lock);
 	late = take(a, is_due, now_ms);
 	/* What found the connection's buffer full. */
-	if (a->first != NULL)
+	if (a->turns != NULL)
 		post(a);
 	pthread_mutex_unlock(&a->lock);
 	finish_all(a, late, CSM_EUNAVAILABLE, "the identity helper does not answer");

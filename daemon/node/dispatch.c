@@ -322,6 +322,8 @@ static void refuse(struct req *q, int r, const struct object *o)
 
 	if (r == CSM_EPROOF_REQUIRED)
 		proof_challenge(q);
+	else if (r == CSM_EBUSY)
+		req_error(q, r, why); /* nobody has decided anything */
 	else
 		req_refuse(q, r, o->text, r == CSM_EDENIED && req_degraded(q) != NULL ? req_degraded(q) : why);
 }

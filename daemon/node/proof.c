@@ -64,6 +64,7 @@ static int send_off(struct req *q, bool digest)
 	}
 	w->serial = q->conn->proof != NULL && q->conn->proof->proven ? q->conn->proof_serial : 0;
 	w->ask = (struct ask){.pid = req_pid(q), .uid = req_uid(q), .digest = digest, .done = look_done};
+	w->ask.user = op->slot->number;
 	asks_put(q->loop->b->asks, q->loop, &w->ask);
 	return 0;
 }
@@ -193,7 +194,7 @@ void do_IDENT_ANSWER(struct req *q)
 {
 	static const struct csm_msg_empty nothing = {0};
 
-	if (asks_answer(q->loop->b->asks, q->params))
+	if (asks_answer(q->loop->b->asks, q->loop, q->params))
 		req_result(q, &nothing);
 	else
 		req_error(q, CSM_ENOT_FOUND, NULL);
@@ -206,6 +207,6 @@ void proof_notified(struct conn *c, const struct csm_frame *f)
 
 	if (!csm_str_eq(f->method, "ident.answer") ||
 		csm_msg_decode(CSM_DEF(ident_answer), f->params, CSM_UNKNOWN_REFUSE, &c->loop->pool, &m, &bad) != 0 ||
-		!asks_answer(c->loop->b->asks, &m))
+		!asks_answer(c->loop->b->asks, c->loop, &m))
 		log_debug("an answer of csm-ident that nobody awaits");
 }

@@ -371,20 +371,26 @@ static void digests(void **state)
 static void many_and_the_end(void **state)
 {
 	struct csm_msg_key_req m = {.key = CSM_STR("x:k")};
-	struct csm_msg_ident_ask q[50];
+	struct csm_msg_ident_ask q[ASK_SENT_MAX], more;
 
 	(void)state;
 	prove(&app);
-	for (uint32_t i = 0; i < 50; i++)
+	for (uint32_t i = 0; i < 3 * ASK_SENT_MAX; i++)
 		assert_int_equal(testbroker_request(&fix.t, pub, 100 + i, "key.show", &m), 0);
-	for (int i = 0; i < 50; i++)
-		assert_true(next_ask(&q[i]));
-	for (int i = 49; i >= 0; i--)
-		tell(q[i].id.v, &app);
-	for (uint32_t i = 0; i < 50; i++) {
-		assert_int_equal(testbroker_answer(&fix.t, pub, &fix.reader, WAIT_MS, &fix.last), 0);
-		assert_int_equal(fix.last.error, CSM_ENOT_FOUND);
-		assert_int_equal(fix.last.msgid, 149 - i);
+	/* no more with the helper at once than one user may have there, the rest after the answers, in its order */
+	for (uint32_t round = 0; round < 3; round++) {
+		uint32_t last = 100 + (round + 1) * ASK_SENT_MAX - 1;
+
+		for (unsigned i = 0; i < ASK_SENT_MAX; i++)
+			assert_true(next_ask(&q[i]));
+		assert_false(next_ask(&more));
+		for (unsigned i = ASK_SENT_MAX; i-- > 0;)
+			tell(q[i].id.v, &app);
+		for (uint32_t i = 0; i < ASK_SENT_MAX; i++) {
+			assert_int_equal(testbroker_answer(&fix.t, pub, &fix.reader, WAIT_MS, &fix.last), 0);
+			assert_int_equal(fix.last.error, CSM_ENOT_FOUND);
+			assert_int_equal(fix.last.msgid, last - i);
+		}
 	}
 	assert_int_equal(testbroker_request(&fix.t, pub, 1, "key.show", &m), 0);
 	assert_true(next_ask(&q[0]));
@@ -394,13 +400,107 @@ static void many_and_the_end(void **state)
 	assert_int_equal(ask_as(pub, "key.show", &m, NULL), CSM_ESHUTDOWN);
 }
 
+/* ---- the questions by themselves: users and their turns ---- */
+
+static unsigned n_done;
+static int last_r;
+
+static void on_done(struct ask *ask)
+{
+	n_done++;
+	last_r = ask->r;
+}
+
+static void put(struct ask *ask, uint32_t user, bool digest)
+{
+	*ask = (struct ask){.user = user, .pid = (pid_t)(1000 + user), .digest = digest, .done = on_done};
+	asks_put(fix.t.b.asks, fix.t.loop, ask);
+	conn_flush_dirty(fix.t.loop); /* as the loop does after each turn */
+}
+
+/* One user asks as much as he may: another's question comes after no more than those that the helper has already, a
+ * digest of his own holds up no look; and beyond what he may it is busy, for him alone. */
+static void users_take_turns(void **state)
+{
+	static struct ask mine[ASK_MAX + 1], other, digest;
+	struct csm_msg_ident_ask q, first;
+
+	(void)state;
+	testbroker_step(&fix.t);
+	n_done = 0;
+	for (size_t i = 0; i < ASK_MAX; i++)
+		put(&mine[i], 71, false);
+	assert_int_equal(n_done, 0);
+	put(&mine[ASK_MAX], 71, false);
+	assert_int_equal(n_done, 1);
+	assert_int_equal(last_r, CSM_EBUSY);
+	put(&other, 72, false);
+	put(&digest, 71, true);
+	assert_int_equal(n_done, 1);
+	for (unsigned i = 0; i < ASK_SENT_MAX; i++) {
+		assert_true(next_ask(&q));
+		assert_int_equal(q.pid.v, 1071);
+		if (i == 0)
+			first = q;
+	}
+	assert_true(next_ask(&q));
+	assert_int_equal(q.pid.v, 1072);
+	tell(q.id.v, &app);
+	assert_true(next_ask(&q));
+	assert_true(q.digest.v);
+	assert_false(next_ask(&q));
+	assert_int_equal(n_done, 2);
+	/* a new helper is asked what the old one did not answer, in the old order */
+	fix_close(ident);
+	csm_buf_reset(&in);
+	ident = fix_connect(CSM_R_IDENT);
+	for (unsigned i = 0; i < ASK_SENT_MAX + 1; i++) {
+		assert_true(next_ask(&q));
+		if (!q.digest.v)
+			assert_true(q.id.v - first.id.v < ASK_SENT_MAX);
+	}
+	assert_false(next_ask(&q));
+	/* an answer makes room for one more */
+	tell(first.id.v, &app);
+	assert_true(next_ask(&q));
+	assert_int_equal(q.id.v, first.id.v + ASK_SENT_MAX);
+	assert_false(next_ask(&q));
+	/* and in time all of it is over, the looks before the digest */
+	asks_tick(fix.t.b.asks, monotonic_ms() + ASK_MS);
+	assert_int_equal(n_done, 1 + 1 + ASK_MAX);
+	assert_int_equal(last_r, CSM_EUNAVAILABLE);
+	asks_tick(fix.t.b.asks, monotonic_ms() + ASK_DIGEST_MS);
+	assert_int_equal(n_done, 1 + 1 + ASK_MAX + 1);
+	put(&mine[0], 71, false);
+	assert_true(next_ask(&q));
+	tell(q.id.v, &app);
+	testbroker_step(&fix.t);
+	assert_int_equal(last_r, 0);
+}
+
+/* A helper that has too much to do has not refused anybody: no denial, and it may be tried again. */
+static void busy_helper(void **state)
+{
+	struct csm_msg_key_req m = {.key = CSM_STR("x:k")};
+	struct csm_msg_ident_ask q = {0};
+
+	(void)state;
+	assert_int_equal(testbroker_request(&fix.t, pub, 1, "key.show", &m), 0);
+	assert_true(next_ask(&q));
+	struct csm_msg_ident_answer a = {
+		.id = {q.id.v, true}, .refusal = CSM_STR("not now"), .busy = {true, true}, .us = {1, true}};
+	assert_int_equal(testbroker_request(&fix.t, ident, ++answers, "ident.answer", &a), 0);
+	assert_int_equal(testbroker_answer(&fix.t, pub, &fix.reader, WAIT_MS, &fix.last), 0);
+	assert_int_equal(fix.last.error, CSM_EBUSY);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {TEST(proven_and_served), TEST(bad_proofs), TEST(looked_at_again),
 		TEST(sent_before_the_proof), TEST(refusals_of_the_helper), TEST(helper_away), TEST(homes),
-		TEST(digests), TEST(many_and_the_end)};
+		TEST(digests), TEST(users_take_turns), TEST(busy_helper), TEST(many_and_the_end)};
 
 	if (!fix_prepare(120, NULL, policy))
 		return 77;
