@@ -173,7 +173,7 @@ def cut_names(records, mode, rng):
     pending = {}
     for record in records:
         if record.type == DIRSYNC and record.state == DONE:
-            pending.pop(record.texts(1)[0], None)
+            pending.pop(os.path.normpath(record.texts(1)[0]), None)
         elif record.type in (RENAME, UNLINK, MKDIR) or (record.type == FILE and record.off):
             folder = os.path.dirname(record.texts(2)[1] if record.type == RENAME else record.texts(1)[0])
             pending.setdefault(folder, []).append(record)

@@ -351,9 +351,12 @@ static void test_error(void **state)
 	assert_false(member(o, "retryable").via.boolean);
 	csm_buf_reset(&out);
 
-	/* what arises inside does not go out */
+	/* what arises inside does not go out: a lack is told as what the client can do about it */
 	assert_int_equal(csm_frame_error(&out, 9, CSM_ENOMEM, NULL, 0), 0);
-	assert_int_equal(member(item(read_out(&u), 2), "code").via.u64, CSM_EINTERNAL);
+	assert_int_equal(member(item(read_out(&u), 2), "code").via.u64, CSM_EBUSY);
+	csm_buf_reset(&out);
+	assert_int_equal(csm_frame_error(&out, 9, CSM_ESYSTEM, NULL, 0), 0);
+	assert_int_equal(member(item(read_out(&u), 2), "code").via.u64, CSM_EUNAVAILABLE);
 	csm_buf_reset(&out);
 	msgpack_unpacked_destroy(&u);
 }
