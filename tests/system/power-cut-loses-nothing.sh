@@ -123,8 +123,8 @@ for round in $(seq "$rounds"); do
     csm audit verify >verified-log 2>&1 || { tail -n 5 replays verified-log >&2 && fail "the audit log, round $round, seed $seed"; }
     # Each change that was acknowledged has its line.
     sed -nE 's/^done (no)?key /uid-0:/p; s/^done (no)?secret /uid-0:d\//p' writes.* >wanted
-    py "$top/tests/lib/auditlog.py" has "$node/state/audit" wanted >has 2>&1 ||
-        { tail -n 5 replays has >&2 && fail "a change without its line, round $round, seed $seed"; }
+    py "$top/tests/lib/auditlog.py" has "$node/state/audit" wanted >looked 2>&1 ||
+        { tail -n 5 replays looked >&2 && fail "a change without its line, round $round, seed $seed"; }
     total=$((total + $(sed -nE 's/^acknowledged: ([0-9]+).*/\1/p' verified)))
 done
 kill_all
