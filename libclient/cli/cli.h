@@ -170,6 +170,7 @@ int cmd_key_create(struct cli *cli);
 int cmd_key_list(struct cli *cli);
 int cmd_key_show(struct cli *cli);
 int cmd_key_public(struct cli *cli);
+int cmd_key_reference(struct cli *cli);
 int cmd_key_delete(struct cli *cli);
 int cmd_sign(struct cli *cli);
 int cmd_decrypt(struct cli *cli);

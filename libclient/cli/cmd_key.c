@@ -1,5 +1,7 @@
 /* Commands on keys, and the lists of keys and domains. */
+#include <stdio.h>
 #include <string.h>
+#include "libclient/base/keyref.h"
 #include "libclient/cli/cli.h"
 
 #define USES_MAX 4
@@ -52,6 +54,59 @@ int cmd_key_public(struct cli *cli)
 	else
 		r = out_put(cli, false, res->public.p, res->public.n);
 	csm_reply_free(rep);
+	return r;
+}
+
+/* The key's whole name: a bare one is completed with the caller's home. */
+static int whole_name(struct cli *cli, char out[static CSM_KEYREF_MAX + 1], struct csm_ref *ret)
+{
+	struct csm_reply *rep;
+	int n, r;
+
+	if (csm_ref_parse(csm_str_of(cli->arg[0]), ret) != 0)
+		return client_err(CSM_EINVALID, "%s is no name of a key", cli->arg[0]);
+	if (ret->ns.p != NULL)
+		return 0;
+	r = csm_whoami(cli->csm, &rep);
+	if (r != 0)
+		return r;
+	if (csm_view_has(csm_reply_view(rep), "namespace")) {
+		n = snprintf(out, CSM_KEYREF_MAX + 1, "%s:%s", csm_view_str(csm_reply_view(rep), "namespace"), cli->arg[0]);
+		r = n <= 0 || (size_t)n > CSM_KEYREF_MAX ? client_err_plain(CSM_EINVALID) : csm_ref_parse(csm_str_of(out), ret);
+	} else {
+		r = client_err(CSM_EAMBIGUOUS, "%s: the caller has no home namespace", cli->arg[0]);
+	}
+	csm_reply_free(rep);
+	return r;
+}
+
+int cmd_key_reference(struct cli *cli)
+{
+	uint8_t spki[CSM_PUBLIC_BYTES], der[CSM_KEYREF_DER_MAX];
+	char name[CSM_KEYREF_MAX + 1];
+	size_t n = sizeof(spki);
+	struct csm_keyref ref;
+	struct csm_ref at;
+	struct csm_buf pem;
+	int r = whole_name(cli, name, &at);
+
+	if (r == 0)
+		r = csm_key_public(cli->csm, at.ns.p == cli->arg[0] ? cli->arg[0] : name, spki, &n);
+	if (r != 0)
+		return r;
+	ref.ns = at.ns;
+	ref.name = at.name;
+	csm_keyref_hash(spki, n, ref.hash);
+	r = csm_keyref_encode(&ref, der, &n);
+	if (r != 0)
+		return client_err_plain(r);
+	csm_buf_init(&pem, 1024, false);
+	r = pem_put(&pem, CSM_KEYREF_LABEL, der, n);
+	if (r == 0 && cli->json)
+		r = print_text_field(cli, "reference", (const char *)csm_buf_ptr(&pem), pem.len);
+	else if (r == 0)
+		r = out_put(cli, false, csm_buf_ptr(&pem), pem.len);
+	csm_buf_free(&pem);
 	return r;
 }
 

@@ -69,6 +69,11 @@ const struct command cli_commands[] = {
 	{"key", "show", "NAME", 1, 1, SOCK_PUBLIC, 0, CSM_M_KEY_SHOW, NULL, "show a key's properties", NULL, cmd_key_show},
 	{"key", "public", "NAME", 1, 1, SOCK_PUBLIC, OPT(O_DER) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, CSM_M_KEY_PUBLIC, NULL,
 		"print a key's public half (SubjectPublicKeyInfo)", NULL, cmd_key_public},
+	{"key", "reference", "NAME", 1, 1, SOCK_PUBLIC, OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
+		"an object with reference (PEM)", "print what stands in a file in place of the private key",
+		"A CSM KEY REFERENCE in PEM: the key's namespace and name, and the SHA-256 of its public half. Programs that read a "
+		"private key from a file use the key by it, through OpenSSL's provider csm.",
+		cmd_key_reference},
 	{"key", "delete", "NAME", 1, 1, SOCK_PUBLIC, OPT(O_REQUEST_ID), CSM_M_KEY_DELETE, NULL, "delete a key for good",
 		NULL, cmd_key_delete},
 

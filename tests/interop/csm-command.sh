@@ -79,6 +79,21 @@ csm key show k --json | json public >pub.pem
 expect_equal "public" "$(head -1 pub.pem)" "-----BEGIN PUBLIC KEY-----"
 expect_equal "no error on stdout" "$(csm key show none --json 2>/dev/null || true)" ""
 
+step "a reference names the key whole, with the hash of its public half"
+ok csm key reference k -o ref.pem
+expect_equal "first line" "$(head -1 ref.pem)" "-----BEGIN CSM KEY REFERENCE-----"
+sed '1d;$d' ref.pem | base64 -d >ref.der
+expect_equal "in clear" "$(openssl asn1parse -inform DER -in ref.der | sed -nE 's/.*(UTF8STRING|INTEGER) *://p' | xargs)" \
+    "csm key reference 01 $(csm whoami --json | json namespace) k"
+expect_equal "hash" "$(tail -c 32 ref.der | od -An -tx1 | tr -d ' \n')" "$(csm key show k --json | json spki_sha256)"
+csm key reference "$(csm whoami --json | json namespace):k" >ref2.pem
+expect_same "with the namespace" ref.pem ref2.pem
+csm key reference k --json | json reference >ref2.pem
+expect_equal "as JSON" "$(cat ref2.pem)" "$(cat ref.pem)"
+expect_exit 1 csm key reference k/k
+expect_exit 4 csm key reference none
+denied as_uid $uid_a csm key reference "$(csm whoami --json | json namespace):k"
+
 step "lists page through all there is"
 csm domain create many
 py - <<'PY'
@@ -324,7 +339,7 @@ complete_line() {
     bash -c '. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _csm; echo "${COMPREPLY[*]}"' _ \
         "$top/build/completion/csm" "$@"
 }
-expect_equal "verbs of key" "$(complete_line csm key '')" "create list show public delete"
+expect_equal "verbs of key" "$(complete_line csm key '')" "create list show public reference delete"
 expect_equal "a beginning" "$(complete_line csm key cr)" "create"
 expect_equal "algorithms" "$(complete_line csm key create x --alg rsa)" "rsa2048 rsa3072 rsa4096"
 expect_equal "options" "$(complete_line csm sign k --sch)" "--scheme"
