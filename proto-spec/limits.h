@@ -45,6 +45,9 @@
 #define CSM_SHUTDOWN_MS 5000u       /* to answer what was accepted */
 #define CSM_FD_RESERVE 64u
 
+/* processor */
+#define CSM_NICE (-2) /* csmd unless told otherwise */
+
 /* memory of keys */
 #define CSM_KEY_IDLE_MS 60000u /* a parsed software key unused for so long is wiped */
 #define CSM_KEYS_PARSED_MAX 1024u

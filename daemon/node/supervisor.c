@@ -76,6 +76,26 @@ static int make_state_dir(const struct files *f)
 	return 0;
 }
 
+/* Who waits for csmd should not run before it has answered: see csmd.yaml(5). What the one who started it has chosen is
+ * left; refused is no harm. */
+static void set_nice(int n)
+{
+	char text[16];
+	int fd = -1, now, len;
+
+	now = getpriority(PRIO_PROCESS, 0);
+	if (now == 0 && n != 0 && setpriority(PRIO_PROCESS, 0, n) == 0)
+		now = n;
+	/* Between sessions the group's value decides; only a session of our own is ours to change. */
+	if (now != 0 && getsid(0) == getpid())
+		fd = open("/proc/self/autogroup", O_WRONLY | O_CLOEXEC);
+	len = snprintf(text, sizeof(text), "%d", now);
+	if (fd >= 0 && write(fd, text, (size_t)len) != len)
+		log_debug("the session's processor share stays as it is");
+	if (fd >= 0)
+		close(fd);
+}
+
 static int set_up_process(struct supervisor *s)
 {
 	struct rlimit files, none = {0, 0};
@@ -87,6 +107,7 @@ static int set_up_process(struct supervisor *s)
 		files.rlim_cur = files.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &files);
 	}
+	set_nice(s->files.cfg.nice);
 	/* Root secrets pass through this process. */
 	setrlimit(RLIMIT_CORE, &none);
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);

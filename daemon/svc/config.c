@@ -414,6 +414,23 @@ static int read_loops(struct reader *rd, const struct csm_yaml_node *n, void *to
 	return read_count(rd, n, 0, LOOPS_MAX, to);
 }
 
+static int read_nice(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	struct csm_str s, digits;
+	uint64_t v;
+	int r = csm_yaml_string(n, 32, &s, rd->err);
+	bool less;
+
+	if (r != 0)
+		return r;
+	less = s.n > 0 && s.p[0] == '-';
+	digits = (struct csm_str){s.p + less, s.n - less};
+	if (!n->plain || !only_of(digits, DIGITS) || !csm_parse_number(digits, less ? 20 : 19, &v))
+		return csm_yaml_fail(n, rd->err, "must be a number from -20 to 19");
+	*(int *)to = less ? -(int)v : (int)v;
+	return 0;
+}
+
 /* Every key. NULL section: at the top. */
 #define K(section, key, member, fn) {section, key, offsetof(struct csm_config, member), fn}
 static const struct config_key {
@@ -450,6 +467,7 @@ static const struct config_key {
 	K("limits", "connections", connections, read_connections_all),
 	K("kubernetes", "kubepods_root", kubepods_root, read_path),
 	K(NULL, "loops", loops, read_loops),
+	K(NULL, "nice", nice, read_nice),
 	K(NULL, "log_level", log_level, read_log_level),
 	K(NULL, "sandbox", require_sandbox, read_sandbox),
 };
@@ -571,6 +589,7 @@ static int set_defaults(struct csm_config *c)
 	c->audit_max_files = 16;
 	c->connections_per_uid = CSM_CONNECTIONS_PER_UID;
 	c->connections = CSM_CONNECTIONS_MAX;
+	c->nice = CSM_NICE;
 	return 0;
 }
 

@@ -32,6 +32,7 @@ struct csm_config {
 	uint64_t audit_max_size;    /* bytes of one file of the audit log; "64MiB" */
 	unsigned audit_max_files;
 	bool audit_strict;
+	int nice;                   /* -20 to 19: of the processor, as nice(2) */
 	bool require_sandbox;       /* sandbox: required | best-effort (the default) */
 };
 /* text NULL: the defaults. CSM_EINVALID with *err. */

@@ -63,6 +63,7 @@ static void assert_defaults(const struct csm_config *c)
 	assert_int_equal(c->connections, CSM_CONNECTIONS_MAX);
 	assert_string_equal(c->kubepods_root, "/kubepods.slice");
 	assert_int_equal(c->loops, 0);
+	assert_int_equal(c->nice, CSM_NICE);
 	assert_string_equal(c->log_level, "info");
 	assert_false(c->require_sandbox);
 }
@@ -106,7 +107,7 @@ static void test_every_key(void **state)
 	      "  accept_foreign_primary: true}\n"
 	      "store: {map_size: 512MiB, epoch_interval: 30s}\naudit: {mode: strict, max_size: 1MiB, max_files: 3}\n"
 	      "limits: {connections_per_uid: 5, connections: 50}\nkubernetes: {kubepods_root: /kubepods}\n"
-	      "loops: 3\nlog_level: debug\nsandbox: required\n", &c);
+	      "loops: 3\nnice: -20\nlog_level: debug\nsandbox: required\n", &c);
 	assert_string_equal(c.socket, "/s/csm.sock");
 	assert_string_equal(c.admin_socket, "/s/admin.sock");
 	assert_string_equal(c.state_dir, "/state");
@@ -136,6 +137,7 @@ static void test_every_key(void **state)
 	assert_int_equal(c.connections, 50);
 	assert_string_equal(c.kubepods_root, "/kubepods");
 	assert_int_equal(c.loops, 3);
+	assert_int_equal(c.nice, -20);
 	assert_string_equal(c.log_level, "debug");
 	assert_true(c.require_sandbox);
 	csm_config_clear(&c);
