@@ -5,7 +5,11 @@
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
 
-trap 'for d in "$work"/node-*; do node_csmd_stop "$d"; done' EXIT
+stop_all() {
+    local dir
+    for dir in "$work"/node-*; do node_csmd_stop "$dir"; done
+}
+trap stop_all EXIT
 
 nice_of() { # FOLDER IN /proc
     sed -E 's/.*\) //' "$1/stat" | cut -d' ' -f17
