@@ -29,6 +29,11 @@
 #define CSM_SIGNATURE_MAX 1024u
 #define CSM_SPKI_MAX 1024u
 #define CSM_CSR_MAX 16384u
+#define CSM_CERT_CHAIN_MAX (64u * 1024u) /* DER, all certificates of a chain together */
+#define CSM_CERTS_MAX 10u                /* certificates of a chain */
+#define CSM_CERT_NAME_MAX 2048u          /* a subject or issuer, as text */
+#define CSM_CERT_SANS_MAX 256u
+#define CSM_NAMESPACES_TOLD_MAX 64u
 #define CSM_SANS_MAX 64u
 #define CSM_SAN_MAX 512u
 #define CSM_SUBJECT_MAX 1024u

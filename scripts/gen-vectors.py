@@ -32,7 +32,7 @@ EXAMPLES = {
               {"version": 1, "server": "csmd 0.1.0", "max_message": 1048576, "max_depth": 8, "max_in_flight": 1024}),
     "ping": ({"data": b"\x01\x02\x03\x04"}, {"data": b"\x01\x02\x03\x04"}),
     "whoami": ({}, {"uid": 33, "gid": 33, "pid": 4711, "identities": ["web"], "namespace": "web",
-                    "unit": "nginx.service"}),
+                    "unit": "nginx.service", "namespaces": ["web", "shared"]}),
     "prove": ({"nonce": bytes(range(16))}, {}),
     "ident.answer": ({"id": 7, "path": "/usr/bin/deployer", "device": 65024, "inode": 262148, "size": 81920,
                       "changed": 1767225600000000000, "image": 0x1122334455667788, "us": 41}, {}),

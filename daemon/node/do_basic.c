@@ -1,6 +1,7 @@
 /* hello, ping, whoami. */
 #include <string.h>
 #include "daemon/node/dispatch.h"
+#include "daemon/svc/log.h"
 
 void do_HELLO(struct req *q)
 {
@@ -39,6 +40,63 @@ static size_t list_identities(const struct csm_subject *s, struct csm_pool *pool
 	return ret->n;
 }
 
+/* ---- namespaces ---- */
+
+#define NAMESPACES_LOOKED_AT 4096u /* of the store's, where a rule has a pattern */
+
+struct spaces {
+	const struct csm_subject *subject;
+	struct csm_pool *pool;
+	struct csm_strs *list; /* room for CSM_NAMESPACES_TOLD_MAX */
+	size_t looked_at;
+};
+
+static void space_add(void *arg, struct csm_str ns)
+{
+	struct spaces *sp = arg;
+	char *copy;
+
+	if (sp->list->n == CSM_NAMESPACES_TOLD_MAX)
+		return;
+	for (size_t i = 0; i < sp->list->n; i++)
+		if (csm_str_same(sp->list->v[i], ns))
+			return;
+	copy = csm_pool_alloc(sp->pool, ns.n);
+	if (copy == NULL)
+		return;
+	memcpy(copy, ns.p, ns.n);
+	sp->list->v[sp->list->n++] = (struct csm_str){copy, ns.n};
+}
+
+static bool space_of_store(void *arg, struct csm_str ns)
+{
+	struct spaces *sp = arg;
+
+	if (csm_subject_in_namespace(sp->subject, ns))
+		space_add(sp, ns);
+	return sp->list->n < CSM_NAMESPACES_TOLD_MAX && ++sp->looked_at < NAMESPACES_LOOKED_AT;
+}
+
+/* Patterns name no namespace by themselves: then those are told that the store has and a pattern matches. */
+static void list_namespaces(struct req *q, const struct csm_subject *s, struct csm_str home, struct csm_strs *ret)
+{
+	struct spaces sp = {.subject = s, .pool = &q->loop->pool, .list = ret};
+
+	ret->v = csm_pool_alloc(sp.pool, CSM_NAMESPACES_TOLD_MAX * sizeof(*ret->v));
+	if (ret->v == NULL)
+		return;
+	if (home.p != NULL)
+		space_add(&sp, home);
+	if (!csm_subject_namespaces(s, space_add, &sp) || q->loop->b->state != BROKER_READY)
+		return;
+	if (!q->loop->reading && loop_begin_read(q->loop) != 0)
+		return;
+	/* what could be read is told: whoami answers in any state */
+	if (csm_store_namespace_list(q->loop->reader, space_of_store, &sp) != 0)
+		log_debug("whoami: namespaces that match a pattern are left out");
+	req_end_read(q);
+}
+
 void do_WHOAMI(struct req *q)
 {
 	struct csm_msg_whoami_res res = {0};
@@ -66,5 +124,6 @@ void do_WHOAMI(struct req *q)
 	res.container = csm_str_of(f->container);
 	res.pod = csm_str_of(f->pod);
 	res.label = csm_str_of(f->label);
+	list_namespaces(q, s, res.namespace, &res.namespaces);
 	req_result(q, &res);
 }

@@ -65,6 +65,11 @@ const char *csm_subject_identity(const struct csm_subject *s, size_t i);
  * (nothing serves this peer), CSM_EDENIED (no home). */
 CSM_MUST int csm_subject_home(const struct csm_subject *s, struct csm_str *ret, const char **why);
 
+/* Where the subject may do anything: calls back for each namespace that its rules and the default name without a
+ * star, some of them more than once. True where a pattern may match further ones: csm_subject_in_namespace tells. */
+bool csm_subject_namespaces(const struct csm_subject *s, void (*found)(void *arg, struct csm_str ns), void *arg);
+bool csm_subject_in_namespace(const struct csm_subject *s, struct csm_str ns);
+
 /* May the subject use perm on the object "NS:NAME", "NS:DOMAIN/NAME", or, for lists, "NS:" and
  * "NS:DOMAIN/"? 0, CSM_EDENIED or CSM_ENO_POLICY. CSM_PERM_OPEN is allowed to every peer that is served,
  * CSM_PERM_ADMIN to nobody here. *rule (optional, borrowed from the policy, UTF-8 of at most 512 bytes) and

@@ -212,6 +212,35 @@ int csm_subject_home(const struct csm_subject *s, struct csm_str *ret, const cha
 	return s->home_r;
 }
 
+bool csm_subject_namespaces(const struct csm_subject *s, void (*found)(void *arg, struct csm_str ns), void *arg)
+{
+	bool patterns = false;
+
+	if (s->uid_ns_n > 0)
+		found(arg, (struct csm_str){s->uid_ns, s->uid_ns_n - 1});
+	for (size_t i = 0; i < s->n_rules; i++)
+		for (size_t g = 0; g < s->rules[i]->n_on; g++) {
+			struct csm_str ns;
+
+			if (policy_glob_namespace(&s->rules[i]->on[g], &ns))
+				found(arg, ns);
+			else
+				patterns = true;
+		}
+	return patterns;
+}
+
+bool csm_subject_in_namespace(const struct csm_subject *s, struct csm_str ns)
+{
+	if (s->uid_ns_n > 0 && ns.n == s->uid_ns_n - 1 && memcmp(ns.p, s->uid_ns, ns.n) == 0)
+		return true;
+	for (size_t i = 0; i < s->n_rules; i++)
+		for (size_t g = 0; g < s->rules[i]->n_on; g++)
+			if (policy_glob_in_namespace(&s->rules[i]->on[g], ns))
+				return true;
+	return false;
+}
+
 static int decided(int r, const char *text, unsigned at, const char **rule, unsigned *line)
 {
 	if (rule != NULL)

@@ -112,6 +112,10 @@ CSM_MUST int policy_parse_rule(struct policy_parse *pp, const struct csm_yaml_no
 CSM_MUST int policy_parse_names(struct policy_parse *pp, const struct csm_yaml_node *list, uint16_t **ret,
 	size_t *ret_n);
 bool policy_glob_matches(const struct glob *g, struct csm_str object);
+/* The namespace, where the pattern has no star in it. */
+bool policy_glob_namespace(const struct glob *g, struct csm_str *ret);
+/* Does the pattern match anything in this namespace? */
+bool policy_glob_in_namespace(const struct glob *g, struct csm_str ns);
 
 /* policy_parse.c */
 CSM_MUST int policy_copy(struct policy_parse *pp, struct csm_str s, const char **ret);

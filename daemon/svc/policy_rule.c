@@ -159,6 +159,30 @@ bool policy_glob_matches(const struct glob *g, struct csm_str object)
 	return csm_glob_match(g->text, object);
 }
 
+/* Every pattern has a colon, which the parser has seen to; no star at its end stands before that. */
+static struct csm_str glob_namespace(const struct glob *g)
+{
+	const char *colon = memchr(g->text.p, ':', g->text.n);
+
+	return (struct csm_str){g->text.p, (size_t)(colon - g->text.p)};
+}
+
+bool policy_glob_namespace(const struct glob *g, struct csm_str *ret)
+{
+	struct csm_str ns = glob_namespace(g);
+
+	if (memchr(ns.p, '*', ns.n) != NULL)
+		return false;
+	*ret = ns;
+	return true;
+}
+
+bool policy_glob_in_namespace(const struct glob *g, struct csm_str ns)
+{
+	/* an object has one colon, as the pattern has: the parts before them match by themselves */
+	return csm_glob_match(glob_namespace(g), ns);
+}
+
 /* Text that grows in a fixed buffer, and ends in "..." at a whole character where it does not fit. */
 struct line {
 	char buf[POLICY_RULE_TEXT_MAX + 1];
@@ -230,13 +254,14 @@ static enum form form_of(int perm)
 	switch (perm) {
 	case CSM_PERM_KEY_LIST:
 	case CSM_PERM_DOMAIN_LIST:
+	case CSM_PERM_CERT_LIST:
 	case CSM_PERM_SEAL:
 	case CSM_PERM_UNSEAL:
 		return FORM_NOTHING;
 	case CSM_PERM_SECRET_LIST:
 		return FORM_DOMAIN;
 	default:
-		if (strncmp(name, "key.", 4) == 0 || strncmp(name, "domain.", 7) == 0)
+		if (strncmp(name, "key.", 4) == 0 || strncmp(name, "cert.", 5) == 0 || strncmp(name, "domain.", 7) == 0)
 			return FORM_NAME;
 		/* what is not served yet may be asked on anything */
 		return strncmp(name, "secret.", 7) == 0 ? FORM_SECRET : FORM_ANY;

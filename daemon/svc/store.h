@@ -113,6 +113,10 @@ typedef bool csm_store_key_fn(void *arg, struct csm_str name, const struct csm_k
 CSM_MUST int csm_store_key_list(struct csm_reader *r, struct csm_str ns, struct csm_str after,
 	csm_store_key_fn *fn, void *arg);
 
+/* The namespaces that there are, in byte order; calls back until it returns false. */
+typedef bool csm_store_namespace_fn(void *arg, struct csm_str ns);
+CSM_MUST int csm_store_namespace_list(struct csm_reader *r, csm_store_namespace_fn *fn, void *arg);
+
 struct csm_domain_info {
 	uint64_t created, secrets;
 };

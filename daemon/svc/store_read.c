@@ -340,6 +340,34 @@ int csm_store_domain_list(
 	return rc == MDB_NOTFOUND ? 0 : store_err(rc);
 }
 
+/* ---- namespaces ---- */
+
+int csm_store_namespace_list(struct csm_reader *r, csm_store_namespace_fn *fn, void *arg)
+{
+	struct dbkey next = {.p = {1}, .n = 1}; /* what comes behind all of a namespace's scopes */
+	struct dbparts parts;
+	MDB_val k, v;
+	int e, rc;
+
+	if (!r->active)
+		return CSM_ESTATE;
+	if ((e = cursor(r, r->s->scopes, &r->scopes)) != 0)
+		return e;
+	for (;;) {
+		k = dbkey_val(&next);
+		rc = mdb_cursor_get(r->scopes.c, &k, &v, MDB_SET_RANGE);
+		if (rc != 0)
+			return rc == MDB_NOTFOUND ? 0 : store_err(rc);
+		if (!dbkey_split_scope(val_bin(&k), &parts))
+			return CSM_ETAMPERED;
+		if (!fn(arg, parts.ns))
+			return 0;
+		memcpy(next.p, parts.ns.p, parts.ns.n);
+		next.p[parts.ns.n] = 1;
+		next.n = parts.ns.n + 1;
+	}
+}
+
 /* ---- secrets ---- */
 
 /* The row of a version, 0 the newest. Afterwards k is the row's key. */

@@ -7,7 +7,7 @@
 #define USES_MAX 4
 
 _Static_assert(CSM_SIGNATURE_BYTES == CSM_SIGNATURE_MAX && CSM_PUBLIC_BYTES == CSM_SPKI_MAX &&
-		       CSM_REQUEST_BYTES == CSM_CSR_MAX && CSM_SEAL_DATA_BYTES == CSM_SEAL_MAX,
+		       CSM_REQUEST_BYTES == CSM_CSR_MAX && CSM_CHAIN_BYTES == CSM_CERT_CHAIN_MAX && CSM_SEAL_DATA_BYTES == CSM_SEAL_MAX,
 	"csm.h names the same sizes as limits.h");
 
 int client_give(struct csm_bin from, void *out, size_t *len)

@@ -18,9 +18,12 @@ static const char first[] =
 	"  unit: {unit: web.service}\n"
 	"  two-a: {uid: 70052}\n"
 	"  two-b: {uid: 70052}\n"
+	"  many: {uid: 70056}\n"
 	"namespaces: {web: {home-of: [web]}, na: {home-of: [two-a]}, nb: {home-of: [two-b]}}\n"
 	"rules:\n"
 	"  - {allow: [key.sign], to: [web], on: [\"web:*\"]}\n"
+	"  - {allow: [secret.get], to: [web], on: [\"shared:db/*\"]}\n"
+	"  - {allow: [key.create, key.sign, cert.get], to: [many], on: [\"p-*:k\"]}\n"
 	"  - {allow: [secret.get], to: [unit], on: [\"shared:db/*\"]}\n";
 static const char second[] =
 	"version: 1\n"
@@ -76,6 +79,47 @@ static void who_the_broker_sees(void **state)
 	assert_null(res.namespace.p);
 	assert_true(res.reason.n > 0);
 	fix_close(fd);
+}
+
+static void expect_namespaces(int fd, const char *const *want, size_t n)
+{
+	struct csm_msg_whoami_res res;
+
+	assert_int_equal(fix_call(fd, "whoami", &none, &res), 0);
+	assert_int_equal(res.namespaces.n, n);
+	for (size_t i = 0; i < n; i++)
+		assert_true(csm_str_eq(res.namespaces.v[i], want[i]));
+}
+
+/* Home first, then what rules name; of patterns what is there, and nothing else that is there. */
+static void whoami_tells_namespaces(void **state)
+{
+	static const char *const of_web[] = {"web", "uid-70051", "shared"}, *const of_many[] = {"uid-70056", "p-a", "p-b"};
+	int web = fix_connect_as(70051), many = fix_connect_as(70056), none_of_it = fix_connect_as(70057);
+	char ref[CSM_KEYREF_MAX];
+
+	(void)state;
+	expect_namespaces(web, of_web, 3);
+	expect_namespaces(many, of_many, 1);
+	assert_int_equal(fix_create(many, "p-b:k", NULL, "fake", NULL), 0);
+	assert_int_equal(fix_create(many, "p-a:k", NULL, "fake", NULL), 0);
+	assert_int_equal(fix_create(none_of_it, "k", NULL, "fake", NULL), 0);
+	expect_namespaces(many, of_many, 3);
+	expect_namespaces(web, of_web, 3);
+	expect_namespaces(none_of_it, (const char *const[]){"uid-70057"}, 1);
+	for (unsigned i = 0; i < CSM_NAMESPACES_TOLD_MAX + 3; i++) {
+		struct csm_msg_whoami_res res;
+
+		snprintf(ref, sizeof(ref), "p-n%u:k", i);
+		assert_int_equal(fix_create(many, ref, NULL, "fake", NULL), 0);
+		if (i > CSM_NAMESPACES_TOLD_MAX) {
+			assert_int_equal(fix_call(many, "whoami", &none, &res), 0);
+			assert_int_equal(res.namespaces.n, CSM_NAMESPACES_TOLD_MAX);
+		}
+	}
+	fix_close(web);
+	fix_close(many);
+	fix_close(none_of_it);
 }
 
 /* ---- status, stats ---- */
@@ -203,7 +247,7 @@ static void the_rule_that_decides(void **state)
 	(void)state;
 	assert_int_equal(explain("key.sign", "web:k", "uid=70051", &res), 0);
 	assert_true(res.allowed.v);
-	assert_int_equal(res.line.v, 10);
+	assert_int_equal(res.line.v, 11);
 	assert_int_equal(res.identities.n, 1);
 	assert_true(csm_str_eq(res.identities.v[0], "web"));
 	assert_int_equal(explain("key.delete", "web:k", "uid=70051", &res), 0);
@@ -277,8 +321,8 @@ static void a_good_policy_is_in_force_at_once(void **state)
 
 	(void)state;
 	assert_int_equal(reload(first, &res), 0);
-	assert_int_equal(res.identities.v, 4);
-	assert_int_equal(res.rules.v, 2);
+	assert_int_equal(res.identities.v, 5);
+	assert_int_equal(res.rules.v, 4);
 	/* Allowed, though there is no such key and who asks may not list. */
 	struct csm_msg_explain_res e;
 	assert_int_equal(explain("key.sign", "web:two", "uid=70051", &e), 0);
@@ -371,6 +415,7 @@ int main(void)
 		TEST(a_bad_policy_changes_nothing),
 		TEST(many_may_wait_for_one_reload),
 		TEST(there_is_nothing_to_accept),
+		TEST(whoami_tells_namespaces),
 	};
 
 	if (!fix_prepare(120, NULL, first))

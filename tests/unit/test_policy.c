@@ -561,6 +561,65 @@ static void test_installed_file(void **state)
 	free(text);
 }
 
+struct spaces {
+	char text[256];
+};
+
+static void space_found(void *arg, struct csm_str ns)
+{
+	struct spaces *sp = arg;
+	size_t n = strlen(sp->text);
+
+	snprintf(sp->text + n, sizeof(sp->text) - n, "%.*s ", (int)ns.n, ns.p);
+}
+
+/* The namespaces that rules name, and those that their patterns would match. */
+static void test_namespaces_of_a_subject(void **state)
+{
+	struct csm_policy *p = parse("version: 1\ndefault: uid-namespaces\nidentities:\n  a: {uid: 5}\n  b: {uid: 6}\n"
+		"rules:\n- {allow: [key.sign], to: [a], on: [\"web:*\", \"one:key\", \"list:\"]}\n"
+		"- {allow: [secret.get], to: [a], on: [\"shared:db/*\"]}\n"
+		"- {allow: [key.sign], to: [b], on: [\"team-*:tls\", \"*.x:*\", \"lit:a*b\"]}\n");
+	struct csm_facts f;
+	struct csm_subject *s = subject_of(p, "uid=5", &f);
+	struct spaces sp = {""};
+
+	(void)state;
+	assert_false(csm_subject_namespaces(s, space_found, &sp));
+	assert_string_equal(sp.text, "uid-5 web one list shared ");
+	assert_true(csm_subject_in_namespace(s, CSM_STR("web")));
+	assert_true(csm_subject_in_namespace(s, CSM_STR("uid-5")));
+	assert_false(csm_subject_in_namespace(s, CSM_STR("we")));
+	assert_false(csm_subject_in_namespace(s, CSM_STR("webb")));
+	assert_false(csm_subject_in_namespace(s, CSM_STR("uid-6")));
+	csm_subject_free(s);
+	s = subject_of(p, "uid=6", &f);
+	sp.text[0] = '\0';
+	assert_true(csm_subject_namespaces(s, space_found, &sp));
+	assert_string_equal(sp.text, "uid-6 lit ");
+	assert_true(csm_subject_in_namespace(s, CSM_STR("team-")));
+	assert_true(csm_subject_in_namespace(s, CSM_STR("team-red")));
+	assert_true(csm_subject_in_namespace(s, CSM_STR("a.x")));
+	assert_false(csm_subject_in_namespace(s, CSM_STR("team")));
+	assert_false(csm_subject_in_namespace(s, CSM_STR("web")));
+	csm_subject_free(s);
+	s = subject_of(p, "uid=70000", &f);
+	sp.text[0] = '\0';
+	assert_false(csm_subject_namespaces(s, space_found, &sp));
+	assert_string_equal(sp.text, "uid-70000 ");
+	csm_subject_free(s);
+	csm_policy_unref(p);
+	/* no policy serves the peer */
+	p = parse("version: 1\n");
+	s = subject_of(p, "uid=5", &f);
+	sp.text[0] = '\0';
+	assert_false(csm_subject_namespaces(s, space_found, &sp));
+	assert_string_equal(sp.text, "");
+	assert_false(csm_subject_in_namespace(s, CSM_STR("uid-5")));
+	csm_subject_free(s);
+	csm_policy_unref(p);
+}
+
 /* Every permission of methods.def can be granted by its name, and no other row can. */
 static void test_every_permission(void **state)
 {
@@ -605,6 +664,7 @@ int main(void)
 		cmocka_unit_test(test_selectors_of_explain),
 		cmocka_unit_test(test_rule_text_is_cut),
 		cmocka_unit_test(test_installed_file),
+		cmocka_unit_test(test_namespaces_of_a_subject),
 		cmocka_unit_test(test_every_permission),
 	};
 

@@ -238,7 +238,12 @@ static bool list_secret(void *arg, struct csm_str name, uint64_t version, uint64
 	return list_put(arg, name);
 }
 
-enum what { KEYS, DOMAINS, SECRETS };
+static bool list_namespace(void *arg, struct csm_str ns)
+{
+	return list_put(arg, ns);
+}
+
+enum what { KEYS, DOMAINS, SECRETS, NAMESPACES };
 static const char *list(
 	struct storefix *f, enum what what, const char *ns, const char *domain, const char *after, size_t max, int want)
 {
@@ -251,6 +256,8 @@ static const char *list(
 		r = csm_store_key_list(f->r, csm_str_of(ns), csm_str_of(after), list_key, &l);
 	else if (what == DOMAINS)
 		r = csm_store_domain_list(f->r, csm_str_of(ns), csm_str_of(after), list_domain, &l);
+	else if (what == NAMESPACES)
+		r = csm_store_namespace_list(f->r, list_namespace, &l);
 	else
 		r = csm_store_secret_list(f->r, csm_str_of(ns), csm_str_of(domain), csm_str_of(after), list_secret, &l);
 	csm_reader_end(f->r);
@@ -291,6 +298,9 @@ static void test_lists(void **state)
 	assert_string_equal(list(f, SECRETS, "web", "a", "two", 100, 0), "");
 	assert_string_equal(list(f, SECRETS, "web", "b", "", 100, 0), "");
 	assert_string_equal(list(f, SECRETS, "web", "none", "", 100, CSM_ENOT_FOUND), "");
+	assert_int_equal(storefix_domain(f, "only-domain", "x"), 0);
+	assert_string_equal(list(f, NAMESPACES, NULL, NULL, NULL, 100, 0), "only-domain,we,web,web2,");
+	assert_string_equal(list(f, NAMESPACES, NULL, NULL, NULL, 2, 0), "only-domain,we,");
 }
 
 static void test_domains(void **state)

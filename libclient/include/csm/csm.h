@@ -46,6 +46,7 @@ enum {
 	CSM_SHARED_BYTES = 128,      /* an ECDH result */
 	CSM_PLAINTEXT_BYTES = 1024,  /* an RSA plaintext */
 	CSM_REQUEST_BYTES = 16384,   /* a certificate request, DER */
+	CSM_CHAIN_BYTES = 65536,     /* a certificate with its chain, DER */
 	CSM_SEAL_DATA_BYTES = 65536, /* what csm_seal takes */
 	CSM_SEAL_EXTRA_BYTES = 512,  /* by how much the sealed form may be longer */
 };
@@ -219,6 +220,16 @@ CSM_MUST int csm_key_derive(struct csm *csm, const char *key, const void *peer, 
  * "uri:spiffe://x/y", "email:a@b" (NULL with n 0). */
 CSM_MUST int csm_key_csr(struct csm *csm, const char *key, const char *subject, const char *const *sans, size_t n,
 	void *out, size_t *len);
+
+/* A key's certificate. A chain is DER certificates one after the other: the key's own, its issuer's, and so
+ * on; the root's may be left out. csm_cert_install puts it in the place of what was there, after csmd has
+ * checked that it is the key's (CSM_EINVALID with what is wrong). CSM_ENOT_FOUND where the key has none;
+ * csm_key_delete takes it along. */
+CSM_MUST int csm_cert_install(struct csm *csm, const char *key, const void *chain, size_t len);
+CSM_MUST int csm_cert_chain(struct csm *csm, const char *key, void *out, size_t *len);
+/* Fields: cert_info of PROTOCOL.md, with the chain. */
+CSM_MUST int csm_cert_show(struct csm *csm, const char *key, struct csm_reply **ret);
+CSM_MUST int csm_cert_delete(struct csm *csm, const char *key);
 
 CSM_MUST int csm_domain_create(struct csm *csm, const char *domain);
 CSM_MUST int csm_domain_delete(struct csm *csm, const char *domain);
