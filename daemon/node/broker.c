@@ -436,11 +436,12 @@ int broker_init(struct broker *b, unsigned connections_max)
 	return b->asks == NULL ? CSM_ENOMEM : 0;
 }
 
-/* Who uses something goes before it: loops and workers, the store, whose root key may need a back end, back ends. */
+/* Who uses something goes before it: loops and workers, the store, whose root key may need a back end, back ends. A
+ * thread that has posted the last operation to a loop may still be about to wake it: so what remains of them goes last. */
 void broker_free(struct broker *b)
 {
 	for (unsigned i = 0; i < b->n_loops; i++)
-		loop_free(b->loops[i]);
+		loop_release(b->loops[i]);
 	asks_free(b->asks);
 	csm_workq_free(b->workers);
 	csm_keycache_drop(&b->shared_keys, NULL);
@@ -454,6 +455,8 @@ void broker_free(struct broker *b)
 	/* Back ends may have remembered something as they closed. */
 	csm_store_close(b->store);
 	csm_audit_close(b->audit);
+	for (unsigned i = 0; i < b->n_loops; i++)
+		loop_free(b->loops[i]);
 	counts_free(&b->counts);
 	csm_policy_unref(b->policy);
 	csm_config_clear(&b->cfg);

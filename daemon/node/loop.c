@@ -210,12 +210,20 @@ void loop_join(struct loop *l)
 	pthread_join(l->thread, NULL);
 }
 
+void loop_release(struct loop *l)
+{
+	csm_keycache_drop(&l->keys, NULL);
+	csm_reader_free(l->reader);
+	l->reader = NULL;
+	csm_audit_uses_free(l->uses);
+	l->uses = NULL;
+}
+
 void loop_free(struct loop *l)
 {
 	if (l == NULL)
 		return;
-	csm_keycache_drop(&l->keys, NULL);
-	csm_reader_free(l->reader);
+	loop_release(l);
 	if (l->base != NULL) {
 		fair_free(l);
 		if (event_initialized(&l->mail_event)) {
@@ -235,7 +243,6 @@ void loop_free(struct loop *l)
 	csm_buf_free(&l->body);
 	csm_pool_free(&l->pool);
 	csm_policy_unref(l->policy);
-	csm_audit_uses_free(l->uses);
 	free(l);
 }
 

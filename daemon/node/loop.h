@@ -81,6 +81,9 @@ CSM_MUST int loop_start(struct loop *l);
 /* Ask for the end: answers what was accepted, bounded by CSM_SHUTDOWN_MS. Then loop_join. */
 void loop_stop(struct loop *l);
 void loop_join(struct loop *l);
+/* After its end: give back what is others', the store's and the audit log's. It can still be posted to. */
+void loop_release(struct loop *l);
+/* When no thread is left that could post to it. */
 void loop_free(struct loop *l);
 /* Any thread. False when the loop has ended: the task was not taken. */
 bool loop_post(struct loop *l, struct task *t);
