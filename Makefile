@@ -40,6 +40,7 @@ SRC_base := $(call src,libclient/base)
 SRC_wire := $(call src,libclient/wire)
 SRC_client := $(call src,libclient/client)
 SRC_cli := $(call src,libclient/cli)
+SRC_provider := $(call src,libclient/provider)
 SRC_pki := $(call src,daemon/pki)
 SRC_svc := $(call src,daemon/svc)
 SRC_node := $(call src,daemon/node)
@@ -50,7 +51,7 @@ PLUGINS := $(sort $(PLUGINS))
 $(foreach p,soft tpm2 fake,$(eval SRC_$(p) := $(call src,plugins/$(p))))
 LIB_SRC := $(SRC_base) $(SRC_wire) $(SRC_client) $(SRC_pki) $(SRC_svc) $(SRC_alg)
 PLUGIN_SRC := $(SRC_soft) $(SRC_tpm2) $(SRC_fake)
-ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_cli) $(SRC_node) $(SRC_ident)
+ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_cli) $(SRC_provider) $(SRC_node) $(SRC_ident)
 # Of the daemons' common parts no more than it needs.
 SVC_ident := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp workq)
 
@@ -84,6 +85,12 @@ $(5)/lib/csm/plugins/%.so:
 $$(foreach p,$$(PLUGINS),$$(eval $(5)/lib/csm/plugins/$$(p).so: \
 	$$(call obj_$(1),$$(SRC_$$(p)) $$(SRC_alg) $$(SRC_base))))
 
+# OpenSSL's module has libcsm in it: nothing of it is seen from outside.
+$(5)/lib/ossl-modules/csm.so: $$(call obj_$(1),$$(SRC_provider) $$(SRC_client) $$(SRC_wire) $$(SRC_base)) libclient/provider/csm.map
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$(2) $(3) $(4) -shared -Wl,-Bsymbolic -Wl,--version-script=libclient/provider/csm.map -o $$@ \
+		$$(filter %.o,$$^) -lcrypto $$(LIBS_WIRE) $$(LIBS_BASE) -pthread
+
 CSMD_OBJ_$(1) := $$(call obj_$(1),$$(SRC_node) $$(SRC_svc) $$(SRC_pki) $$(SRC_alg) $$(SRC_wire) $$(SRC_base))
 $(5)/bin/csmd: $$(CSMD_OBJ_$(1))
 	$$(Q)mkdir -p $$(@D)
@@ -103,7 +110,8 @@ $(5)/tests/%: $(B)/obj/$(1)/tests/%.o $$(TESTLIB_OBJ_$(1))
 -include $$(wildcard $(B)/obj/$(1)/*/*.d $(B)/obj/$(1)/*/*/*.d)
 .PHONY: programs-$(1)
 programs-$(1): $$(if $$(SRC_node),$(5)/bin/csmd $(5)/bin/csm-ident) $$(if $$(SRC_cli),$(5)/bin/csm) \
-	$$(if $$(SRC_client),$(5)/lib/libcsm.so.0 $(5)/lib/libcsm.a) $$(PLUGINS:%=$(5)/lib/csm/plugins/%.so)
+	$$(if $$(SRC_client),$(5)/lib/libcsm.so.0 $(5)/lib/libcsm.a) \
+	$$(if $$(SRC_provider),$(5)/lib/ossl-modules/csm.so) $$(PLUGINS:%=$(5)/lib/csm/plugins/%.so)
 endef
 
 FUZZ_SAN := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all

@@ -30,7 +30,7 @@ BEGIN {
     lib("^csm/errors\\.h$", "^libclient/include/")
     lib("^sodium\\.h$", "^(libclient|plugins|daemon|tests)/")
     lib("^msgpack", "^(libclient/wire|tests)/")
-    lib("^openssl/", "^(plugins|daemon|tests)/")
+    lib("^openssl/", "^(plugins|daemon|tests|libclient/provider)/")
     lib("^tss2/", "^(plugins/tpm2|tests)/")
     lib("^lmdb\\.h$", "^(daemon/svc/store|tests/)")
     lib("^event2/", "^(daemon/(svc|node)|tests)/")

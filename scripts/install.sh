@@ -19,6 +19,7 @@ put 0755 build/bin/csm-ident "$prefix/libexec/csm"
 put 0644 build/lib/libcsm.so.0 build/lib/libcsm.a "$libdir"
 ln -sf libcsm.so.0 "$root$libdir/libcsm.so"
 put 0644 build/lib/csm/plugins/soft.so build/lib/csm/plugins/tpm2.so "$libdir/csm/plugins"
+put 0644 build/lib/ossl-modules/csm.so "$libdir/ossl-modules"
 put 0644 libclient/include/csm/csm.h build/gen/csm/errors.h "$prefix/include/csm"
 # A back end outside of the tree has the codes from beside the table of its slots.
 sed 's|"libclient/base/err.h"|<csm/errors.h>|' plugins/include/csm_plugin.h >"$root$prefix/include/csm/csm_plugin.h"
@@ -48,7 +49,7 @@ install -D -m 0644 daemon/node/systemd/csm.sysusers "$root$prefix/lib/sysusers.d
 install -D -m 0644 daemon/node/systemd/csm.tmpfiles "$root$prefix/lib/tmpfiles.d/csm.conf"
 
 install -d "$root$etc/csm"
-for file in csmd.yaml policy.yaml; do
-    [ -e "$root$etc/csm/$file" ] || install -m 0644 "daemon/node/etc/$file" "$root$etc/csm/$file"
+for file in daemon/node/etc/csmd.yaml daemon/node/etc/policy.yaml libclient/provider/openssl.cnf; do
+    [ -e "$root$etc/csm/${file##*/}" ] || install -m 0644 "$file" "$root$etc/csm/${file##*/}"
 done
 install -d -m 0700 "$root$var/lib/csm"

@@ -24,6 +24,7 @@ done <<LIST
 644 /usr/lib/$triplet/libcsm.a
 644 /usr/lib/$triplet/csm/plugins/soft.so
 644 /usr/lib/$triplet/csm/plugins/tpm2.so
+644 /usr/lib/$triplet/ossl-modules/csm.so
 644 /usr/lib/$triplet/pkgconfig/csm.pc
 644 /usr/include/csm/csm.h
 644 /usr/include/csm/errors.h
@@ -44,6 +45,7 @@ done <<LIST
 644 /usr/share/bash-completion/completions/csm
 644 /etc/csm/csmd.yaml
 644 /etc/csm/policy.yaml
+644 /etc/csm/openssl.cnf
 700 /var/lib/csm
 LIST
 [ ! -e "$root/usr/lib/$triplet/csm/plugins/fake.so" ] || fail "the fake back end is installed"
