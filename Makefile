@@ -30,6 +30,7 @@ LIBS_WIRE := -lmsgpackc
 LIBS_DAEMON = -levent_core -levent_pthreads -llmdb -lyaml -lseccomp -ljansson -lcrypto $(LIBS_WIRE) $(LIBS_BASE) -ldl
 LIBS_IDENT = -lseccomp -lcrypto $(LIBS_WIRE) $(LIBS_BASE)
 LIBS_CLI = -ljansson $(LIBS_WIRE) $(LIBS_BASE)
+LIBS_P11 := $(LIBS_WIRE) $(LIBS_BASE) -lcrypto
 LIBS_soft := -lcrypto $(LIBS_BASE)
 LIBS_fake := -lcrypto $(LIBS_BASE)
 LIBS_tpm2 := -ltss2-sys -ltss2-mu -ltss2-rc -lcrypto $(LIBS_BASE)
@@ -41,6 +42,7 @@ SRC_wire := $(call src,libclient/wire)
 SRC_client := $(call src,libclient/client)
 SRC_cli := $(call src,libclient/cli)
 SRC_provider := $(call src,libclient/provider)
+SRC_p11 := $(call src,libclient/p11)
 SRC_pki := $(call src,daemon/pki)
 SRC_svc := $(call src,daemon/svc)
 SRC_node := $(call src,daemon/node)
@@ -79,6 +81,12 @@ $(5)/lib/libcsm.a: $$(LIBCSM_OBJ_$(1))
 	$$(Q)ld -r -o $$(O_$(1))/libcsm-all.o $$^ && objcopy --localize-hidden $$(O_$(1))/libcsm-all.o
 	$$(Q)rm -f $$@; ar rcs $$@ $$(O_$(1))/libcsm-all.o
 
+# What a program loads finds its own functions, whatever other modules it has loaded.
+$(5)/lib/pkcs11/csm-pkcs11.so: $$(call obj_$(1),$$(SRC_p11) $$(SRC_client) $$(SRC_wire) $$(SRC_base)) libclient/p11/csm-pkcs11.map
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$(2) $(3) $(4) -shared -Wl,-Bsymbolic -Wl,--version-script=libclient/p11/csm-pkcs11.map -o $$@ \
+		$$(filter %.o,$$^) $$(LIBS_P11) -pthread
+
 $(5)/lib/csm/plugins/%.so:
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) $(4) -shared -Wl,-Bsymbolic -o $$@ $$(filter %.o,$$^) $$(LIBS_$$*) -pthread
@@ -111,7 +119,8 @@ $(5)/tests/%: $(B)/obj/$(1)/tests/%.o $$(TESTLIB_OBJ_$(1))
 .PHONY: programs-$(1)
 programs-$(1): $$(if $$(SRC_node),$(5)/bin/csmd $(5)/bin/csm-ident) $$(if $$(SRC_cli),$(5)/bin/csm) \
 	$$(if $$(SRC_client),$(5)/lib/libcsm.so.0 $(5)/lib/libcsm.a) \
-	$$(if $$(SRC_provider),$(5)/lib/ossl-modules/csm.so) $$(PLUGINS:%=$(5)/lib/csm/plugins/%.so)
+	$$(if $$(SRC_provider),$(5)/lib/ossl-modules/csm.so) \
+	$$(if $$(SRC_p11),$(5)/lib/pkcs11/csm-pkcs11.so) $$(PLUGINS:%=$(5)/lib/csm/plugins/%.so)
 endef
 
 FUZZ_SAN := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all

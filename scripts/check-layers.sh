@@ -30,7 +30,7 @@ BEGIN {
     lib("^csm/errors\\.h$", "^libclient/include/")
     lib("^sodium\\.h$", "^(libclient|plugins|daemon|tests)/")
     lib("^msgpack", "^(libclient/wire|tests)/")
-    lib("^openssl/", "^(plugins|daemon|tests|libclient/provider)/")
+    lib("^openssl/", "^(plugins|daemon|tests|libclient/(p11|provider))/")
     lib("^tss2/", "^(plugins/tpm2|tests)/")
     lib("^lmdb\\.h$", "^(daemon/svc/store|tests/)")
     lib("^event2/", "^(daemon/(svc|node)|tests)/")
@@ -39,7 +39,7 @@ BEGIN {
     lib("^jansson\\.h$", "^(libclient/cli/|daemon/svc/audit|tests/)")
     lib("^cmocka\\.h$", "^tests/")
     lib("^hiredis/", "^tests/")
-    lib("^p11-kit-1/", "^tests/")
+    lib("^p11-kit-1/", "^(libclient/p11|tests)/")
     lib("^sanitizer/", "^(libclient/base|daemon|plugins|tests)/")
     # The C library and the kernel interface, for everyone.
     lib("^(sys|linux|arpa|netinet|net|asm)/", ".")

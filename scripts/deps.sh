@@ -8,12 +8,12 @@ set -euo pipefail
 build=(
     gcc make pkg-config libc6-dev linux-libc-dev
     libevent-dev libssl-dev libtss2-dev libmsgpack-dev libsodium-dev liblmdb-dev
-    libyaml-dev libjansson-dev libseccomp-dev
+    libyaml-dev libjansson-dev libseccomp-dev libp11-kit-dev
 )
 check=(
     clang clang-format clang-tidy libclang-rt-14-dev cppcheck shellcheck gcovr valgrind
     universal-ctags libcmocka-dev openssl swtpm swtpm-tools tpm2-tools libtss2-tcti-swtpm0
-    softhsm2 p11-kit p11-kit-modules libp11-kit-dev openssh-client opensc redis-server redis-tools libhiredis-dev
+    softhsm2 p11-kit p11-kit-modules openssh-client opensc redis-server redis-tools libhiredis-dev
     libtpm2-pkcs11-1 libtpm2-pkcs11-tools tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon dbus-bin
     python3 python3-msgpack procps util-linux git man-db groff-base strace netcat-openbsd
     nginx stunnel4 curl openssh-server gnutls-bin libengine-pkcs11-openssl openjdk-17-jdk-headless

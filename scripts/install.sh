@@ -20,6 +20,8 @@ put 0644 build/lib/libcsm.so.0 build/lib/libcsm.a "$libdir"
 ln -sf libcsm.so.0 "$root$libdir/libcsm.so"
 put 0644 build/lib/csm/plugins/soft.so build/lib/csm/plugins/tpm2.so "$libdir/csm/plugins"
 put 0644 build/lib/ossl-modules/csm.so "$libdir/ossl-modules"
+put 0644 build/lib/pkcs11/csm-pkcs11.so "$libdir/pkcs11"
+put 0644 libclient/p11/csm.module "$prefix/share/p11-kit/modules"
 put 0644 libclient/include/csm/csm.h build/gen/csm/errors.h "$prefix/include/csm"
 # A back end outside of the tree has the codes from beside the table of its slots.
 sed 's|"libclient/base/err.h"|<csm/errors.h>|' plugins/include/csm_plugin.h >"$root$prefix/include/csm/csm_plugin.h"

@@ -1,0 +1,68 @@
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <sodium.h>
+#include "libclient/p11/p11.h"
+
+#define BUSY_TRIES 40u
+#define BUSY_MS_MAX 200u
+
+CK_RV p11_rv(int r, CK_RV denied)
+{
+	switch (r) {
+	case 0:
+		return CKR_OK;
+	case CSM_EDENIED:
+	case CSM_EROLE:
+	case CSM_ENO_POLICY:
+	case CSM_EAMBIGUOUS:
+	case CSM_EPROOF_REQUIRED:
+		return denied;
+	case CSM_ENOT_FOUND:
+		return CKR_OBJECT_HANDLE_INVALID;
+	case CSM_ENOMEM:
+		return CKR_HOST_MEMORY;
+	case CSM_ENO_SPACE:
+		return CKR_DEVICE_MEMORY;
+	case CSM_EUNTRUSTED:
+		return CKR_TOKEN_NOT_RECOGNIZED;
+	case CSM_EINTERNAL:
+		return CKR_FUNCTION_FAILED;
+	default:
+		return CKR_DEVICE_ERROR;
+	}
+}
+
+bool p11_again(int r, unsigned *tries)
+{
+	uint32_t ms = csm_error_retry_after_ms();
+	struct timespec t;
+
+	if (r != CSM_EBUSY || ++*tries > BUSY_TRIES || p11_ending())
+		return false;
+	ms = ms < 1 ? 1 : ms > BUSY_MS_MAX ? BUSY_MS_MAX : ms;
+	t = (struct timespec){.tv_nsec = (long)ms * 1000000};
+	(void)nanosleep(&t, NULL);
+	return true;
+}
+
+void p11_pad(CK_UTF8CHAR *to, size_t n, const char *text)
+{
+	size_t len = strlen(text);
+
+	if (len > n) {
+		/* not in the middle of a character */
+		for (len = n; len > 0 && ((unsigned char)text[len] & 0xc0) == 0x80; len--)
+			;
+	}
+	memset(to, ' ', n);
+	memcpy(to, text, len);
+}
+
+void p11_wipe_free(void *p, size_t n)
+{
+	if (p == NULL)
+		return;
+	sodium_memzero(p, n);
+	free(p);
+}

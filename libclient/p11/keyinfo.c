@@ -1,0 +1,68 @@
+/* A public key, and what follows from it. */
+#include <stdlib.h>
+#include <string.h>
+#include <openssl/pem.h>
+#include <openssl/x509.h>
+#include "libclient/p11/p11.h"
+
+void keyinfo_free(struct keyinfo *i)
+{
+	if (i == NULL)
+		return;
+	EVP_PKEY_free(i->pkey);
+	free(i->spki);
+	free(i);
+}
+
+/* RFC 5280, 4.2.1.2: what most CAs take as the subject key identifier too. */
+static bool key_id(const uint8_t *spki, size_t n, uint8_t id[static P11_ID_LEN])
+{
+	X509_PUBKEY *pub = d2i_X509_PUBKEY(NULL, &spki, (long)n);
+	EVP_MD *md = pub_md(hash_by_mech(CKM_SHA_1));
+	const unsigned char *bits;
+	int len;
+	bool ok = pub != NULL && md != NULL && X509_PUBKEY_get0_param(NULL, &bits, &len, NULL, pub) == 1 &&
+	          EVP_Digest(bits, (size_t)len, id, NULL, md, NULL) == 1;
+
+	EVP_MD_free(md);
+	X509_PUBKEY_free(pub);
+	return ok;
+}
+
+CK_RV keyinfo_new(const uint8_t *spki, size_t n, struct keyinfo **ret)
+{
+	struct keyinfo *i = calloc(1, sizeof(*i));
+	const unsigned char *p = spki;
+	CK_RV rv = CKR_HOST_MEMORY;
+
+	if (i == NULL || (i->spki = malloc(n)) == NULL || p11_ossl() == NULL)
+		goto out;
+	memcpy(i->spki, spki, n);
+	i->spki_len = n;
+	rv = CKR_KEY_TYPE_INCONSISTENT;
+	i->pkey = d2i_PUBKEY_ex(NULL, &p, (long)n, p11_ossl(), NULL);
+	if (i->pkey == NULL || (i->alg = alg_of_pkey(i->pkey)) == NULL)
+		goto out;
+	rv = CKR_HOST_MEMORY;
+	if (!key_id(spki, n, i->id))
+		goto out;
+	*ret = i;
+	return CKR_OK;
+out:
+	keyinfo_free(i);
+	return rv;
+}
+
+CK_RV keyinfo_new_pem(const char *pem, struct keyinfo **ret)
+{
+	BIO *bio = BIO_new_mem_buf(pem, -1);
+	unsigned char *der = NULL;
+	CK_RV rv = CKR_DEVICE_ERROR;
+	long n = 0;
+
+	if (bio != NULL && PEM_bytes_read_bio(&der, &n, NULL, PEM_STRING_PUBLIC, bio, NULL, NULL) == 1)
+		rv = keyinfo_new(der, (size_t)n, ret);
+	OPENSSL_free(der);
+	BIO_free(bio);
+	return rv;
+}

@@ -1,0 +1,108 @@
+/* Slots: one for each namespace that the caller may use. The first is there before csmd was ever reached. */
+#include <stdlib.h>
+#include <string.h>
+#include "libclient/p11/p11.h"
+
+struct slot *slots[SLOTS_MAX];
+size_t n_slots;
+static bool filled; /* csmd has told its namespaces once */
+
+static CK_RV slot_add(void)
+{
+	slots[n_slots] = calloc(1, sizeof(**slots));
+	if (slots[n_slots] == NULL)
+		return CKR_HOST_MEMORY;
+	slots[n_slots++]->user = NOBODY;
+	return CKR_OK;
+}
+
+CK_RV slots_init(void)
+{
+	filled = false;
+	return slot_add();
+}
+
+void slots_free(void)
+{
+	for (size_t i = 0; i < n_slots; i++) {
+		for (size_t k = 0; k < slots[i]->n_keys; k++)
+			key_unref(slots[i]->keys[k]);
+		free(slots[i]->keys);
+		free(slots[i]);
+	}
+	n_slots = 0;
+}
+
+struct slot *slot_get(CK_SLOT_ID id)
+{
+	return id < n_slots ? slots[id] : NULL;
+}
+
+static struct slot *slot_named(const char *ns)
+{
+	for (size_t i = 0; i < n_slots; i++)
+		if (strcmp(slots[i]->ns, ns) == 0)
+			return slots[i];
+	return NULL;
+}
+
+static void set_present(struct slot *s, bool present)
+{
+	s->event |= s->present != present;
+	s->present = present;
+}
+
+static void take_namespace(const char *ns, bool grow, bool *seen)
+{
+	struct slot *s = slot_named(ns);
+
+	if (ns[0] == '\0' || strlen(ns) > P11_NAMESPACE_MAX)
+		return;
+	if (s == NULL) {
+		s = slot_named(""); /* the first slot, until it has a name */
+		if (s == NULL && grow && n_slots < SLOTS_MAX && slot_add() == CKR_OK)
+			s = slots[n_slots - 1];
+		if (s == NULL)
+			return;
+		memcpy(s->ns, ns, strlen(ns) + 1);
+	}
+	for (size_t i = 0; i < n_slots; i++)
+		if (slots[i] == s)
+			seen[i] = true;
+	set_present(s, true);
+}
+
+static void take_whoami(struct csm_view v, bool grow)
+{
+	bool seen[SLOTS_MAX] = {false};
+	size_t n = csm_view_count(v, "namespaces");
+
+	if (n == 0 && csm_view_has(v, "namespace"))
+		take_namespace(csm_view_str(v, "namespace"), grow, seen);
+	for (size_t i = 0; i < n; i++)
+		take_namespace(csm_view_item(v, "namespaces", i), grow, seen);
+	for (size_t i = 0; i < n_slots; i++)
+		if (!seen[i])
+			set_present(slots[i], false);
+}
+
+void slots_refresh(bool grow)
+{
+	struct csm_reply *reply = NULL;
+	unsigned tries = 0;
+	int r;
+
+	do
+		r = csm_whoami(lib.csm, &reply);
+	while (p11_again(r, &tries));
+	lock_take(&lib.table);
+	if (r == 0) {
+		take_whoami(csm_reply_view(reply), grow || !filled);
+		filled = true;
+	} else if (r != CSM_EBUSY && r != CSM_ENOMEM) {
+		for (size_t i = 0; i < n_slots; i++)
+			set_present(slots[i], false);
+	}
+	lock_give(&lib.table);
+	csm_reply_free(reply);
+}

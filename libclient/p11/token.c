@@ -1,0 +1,420 @@
+/* The keys of a namespace, as csmd tells them. */
+#include <stdlib.h>
+#include <string.h>
+#include "libclient/base/name.h"
+#include "libclient/p11/p11.h"
+
+#define PAGE 1000u
+
+static _Atomic uint64_t tick; /* tells keys that came while a listing was under way */
+
+struct key *key_ref(struct key *k)
+{
+	atomic_fetch_add(&k->refs, 1);
+	return k;
+}
+
+void key_unref(struct key *k)
+{
+	if (k == NULL || atomic_fetch_sub(&k->refs, 1) != 1)
+		return;
+	keyinfo_free(atomic_load(&k->info));
+	free(k->certs);
+	free(k);
+}
+
+static struct key *key_new(const char *ns, const char *name, const char *alg, uint64_t created)
+{
+	size_t ns_len = strlen(ns), n = strlen(name);
+	struct key *k;
+
+	if (n == 0 || n > P11_NAME_MAX || ns_len > P11_NAMESPACE_MAX || strlen(alg) >= sizeof(k->alg))
+		return NULL;
+	k = calloc(1, sizeof(*k));
+	if (k == NULL)
+		return NULL;
+	atomic_init(&k->refs, 1);
+	memcpy(k->name, name, n + 1);
+	memcpy(k->ref, ns, ns_len);
+	k->ref[ns_len] = ':';
+	memcpy(k->ref + ns_len + 1, name, n + 1);
+	memcpy(k->alg, alg, strlen(alg) + 1);
+	k->created = created;
+	k->tick = atomic_fetch_add(&tick, 1) + 1;
+	return k;
+}
+
+/* ---- the set of a slot: under the table's lock ---- */
+
+/* Where the name is, or belongs. */
+static bool key_find(const struct slot *s, const char *name, size_t *at)
+{
+	size_t low = 0, high = s->n_keys;
+
+	while (low < high) {
+		size_t mid = low + (high - low) / 2;
+		int d = strcmp(s->keys[mid]->name, name);
+
+		if (d == 0) {
+			*at = mid;
+			return true;
+		}
+		if (d < 0)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	*at = low;
+	return false;
+}
+
+static CK_RV key_object(CK_SLOT_ID slot, struct key *k, CK_OBJECT_CLASS class, CK_OBJECT_HANDLE *ret)
+{
+	struct object *o = object_new(slot, class, 0, k);
+	CK_RV rv;
+
+	if (o == NULL)
+		return CKR_HOST_MEMORY;
+	o->local = true;
+	rv = object_add_locked(o);
+	if (rv == CKR_OK)
+		*ret = o->handle;
+	return rv;
+}
+
+static void drop_objects(struct key *k)
+{
+	object_drop_locked(k->private);
+	object_drop_locked(k->public);
+	for (size_t i = 0; i < k->n_certs; i++)
+		object_drop_locked(k->certs[i]);
+	k->n_certs = 0;
+	k->private = k->public = 0;
+}
+
+static void take_out(struct slot *s, size_t at)
+{
+	struct key *k = s->keys[at];
+
+	drop_objects(k);
+	memmove(&s->keys[at], &s->keys[at + 1], (s->n_keys - at - 1) * sizeof(*s->keys));
+	s->n_keys--;
+	key_unref(k);
+}
+
+/* Consumes k. */
+static CK_RV put_in(CK_SLOT_ID id, struct slot *s, size_t at, struct key *k)
+{
+	if (s->n_keys == s->room) {
+		size_t room = s->room == 0 ? 16 : 2 * s->room;
+		struct key **more = realloc(s->keys, room * sizeof(*more));
+
+		if (more == NULL)
+			goto refuse;
+		s->keys = more;
+		s->room = room;
+	}
+	if (key_object(id, k, CKO_PRIVATE_KEY, &k->private) != CKR_OK ||
+		key_object(id, k, CKO_PUBLIC_KEY, &k->public) != CKR_OK)
+		goto refuse;
+	memmove(&s->keys[at + 1], &s->keys[at], (s->n_keys - at) * sizeof(*s->keys));
+	s->keys[at] = k;
+	s->n_keys++;
+	return CKR_OK;
+refuse:
+	drop_objects(k);
+	key_unref(k);
+	return CKR_HOST_MEMORY;
+}
+
+/* One key as told; the one that is known stays if it is the same. *ret is not referenced. */
+static CK_RV take_key(CK_SLOT_ID id, const char *name, const char *alg, uint64_t created, struct key **ret)
+{
+	struct slot *s = slots[id];
+	struct key *k;
+	size_t at;
+	CK_RV rv;
+
+	if (name == NULL || alg == NULL)
+		return CKR_OK;
+	if (key_find(s, name, &at)) {
+		k = s->keys[at];
+		if (strcmp(k->alg, alg) == 0 && (created == 0 || k->created == 0 || k->created == created)) {
+			k->seen = true;
+			*ret = k;
+			return CKR_OK;
+		}
+		take_out(s, at);
+	}
+	k = key_new(s->ns, name, alg, created);
+	if (k == NULL)
+		return CKR_HOST_MEMORY;
+	k->seen = true;
+	rv = put_in(id, s, at, k);
+	if (rv == CKR_OK)
+		*ret = k;
+	return rv;
+}
+
+/* ---- what csmd says of one key ---- */
+
+static int ask_key(const char *method, const char *ref, struct csm_reply **ret)
+{
+	struct csm_request *req = NULL;
+	unsigned tries = 0;
+	int r = csm_request_new(method, &req);
+
+	if (r == 0)
+		r = csm_request_str(req, "key", ref);
+	if (r == 0) {
+		do
+			r = csm_call(lib.csm, req, ret);
+		while (p11_again(r, &tries));
+	}
+	csm_request_free(req);
+	return r;
+}
+
+/* key.show; where policy gives only the public key, key.public, and what an algorithm's keys may do by default. */
+static int ask_info(const char *ref, struct csm_reply **ret)
+{
+	int r = ask_key("key.show", ref, ret);
+
+	return r == CSM_EDENIED ? ask_key("key.public", ref, ret) : r;
+}
+
+static bool has_use(struct csm_view v, const char *use)
+{
+	const char *s;
+
+	for (size_t i = 0; (s = csm_view_item(v, "use", i)) != NULL; i++)
+		if (strcmp(s, use) == 0)
+			return true;
+	return false;
+}
+
+static CK_RV info_of(struct csm_view v, struct keyinfo **ret)
+{
+	const char *pem = csm_view_str(v, "public");
+	struct keyinfo *i;
+	CK_RV rv = pem == NULL ? CKR_DEVICE_ERROR : keyinfo_new_pem(pem, &i);
+
+	if (rv != CKR_OK)
+		return rv;
+	i->sign = i->decrypt = i->derive = true;
+	if (csm_view_count(v, "use") > 0) {
+		i->sign = has_use(v, "sign");
+		i->decrypt = has_use(v, "decrypt");
+		i->derive = has_use(v, "derive");
+	}
+	i->decrypt &= i->alg->type == CKK_RSA;
+	i->derive &= i->alg->type == CKK_EC;
+	i->exportable = csm_view_bool(v, "exportable");
+	*ret = i;
+	return CKR_OK;
+}
+
+/* The info becomes the key's, unless another thread was first. */
+static const struct keyinfo *info_set(struct key *k, struct keyinfo *i)
+{
+	struct keyinfo *none = NULL;
+
+	if (atomic_compare_exchange_strong(&k->info, &none, i))
+		return i;
+	keyinfo_free(i);
+	return none;
+}
+
+CK_RV key_load(struct key *k, const struct keyinfo **ret)
+{
+	const struct keyinfo *known = atomic_load(&k->info);
+	struct csm_reply *reply;
+	struct keyinfo *i;
+	CK_RV rv;
+	int r;
+
+	if (known != NULL) {
+		*ret = known;
+		return CKR_OK;
+	}
+	r = ask_info(k->ref, &reply);
+	if (r != 0)
+		return p11_rv(r, CKR_OBJECT_HANDLE_INVALID);
+	rv = info_of(csm_reply_view(reply), &i);
+	csm_reply_free(reply);
+	if (rv == CKR_OK)
+		*ret = info_set(k, i);
+	return rv;
+}
+
+static bool same_public(const struct keyinfo *a, const struct keyinfo *b)
+{
+	return a->spki_len == b->spki_len && memcmp(a->spki, b->spki, a->spki_len) == 0;
+}
+
+/* The key of the reply, with what the reply tells of it; a key made anew under its name is another one. */
+static CK_RV take_reply(CK_SLOT_ID slot, const char *name, struct csm_view v, struct key **ret)
+{
+	const struct keyinfo *known;
+	struct keyinfo *i;
+	struct key *k = NULL;
+	CK_RV rv = info_of(v, &i);
+	size_t at;
+
+	if (rv != CKR_OK)
+		return rv;
+	lock_take(&lib.table);
+	if (key_find(slots[slot], name, &at)) {
+		known = atomic_load(&slots[slot]->keys[at]->info);
+		if (known != NULL && !same_public(known, i))
+			take_out(slots[slot], at);
+	}
+	rv = take_key(slot, name, csm_view_str(v, "alg"), csm_view_u64(v, "created"), &k);
+	if (rv == CKR_OK && k == NULL)
+		rv = CKR_DEVICE_ERROR;
+	if (rv == CKR_OK) {
+		(void)info_set(k, i);
+		*ret = key_ref(k);
+	} else {
+		keyinfo_free(i);
+	}
+	lock_give(&lib.table);
+	return rv;
+}
+
+CK_RV token_look(CK_SLOT_ID slot, const char *name, size_t n)
+{
+	char ref[P11_REF_MAX + 1], *bare;
+	struct csm_reply *reply;
+	struct key *k = NULL;
+	size_t at, ns;
+	CK_RV rv;
+	int r;
+
+	if (!csm_name_valid((struct csm_str){name, n}))
+		return CKR_OK;
+	ns = strlen(slots[slot]->ns);
+	memcpy(ref, slots[slot]->ns, ns);
+	ref[ns] = ':';
+	bare = ref + ns + 1;
+	memcpy(bare, name, n);
+	bare[n] = '\0';
+	r = ask_info(ref, &reply);
+	if (r == CSM_ENOT_FOUND) {
+		lock_take(&lib.table);
+		if (key_find(slots[slot], bare, &at))
+			take_out(slots[slot], at);
+		lock_give(&lib.table);
+	}
+	if (r != 0)
+		return r == CSM_ENOT_FOUND ? CKR_OK : p11_rv(r, CKR_OK);
+	rv = take_reply(slot, bare, csm_reply_view(reply), &k);
+	csm_reply_free(reply);
+	key_unref(k);
+	return rv;
+}
+
+CK_RV token_take(CK_SLOT_ID slot, struct csm_view v, const uint8_t *id, size_t id_len, CK_OBJECT_HANDLE *private,
+	CK_OBJECT_HANDLE *public)
+{
+	const char *name = csm_view_str(v, "name");
+	struct key *k;
+	CK_RV rv = name == NULL ? CKR_DEVICE_ERROR : take_reply(slot, name, v, &k);
+
+	if (rv != CKR_OK)
+		return rv;
+	lock_take(&lib.table);
+	memcpy(k->own_id, id, id_len);
+	k->own_id_len = id_len;
+	*private = k->private;
+	*public = k->public;
+	lock_give(&lib.table);
+	key_unref(k);
+	return CKR_OK;
+}
+
+void token_remove(CK_SLOT_ID slot, struct key *k)
+{
+	size_t at;
+
+	lock_take(&lib.table);
+	if (key_find(slots[slot], k->name, &at) && slots[slot]->keys[at] == k)
+		take_out(slots[slot], at);
+	lock_give(&lib.table);
+}
+
+/* ---- all of them ---- */
+
+static int ask_page(const char *ns, const char *after, struct csm_reply **ret)
+{
+	struct csm_request *req = NULL;
+	unsigned tries = 0;
+	int r = csm_request_new("key.list", &req);
+
+	if (r == 0)
+		r = csm_request_str(req, "namespace", ns);
+	if (r == 0)
+		r = csm_request_u64(req, "limit", PAGE);
+	if (r == 0 && after[0] != '\0')
+		r = csm_request_str(req, "after", after);
+	if (r == 0) {
+		do
+			r = csm_call(lib.csm, req, ret);
+		while (p11_again(r, &tries));
+	}
+	csm_request_free(req);
+	return r;
+}
+
+static CK_RV take_page(CK_SLOT_ID slot, struct csm_view v, char after[static P11_NAME_MAX + 1], bool *more)
+{
+	size_t n = csm_view_count(v, "keys");
+	CK_RV rv = CKR_OK;
+	const char *name;
+	struct key *k;
+
+	lock_take(&lib.table);
+	for (size_t i = 0; i < n && rv == CKR_OK; i++) {
+		struct csm_view item = csm_view_at(v, "keys", i);
+
+		rv = take_key(slot, csm_view_str(item, "name"), csm_view_str(item, "alg"), csm_view_u64(item, "created"), &k);
+	}
+	lock_give(&lib.table);
+	name = n == 0 ? NULL : csm_view_str(csm_view_at(v, "keys", n - 1), "name");
+	*more = csm_view_bool(v, "more") && name != NULL && strlen(name) <= P11_NAME_MAX;
+	if (*more)
+		memcpy(after, name, strlen(name) + 1);
+	return rv;
+}
+
+CK_RV token_list(CK_SLOT_ID slot)
+{
+	char after[P11_NAME_MAX + 1] = "";
+	uint64_t begun = atomic_load(&tick);
+	struct slot *s = slots[slot];
+	struct csm_reply *reply;
+	bool more = true;
+	CK_RV rv = CKR_OK;
+
+	lock_take(&lib.table);
+	for (size_t i = 0; i < s->n_keys; i++)
+		s->keys[i]->seen = false;
+	lock_give(&lib.table);
+	while (more && rv == CKR_OK) {
+		int r = ask_page(s->ns, after, &reply);
+
+		/* who may not list has what he asked for by name */
+		if (r != 0)
+			return p11_rv(r, CKR_OK);
+		rv = take_page(slot, csm_reply_view(reply), after, &more);
+		csm_reply_free(reply);
+	}
+	if (rv != CKR_OK)
+		return rv;
+	lock_take(&lib.table);
+	for (size_t i = s->n_keys; i-- > 0;)
+		if (!s->keys[i]->seen && s->keys[i]->tick <= begun)
+			take_out(s, i);
+	lock_give(&lib.table);
+	return CKR_OK;
+}
