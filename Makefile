@@ -114,7 +114,7 @@ $(5)/bin/csm: $$(call obj_$(1),$$(SRC_cli) $$(SRC_client) $$(SRC_wire) $$(SRC_ba
 TESTLIB_OBJ_$(1) := $$(call obj_$(1),$$(LIB_SRC) $$(PLUGIN_SRC) $$(filter-out %/main.c,$$(SRC_node) $$(SRC_ident)) $$(call src,tests/lib))
 $(5)/tests/%: $(B)/obj/$(1)/tests/%.o $$(TESTLIB_OBJ_$(1))
 	$$(Q)mkdir -p $$(@D)
-	$$(Q)$(2) $(3) $(4) -o $$@ $$^ -lcmocka $$(LIBS_DAEMON) $$(LIBS_tpm2) $$(LIBS_CLI) -ltss2-esys -ltss2-tctildr -pthread
+	$$(Q)$(2) $(3) $(4) -o $$@ $$^ -lcmocka $$(LIBS_more) $$(LIBS_DAEMON) $$(LIBS_tpm2) $$(LIBS_CLI) -ltss2-esys -ltss2-tctildr -pthread
 -include $$(wildcard $(B)/obj/$(1)/*/*.d $(B)/obj/$(1)/*/*/*.d)
 .PHONY: programs-$(1)
 programs-$(1): $$(if $$(SRC_node),$(5)/bin/csmd $(5)/bin/csm-ident) $$(if $$(SRC_cli),$(5)/bin/csm) \
@@ -208,6 +208,7 @@ soak: all $(HELPERS:%=$(B)/tests/%) ## load on a private node for S=seconds; mem
 
 # What the programs of tests/bench share.
 $(B)/tests/bench/load: $(call obj_release,$(call src,tests/bench/gen))
+$(B)/tests/bench/load: LIBS_more := -lssl
 -include $(wildcard $(B)/obj/release/tests/bench/gen/*.d)
 .PHONY: bench
 bench: all $(HELPERS:%=$(B)/tests/%) ## benchmarks, with peers beside csm in the same run; build/bench.json

@@ -4,6 +4,7 @@
  *             [--key NAME] [--backend NAME] [--module FILE --pin PIN] [--gate]
  *
  * WORK: csm-ping csm-sign csm-get csm-put redis-get redis-set echo signer agent-sign openssl-sign pkcs11-sign
+ *       libcsm-sign store-sign tls-handshake (see gen/front.c for what they take)
  *
  * N clients, blocking in a thread each (--processes: in a process each; --epoll: all in one thread), keep P requests in
  * flight each. After 0.2 s of warming up S seconds are measured. The socket is CSM_SOCKET's unless given. With --gate

@@ -30,6 +30,12 @@ RATIOS = (
     ('put64', 'csm', REDIS_SET, 'rate', 0.8, 1.0),
     ('ping', 'csm ping', 'bare echo', 'p50_us', 1.15, 1.05),
     ('ping-across', 'csm ping', 'bare echo', 'p50_us', None, None),
+    ('tls', 'csm, soft key', 'key file', 'rate', 0.7, None),
+    ('tls', 'csm, soft key', 'SoftHSM2 by the PKCS#11 engine', 'rate', 2.0, None),
+    ('tls', 'csm by the PKCS#11 engine, soft key', 'SoftHSM2 by the PKCS#11 engine', 'rate', None, None),
+    ('tls', 'csm, TPM key (swtpm)', 'key file', 'rate', None, None),
+    ('pkcs11', 'csm-pkcs11', 'SoftHSM2 in the process', 'rate', 1.0, None),
+    ('provider', 'OpenSSL with the provider', 'libcsm', 'p50_us', 1.15, None),
 )
 AT_MOST = ('p50_us',)  # of these less is better
 
