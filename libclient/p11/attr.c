@@ -1,4 +1,5 @@
 /* The attributes of objects: what is true of the key where it lies. */
+#include <stdio.h>
 #include <string.h>
 #include <openssl/core_names.h>
 #include <openssl/x509.h>
@@ -110,6 +111,8 @@ static CK_RV label_or_id(const struct object *o, CK_ATTRIBUTE_TYPE type, struct 
 		lock_give(&lib.table);
 		return rv;
 	}
+	if (type == CKA_LABEL && o->chain > 0)
+		return give(v, v->buf, (size_t)snprintf((char *)v->buf, sizeof(v->buf), "%s (issuer %zu)", o->key->name, o->chain));
 	if (type == CKA_LABEL)
 		return give(v, o->key->name, strlen(o->key->name));
 	if (o->id_len > 0)
@@ -145,7 +148,7 @@ static CK_RV common(const struct object *o, CK_ATTRIBUTE_TYPE type, struct val *
 		return give_copy(v, &o->handle, sizeof(o->handle));
 	case CKA_START_DATE:
 	case CKA_END_DATE:
-		return o->class == CKO_CERTIFICATE ? CKR_ATTRIBUTE_TYPE_INVALID : give(v, "", 0);
+		return give(v, "", 0);
 	default:
 		return CKR_ATTRIBUTE_TYPE_INVALID;
 	}

@@ -16,13 +16,18 @@ static CK_RV refresh(const struct session *s, const CK_ATTRIBUTE *t, CK_ULONG n)
 {
 	const CK_ATTRIBUTE *label = template_find(t, n, CKA_LABEL);
 	CK_OBJECT_CLASS class = CKO_PRIVATE_KEY;
-	bool token = true;
+	bool token = true, certs = template_find(t, n, CKA_CLASS) == NULL;
+	CK_RV rv;
 
 	if (template_ulong(t, n, CKA_CLASS, &class) != CKR_OK || template_bool(t, n, CKA_TOKEN, &token) != CKR_OK)
 		return CKR_OK; /* matches nothing */
 	if (!token || (class != CKO_PRIVATE_KEY && class != CKO_PUBLIC_KEY && class != CKO_CERTIFICATE))
 		return CKR_OK;
-	return label != NULL ? token_look(s->slot, label->pValue, label->ulValueLen) : token_list(s->slot);
+	certs |= class == CKO_CERTIFICATE;
+	if (label != NULL)
+		return token_look(s->slot, label->pValue, label->ulValueLen, certs);
+	rv = token_list(s->slot);
+	return rv == CKR_OK && certs ? certs_list(s->slot) : rv;
 }
 
 static CK_RV search(struct session *s, const CK_ATTRIBUTE *t, CK_ULONG n)

@@ -15,7 +15,7 @@ void keyinfo_free(struct keyinfo *i)
 }
 
 /* RFC 5280, 4.2.1.2: what most CAs take as the subject key identifier too. */
-static bool key_id(const uint8_t *spki, size_t n, uint8_t id[static P11_ID_LEN])
+bool keyinfo_id(const uint8_t *spki, size_t n, uint8_t id[static P11_ID_LEN])
 {
 	X509_PUBKEY *pub = d2i_X509_PUBKEY(NULL, &spki, (long)n);
 	EVP_MD *md = pub_md(hash_by_mech(CKM_SHA_1));
@@ -44,7 +44,7 @@ CK_RV keyinfo_new(const uint8_t *spki, size_t n, struct keyinfo **ret)
 	if (i->pkey == NULL || (i->alg = alg_of_pkey(i->pkey)) == NULL)
 		goto out;
 	rv = CKR_HOST_MEMORY;
-	if (!key_id(spki, n, i->id))
+	if (!keyinfo_id(spki, n, i->id))
 		goto out;
 	*ret = i;
 	return CKR_OK;

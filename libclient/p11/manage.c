@@ -180,6 +180,8 @@ static CK_RV create(struct session *s, const CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJ
 		rv = CKR_SESSION_READ_ONLY;
 	if (rv != CKR_OK)
 		return rv;
+	if (class == CKO_CERTIFICATE)
+		return certs_create(s->slot, t, n, ret);
 	/* csm takes no key in, and keeps no object that is not one of a key of its own */
 	if (class != CKO_PUBLIC_KEY || token)
 		return CKR_TEMPLATE_INCONSISTENT;
@@ -392,6 +394,8 @@ static CK_RV destroy(struct session *s, struct object *o)
 	}
 	if (!session_writes(s))
 		return CKR_SESSION_READ_ONLY;
+	if (o->class == CKO_CERTIFICATE)
+		return certs_destroy(o);
 	/* a public key goes with its private key */
 	if (o->class != CKO_PRIVATE_KEY)
 		return CKR_ACTION_PROHIBITED;

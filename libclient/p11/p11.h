@@ -23,6 +23,7 @@
 #define P11_REF_MAX (P11_NAMESPACE_MAX + 1 + P11_NAME_MAX)
 #define P11_ID_MAX 64u
 #define P11_ID_LEN 20u
+#define P11_FINGERPRINT_LEN 64u
 #define N_ELEMS(a) (sizeof(a) / sizeof((a)[0]))
 
 /* ---- lock.c: the application's mutexes, or the system's ---- */
@@ -128,8 +129,10 @@ struct key {
 	uint64_t created;
 	_Atomic(struct keyinfo *) info;
 	CK_OBJECT_HANDLE private, public;
-	CK_OBJECT_HANDLE *certs; /* guarded by the table's lock, as are the next four */
+	CK_OBJECT_HANDLE *certs; /* guarded by the table's lock, as is the rest */
 	size_t n_certs;
+	char fingerprint[P11_FINGERPRINT_LEN + 1]; /* of the first of them */
+	bool cert_seen;
 	uint8_t own_id[P11_ID_MAX]; /* as the application that made the key wants it, in this process */
 	size_t own_id_len;
 	bool seen; /* while a listing is taken over */
@@ -167,11 +170,26 @@ CSM_MUST CK_RV keyinfo_new_pem(const char *pem, struct keyinfo **ret);
 void keyinfo_free(struct keyinfo *i);
 /* Bring the slot's keys up to date: all of them, or the one of this name. The set of objects follows. */
 CSM_MUST CK_RV token_list(CK_SLOT_ID slot);
-CSM_MUST CK_RV token_look(CK_SLOT_ID slot, const char *name, size_t n);
+CSM_MUST CK_RV token_look(CK_SLOT_ID slot, const char *name, size_t n, bool certs);
 /* A new key, as the answer to its creation tells it; its objects. */
 CSM_MUST CK_RV token_take(CK_SLOT_ID slot, struct csm_view v, const uint8_t *id, size_t id_len, CK_OBJECT_HANDLE *private,
 	CK_OBJECT_HANDLE *public);
 void token_remove(CK_SLOT_ID slot, struct key *k);
+
+/* One by name, under the table's lock; the n-th, referenced. NULL. */
+struct key *token_key(CK_SLOT_ID slot, const char *name);
+struct key *token_nth(CK_SLOT_ID slot, size_t n);
+bool keyinfo_id(const uint8_t *spki, size_t n, uint8_t id[static P11_ID_LEN]);
+
+struct object;
+/* ---- certs.c ---- */
+/* Bring the certificates of the slot's keys up to date, or those of one key. */
+CSM_MUST CK_RV certs_list(CK_SLOT_ID slot);
+CSM_MUST CK_RV certs_look(CK_SLOT_ID slot, struct key *k);
+/* Under the table's lock. */
+void certs_drop(struct key *k);
+CSM_MUST CK_RV certs_create(CK_SLOT_ID slot, const CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJECT_HANDLE *ret);
+CSM_MUST CK_RV certs_destroy(const struct object *o);
 
 /* ---- object.c ---- */
 /* Reference counted; immutable but for label, id and the flags of a session's object (table's lock). */

@@ -86,9 +86,7 @@ static void drop_objects(struct key *k)
 {
 	object_drop_locked(k->private);
 	object_drop_locked(k->public);
-	for (size_t i = 0; i < k->n_certs; i++)
-		object_drop_locked(k->certs[i]);
-	k->n_certs = 0;
+	certs_drop(k);
 	k->private = k->public = 0;
 }
 
@@ -282,7 +280,24 @@ static CK_RV take_reply(CK_SLOT_ID slot, const char *name, struct csm_view v, st
 	return rv;
 }
 
-CK_RV token_look(CK_SLOT_ID slot, const char *name, size_t n)
+struct key *token_key(CK_SLOT_ID slot, const char *name)
+{
+	size_t at;
+
+	return key_find(slots[slot], name, &at) ? slots[slot]->keys[at] : NULL;
+}
+
+struct key *token_nth(CK_SLOT_ID slot, size_t n)
+{
+	struct key *k;
+
+	lock_take(&lib.table);
+	k = n < slots[slot]->n_keys ? key_ref(slots[slot]->keys[n]) : NULL;
+	lock_give(&lib.table);
+	return k;
+}
+
+CK_RV token_look(CK_SLOT_ID slot, const char *name, size_t n, bool certs)
 {
 	char ref[P11_REF_MAX + 1], *bare;
 	struct csm_reply *reply;
@@ -310,6 +325,8 @@ CK_RV token_look(CK_SLOT_ID slot, const char *name, size_t n)
 		return r == CSM_ENOT_FOUND ? CKR_OK : p11_rv(r, CKR_OK);
 	rv = take_reply(slot, bare, csm_reply_view(reply), &k);
 	csm_reply_free(reply);
+	if (rv == CKR_OK && certs)
+		rv = certs_look(slot, k);
 	key_unref(k);
 	return rv;
 }

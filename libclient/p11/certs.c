@@ -1,0 +1,344 @@
+/* Certificates: a key's chain as csmd keeps it, an object each. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <openssl/x509.h>
+#include "libclient/p11/p11.h"
+
+#define PAGE 1000u
+#define CHAIN_MAX 16u
+
+/* A chain, taken apart, before anything of it is an object. */
+struct chain {
+	struct object *v[CHAIN_MAX];
+	size_t n;
+	char fingerprint[P11_FINGERPRINT_LEN + 1];
+};
+
+static void chain_free(struct chain *c)
+{
+	for (size_t i = 0; i < c->n; i++)
+		object_unref(c->v[i]);
+	c->n = 0;
+}
+
+static bool fingerprint_of(const uint8_t *der, size_t n, char out[static P11_FINGERPRINT_LEN + 1])
+{
+	EVP_MD *md = pub_md(hash_by_mech(CKM_SHA256));
+	uint8_t digest[32];
+	bool ok = md != NULL && EVP_Digest(der, n, digest, NULL, md, NULL) == 1;
+
+	EVP_MD_free(md);
+	for (size_t i = 0; ok && i < sizeof(digest); i++)
+		(void)snprintf(out + 2 * i, 3, "%02x", digest[i]);
+	return ok;
+}
+
+/* An issuer's certificate has an identifier of its own; the leaf has its key's. */
+static bool issuer_id(X509 *x, struct object *o)
+{
+	unsigned char *spki = NULL;
+	int n = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), &spki);
+	bool ok = n > 0 && keyinfo_id(spki, (size_t)n, o->id);
+
+	OPENSSL_free(spki);
+	o->id_len = ok ? P11_ID_LEN : 0;
+	return ok;
+}
+
+static CK_RV chain_add(struct chain *c, CK_SLOT_ID slot, struct key *k, X509 *x, const uint8_t *der, size_t n)
+{
+	struct object *o;
+
+	if (c->n == CHAIN_MAX)
+		return CKR_DEVICE_ERROR;
+	o = object_new(slot, CKO_CERTIFICATE, 0, k);
+	if (o == NULL || (o->value = malloc(n)) == NULL || (c->n > 0 && !issuer_id(x, o))) {
+		object_unref(o);
+		return CKR_HOST_MEMORY;
+	}
+	memcpy(o->value, der, n);
+	o->value_len = n;
+	o->chain = c->n;
+	c->v[c->n++] = o;
+	return CKR_OK;
+}
+
+static CK_RV chain_read(CK_SLOT_ID slot, struct key *k, const uint8_t *der, size_t n, struct chain *c)
+{
+	CK_RV rv = CKR_OK;
+
+	c->n = 0;
+	while (n > 0 && rv == CKR_OK) {
+		const unsigned char *end = der;
+		X509 *x = d2i_X509(NULL, &end, (long)n);
+
+		rv = x == NULL ? CKR_DEVICE_ERROR : chain_add(c, slot, k, x, der, (size_t)(end - der));
+		if (rv == CKR_OK && c->n == 1 && !fingerprint_of(der, (size_t)(end - der), c->fingerprint))
+			rv = CKR_HOST_MEMORY;
+		X509_free(x);
+		n -= x == NULL ? n : (size_t)(end - der);
+		der = end;
+	}
+	if (rv != CKR_OK)
+		chain_free(c);
+	return rv;
+}
+
+/* Under the table's lock. */
+static void drop(struct key *k)
+{
+	for (size_t i = 0; i < k->n_certs; i++)
+		object_drop_locked(k->certs[i]);
+	free(k->certs);
+	k->certs = NULL;
+	k->n_certs = 0;
+	k->fingerprint[0] = '\0';
+}
+
+static bool is_same(const struct key *k, const struct chain *c)
+{
+	return k->n_certs == c->n && strcmp(k->fingerprint, c->fingerprint) == 0;
+}
+
+/* The chain's objects take the place of those that were there, unless they are the same. Consumes the chain. */
+static CK_RV chain_put(struct key *k, struct chain *c)
+{
+	CK_RV rv = CKR_OK;
+
+	lock_take(&lib.table);
+	if (k->private == 0 || is_same(k, c)) /* a key that is gone has none */
+		goto out;
+	drop(k);
+	k->certs = calloc(c->n + 1, sizeof(*k->certs));
+	if (k->certs == NULL) {
+		rv = CKR_HOST_MEMORY;
+		goto out;
+	}
+	for (size_t i = 0; i < c->n && rv == CKR_OK; i++) {
+		rv = object_add_locked(object_ref(c->v[i]));
+		if (rv == CKR_OK)
+			k->certs[k->n_certs++] = c->v[i]->handle;
+	}
+	if (rv == CKR_OK)
+		memcpy(k->fingerprint, c->fingerprint, sizeof(k->fingerprint));
+	else
+		drop(k);
+out:
+	lock_give(&lib.table);
+	chain_free(c);
+	return rv;
+}
+
+CK_RV certs_look(CK_SLOT_ID slot, struct key *k)
+{
+	uint8_t *der = malloc(CSM_CHAIN_BYTES);
+	size_t n = CSM_CHAIN_BYTES;
+	struct chain c = {.n = 0};
+	unsigned tries = 0;
+	CK_RV rv = CKR_HOST_MEMORY;
+	int r;
+
+	if (der == NULL)
+		return rv;
+	do
+		r = csm_cert_chain(lib.csm, k->ref, der, &n);
+	while (p11_again(r, &tries));
+	if (r == 0)
+		rv = chain_read(slot, k, der, n, &c);
+	else /* a csmd without these methods has no certificates */
+		rv = r == CSM_ENOT_FOUND || r == CSM_EUNSUPPORTED || r == CSM_EUNKNOWN_METHOD ? CKR_OK : p11_rv(r, CKR_OK);
+	if (rv == CKR_OK)
+		rv = chain_put(k, &c);
+	free(der);
+	return rv;
+}
+
+void certs_drop(struct key *k)
+{
+	drop(k);
+}
+
+/* ---- those of all keys ---- */
+
+static int ask_page(const char *ns, const char *after, struct csm_reply **ret)
+{
+	struct csm_request *req = NULL;
+	unsigned tries = 0;
+	int r = csm_request_new("cert.list", &req);
+
+	if (r == 0)
+		r = csm_request_str(req, "namespace", ns);
+	if (r == 0)
+		r = csm_request_u64(req, "limit", PAGE);
+	if (r == 0 && after[0] != '\0')
+		r = csm_request_str(req, "after", after);
+	if (r == 0) {
+		do
+			r = csm_call(lib.csm, req, ret);
+		while (p11_again(r, &tries));
+	}
+	csm_request_free(req);
+	return r;
+}
+
+/* The key is known, and its certificate is another than the one that is known. */
+static struct key *changed(CK_SLOT_ID slot, const char *name, const char *fingerprint)
+{
+	struct key *k;
+
+	lock_take(&lib.table);
+	k = token_key(slot, name);
+	if (k != NULL)
+		k->cert_seen = true;
+	if (k != NULL && (fingerprint == NULL || strcmp(k->fingerprint, fingerprint) != 0))
+		key_ref(k);
+	else
+		k = NULL;
+	lock_give(&lib.table);
+	return k;
+}
+
+static CK_RV take_page(CK_SLOT_ID slot, struct csm_view v, char after[static P11_NAME_MAX + 1], bool *more)
+{
+	size_t n = csm_view_count(v, "certs");
+	const char *name = NULL;
+	CK_RV rv = CKR_OK;
+
+	for (size_t i = 0; i < n && rv == CKR_OK; i++) {
+		struct csm_view item = csm_view_at(v, "certs", i);
+		struct key *k;
+
+		name = csm_view_str(item, "name");
+		k = name == NULL ? NULL : changed(slot, name, csm_view_str(item, "fingerprint"));
+		if (k != NULL)
+			rv = certs_look(slot, k);
+		key_unref(k);
+	}
+	*more = csm_view_bool(v, "more") && name != NULL && strlen(name) <= P11_NAME_MAX;
+	if (*more)
+		memcpy(after, name, strlen(name) + 1);
+	return rv;
+}
+
+CK_RV certs_list(CK_SLOT_ID slot)
+{
+	char after[P11_NAME_MAX + 1] = "";
+	struct slot *s = slots[slot];
+	struct csm_reply *reply;
+	bool more = true;
+	CK_RV rv = CKR_OK;
+	int r = 0;
+
+	lock_take(&lib.table);
+	for (size_t i = 0; i < s->n_keys; i++)
+		s->keys[i]->cert_seen = false;
+	lock_give(&lib.table);
+	while (more && rv == CKR_OK) {
+		r = ask_page(s->ns, after, &reply);
+		/* who may not list has what he asked for by name */
+		if (r != 0)
+			return r == CSM_EUNSUPPORTED || r == CSM_EUNKNOWN_METHOD ? CKR_OK : p11_rv(r, CKR_OK);
+		rv = take_page(slot, csm_reply_view(reply), after, &more);
+		csm_reply_free(reply);
+	}
+	lock_take(&lib.table);
+	for (size_t i = 0; i < s->n_keys && rv == CKR_OK; i++)
+		if (!s->keys[i]->cert_seen)
+			drop(s->keys[i]);
+	lock_give(&lib.table);
+	return rv;
+}
+
+/* ---- C_CreateObject and C_DestroyObject of one ---- */
+
+/* The key that the certificate is for. */
+static CK_RV key_of(CK_SLOT_ID slot, X509 *x, struct key **ret)
+{
+	unsigned char *spki = NULL;
+	int n = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), &spki);
+	const struct keyinfo *i;
+	struct key *k = NULL;
+	bool found = false;
+
+	for (size_t at = 0; n > 0 && !found && (k = token_nth(slot, at)) != NULL; at++) {
+		found = key_load(k, &i) == CKR_OK && i->spki_len == (size_t)n && memcmp(i->spki, spki, (size_t)n) == 0;
+		if (!found)
+			key_unref(k);
+	}
+	OPENSSL_free(spki);
+	if (!found)
+		return CKR_TEMPLATE_INCONSISTENT;
+	*ret = k;
+	return CKR_OK;
+}
+
+static CK_RV install(CK_SLOT_ID slot, struct key *k, const void *der, size_t n, CK_OBJECT_HANDLE *ret)
+{
+	CK_RV rv;
+	int r = csm_cert_install(lib.csm, k->ref, der, n);
+
+	if (r != 0)
+		return r == CSM_EINVALID ? CKR_ATTRIBUTE_VALUE_INVALID : p11_rv(r, CKR_TOKEN_WRITE_PROTECTED);
+	rv = certs_look(slot, k);
+	lock_take(&lib.table);
+	if (rv == CKR_OK && k->n_certs == 0)
+		rv = CKR_DEVICE_ERROR; /* installed, but this caller may not read it */
+	if (rv == CKR_OK)
+		*ret = k->certs[0];
+	lock_give(&lib.table);
+	return rv;
+}
+
+CK_RV certs_create(CK_SLOT_ID slot, const CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJECT_HANDLE *ret)
+{
+	const CK_ATTRIBUTE *value = template_find(t, n, CKA_VALUE);
+	CK_ULONG type = CKC_X_509;
+	const unsigned char *p;
+	struct key *k = NULL;
+	bool token = false;
+	X509 *x;
+	CK_RV rv;
+
+	if (value == NULL || value->ulValueLen == 0)
+		return CKR_TEMPLATE_INCOMPLETE;
+	if ((rv = template_ulong(t, n, CKA_CERTIFICATE_TYPE, &type)) != CKR_OK ||
+		(rv = template_bool(t, n, CKA_TOKEN, &token)) != CKR_OK)
+		return rv;
+	if (type != CKC_X_509)
+		return CKR_ATTRIBUTE_VALUE_INVALID;
+	if (!token)
+		return CKR_TEMPLATE_INCONSISTENT;
+	p = value->pValue;
+	x = d2i_X509(NULL, &p, (long)value->ulValueLen);
+	if (x == NULL || p != (const unsigned char *)value->pValue + value->ulValueLen) {
+		X509_free(x);
+		return CKR_ATTRIBUTE_VALUE_INVALID;
+	}
+	rv = token_list(slot);
+	if (rv == CKR_OK)
+		rv = key_of(slot, x, &k);
+	X509_free(x);
+	if (rv == CKR_OK)
+		rv = install(slot, k, value->pValue, value->ulValueLen, ret);
+	key_unref(k);
+	return rv;
+}
+
+CK_RV certs_destroy(const struct object *o)
+{
+	unsigned tries = 0;
+	int r;
+
+	if (o->chain != 0)
+		return CKR_ACTION_PROHIBITED;
+	do
+		r = csm_cert_delete(lib.csm, o->key->ref);
+	while (p11_again(r, &tries));
+	if (r == 0 || r == CSM_ENOT_FOUND) {
+		lock_take(&lib.table);
+		drop(o->key);
+		lock_give(&lib.table);
+	}
+	return p11_rv(r, CKR_ACTION_PROHIBITED);
+}
