@@ -107,6 +107,7 @@ static CK_RV chain_put(struct key *k, struct chain *c)
 	CK_RV rv = CKR_OK;
 
 	lock_take(&lib.table);
+	k->certs_told = token_tick();
 	if (k->private == 0 || is_same(k, c)) /* a key that is gone has none */
 		goto out;
 	drop(k);
@@ -190,7 +191,7 @@ static struct key *changed(CK_SLOT_ID slot, const char *name, const char *finger
 	lock_take(&lib.table);
 	k = token_key(slot, name);
 	if (k != NULL)
-		k->cert_seen = true;
+		k->certs_told = token_tick();
 	if (k != NULL && (fingerprint == NULL || strcmp(k->fingerprint, fingerprint) != 0))
 		key_ref(k);
 	else
@@ -224,16 +225,13 @@ static CK_RV take_page(CK_SLOT_ID slot, struct csm_view v, char after[static P11
 CK_RV certs_list(CK_SLOT_ID slot)
 {
 	char after[P11_NAME_MAX + 1] = "";
+	uint64_t begun = token_now();
 	struct slot *s = slots[slot];
 	struct csm_reply *reply;
 	bool more = true;
 	CK_RV rv = CKR_OK;
-	int r = 0;
+	int r;
 
-	lock_take(&lib.table);
-	for (size_t i = 0; i < s->n_keys; i++)
-		s->keys[i]->cert_seen = false;
-	lock_give(&lib.table);
 	while (more && rv == CKR_OK) {
 		r = ask_page(s->ns, after, &reply);
 		/* who may not list has what he asked for by name */
@@ -244,7 +242,7 @@ CK_RV certs_list(CK_SLOT_ID slot)
 	}
 	lock_take(&lib.table);
 	for (size_t i = 0; i < s->n_keys && rv == CKR_OK; i++)
-		if (!s->keys[i]->cert_seen)
+		if (s->keys[i]->certs_told <= begun)
 			drop(s->keys[i]);
 	lock_give(&lib.table);
 	return rv;

@@ -132,11 +132,10 @@ struct key {
 	CK_OBJECT_HANDLE *certs; /* guarded by the table's lock, as is the rest */
 	size_t n_certs;
 	char fingerprint[P11_FINGERPRINT_LEN + 1]; /* of the first of them */
-	bool cert_seen;
+	uint64_t certs_told; /* when csmd last said that there are some */
 	uint8_t own_id[P11_ID_MAX]; /* as the application that made the key wants it, in this process */
 	size_t own_id_len;
-	bool seen; /* while a listing is taken over */
-	uint64_t tick; /* when it became known */
+	uint64_t told; /* when csmd last said that the key is there */
 };
 struct slot {
 	char ns[P11_NAMESPACE_MAX + 1];
@@ -176,6 +175,9 @@ CSM_MUST CK_RV token_take(CK_SLOT_ID slot, struct csm_view v, const uint8_t *id,
 	CK_OBJECT_HANDLE *public);
 void token_remove(CK_SLOT_ID slot, struct key *k);
 
+/* Counts up with each thing told: what was told before a listing began, and not by it, is gone. */
+uint64_t token_now(void);
+uint64_t token_tick(void);
 /* One by name, under the table's lock; the n-th, referenced. NULL. */
 struct key *token_key(CK_SLOT_ID slot, const char *name);
 struct key *token_nth(CK_SLOT_ID slot, size_t n);

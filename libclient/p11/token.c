@@ -6,7 +6,17 @@
 
 #define PAGE 1000u
 
-static _Atomic uint64_t tick; /* tells keys that came while a listing was under way */
+static _Atomic uint64_t tick;
+
+uint64_t token_now(void)
+{
+	return atomic_load(&tick);
+}
+
+uint64_t token_tick(void)
+{
+	return atomic_fetch_add(&tick, 1) + 1;
+}
 
 struct key *key_ref(struct key *k)
 {
@@ -40,7 +50,6 @@ static struct key *key_new(const char *ns, const char *name, const char *alg, ui
 	memcpy(k->ref + ns_len + 1, name, n + 1);
 	memcpy(k->alg, alg, strlen(alg) + 1);
 	k->created = created;
-	k->tick = atomic_fetch_add(&tick, 1) + 1;
 	return k;
 }
 
@@ -138,7 +147,7 @@ static CK_RV take_key(CK_SLOT_ID id, const char *name, const char *alg, uint64_t
 	if (key_find(s, name, &at)) {
 		k = s->keys[at];
 		if (strcmp(k->alg, alg) == 0 && (created == 0 || k->created == 0 || k->created == created)) {
-			k->seen = true;
+			k->told = token_tick();
 			*ret = k;
 			return CKR_OK;
 		}
@@ -147,7 +156,7 @@ static CK_RV take_key(CK_SLOT_ID id, const char *name, const char *alg, uint64_t
 	k = key_new(s->ns, name, alg, created);
 	if (k == NULL)
 		return CKR_HOST_MEMORY;
-	k->seen = true;
+	k->told = token_tick();
 	rv = put_in(id, s, at, k);
 	if (rv == CKR_OK)
 		*ret = k;
@@ -407,16 +416,12 @@ static CK_RV take_page(CK_SLOT_ID slot, struct csm_view v, char after[static P11
 CK_RV token_list(CK_SLOT_ID slot)
 {
 	char after[P11_NAME_MAX + 1] = "";
-	uint64_t begun = atomic_load(&tick);
+	uint64_t begun = token_now();
 	struct slot *s = slots[slot];
 	struct csm_reply *reply;
 	bool more = true;
 	CK_RV rv = CKR_OK;
 
-	lock_take(&lib.table);
-	for (size_t i = 0; i < s->n_keys; i++)
-		s->keys[i]->seen = false;
-	lock_give(&lib.table);
 	while (more && rv == CKR_OK) {
 		int r = ask_page(s->ns, after, &reply);
 
@@ -430,7 +435,7 @@ CK_RV token_list(CK_SLOT_ID slot)
 		return rv;
 	lock_take(&lib.table);
 	for (size_t i = s->n_keys; i-- > 0;)
-		if (!s->keys[i]->seen && s->keys[i]->tick <= begun)
+		if (s->keys[i]->told <= begun)
 			take_out(s, i);
 	lock_give(&lib.table);
 	return CKR_OK;
