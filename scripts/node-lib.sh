@@ -4,7 +4,7 @@
 #
 #   DIR/csmd.yaml DIR/policy.yaml       configuration
 #   DIR/public/csm.sock DIR/admin.sock  sockets
-#   DIR/state DIR/root DIR/tpm          0700: the store, the root key of a soft node, the swtpm
+#   DIR/state DIR/rootkey DIR/tpm       0700: the store, the root key of a soft node, the swtpm
 #   DIR/csmd.pid DIR/swtpm.pid          written by the processes themselves before they become csmd and swtpm
 #   DIR/csmd.log DIR/swtpm.log
 
@@ -82,7 +82,7 @@ node_config() {
             lacks backends && echo "backends: {enable: [soft]}"
             if lacks root_key; then
                 echo "root_key: file"
-                lacks root_key_file && echo "root_key_file: $dir/root/key"
+                lacks root_key_file && echo "root_key_file: $dir/rootkey/key"
                 lacks root_key_unprotected && echo "root_key_unprotected: true"
             fi
         fi
@@ -99,7 +99,7 @@ node_value() {
 node_make() {
     local dir=$1 policy=$4 broker
     mkdir -p "$dir/public"
-    (umask 077 && mkdir -p "$dir/state" "$dir/root")
+    (umask 077 && mkdir -p "$dir/state" "$dir/rootkey")
     chmod 0755 "$dir" "$dir/public"
     if [ -z "$policy" ]; then
         policy=$dir/policy.yaml

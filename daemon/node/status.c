@@ -136,6 +136,11 @@ static void audit_warnings(struct broker *b, struct status_space *space, struct 
 	}
 	if (st.broken)
 		warn(space, w, "the audit log was changed behind csmd: see csm audit verify");
+	if (st.gone_last != 0) {
+		snprintf(text, sizeof(text), "audit.log was not there at the start: lines %llu to %llu of the audit log are gone",
+			(unsigned long long)st.gone_first, (unsigned long long)st.gone_last);
+		warn(space, w, text);
+	}
 }
 
 static void fill_warnings(struct broker *b, struct status_space *space, struct csm_msg_status_res *ret)

@@ -39,7 +39,7 @@ int csm_audit_group(struct csm_audit *a, const struct csm_audit_event *events, s
 	bool owes;
 
 	if (r == 0 && n > 0)
-		r = keep != NULL ? audit_append(a, make_events, &e, keep, NULL, &w) : audit_put(a, make_events, &e, &w);
+		r = keep != NULL ? audit_append(a, make_events, &e, keep, false, &w) : audit_put(a, make_events, &e, &w);
 	if (r != 0 && a->strict)
 		return CSM_EUNAVAILABLE;
 	owes = r != 0 && audit_owes(a);
@@ -80,7 +80,7 @@ void csm_audit_anchored(struct csm_audit *a, const struct csm_audit_mark *m)
 	if (!m->kept)
 		return;
 	pthread_mutex_lock(&a->file_lock);
-	audit_not_loose(&a->f, m->at);
+	log_kept(&a->f, m->at);
 	pthread_mutex_unlock(&a->file_lock);
 	audit_durable(a, m->seq, m->head);
 	if (!atomic_exchange(&a->unsynced, true)) {

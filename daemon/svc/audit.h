@@ -45,8 +45,9 @@ struct csm_audit_signer {
 	uint8_t key[CSM_CHAIN_KEY];
 	int (*sign)(void *arg, const uint8_t *p, size_t n, uint8_t signature[static CSM_CHAIN_SIGNATURE]);
 };
-/* Before it is attached, in the order in which they were kept: lines that the store has, for the file to have them too.
- * CSM_ENOT_FOUND: they do not follow what is in the file. */
+/* Before it is attached, in the order in which they were kept: what csm_audit_group gave, for the file to have the lines too.
+ * When there is no file any more, one begins that names the lines which are gone. CSM_ENOT_FOUND: they do not follow what
+ * is in the file. */
 CSM_MUST int csm_audit_restore(struct csm_audit *a, struct csm_bin lines);
 /* The store is open: compare with the line that its root record names (seq 0: none), tell where they differ, write the
  * line of the start and a checkpoint. */
@@ -61,8 +62,8 @@ struct csm_audit_mark {
 	bool kept;            /* these are durable when the group is committed */
 	uint64_t at;          /* the log's */
 };
-/* A line for each event. keep NULL: durable when it returns; else *keep gets the lines up to the mark that are not, for
- * the commit to hold until csm_audit_synced has come to the mark. CSM_EUNAVAILABLE: they cannot be written, and the mode
+/* A line for each event. keep NULL: durable when it returns; else *keep gets the hash that they follow and the lines up to
+ * the mark that are not, for the commit to hold until csm_audit_synced has come to the mark. CSM_EUNAVAILABLE: they cannot be written, and the mode
  * is strict; otherwise the mark tells how far the log is durable, and the gap is told when it can be written again. */
 CSM_MUST int csm_audit_group(struct csm_audit *a, const struct csm_audit_event *events, size_t n, struct csm_buf *keep,
 	struct csm_audit_mark *ret);
@@ -102,6 +103,7 @@ struct csm_audit_status {
 	uint8_t head[CSM_CHAIN_HASH];
 	uint64_t lines;         /* written since the start */
 	bool failing, broken;   /* cannot be written; was found changed at the start */
+	uint64_t gone_first, gone_last; /* lines that were not there at the start; 0: none */
 	int error;              /* errno of failing */
 	uint64_t lost;          /* events that are not in it, since it fails */
 	bool has_key;

@@ -11,6 +11,8 @@
 #include "daemon/svc/audit_internal.h"
 #include "daemon/svc/log.h"
 
+#define LOOSE_KEEP (128u * 1024u)
+
 /* ---- lines ---- */
 
 void log_begin(struct log_file *f)
@@ -123,17 +125,12 @@ int log_write(struct log_file *f)
 	uint8_t *loose;
 	size_t done = 0;
 
+	/* So much has not been synced for long. While that fails, there is room for as much again. */
+	if (f->loose.len + f->out.len > f->loose.max / 2 && f->syncing == 0 && log_sync(f) != 0)
+		log_debug("the audit log cannot be synced: %s", strerror(errno));
 	if (csm_buf_reserve(&f->loose, f->out.len, &loose) != 0) {
-		/* So much has not been synced for long. */
-		if (fdatasync(f->fd) != 0)
-			return CSM_ESYSTEM;
-		f->loose_at += f->loose.len;
-		csm_buf_reset(&f->loose);
-		f->synced = f->seq;
-		if (csm_buf_reserve(&f->loose, f->out.len, &loose) != 0) {
-			errno = ENOMEM;
-			return CSM_ENOMEM;
-		}
+		errno = f->unsure ? EIO : ENOMEM;
+		return CSM_ENOMEM;
 	}
 	while (done < f->out.len) {
 		ssize_t n = write(f->fd, p + done, f->out.len - done);
@@ -153,6 +150,8 @@ int log_write(struct log_file *f)
 		done += (size_t)n;
 	}
 	f->size += done;
+	if (f->kept_at == f->loose_at + f->loose.len)
+		memcpy(f->kept_head, f->head, CSM_CHAIN_HASH);
 	memcpy(loose, p, done);
 	csm_buf_commit(&f->loose, done);
 	if (f->out_signed != 0) {
@@ -161,6 +160,106 @@ int log_write(struct log_file *f)
 	}
 	f->seq = f->out_seq;
 	memcpy(f->head, f->out_head, CSM_CHAIN_HASH);
+	return 0;
+}
+
+/* ---- what is not synced ---- */
+
+/* The hash that goes on behind the last of these lines. */
+static void hash_after(const uint8_t *p, size_t n, uint8_t hash[static CSM_CHAIN_HASH])
+{
+	const uint8_t *start = n < 2 ? NULL : memrchr(p, '\n', n - 1);
+	struct csm_chain_line l;
+
+	start = start == NULL ? p : start + 1;
+	if (n > 0 && csm_chain_parse((const char *)start, (size_t)(p + n - start) - 1, &l) == 0)
+		memcpy(hash, l.next, CSM_CHAIN_HASH);
+}
+
+void log_kept(struct log_file *f, uint64_t at)
+{
+	if (at <= f->kept_at)
+		return;
+	hash_after(csm_buf_ptr(&f->loose), (size_t)(at - f->loose_at), f->kept_head);
+	f->kept_at = at;
+}
+
+void log_synced(struct log_file *f, uint64_t at)
+{
+	if (at <= f->loose_at)
+		return;
+	log_kept(f, at);
+	csm_buf_consume(&f->loose, (size_t)(at - f->loose_at));
+	f->loose_at = at;
+	/* A burst's memory is given back. */
+	if (f->loose.len == 0 && f->loose.cap > LOOSE_KEEP)
+		csm_buf_free(&f->loose);
+}
+
+/* The file in use by another descriptor; this one, where the file was moved away. */
+static int open_again(const struct log_file *f)
+{
+	int fd = openat(f->dir, AUDIT_FILE, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	struct stat ours, there;
+
+	if (fd >= 0 && fstat(f->fd, &ours) == 0 && fstat(fd, &there) == 0 && ours.st_ino == there.st_ino &&
+		ours.st_dev == there.st_dev)
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return f->fd;
+}
+
+static int write_at(int fd, const uint8_t *p, size_t n, uint64_t at)
+{
+	while (n > 0) {
+		ssize_t k = pwrite(fd, p, n, (off_t)at);
+
+		if (k < 0 && errno == EINTR)
+			continue;
+		if (k <= 0)
+			return CSM_ESYSTEM;
+		p += k;
+		n -= (size_t)k;
+		at += (uint64_t)k;
+	}
+	return 0;
+}
+
+/* After a sync that failed, the kernel takes what it could not write for written, and may forget it. */
+static int write_again(struct log_file *f)
+{
+	int fd = open_again(f), e, r = CSM_ESYSTEM;
+
+	/* With O_APPEND it would come behind the end. */
+	if (fcntl(fd, F_SETFL, 0) == 0 &&
+		write_at(fd, csm_buf_ptr(&f->loose), f->loose.len, f->size - f->loose.len) == 0 && fdatasync(fd) == 0)
+		r = 0;
+	e = errno;
+	if (fcntl(fd, F_SETFL, O_APPEND) != 0)
+		r = CSM_ESYSTEM;
+	if (fd != f->fd) {
+		close(r == 0 ? f->fd : fd);
+		f->fd = r == 0 ? fd : f->fd;
+	}
+	if (r == 0)
+		log_warn("%zu bytes of the audit log were written once more, since a sync had failed", f->loose.len);
+	errno = e;
+	return r;
+}
+
+int log_sync(struct log_file *f)
+{
+	if (f->unnamed && fsync(f->dir) != 0)
+		return CSM_ESYSTEM;
+	f->unnamed = false;
+	if (f->unsure ? write_again(f) != 0 : fdatasync(f->fd) != 0) {
+		f->unsure = true;
+		return CSM_ESYSTEM;
+	}
+	f->unsure = false;
+	log_synced(f, f->loose_at + f->loose.len);
+	f->synced = f->seq;
 	return 0;
 }
 
@@ -220,27 +319,57 @@ bool log_newest(int dir, char name[static AUDIT_NAME_MAX], uint64_t *first)
 	return true;
 }
 
-/* A new audit.log whose first line says what it follows. */
+int log_create(struct log_file *f)
+{
+	int fd = openat(f->dir, AUDIT_FILE, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+	if (fd < 0)
+		return CSM_ESYSTEM;
+	f->fd = fd;
+	f->size = 0;
+	f->unnamed = true;
+	return 0;
+}
+
+/* Says what the file follows, and which lines before it are gone. */
+static int first_line(struct log_file *f)
+{
+	char prev[2 * CSM_CHAIN_HASH + 1], head[2 * CSM_CHAIN_HASH + 1], body[256];
+	const struct gone *g = &f->gone;
+	int r;
+
+	log_begin(f);
+	csm_chain_hex(f->head, CSM_CHAIN_HASH, prev);
+	if (g->seq == 0) {
+		snprintf(body, sizeof(body), ",\"prev\":\"%s\",\"version\":1", prev);
+		return log_line(f, "file", body);
+	}
+	csm_chain_hex(g->head, CSM_CHAIN_HASH, head);
+	snprintf(body, sizeof(body), ",\"prev\":\"%s\",\"first\":%llu,\"head\":\"%s\"", prev, (unsigned long long)g->first,
+		head);
+	f->out_seq = g->seq - 1;
+	if ((r = log_line(f, "missing", body)) == 0)
+		memcpy(f->out_head, g->head, CSM_CHAIN_HASH);
+	return r;
+}
+
+/* A new audit.log. What was written before is synced. */
 static int new_file(struct log_file *f)
 {
-	char hex[2 * CSM_CHAIN_HASH + 1], body[128];
 	int old = f->fd, r;
 	uint64_t size = f->size;
 
-	f->fd = openat(f->dir, AUDIT_FILE, O_RDWR | O_APPEND | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (f->fd < 0) {
-		f->fd = old;
+	if (log_create(f) != 0)
 		return CSM_ESYSTEM;
-	}
-	f->size = 0;
-	csm_chain_hex(f->head, CSM_CHAIN_HASH, hex);
-	snprintf(body, sizeof(body), ",\"prev\":\"%s\",\"version\":1", hex);
-	log_begin(f);
-	if ((r = log_line(f, "file", body)) == 0 && (r = log_write(f)) == 0) {
+	if ((r = first_line(f)) == 0 && (r = log_write(f)) == 0) {
 		if (old >= 0)
 			close(old);
 		f->first = f->seq;
-		return fdatasync(f->fd) == 0 && fsync(f->dir) == 0 ? 0 : CSM_ESYSTEM;
+		f->gone.seq = 0;
+		/* When that fails it is for those to see who want their lines synced. */
+		if (log_sync(f) != 0)
+			log_debug("a new file of the audit log is not synced: %s", strerror(errno));
+		return 0;
 	}
 	int e = errno;
 	unlinkat(f->dir, AUDIT_FILE, 0);
@@ -278,11 +407,16 @@ static int rotate(struct log_file *f, const struct csm_audit_signer *s)
 	char name[AUDIT_NAME_MAX];
 	int r;
 
+	/* While it cannot be synced, the file stays in use. */
+	if (log_sync(f) != 0)
+		return 0;
 	log_begin(f);
 	if (s != NULL && ((r = log_checkpoint(f, s)) != 0 || (r = log_write(f)) != 0))
 		return r;
+	if (log_sync(f) != 0)
+		return 0;
 	rotated_name(f->first, name);
-	if (fdatasync(f->fd) != 0 || renameat(f->dir, AUDIT_FILE, f->dir, name) != 0)
+	if (renameat(f->dir, AUDIT_FILE, f->dir, name) != 0)
 		return CSM_ESYSTEM;
 	if ((r = new_file(f)) == 0)
 		return drop_oldest(f);
@@ -301,7 +435,7 @@ static int again(struct log_file *f)
 	int r;
 
 	/* What syncs the new file is to cover what is in this one. */
-	if (fdatasync(f->fd) != 0)
+	if (log_sync(f) != 0)
 		return CSM_ESYSTEM;
 	if (faccessat(f->dir, AUDIT_FILE, F_OK, AT_SYMLINK_NOFOLLOW) != 0) {
 		log_warn("audit.log was moved away: a new one begins");

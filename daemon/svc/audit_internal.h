@@ -56,8 +56,16 @@ struct log_file {
 	uint64_t seq;      /* the last line that was written, in any file */
 	uint8_t head[CSM_CHAIN_HASH];
 	bool damaged;      /* whole lines behind the last good one */
-	struct csm_buf loose; /* lines that are neither synced nor kept by the store, */
-	uint64_t loose_at;    /* from this byte on of all that were written */
+	bool unsure;       /* a sync failed: the kernel may have dropped what was not synced, and does not say so again */
+	bool unnamed;      /* the folder has not been synced since the file was made */
+	struct csm_buf loose; /* the file's last bytes, which are not synced, */
+	uint64_t loose_at;    /* from this byte on of all that were written; */
+	uint64_t kept_at;     /* up to here the store has them, and */
+	uint8_t kept_head[CSM_CHAIN_HASH]; /* what follows there goes on behind this */
+	struct gone { /* lines that are not there any more, which the next file is to begin with; seq 0: none */
+		uint64_t first, seq;
+		uint8_t head[CSM_CHAIN_HASH]; /* of line seq */
+	} gone;
 	uint64_t synced;      /* a line up to which all are */
 	uint64_t signed_seq;  /* the last checkpoint */
 	time_t signed_at;
@@ -92,12 +100,14 @@ struct start {
 
 struct csm_audit {
 	bool strict;
+	pthread_mutex_t sync_lock; /* before file_lock: one syncs at a time, since a failure is told only once */
 	pthread_mutex_t file_lock;
 	struct log_file f;
 	struct csm_audit_signer signer;
 	bool has_signer;
 	struct mend mend;
 	uint64_t restored; /* lines that the store had kept */
+	uint64_t gone_first, gone_last; /* lines that were not there at the start; 0: none */
 	uint64_t repaired; /* bytes of half a line that were taken off, not told yet */
 	struct undone undone; /* not told yet */
 	struct start start;
@@ -133,6 +143,13 @@ CSM_MUST int log_count(struct log_file *f, const char *event, const struct row *
 CSM_MUST int log_checkpoint(struct log_file *f, const struct csm_audit_signer *s);
 /* A whole write or none, with errno; not synced. */
 CSM_MUST int log_write(struct log_file *f);
+/* All that was written, before it returns: what an earlier sync may have lost is written again. Nobody syncs meanwhile. */
+CSM_MUST int log_sync(struct log_file *f);
+/* Bytes up to `at` are synced, or the store has them. */
+void log_synced(struct log_file *f, uint64_t at);
+void log_kept(struct log_file *f, uint64_t at);
+/* An empty file; its first line is the caller's to write. */
+CSM_MUST int log_create(struct log_file *f);
 /* The file is full: the next one, which begins with its own first line. Also makes the first of all. */
 CSM_MUST int log_room(struct log_file *f, const struct csm_audit_signer *s);
 /* The log continues behind another line than its last: that of number `seq` and this hash. */
@@ -168,16 +185,15 @@ struct audit_written {
 	uint64_t at; /* bytes of all that were written */
 	uint8_t head[CSM_CHAIN_HASH];
 };
-/* Written, not synced. keep: gets all lines that are not, NULL if that is not wanted; fd: the file to sync, which counts as
- * being synced from now on, NULL likewise. */
-CSM_MUST int audit_append(struct csm_audit *a, audit_make_fn *make, void *arg, struct csm_buf *keep, int *fd,
+/* Written, not synced. keep: gets all lines that are neither synced nor kept, NULL if that is not wanted; sync: it counts as
+ * being synced from now on. */
+CSM_MUST int audit_append(struct csm_audit *a, audit_make_fn *make, void *arg, struct csm_buf *keep, bool sync,
 	struct audit_written *ret);
 /* Written and synced when it returns 0. make and ret may be NULL. */
 CSM_MUST int audit_put(struct csm_audit *a, audit_make_fn *make, void *arg, struct audit_written *ret);
 /* There are lines to be taken back, or the line of the start, which takes back what a crash has left, is not out. */
 bool audit_owes(struct csm_audit *a);
 void audit_durable(struct csm_audit *a, uint64_t seq, const uint8_t *head);
-void audit_not_loose(struct log_file *f, uint64_t at);
 /* Under the lock: events that could not be written. */
 void audit_lost(struct csm_audit *a, uint64_t *counter, uint64_t n);
 

@@ -43,6 +43,8 @@ static int cut_here(struct csm_audit *a)
 	if (ftruncate(f->fd, (off_t)m->at) != 0)
 		return CSM_ESYSTEM;
 	f->size = m->at;
+	f->seq = m->seq;
+	memcpy(f->head, m->head, CSM_CHAIN_HASH);
 	m->anew = true;
 	return 0;
 }
@@ -55,7 +57,7 @@ static int append_line(struct csm_audit *a, const struct csm_chain_line *l, stru
 	csm_buf_reset(&f->out);
 	f->out_seq = l->seq;
 	f->out_signed = 0;
-	memcpy(f->out_head, l->hash, CSM_CHAIN_HASH);
+	memcpy(f->out_head, l->next, CSM_CHAIN_HASH);
 	if ((r = csm_buf_put(&f->out, text.p, text.n)) != 0 || (r = csm_buf_put(&f->out, "\n", 1)) != 0)
 		return r;
 	return log_write(f);
@@ -65,7 +67,7 @@ static void step(struct mend *m, const struct csm_chain_line *l, size_t n)
 {
 	m->at += n + 1;
 	m->seq = l->seq;
-	memcpy(m->head, l->hash, CSM_CHAIN_HASH);
+	memcpy(m->head, l->next, CSM_CHAIN_HASH);
 }
 
 /* ---- lines that the store has ---- */
@@ -87,6 +89,37 @@ static int begin(struct csm_audit *a, const struct csm_chain_line *l)
 	return 0;
 }
 
+/* There is no file any more: it begins with the lines that the store has, or, where they do not follow what is in older files,
+ * with one that says which are gone. prev: what the line follows, as the store has it; its hash shows whether that is true. */
+static int begin_anew(struct csm_audit *a, const struct csm_chain_line *l, const uint8_t *prev)
+{
+	struct log_file *f = &a->f;
+	struct mend *m = &a->mend;
+	int r;
+
+	if (prev == NULL || !csm_chain_follows(l, prev))
+		return CSM_ENOT_FOUND;
+	if (l->seq == f->seq + 1) {
+		if (!csm_str_eq(l->event, "file") || memcmp(prev, f->head, CSM_CHAIN_HASH) != 0)
+			return CSM_ENOT_FOUND;
+		if ((r = log_create(f)) != 0)
+			return r;
+		f->first = l->seq;
+	} else {
+		f->gone = (struct gone){.first = f->seq + 1, .seq = l->seq - 1};
+		memcpy(f->gone.head, prev, CSM_CHAIN_HASH);
+		a->gone_first = f->gone.first;
+		a->gone_last = f->gone.seq;
+		if ((r = log_room(f, NULL)) != 0)
+			return r;
+	}
+	m->at = f->size;
+	m->seq = l->seq - 1;
+	memcpy(m->head, prev, CSM_CHAIN_HASH);
+	m->anew = m->begun = true;
+	return 0;
+}
+
 static bool is_there(const struct log_file *f, const struct mend *m, struct csm_str text)
 {
 	char there[CSM_CHAIN_LINE_MAX + 1];
@@ -95,7 +128,7 @@ static bool is_there(const struct log_file *f, const struct mend *m, struct csm_
 		memcmp(there, text.p, text.n) == 0 && there[text.n] == '\n';
 }
 
-static int restore_line(struct csm_audit *a, struct csm_str text)
+static int restore_line(struct csm_audit *a, struct csm_str text, const uint8_t *prev, struct csm_chain_line *line)
 {
 	struct log_file *f = &a->f;
 	struct mend *m = &a->mend;
@@ -104,10 +137,13 @@ static int restore_line(struct csm_audit *a, struct csm_str text)
 
 	if (csm_chain_parse(text.p, text.n, &l) != 0)
 		return CSM_ETAMPERED;
+	*line = l;
 	/* A file is synced before another one follows it. */
 	if (l.seq < f->first || (f->first == 0 && l.seq <= f->seq) || (m->begun && l.seq <= m->seq))
 		return 0;
-	if (f->first == 0 || (!m->begun && begin(a, &l) != 0) || l.seq != m->seq + 1 || !csm_chain_follows(&l, m->head))
+	if (f->first == 0 && (r = begin_anew(a, &l, prev)) != 0)
+		return r;
+	if ((!m->begun && begin(a, &l) != 0) || l.seq != m->seq + 1 || !csm_chain_follows(&l, m->head))
 		return CSM_ENOT_FOUND;
 	if (m->anew || !is_there(f, m, text)) {
 		if ((!m->anew && (r = cut_here(a)) != 0) || (r = append_line(a, &l, text)) != 0)
@@ -121,6 +157,9 @@ static int restore_line(struct csm_audit *a, struct csm_str text)
 int csm_audit_restore(struct csm_audit *a, struct csm_bin lines)
 {
 	const char *p = (const char *)lines.p, *all = p + lines.n, *end;
+	uint8_t prev[CSM_CHAIN_HASH];
+	struct csm_chain_line l;
+	bool known = false; /* prev */
 	int r = 0;
 
 	pthread_mutex_lock(&a->file_lock);
@@ -128,9 +167,14 @@ int csm_audit_restore(struct csm_audit *a, struct csm_bin lines)
 		end = memchr(p, '\n', (size_t)(all - p));
 		if (end == NULL) {
 			r = CSM_ETAMPERED;
-			break;
+		} else if (!known && *p != '{') {
+			r = csm_chain_unhex((struct csm_str){p, (size_t)(end - p)}, prev, sizeof(prev)) == 0 ? 0 : CSM_ETAMPERED;
+		} else if ((r = restore_line(a, (struct csm_str){p, (size_t)(end - p)}, known ? prev : NULL, &l)) == 0) {
+			memcpy(prev, l.next, CSM_CHAIN_HASH);
 		}
-		r = restore_line(a, (struct csm_str){p, (size_t)(end - p)});
+		known = true;
+		if (end == NULL)
+			break;
 	}
 	pthread_mutex_unlock(&a->file_lock);
 	return r;

@@ -77,11 +77,11 @@ static void end_of_window(const struct window *w, struct log_end *e)
 			e->seq = l.seq;
 			e->valid = w->off + at;
 			e->garbage_seq = 0;
-			memcpy(e->head, l.hash, CSM_CHAIN_HASH);
+			memcpy(e->head, l.next, CSM_CHAIN_HASH);
 		} else if (e->seq != 0 && l.seq > e->garbage_seq) {
 			e->garbage_seq = l.seq;
 		}
-		memcpy(before, l.hash, CSM_CHAIN_HASH);
+		memcpy(before, l.next, CSM_CHAIN_HASH);
 		known = true;
 	}
 	e->whole = w->off + at;
@@ -148,7 +148,7 @@ static int find_in(int fd, uint64_t seq, struct place *ret)
 			return CSM_ENOMEM;
 		while (r == CSM_ENOT_FOUND && next_line(&w, &at, &s))
 			if (csm_chain_parse(s.p, s.n, &l) == 0 && l.seq == seq) {
-				memcpy(ret->hash, l.hash, CSM_CHAIN_HASH);
+				memcpy(ret->hash, l.next, CSM_CHAIN_HASH);
 				ret->end = w.off + at;
 				snprintf(ret->event, sizeof(ret->event), "%.*s", (int)l.event.n, l.event.p);
 				r = 0;
@@ -199,12 +199,12 @@ int log_find_line(const struct log_file *f, uint64_t seq, const uint8_t hash[sta
 	uint64_t first;
 	int fd, r;
 
-	if (f->first == 0 || seq > f->seq)
+	if (seq > f->seq)
 		return CSM_ENOT_FOUND;
-	if (seq >= f->first)
+	if (f->first != 0 && seq >= f->first)
 		return same_in(f->fd, seq, hash);
 	/* The line before the first is known by the first. */
-	if (seq + 1 == f->first && first_number(f->fd, prev) == f->first)
+	if (f->first != 0 && seq + 1 == f->first && first_number(f->fd, prev) == f->first)
 		return memcmp(prev, hash, CSM_CHAIN_HASH) == 0 ? 0 : CSM_ETAMPERED;
 	if (!log_newest(f->dir, name, &first) || first > seq)
 		return CSM_ENOT_FOUND;

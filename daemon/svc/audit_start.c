@@ -61,6 +61,7 @@ int csm_audit_open(const struct csm_audit_options *opt, struct csm_audit **ret)
 	csm_buf_init(&a->mend.rest, SIZE_MAX, false);
 	pthread_mutex_init(&a->lock, NULL);
 	pthread_mutex_init(&a->file_lock, NULL);
+	pthread_mutex_init(&a->sync_lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&a->wake, &attr);
@@ -89,10 +90,14 @@ int audit_make_break(struct csm_audit *a)
 
 int audit_make_start(struct csm_audit *a)
 {
-	char body[64];
+	char body[160], gone[80] = "";
 	int r;
 
-	snprintf(body, sizeof(body), ",\"version\":\"%s\",\"anchor\":%llu", CSM_VERSION, (unsigned long long)a->start.anchor);
+	if (a->gone_last != 0)
+		snprintf(gone, sizeof(gone), ",\"first\":%llu,\"last\":%llu", (unsigned long long)a->gone_first,
+			(unsigned long long)a->gone_last);
+	snprintf(body, sizeof(body), ",\"version\":\"%s\",\"anchor\":%llu%s", CSM_VERSION, (unsigned long long)a->start.anchor,
+		gone);
 	r = log_line(&a->f, "start", body);
 	return r != 0 ? r : audit_make_checkpoint(a, NULL);
 }
@@ -104,12 +109,12 @@ static void compare(struct csm_audit *a, uint64_t seq, const uint8_t *head, stru
 	int r = seq == 0 ? 0 : log_find_line(f, seq, head);
 
 	*s = (struct start){.due = true, .anchor = seq, .seq = f->seq};
-	if (f->first == 0 && (f->seq == 0 || r != 0)) {
-		/* All of it was moved away, or the last file: what is written follows what the store names. */
-		if (seq > f->seq) {
-			f->seq = seq;
-			memcpy(f->head, head, CSM_CHAIN_HASH);
-		}
+	if (f->first == 0 && seq > f->seq) {
+		/* All of it is gone, or the last file: the next one says so, and goes on behind what the store names. */
+		f->gone = (struct gone){.first = f->seq + 1, .seq = seq};
+		memcpy(f->gone.head, head, CSM_CHAIN_HASH);
+		a->gone_first = f->gone.first;
+		a->gone_last = seq;
 		return;
 	}
 	if (r != 0) {
@@ -147,6 +152,8 @@ void csm_audit_attach(struct csm_audit *a, uint64_t seq, const uint8_t head[stat
 	a->anchored = seq;
 	memcpy(a->anchored_head, head, CSM_CHAIN_HASH);
 	a->st.broken = s->broken;
+	a->st.gone_first = a->gone_first;
+	a->st.gone_last = a->gone_last;
 	a->st.has_key = true;
 	memcpy(a->st.key, signer->key, CSM_CHAIN_KEY);
 	pthread_mutex_unlock(&a->lock);
@@ -154,6 +161,9 @@ void csm_audit_attach(struct csm_audit *a, uint64_t seq, const uint8_t head[stat
 		log_info("the audit log got %llu lines back that a crash had kept from it", (unsigned long long)a->restored);
 	if (s->broken)
 		log_err("the audit log was changed behind csmd: %s", s->why);
+	if (a->gone_last != 0)
+		log_err("audit.log is not there: lines %llu to %llu of the audit log are gone", (unsigned long long)a->gone_first,
+			(unsigned long long)a->gone_last);
 	if (audit_put(a, NULL, NULL, NULL) != 0)
 		log_err("the line of the start is not in the audit log yet");
 }
@@ -178,8 +188,12 @@ void csm_audit_stop(struct csm_audit *a)
 	audit_serve_waiting(a);
 	audit_collect(a);
 	audit_write_counted(a);
-	if (a->has_signer && audit_put(a, make_stop, NULL, NULL) != 0)
+	if (a->has_signer && audit_put(a, make_stop, NULL, NULL) != 0) {
 		log_err("the audit log's last line could not be written");
+		/* If it was the sync, once more. */
+		if (audit_put(a, NULL, NULL, NULL) != 0)
+			log_err("nor could what was written before it be synced");
+	}
 	a->stopped = true;
 	pthread_mutex_lock(&a->file_lock);
 	a->has_signer = false;
@@ -204,6 +218,7 @@ void csm_audit_close(struct csm_audit *a)
 	csm_buf_free(&a->mend.rest);
 	pthread_cond_destroy(&a->wake);
 	pthread_mutex_destroy(&a->file_lock);
+	pthread_mutex_destroy(&a->sync_lock);
 	pthread_mutex_destroy(&a->lock);
 	free(a);
 }

@@ -85,14 +85,15 @@ bool audit_owes(struct csm_audit *a)
 	return owes;
 }
 
-static void now_failing(struct csm_audit *a, int e)
+/* unwritten: something is not in it that should be, or had to be refused; else it is only not synced. */
+static void now_failing(struct csm_audit *a, int e, bool unwritten)
 {
 	pthread_mutex_lock(&a->lock);
 	if (!a->failing) {
 		log_err("the audit log cannot be written: %s", strerror(e));
 		pthread_cond_signal(&a->wake); /* from now on it is tried each second */
 	}
-	if (a->lost_since == 0)
+	if (unwritten && a->lost_since == 0)
 		a->lost_since = time(NULL);
 	a->st.error = e;
 	a->failing = true;
@@ -122,18 +123,21 @@ void audit_lost(struct csm_audit *a, uint64_t *counter, uint64_t n)
 		a->lost_since = time(NULL);
 }
 
-/* Under the file's lock: these need not be held any more. */
-void audit_not_loose(struct log_file *f, uint64_t at)
+/* What the store does not have yet, behind the hash that it follows. */
+static int keep_lines(const struct log_file *f, struct csm_buf *keep)
 {
-	uint64_t n = at > f->loose_at ? at - f->loose_at : 0;
+	size_t kept = (size_t)(f->kept_at - f->loose_at);
+	char hex[2 * CSM_CHAIN_HASH + 2];
+	int r;
 
-	if (n > f->loose.len)
-		n = f->loose.len;
-	csm_buf_consume(&f->loose, (size_t)n);
-	f->loose_at += n;
+	csm_chain_hex(f->kept_head, CSM_CHAIN_HASH, hex);
+	hex[sizeof(hex) - 2] = '\n';
+	r = csm_buf_put(keep, hex, sizeof(hex) - 1);
+	return r != 0 ? r : csm_buf_put(keep, csm_buf_ptr(&f->loose) + kept, f->loose.len - kept);
 }
 
-int audit_append(struct csm_audit *a, audit_make_fn *make, void *arg, struct csm_buf *keep, int *fd, struct audit_written *ret)
+int audit_append(struct csm_audit *a, audit_make_fn *make, void *arg, struct csm_buf *keep, bool sync,
+	struct audit_written *ret)
 {
 	struct log_file *f = &a->f;
 	int r, e;
@@ -144,33 +148,54 @@ int audit_append(struct csm_audit *a, audit_make_fn *make, void *arg, struct csm
 	ret->seq = f->seq;
 	ret->at = f->loose_at + f->loose.len;
 	memcpy(ret->head, f->head, CSM_CHAIN_HASH);
-	if (r == 0 && keep != NULL && (r = csm_buf_put(keep, csm_buf_ptr(&f->loose), f->loose.len)) != 0 && a->strict)
+	if (r == 0 && keep != NULL && (r = keep_lines(f, keep)) != 0 && a->strict)
 		a->undone = (struct undone){ret->first, f->seq, csm_err_name(r)};
 	e = errno;
-	if (r == 0 && fd != NULL) {
-		*fd = f->fd;
-		f->syncing++;
-	}
+	f->syncing += r == 0 && sync;
 	pthread_mutex_unlock(&a->file_lock);
 	if (r != 0)
-		now_failing(a, e != 0 ? e : ENOMEM);
+		now_failing(a, e != 0 ? e : ENOMEM, true);
 	return r;
 }
 
-/* The sync is not under the lock: others may write meanwhile, and share it. */
-static int sync_lines(struct csm_audit *a, int fd, const struct audit_written *w)
+/* Under the file's lock, which is given back for the sync: others may write meanwhile. */
+static int sync_unlocked(struct csm_audit *a)
 {
-	int r = fdatasync(fd), e = errno;
+	struct log_file *f = &a->f;
+	uint64_t at = f->loose_at + f->loose.len, seq = f->seq;
+	int fd = f->fd, rc, e;
 
-	pthread_mutex_lock(&a->file_lock);
-	a->f.syncing--;
-	if (r == 0)
-		audit_not_loose(&a->f, w->at);
-	if (r == 0 && w->seq > a->f.synced)
-		a->f.synced = w->seq;
 	pthread_mutex_unlock(&a->file_lock);
+	rc = fdatasync(fd);
+	e = errno;
+	pthread_mutex_lock(&a->file_lock);
+	errno = e;
+	if (rc != 0) {
+		f->unsure = true;
+		return CSM_ESYSTEM;
+	}
+	log_synced(f, at);
+	if (seq > f->synced)
+		f->synced = seq;
+	return 0;
+}
+
+static int sync_lines(struct csm_audit *a, const struct audit_written *w)
+{
+	struct log_file *f = &a->f;
+	int r = 0, e;
+
+	pthread_mutex_lock(&a->sync_lock);
+	pthread_mutex_lock(&a->file_lock);
+	/* Who had the lock before may have done it for us. */
+	if (f->synced < w->seq)
+		r = f->unsure || f->unnamed ? log_sync(f) : sync_unlocked(a);
+	e = errno;
+	f->syncing--;
+	pthread_mutex_unlock(&a->file_lock);
+	pthread_mutex_unlock(&a->sync_lock);
 	if (r != 0) {
-		now_failing(a, e);
+		now_failing(a, e, false);
 		return CSM_ESYSTEM;
 	}
 	audit_durable(a, w->seq, w->head);
@@ -181,9 +206,9 @@ static int sync_lines(struct csm_audit *a, int fd, const struct audit_written *w
 int audit_put(struct csm_audit *a, audit_make_fn *make, void *arg, struct audit_written *ret)
 {
 	struct audit_written w;
-	int fd, r;
+	int r;
 
-	if ((r = audit_append(a, make, arg, NULL, &fd, &w)) != 0 || (r = sync_lines(a, fd, &w)) != 0)
+	if ((r = audit_append(a, make, arg, NULL, true, &w)) != 0 || (r = sync_lines(a, &w)) != 0)
 		return r;
 	if (ret != NULL)
 		*ret = w;

@@ -93,6 +93,22 @@ static bool read_prev(const char *p, const char *end, struct csm_chain_line *ret
 	return csm_chain_unhex((struct csm_str){p, 2 * CSM_CHAIN_HASH}, ret->prev, CSM_CHAIN_HASH) == 0;
 }
 
+/* Behind its "prev". Without this form it is a line like any other, and does not hide what is missing. */
+static void read_missing(const char *p, const char *end, struct csm_chain_line *ret)
+{
+	uint8_t head[CSM_CHAIN_HASH];
+	uint64_t first;
+
+	p += strlen(PREV) + 2 * CSM_CHAIN_HASH + 1;
+	if (!skip(&p, end, ",\"first\":") || !number(&p, end, &first) || first == 0 || first > ret->seq)
+		return;
+	if (!skip(&p, end, ",\"head\":\"") || end - p != 2 * CSM_CHAIN_HASH + 1 || end[-1] != '"' ||
+		csm_chain_unhex((struct csm_str){p, 2 * CSM_CHAIN_HASH}, head, CSM_CHAIN_HASH) != 0)
+		return;
+	ret->missing = first;
+	memcpy(ret->next, head, CSM_CHAIN_HASH);
+}
+
 int csm_chain_parse(const char *p, size_t n, struct csm_chain_line *ret)
 {
 	const char *start = p, *end = p + n, *event;
@@ -112,8 +128,11 @@ int csm_chain_parse(const char *p, size_t n, struct csm_chain_line *ret)
 	if (!hex_at_end(p, &end, TAIL, line.hash, CSM_CHAIN_HASH))
 		return CSM_EINVALID;
 	line.body = (struct csm_bin){(const uint8_t *)start, (size_t)(end - start)};
-	if (csm_str_eq(line.event, "file") || csm_str_eq(line.event, "break"))
+	memcpy(line.next, line.hash, CSM_CHAIN_HASH);
+	if (csm_str_eq(line.event, "file") || csm_str_eq(line.event, "break") || csm_str_eq(line.event, "missing"))
 		line.has_prev = read_prev(p, end, &line);
+	if (line.has_prev && csm_str_eq(line.event, "missing"))
+		read_missing(p, end, &line);
 	if (csm_str_eq(line.event, "checkpoint") &&
 		hex_at_end(p, &end, SIGNATURE, line.signature, CSM_CHAIN_SIGNATURE)) {
 		line.signed_body = (struct csm_bin){(const uint8_t *)start, (size_t)(end - start)};

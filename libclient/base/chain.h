@@ -2,8 +2,9 @@
  *
  * A line is one JSON object: it begins {"seq":N,"time":T,"event":"E" and ends ,"hash":"H"}, where H is BLAKE2b-256, in
  * hex, of the hash of the line before (32 bytes; zeros before the first) and of the line's own bytes up to the comma before
- * "hash". A `file` line (the first of each file) and a `break` line state the hash that they follow as "prev"; a
- * `checkpoint` line ends its bytes with ,"key":"K","signature":"S": Ed25519 over CSM_CHAIN_SIGNED, the hash of the line
+ * "hash". A `file` line (the first of each file) and a `break` line state the hash that they follow as "prev". So does a
+ * `missing` line, which stands for lines that are not there: ,"prev":"P","first":F,"head":"X" says that lines F to N came
+ * behind P, and that what follows goes on behind X, the hash of line N. A `checkpoint` line ends its bytes with ,"key":"K","signature":"S": Ed25519 over CSM_CHAIN_SIGNED, the hash of the line
  * before, and the line's bytes up to the comma before "signature". */
 #ifndef CSM_BASE_CHAIN_H
 #define CSM_BASE_CHAIN_H
@@ -21,6 +22,8 @@ struct csm_chain_line {
 	struct csm_str event;
 	struct csm_bin body; /* what the hash covers, besides the hash before */
 	uint8_t hash[CSM_CHAIN_HASH];
+	uint8_t next[CSM_CHAIN_HASH]; /* what the line behind it follows: its own hash, or what a `missing` line states */
+	uint64_t missing;             /* the first of the lines that it stands for; 0: it is no such line */
 	bool has_prev, has_signature;
 	uint8_t prev[CSM_CHAIN_HASH];
 	struct csm_bin signed_body;

@@ -7,11 +7,14 @@
 
 #define RECENT 4096u
 #define HOLES_MAX 1024u
+#define MISSING_BEFORE "lines are missing before this one"
+#define OLDER_ELSEWHERE "older lines are in files that are not here"
 
 struct hole { /* numbers that were passed over */
 	uint64_t first, last;
 	const char *file;
 	uint64_t line;
+	const char *text;
 };
 
 struct csm_chain_check {
@@ -100,12 +103,12 @@ void csm_chain_check_file(struct csm_chain_check *c, const char *name)
 
 /* ---- numbers ---- */
 
-static void add_hole(struct csm_chain_check *c, uint64_t first, uint64_t last)
+static void add_hole(struct csm_chain_check *c, uint64_t first, uint64_t last, const char *text)
 {
-	struct csm_chain_finding f = {CSM_CHAIN_DROPPED, c->file, c->line, first, last, "lines are missing before this one"};
+	struct csm_chain_finding f = {CSM_CHAIN_DROPPED, c->file, c->line, first, last, text};
 
 	if (c->n_holes < HOLES_MAX)
-		c->holes[c->n_holes++] = (struct hole){first, last, c->file, c->line};
+		c->holes[c->n_holes++] = (struct hole){first, last, c->file, c->line, text};
 	else
 		tell(c, &f);
 }
@@ -147,33 +150,56 @@ static void remember(struct csm_chain_check *c, const struct csm_chain_line *l)
 	const uint64_t at = l->seq % RECENT;
 
 	c->recent[at].seq = l->seq;
-	memcpy(c->recent[at].hash, l->hash, CSM_CHAIN_HASH);
+	memcpy(c->recent[at].hash, l->next, CSM_CHAIN_HASH);
 }
 
 /* The first line of all: what is older may lie elsewhere, but a file has to begin with its first line. */
 static void check_begin(struct csm_chain_check *c, const struct csm_chain_line *l)
 {
-	struct csm_chain_finding older = {CSM_CHAIN_NOTE, c->file, c->line, 1, l->seq - 1,
-		"older lines are in files that are not here"};
+	struct csm_chain_finding older = {CSM_CHAIN_NOTE, c->file, c->line, 1, l->seq - 1, OLDER_ELSEWHERE};
 
 	c->sum.first = l->seq;
 	c->next = l->seq;
 	if (!l->has_prev || c->line > 1)
-		add_hole(c, l->seq > 1 ? l->seq - 1 : 1, l->seq > 1 ? l->seq - 1 : 1);
+		add_hole(c, l->seq > 1 ? l->seq - 1 : 1, l->seq > 1 ? l->seq - 1 : 1, MISSING_BEFORE);
 	else if (l->seq > 1)
 		tell(c, &older);
+}
+
+/* csmd found at a start that lines were not there: they are missing here, too, unless they were put back before it. */
+static void check_missing(struct csm_chain_check *c, const struct csm_chain_line *l)
+{
+	struct csm_chain_finding older = {CSM_CHAIN_NOTE, c->file, c->line, 1, l->missing - 1, OLDER_ELSEWHERE};
+
+	if (!c->begun) {
+		c->sum.first = l->seq;
+		c->next = l->missing;
+		if (l->missing > 1)
+			tell(c, &older);
+	}
+	c->begun = true;
+	if (c->next <= l->seq)
+		add_hole(c, c->next, l->seq, "csmd found at its start that these lines were gone");
+	else
+		tell_here(c, CSM_CHAIN_NOTE, l->seq, "lines that were gone at a start of csmd are here");
+	if (c->next <= l->seq)
+		c->next = l->seq + 1;
 }
 
 /* False: the line is one too many. */
 static bool check_number(struct csm_chain_check *c, const struct csm_chain_line *l)
 {
+	if (l->missing != 0) {
+		check_missing(c, l);
+		return true;
+	}
 	if (!c->begun)
 		check_begin(c, l);
 	c->begun = true;
 	if (l->seq >= c->next) {
 		/* A line that could not be read had a number too. */
 		if (l->seq - c->next > c->unreadable)
-			add_hole(c, c->next, l->seq - 1);
+			add_hole(c, c->next, l->seq - 1, MISSING_BEFORE);
 		c->next = l->seq + 1;
 		return true;
 	}
@@ -187,19 +213,34 @@ static bool check_number(struct csm_chain_check *c, const struct csm_chain_line 
 
 /* ---- what a line says ---- */
 
+/* It follows what it states, and has the place of a line whose hash it states. */
+static void check_hash_missing(struct csm_chain_check *c, const struct csm_chain_line *l)
+{
+	const uint8_t *before = hash_of(c, l->missing - 1), *same = hash_of(c, l->seq);
+
+	if (!csm_chain_follows(l, l->prev))
+		tell_here(c, CSM_CHAIN_CHANGED, l->seq, "this line was changed");
+	else if (before != NULL && memcmp(before, l->prev, CSM_CHAIN_HASH) != 0)
+		tell_here(c, CSM_CHAIN_CHANGED, l->seq, "the file does not follow the one before it");
+	else if (same != NULL && memcmp(same, l->next, CSM_CHAIN_HASH) != 0)
+		tell_here(c, CSM_CHAIN_CHANGED, l->seq, "the lines before this one are not those that csmd had written");
+}
+
 static void check_hash(struct csm_chain_check *c, const struct csm_chain_line *l)
 {
 	const uint8_t *before = hash_of(c, l->seq - 1);
 	/* Where the line before is not known, as before a file whose predecessor lies elsewhere, what the line states. */
 	const uint8_t *prev = l->has_prev && (before == NULL || csm_str_eq(l->event, "break")) ? l->prev : before;
 
-	if (l->has_prev && before != NULL && memcmp(before, l->prev, CSM_CHAIN_HASH) != 0 && !csm_str_eq(l->event, "break"))
+	if (l->missing != 0)
+		check_hash_missing(c, l);
+	else if (l->has_prev && before != NULL && memcmp(before, l->prev, CSM_CHAIN_HASH) != 0 && !csm_str_eq(l->event, "break"))
 		tell_here(c, CSM_CHAIN_CHANGED, l->seq, "the file does not follow the one before it");
 	else if (prev != NULL && !csm_chain_follows(l, prev))
 		tell_here(c, CSM_CHAIN_CHANGED, l->seq, "this line or the one before it was changed");
 	if (c->has_head && l->seq == c->head_seq) {
 		c->sum.head_seen = true;
-		if (memcmp(l->hash, c->head, CSM_CHAIN_HASH) != 0)
+		if (memcmp(l->next, c->head, CSM_CHAIN_HASH) != 0)
 			tell_here(c, CSM_CHAIN_CHANGED, l->seq, "this is not the line that csmd wrote: lines up to it were changed");
 		else
 			c->covered = l->seq;
@@ -293,8 +334,7 @@ void csm_chain_check_end(struct csm_chain_check *c, struct csm_chain_sum *ret)
 {
 	for (size_t i = 0; i < c->n_holes; i++) {
 		const struct hole *h = &c->holes[i];
-		struct csm_chain_finding f = {
-			CSM_CHAIN_DROPPED, h->file, h->line, h->first, h->last, "lines are missing before this one"};
+		struct csm_chain_finding f = {CSM_CHAIN_DROPPED, h->file, h->line, h->first, h->last, h->text};
 
 		tell(c, &f);
 	}

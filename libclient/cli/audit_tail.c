@@ -61,6 +61,10 @@ static void put_text(const char *p, size_t n)
 		put_field(row, "name", " name=");
 		put_field(row, "anchor", " anchor=");
 		put_field(row, "reason", " reason=");
+		put_field(row, "unit", " unit=");
+		put_field(row, "user_unit", " user_unit=");
+		put_field(row, "pod", " pod=");
+		put_field(row, "container", " container=");
 	}
 	fputc('\n', stdout);
 	json_decref(row);

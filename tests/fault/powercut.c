@@ -6,6 +6,8 @@
  *              CSM_POWERCUT_LOG   the log, made here when it is not there
  *              CSM_POWERCUT_AT    cut the power at the n-th operation (0 or unset: not by itself)
  *              CSM_POWERCUT_DEAF  "all", "sync" or "dsync": such syncs change nothing, for tests of the test
+ *              CSM_POWERCUT_EIO   each n-th sync of a file in a folder `audit` fails; what was not synced of it is forgotten
+ *                                 at once, as the kernel may do
  *
  * In a log that ends with a cut no broker starts any more: whoever starts brokers may go on trying. */
 #include <dirent.h>
@@ -54,11 +56,13 @@ static struct {
 	uint8_t *at;
 	char dir[PATH_MAX];
 	bool deaf_sync, deaf_dsync;
+	unsigned long eio, syncs; /* eio 0: none fails */
 	struct file {
 		ino_t ino;
 		int fd; /* ours, for reading */
 		char path[PATH_MAX];
 		bool dir;
+		uint64_t synced; /* the log's bytes when it was synced last */
 	} files[FILES_MAX];
 	size_t n_files;
 	struct {
@@ -232,14 +236,13 @@ static struct file *file_at(int fd)
 
 /* ---- writes ---- */
 
-/* A write is begun: what stands there now is kept. Takes the lock, write_end gives it back. */
-static struct rec *write_begin(int fd, const struct file *f, off_t off, size_t n)
+/* Under the lock: what stands there now is kept. */
+static struct rec *write_record(int fd, const struct file *f, off_t off, size_t n)
 {
 	struct stat st;
 	struct rec *r;
 	size_t old;
 
-	pthread_mutex_lock(&pc.lock);
 	if (f->fd < 0 || fstat(f->fd, &st) != 0)
 		die(f->path);
 	if (off < 0) {
@@ -255,6 +258,13 @@ static struct rec *write_begin(int fd, const struct file *f, off_t off, size_t n
 	if (pread(f->fd, r + 1, old, off) != (ssize_t)old)
 		die("read what is overwritten");
 	return r;
+}
+
+/* A write is begun. Takes the lock, write_end gives it back. */
+static struct rec *write_begin(int fd, const struct file *f, off_t off, size_t n)
+{
+	pthread_mutex_lock(&pc.lock);
+	return write_record(fd, f, off, n);
 }
 
 static void write_end(int fd, struct rec *r, ssize_t done)
@@ -358,23 +368,78 @@ EXPORT int ftruncate(int fd, off_t len)
 
 /* ---- syncs ---- */
 
+/* One write: what stood there before comes back, or zeros. That is a write by itself, which a power cut may undo. */
+static void forget_write(int fd, const struct file *f, const struct rec *w)
+{
+	size_t n = (size_t)w->len, old = (size_t)w->payload < n ? (size_t)w->payload : n;
+	uint8_t *was = calloc(1, n);
+	struct rec *r;
+
+	if (was == NULL)
+		die("forget");
+	memcpy(was, w + 1, old);
+	r = write_record(fd, f, (off_t)w->off, n);
+	if (real_pwrite(fd, was, n, (off_t)w->off) != (ssize_t)n)
+		die("forget");
+	r->state = DONE;
+	free(was);
+}
+
+/* Under the lock. */
+static void forget_unsynced(int of, const struct file *f)
+{
+	uint64_t end = pc.head->used;
+	const struct rec *writes[4096];
+	char link[64];
+	size_t n = 0;
+	int fd;
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", of);
+	fd = real_open(link, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		die("open for forgetting");
+	for (uint64_t at = f->synced; at < end;) {
+		const struct rec *r = (const struct rec *)(const void *)(pc.at + at);
+
+		at += sizeof(*r) + ((r->payload + 7) & ~(uint64_t)7);
+		if (r->type != T_WRITE || r->ino != f->ino || r->len == 0)
+			continue;
+		if (n == sizeof(writes) / sizeof(writes[0]))
+			die("too many writes to forget");
+		writes[n++] = r;
+	}
+	while (n-- > 0)
+		forget_write(fd, f, writes[n]);
+	real_close(fd);
+}
+
 static int sync_with(int fd, int (*real)(int))
 {
 	struct file *f = file_at(fd);
 	struct rec *r;
+	uint64_t used;
 	int rc, e;
 
 	if (f == NULL)
 		return real(fd);
 	pthread_mutex_lock(&pc.lock);
 	maybe_cut();
+	if (pc.eio > 0 && !f->dir && strstr(f->path, "/audit/") != NULL && ++pc.syncs % pc.eio == 0) {
+		forget_unsynced(fd, f);
+		pthread_mutex_unlock(&pc.lock);
+		errno = EIO;
+		return -1;
+	}
+	used = pc.head->used;
 	r = append(f->dir ? T_DIRSYNC : T_SYNC, f->ino, strlen(f->path) + 1);
 	memcpy(r + 1, f->path, strlen(f->path) + 1);
 	pthread_mutex_unlock(&pc.lock);
 	rc = real(fd);
 	e = errno;
-	if (rc == 0 && !pc.deaf_sync)
+	if (rc == 0 && !pc.deaf_sync) {
 		r->state = DONE;
+		f->synced = used;
+	}
 	errno = e;
 	return rc;
 }
@@ -570,7 +635,7 @@ __attribute__((constructor)) static void start(void)
 		find_pwritev, find_ftruncate, find_fsync, find_fdatasync, find_rename, find_renameat, find_unlink,
 		find_unlinkat, find_mkdir, find_mkdirat};
 	const char *dir = getenv("CSM_POWERCUT_DIR"), *log = getenv("CSM_POWERCUT_LOG"), *at = getenv("CSM_POWERCUT_AT");
-	const char *deaf = getenv("CSM_POWERCUT_DEAF");
+	const char *deaf = getenv("CSM_POWERCUT_DEAF"), *eio = getenv("CSM_POWERCUT_EIO");
 
 	for (size_t i = 0; i < sizeof(find) / sizeof(find[0]); i++)
 		find[i]();
@@ -579,6 +644,7 @@ __attribute__((constructor)) static void start(void)
 	snprintf(pc.dir, sizeof(pc.dir), "%s", dir);
 	pc.deaf_sync = deaf != NULL && (strcmp(deaf, "all") == 0 || strcmp(deaf, "sync") == 0);
 	pc.deaf_dsync = deaf != NULL && (strcmp(deaf, "all") == 0 || strcmp(deaf, "dsync") == 0);
+	pc.eio = eio == NULL ? 0 : strtoul(eio, NULL, 10);
 	open_log(log);
 	if (at != NULL)
 		pc.head->cut_at = strtoull(at, NULL, 10);

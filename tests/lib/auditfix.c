@@ -18,7 +18,7 @@
 #include "daemon/svc/log.h"
 #include "tests/lib/auditfix.h"
 
-char audit_folder[80], audit_file[96];
+char audit_folder[80], audit_file[96], audit_aside[96];
 struct csm_audit_options audit_options;
 struct audit_found audit_found;
 size_t audit_lines;
@@ -45,6 +45,7 @@ int audit_setup(void **state)
 		return -1;
 	snprintf(audit_folder, sizeof(audit_folder), "%s/audit", dir);
 	snprintf(audit_file, sizeof(audit_file), "%s/audit.log", audit_folder);
+	snprintf(audit_aside, sizeof(audit_aside), "%s/aside", dir);
 	audit_options = (struct csm_audit_options){.dir = audit_folder};
 	crypto_sign_keypair(audit_signer.key, secret_key);
 	audit_signer.sign = sign;
@@ -94,6 +95,7 @@ int audit_teardown(void **state)
 	for (size_t i = 0; i < n; i++)
 		audit_take_away(names[i]);
 	rmdir(audit_folder);
+	unlink(audit_aside);
 	return rmdir(dir);
 }
 
@@ -148,12 +150,13 @@ static size_t read_one(const char *name, struct csm_chain_check *c)
 	while (fgets(line, sizeof(line), f) != NULL) {
 		json_t *row = json_loads(line, JSON_REJECT_DUPLICATES, NULL);
 
-		n = strlen(line);
-		if (line[n - 1] == '\n')
+		bool whole = (n = strlen(line)) > 0 && line[n - 1] == '\n';
+
+		if (whole)
 			csm_chain_check_line(c, line, n - 1);
 		else
 			csm_chain_check_torn(c);
-		if (row == NULL || !json_is_object(row) || line[n - 1] != '\n')
+		if (row == NULL || !json_is_object(row) || !whole)
 			bad++;
 		if (row != NULL && audit_lines < sizeof(lines) / sizeof(lines[0]))
 			lines[audit_lines++] = row;

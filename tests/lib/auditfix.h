@@ -7,6 +7,7 @@
 #include "daemon/svc/audit.h"
 
 extern char audit_folder[80], audit_file[96]; /* the folder, and audit.log in it */
+extern char audit_aside[96];                  /* a name outside of it, on the same file system */
 extern struct csm_audit_options audit_options;
 extern struct csm_audit_signer audit_signer;
 int audit_setup(void **state); /* a new folder, default options */

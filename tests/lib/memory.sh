@@ -30,7 +30,7 @@ store_needles() {
     rm -rf copy
 }
 everywhere() {
-    search "$1: files" --not "$work" --not "$node/root" --not "$node/tpm" --files "$node"
+    search "$1: files" --not "$work" --not "$node/rootkey" --not "$node/tpm" --files "$node"
     local supervisor pid
     supervisor=$(node_pid "$node" csmd)
     set -- "$1" --locked-ok --pid "$supervisor"
@@ -55,7 +55,7 @@ session_foreign() {
 }
 restart() {
     node_csmd_stop "$node"
-    search "stopped: files" --not "$work" --not "$node/root" --not "$node/tpm" --files "$node"
+    search "stopped: files" --not "$work" --not "$node/rootkey" --not "$node/tpm" --files "$node"
     node_csmd_start "$node" || fail "csmd does not start again"
     # shellcheck disable=SC2034 # of who sources this
     CSM_PID=$(node_broker_pid "$node")

@@ -65,6 +65,29 @@ expect_equal() { # WHAT GOT WANTED
     [ "$2" = "$3" ] || fail "$1: '$2', not '$3'"
 }
 
+# kill -9 of the broker, or of all of csmd; csmd serves again when it returns.
+kill9() { # broker|all WHAT
+    local broker supervisor
+    broker=$(node_broker_pid "$node")
+    supervisor=$(node_pid "$node" csmd)
+    if [ "$1" = all ]; then
+        kill -9 "$supervisor" "$broker"
+        node_await 10 node_gone "$supervisor" || fail "the supervisor lives"
+    else
+        kill -9 "$broker"
+    fi
+    node_await 10 node_gone "$broker" || fail "the broker lives"
+    if [ "$1" = all ]; then
+        node_csmd_start "$node" || { tail -5 "$node/csmd.log" >&2 && fail "csmd does not start again, $2"; }
+    else
+        node_await 20 node_status "$node" >/dev/null || fail "the broker is not started again, $2"
+    fi
+}
+# Each fourth time all of it.
+kill9_turn() { # ROUND
+    if [ $(($1 % 4)) -eq 0 ]; then kill9 all "round $1"; else kill9 broker "round $1"; fi
+}
+
 # json FIELD.FIELD...: a field of the JSON on stdin, numbers and strings plain, the rest as JSON.
 json() {
     /usr/bin/python3 -c 'import json, sys

@@ -41,18 +41,7 @@ for round in $(seq "$rounds"); do
     loads+=($!)
     node_await 10 test -s "done.$round.1" || fail "no load"
     sleep "0.$((RANDOM % 40 + 10))"
-    broker=$(node_broker_pid "$node")
-    if [ $((round % 4)) -eq 0 ]; then
-        supervisor=$(node_pid "$node" csmd)
-        kill -9 "$supervisor" "$broker"
-        node_await 10 node_gone "$supervisor" || fail "the supervisor lives"
-        node_await 10 node_gone "$broker" || fail "the broker lives"
-        node_csmd_start "$node" || fail "csmd does not start again"
-    else
-        kill -9 "$broker"
-        node_await 10 node_gone "$broker" || fail "the broker lives"
-        node_await 20 node_status "$node" >/dev/null || fail "the broker is not started again"
-    fi
+    kill9_turn "$round"
     wait "${loads[@]}" || fail "a load, round $round"
     csm audit verify >verified 2>&1 || { cat verified >&2 && fail "the log is not whole, round $round"; }
 done

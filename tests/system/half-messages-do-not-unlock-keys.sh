@@ -80,7 +80,7 @@ for conn in conns:
     for i in range(100):
         conn.call("key.sign", {"key": "k%d" % i, "message": b"m"})
 PY
-store_needles "$node/root/key" file
+store_needles "$node/rootkey/key" file
 node_await 20 told || fail "the half messages are gone already"
 search "keys in memory that is not locked" --locked-ok --pid "$CSM_PID"
 held() { grep -q "held: $1" keep/found || fail "not found at all: $1"; }

@@ -15,18 +15,7 @@ for round in $(seq "$rounds"); do
     writers=$!
     node_await 10 test -s writes.1 || fail "the writers do not write"
     sleep "0.$((RANDOM % 60 + 10))"
-    broker=$(node_broker_pid "$node")
-    if [ $((round % 4)) -eq 0 ]; then
-        supervisor=$(node_pid "$node" csmd)
-        kill -9 "$supervisor" "$broker"
-        node_await 10 node_gone "$supervisor" || fail "the supervisor lives"
-        node_await 10 node_gone "$broker" || fail "the broker lives"
-        node_csmd_start "$node" || { tail -5 "$node/csmd.log" >&2 && fail "csmd does not start again, round $round"; }
-    else
-        kill -9 "$broker"
-        node_await 10 node_gone "$broker" || fail "the broker lives"
-        node_await 20 node_status "$node" >/dev/null || fail "the broker is not started again, round $round"
-    fi
+    kill9_turn "$round"
     wait "$writers" || { cat writers.err >&2 && fail "a writer, round $round"; }
     py "$top/tests/lib/writes.py" verify writes.* >verified || { cat verified >&2 && fail "round $round"; }
     total=$((total + $(sed -nE 's/^acknowledged: ([0-9]+).*/\1/p' verified)))

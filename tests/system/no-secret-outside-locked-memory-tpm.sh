@@ -58,7 +58,7 @@ cat >keep/add <<END
 root_key: passphrase
 root_key_file: $work/keep/passphrase
 END
-mkdir -p "$node/root"
+mkdir -p "$node/rootkey"
 node_make "$node" soft '' '' "$work/keep/add"
 node_csmd_start "$node" || fail "csmd does not start with a passphrase"
 CSM_PID=$(node_broker_pid "$node")

@@ -14,7 +14,7 @@ mkdir keep
 step "a session with all algorithms, secrets of several sizes, retries, refusals"
 session make
 session_foreign
-store_needles "$node/root/key" file
+store_needles "$node/rootkey/key" file
 for kind in root: subkey: kek: scalar:p256 scalar:p521 d:rsa4096 seed:ed25519 scalar:derive value: pin: shared; do
     grep -q "^$kind" keep/needles || fail "no needle of $kind"
 done
@@ -22,7 +22,7 @@ session once
 everywhere "after the session"
 
 step "the search itself: it finds what is there, in each form"
-finds "the root key's file" --files "$node/root"
+finds "the root key's file" --files "$node/rootkey"
 finds "keys that are loaded" --pid "$CSM_PID"
 grep -q '^FOUND: scalar:p256: reversed;' out || fail "not found: the scalar of a P-256 key that was just used"
 for state in kek: subkey:scope: subkey:root: subkey:request:; do

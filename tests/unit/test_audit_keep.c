@@ -45,13 +45,15 @@ static struct csm_bin bin(const struct csm_buf *b)
 	return (struct csm_bin){csm_buf_ptr(b), b->len};
 }
 
+/* Behind the hash that they follow. */
 static size_t lines_in(const struct csm_buf *b)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < b->len; i++)
 		n += csm_buf_ptr(b)[i] == '\n';
-	return n;
+	assert_true(n > 0);
+	return n - 1;
 }
 
 static off_t size_now(void)
@@ -174,6 +176,189 @@ static void changed_lines_do_not_come_back(void **state)
 	csm_audit_close(a);
 }
 
+/* ---- audit.log as a whole is gone ---- */
+
+static void assert_gone(const struct csm_audit *a, uint64_t first, uint64_t last)
+{
+	struct csm_audit_status st;
+
+	csm_audit_status((struct csm_audit *)(uintptr_t)a, &st);
+	assert_false(st.broken);
+	assert_int_equal(st.gone_first, first);
+	assert_int_equal(st.gone_last, last);
+}
+
+/* Restored from the first n of what was kept, then attached: as after a crash. */
+static struct csm_audit *started_anew(size_t n, const struct csm_audit_mark *mark)
+{
+	struct csm_audit *a = audit_opened();
+
+	for (size_t i = 0; i < n; i++)
+		assert_int_equal(csm_audit_restore(a, bin(&kept[i])), 0);
+	csm_audit_attach(a, mark->seq, mark->head, &audit_signer);
+	return a;
+}
+
+/* One problem, with its place: lines first to last, at the first line of audit.log. */
+static void assert_missing(const struct csm_audit_mark *head, uint64_t first, uint64_t last)
+{
+	assert_int_equal(audit_read(head), 0);
+	assert_int_equal(audit_found.problems, 1);
+	assert_int_equal(audit_found.first, CSM_CHAIN_DROPPED);
+	assert_int_equal(audit_found.seq, first);
+	assert_int_equal(audit_found.last, last);
+	assert_int_equal(audit_found.line, 1);
+	assert_string_equal(audit_found.file, "audit.log");
+}
+
+static void a_file_that_is_gone_gets_back_what_the_store_has(void **state)
+{
+	struct csm_audit_mark mark, later;
+	struct csm_audit *a;
+	uint64_t first;
+
+	(void)state;
+	a = audit_attached(NULL);
+	(void)group(a, &kept[0], true);
+	mark = group(a, &kept[1], true);
+	first = mark.seq - 3;
+	csm_audit_close(a);
+	assert_int_equal(unlink(audit_file), 0);
+	a = started_anew(2, &mark);
+	assert_gone(a, 1, first - 1);
+	assert_int_equal(audit_change(a, "a:later", &later), 0);
+	assert_missing(&later, 1, first - 1);
+	assert_int_equal(audit_count("change"), 5);
+	assert_string_equal(audit_text(0, "event"), "missing");
+	assert_int_equal(audit_number(0, "seq"), first - 1);
+	assert_int_equal(audit_number(0, "first"), 1);
+	assert_int_equal(audit_number(audit_index("start"), "last"), first - 1);
+	csm_audit_close(a);
+	/* That was told once: the next start finds the log as it was left, from wherever the store names it. */
+	a = started_anew(2, &mark);
+	assert_gone(a, 0, 0);
+	csm_audit_close(a);
+	assert_missing(NULL, 1, first - 1);
+	assert_int_equal(audit_count("break"), 0);
+}
+
+/* The same without lines of the store's, and where the line that the store names is the one that stands for them. */
+static void a_file_that_is_gone_is_told(void **state)
+{
+	struct csm_audit_mark mark, later;
+	struct csm_audit *a = audit_attached(NULL);
+
+	(void)state;
+	assert_int_equal(audit_change(a, "a:key", &mark), 0);
+	csm_audit_close(a);
+	for (int i = 0; i < 2; i++) {
+		if (i == 0)
+			assert_int_equal(unlink(audit_file), 0);
+		a = started_anew(0, &mark);
+		assert_gone(a, i == 0, i == 0 ? mark.seq : 0);
+		assert_int_equal(audit_change(a, "a:later", &later), 0);
+		csm_audit_close(a);
+		assert_missing(NULL, 1, mark.seq);
+	}
+	/* And once more, all of it. */
+	assert_int_equal(unlink(audit_file), 0);
+	a = started_anew(0, &later);
+	assert_int_equal(audit_change(a, "a:last", &later), 0);
+	csm_audit_close(a);
+	audit_read(NULL);
+	assert_int_equal(audit_found.problems, 1);
+	assert_int_equal(audit_found.seq, 1);
+}
+
+/* Files that were filled before it: the gap is between them and it. */
+static void a_gap_behind_older_files(void **state)
+{
+	struct csm_audit_mark mark, later;
+	struct csm_audit *a;
+	char names[8][64], other[200];
+	uint64_t end;
+
+	(void)state;
+	a = audit_attached(NULL);
+	assert_int_equal(audit_change(a, "a:key", &mark), 0);
+	snprintf(other, sizeof(other), "%s/audit-000000000001.log", audit_folder);
+	csm_audit_close(a);
+	audit_read(NULL);
+	end = (uint64_t)audit_number(audit_lines - 1, "seq");
+	assert_int_equal(rename(audit_file, other), 0);
+	/* The next file is there, to its first line: it comes back as it was. */
+	a = audit_opened();
+	mark = group(a, &kept[0], true);
+	assert_int_equal(lines_in(&kept[0]), 2); /* its first line is synced */
+	csm_audit_close(a);
+	assert_int_equal(unlink(audit_file), 0);
+	a = started_anew(1, &mark);
+	assert_gone(a, end + 1, end + 1);
+	assert_int_equal(audit_change(a, "a:later", &later), 0);
+	csm_audit_close(a);
+	assert_missing(NULL, end + 1, end + 1);
+	assert_int_equal(audit_names(names, 8), 2);
+	assert_int_equal(audit_count("change"), 4);
+	/* Nothing of the older file is missing. */
+	assert_int_equal(audit_found.notes, 0);
+}
+
+/* What the store has is believed as far as it leads to what it names. */
+static void forged_lines_do_not_begin_a_file(void **state)
+{
+	struct csm_audit_mark mark;
+	struct csm_audit_status st;
+	struct csm_audit *a;
+	uint8_t *p;
+
+	(void)state;
+	a = audit_attached(NULL);
+	mark = group(a, &kept[0], true);
+	csm_audit_close(a);
+	assert_int_equal(unlink(audit_file), 0);
+	p = memmem(kept[0].p, kept[0].len, "a:one", 5);
+	assert_non_null(p);
+	p[2] = 'x';
+	a = audit_opened();
+	assert_int_equal(csm_audit_restore(a, bin(&kept[0])), CSM_ENOT_FOUND);
+	/* without the hash that they follow */
+	p[2] = 'o';
+	assert_int_equal(csm_audit_restore(a, (struct csm_bin){kept[0].p + 65, kept[0].len - 65}), CSM_ENOT_FOUND);
+	csm_audit_attach(a, mark.seq, mark.head, &audit_signer);
+	csm_audit_status(a, &st);
+	assert_int_equal(st.gone_last, mark.seq);
+	csm_audit_close(a);
+	assert_missing(NULL, 1, mark.seq);
+	assert_int_equal(audit_count("change"), 0);
+}
+
+/* The lines are found again, and put before the file that tells they were gone: then that is no fault any more. */
+static void lines_that_are_found_again_fill_the_gap(void **state)
+{
+	struct csm_audit_mark mark, later;
+	struct csm_audit *a = audit_attached(NULL);
+	char other[200];
+
+	(void)state;
+	mark = group(a, &kept[0], true);
+	snprintf(other, sizeof(other), "%s/audit-000000000001.log", audit_folder);
+	assert_int_equal(rename(audit_file, audit_aside), 0);
+	csm_audit_close(a);
+	unlink(audit_file); /* what the stop has written */
+	a = started_anew(0, &mark);
+	assert_int_equal(audit_change(a, "a:later", &later), 0);
+	csm_audit_close(a);
+	assert_missing(NULL, 1, mark.seq);
+	assert_int_equal(rename(audit_aside, other), 0);
+	audit_assert_whole(NULL);
+	assert_int_equal(audit_count("change"), 3);
+	assert_int_equal(audit_found.notes, 1);
+	/* Only a part of them. */
+	assert_int_equal(truncate(other, 300), 0);
+	audit_read(NULL);
+	assert_true(audit_found.problems > 0);
+}
+
 /* The same numbers in each run. */
 static size_t next_number(void)
 {
@@ -265,6 +450,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_was_not_committed_is_kept_by_the_next, setup, teardown),
 		cmocka_unit_test_setup_teardown(synced_lines_are_not_kept, setup, teardown),
 		cmocka_unit_test_setup_teardown(changed_lines_do_not_come_back, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_file_that_is_gone_gets_back_what_the_store_has, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_file_that_is_gone_is_told, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_gap_behind_older_files, setup, teardown),
+		cmocka_unit_test_setup_teardown(forged_lines_do_not_begin_a_file, setup, teardown),
+		cmocka_unit_test_setup_teardown(lines_that_are_found_again_fill_the_gap, setup, teardown),
 		cmocka_unit_test_setup_teardown(any_part_may_be_missing, setup, teardown),
 		cmocka_unit_test_setup_teardown(junk_behind_the_named_line_is_cut_off, setup, teardown),
 	};
