@@ -113,6 +113,16 @@ typedef bool csm_store_key_fn(void *arg, struct csm_str name, const struct csm_k
 CSM_MUST int csm_store_key_list(struct csm_reader *r, struct csm_str ns, struct csm_str after,
 	csm_store_key_fn *fn, void *arg);
 
+/* A key's certificate: what CSM_OP_CERT_SET stored for the key of this id, appended to out. CSM_ENOT_FOUND, also for
+ * another key of that name. `installed` may be NULL. */
+CSM_MUST int csm_store_cert_get(struct csm_reader *r, struct csm_str ns, struct csm_str name,
+	const uint8_t id[static CSM_KEY_ID_LEN], struct csm_buf *out, uint64_t *installed);
+/* The names after `after`, in byte order; calls back until it returns false. The payload lies in scratch, which is
+ * emptied for each. */
+typedef bool csm_store_cert_fn(void *arg, struct csm_str name, uint64_t installed, struct csm_bin payload);
+CSM_MUST int csm_store_cert_list(struct csm_reader *r, struct csm_str ns, struct csm_str after, struct csm_buf *scratch,
+	csm_store_cert_fn *fn, void *arg);
+
 /* The namespaces that there are, in byte order; calls back until it returns false. */
 typedef bool csm_store_namespace_fn(void *arg, struct csm_str ns);
 CSM_MUST int csm_store_namespace_list(struct csm_reader *r, csm_store_namespace_fn *fn, void *arg);
@@ -154,7 +164,9 @@ CSM_MUST int csm_store_replay(struct csm_reader *r, const struct csm_request_id 
 /* ---- writing: queued, committed in groups ---- */
 enum csm_op_kind {
 	CSM_OP_KEY_CREATE,    /* EEXISTS; makes the namespace's record on demand */
-	CSM_OP_KEY_DELETE,    /* ENOT_FOUND */
+	CSM_OP_KEY_DELETE,    /* ENOT_FOUND; takes its certificate along */
+	CSM_OP_CERT_SET,      /* in place of the one before; ENOT_FOUND: no key of this name with the id key.id */
+	CSM_OP_CERT_DELETE,   /* ENOT_FOUND */
 	CSM_OP_DOMAIN_CREATE, /* EEXISTS */
 	CSM_OP_DOMAIN_DELETE, /* ENOT_FOUND; takes its secrets along */
 	CSM_OP_SECRET_SET,    /* ENOT_FOUND: no such domain; ECONFLICT: version is not `expect` */
@@ -176,8 +188,8 @@ struct csm_store_op {
 	enum csm_op_kind kind;
 	bool has_expect;                 /* SECRET_SET: `expect` counts */
 	struct csm_str ns, name, secret; /* name: key or domain */
-	struct csm_key_record key;       /* KEY_CREATE, with priv */
-	struct csm_bin payload;          /* SECRET_SET, REMEMBER */
+	struct csm_key_record key;       /* KEY_CREATE, with priv; CERT_SET: just the id */
+	struct csm_bin payload;          /* SECRET_SET, CERT_SET, REMEMBER */
 	uint64_t expect;                 /* SECRET_SET: the newest version; 0: must not exist */
 	const struct csm_count *counts;
 	size_t n_counts;

@@ -13,7 +13,7 @@
 #include "libclient/base/lockmem.h"
 #include "proto-spec/limits.h"
 
-#define STORE_SCHEMA 1u
+#define STORE_SCHEMA 2u /* 2: certificates. 1 is taken over at a start */
 #define STORE_MAGIC "csm store"
 #define STORE_KEY_MAX 511u /* LMDB's own limit */
 #define KEY_LEN 32u
@@ -31,6 +31,7 @@ enum rec_kind {
 	REC_ROOT = 5,
 	REC_SEALED = 6, /* handed out by csm_store_seal, not kept */
 	REC_PIN = 7,    /* has no header; the number is for its set hash */
+	REC_CERT = 8,   /* beside a key, in its namespace's scope; clear: the key's id */
 };
 #define REC_FORMAT 1u
 #define REC_SUITE 1u /* HKDF-Expand with HMAC-SHA256, AES-256-GCM */
@@ -179,8 +180,8 @@ struct kek {
 };
 struct scope {
 	uint64_t created;
-	uint64_t records; /* rows in keys or secrets */
-	uint64_t names;   /* distinct names of them */
+	uint64_t records; /* rows in keys and certs, or in secrets */
+	uint64_t names;   /* distinct names of them, without those of certs */
 	uint8_t sum[SUM_LEN];
 	uint8_t set_key[KEY_LEN];
 	uint32_t n_keks;
@@ -217,6 +218,8 @@ struct subkeys { /* derived from the root key at open; guarded, read-only */
 };
 CSM_MUST int store_root_read(struct csm_store *s, MDB_txn *txn, struct aead *a, struct root *ret);
 CSM_MUST int store_root_write(struct csm_store *s, MDB_txn *txn, struct aead *a, struct root *root);
+/* Say in txn that the records are of this schema, where they were not. */
+CSM_MUST int store_schema_put(struct csm_store *s, MDB_txn *txn);
 /* The key from its source: made (and its record put into txn) or unwrapped; s->sub is set. */
 CSM_MUST int store_root_key_make(struct csm_store *s, MDB_txn *txn);
 CSM_MUST int store_root_key_get(struct csm_store *s, MDB_txn *txn);
@@ -258,9 +261,10 @@ struct csm_store {
 	struct csm_root_source root;
 	uint64_t epoch_interval_s;
 	MDB_env *env;
-	MDB_dbi meta, scopes, keys, secrets, requests, counts, log;
+	MDB_dbi meta, scopes, keys, certs, secrets, requests, counts, log;
 	int lock_fd;
 	bool fresh;             /* nothing in it yet */
+	uint32_t schema;        /* of the records found; STORE_SCHEMA once a commit has said so */
 	bool ready;             /* the root key is known */
 	bool no_sodium;         /* tests */
 	struct csm_audit *audit; /* NULL: nothing is told */

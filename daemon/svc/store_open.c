@@ -196,7 +196,7 @@ static int env_make(struct csm_store *s, const struct csm_store_options *opt)
 		goto out;
 	if ((rc = mdb_env_create(&s->env)) != 0 ||
 		(rc = mdb_env_set_mapsize(s->env, opt->map_size + MAP_RESERVE)) != 0 ||
-		(rc = mdb_env_set_maxdbs(s->env, 8)) != 0 || (rc = mdb_env_set_maxreaders(s->env, READERS_MAX)) != 0 ||
+		(rc = mdb_env_set_maxdbs(s->env, 16)) != 0 || (rc = mdb_env_set_maxreaders(s->env, READERS_MAX)) != 0 ||
 		(rc = mdb_env_open(s->env, folder, MDB_NOTLS, 0600)) != 0 ||
 		(rc = mdb_reader_check(s->env, NULL)) != 0) {
 		store_why(s, "%s: %s", folder, mdb_strerror(rc));
@@ -221,6 +221,7 @@ static int dbs_open(struct csm_store *s, MDB_txn *txn, size_t *entries)
 		{"meta", &s->meta},
 		{"scopes", &s->scopes},
 		{"keys", &s->keys},
+		{"certs", &s->certs},
 		{"secrets", &s->secrets},
 		{"requests", &s->requests},
 		{"counts", &s->counts},
@@ -256,8 +257,9 @@ static int schema_check(struct csm_store *s, MDB_txn *txn, size_t entries)
 		store_why(s, "the folder holds something else, or its schema record is gone");
 		return r != 0 && r != CSM_ENOT_FOUND ? r : CSM_ETAMPERED;
 	}
-	if (get32(v.p + SCHEMA_LEN - 4) != STORE_SCHEMA) {
-		store_why(s, "the store has schema %u, this csmd knows %u", get32(v.p + SCHEMA_LEN - 4), STORE_SCHEMA);
+	s->schema = get32(v.p + SCHEMA_LEN - 4);
+	if (s->schema == 0 || s->schema > STORE_SCHEMA) {
+		store_why(s, "the store has schema %u, this csmd knows %u", s->schema, STORE_SCHEMA);
 		return CSM_EUNSUPPORTED;
 	}
 	r = store_root_mode(s, txn, &s->stored_mode);
@@ -266,10 +268,14 @@ static int schema_check(struct csm_store *s, MDB_txn *txn, size_t entries)
 	return r == CSM_ENOT_FOUND ? CSM_ETAMPERED : r;
 }
 
-static int schema_put(struct csm_store *s, MDB_txn *txn)
+/* From 1 to 2 nothing that is there changes: a database of certificates comes, which an older csmd would take for
+ * damage. So it has to know that it is too old. */
+int store_schema_put(struct csm_store *s, MDB_txn *txn)
 {
 	uint8_t v[SCHEMA_LEN] = STORE_MAGIC;
 
+	if (s->schema == STORE_SCHEMA)
+		return 0;
 	put32(v + SCHEMA_LEN - 4, STORE_SCHEMA);
 	return store_put(txn, s->meta, schema_name, (struct csm_bin){v, sizeof(v)});
 }
@@ -362,12 +368,8 @@ static int counter_read(struct csm_store *s)
 
 static int root_make(struct csm_store *s, MDB_txn *txn, struct root *root)
 {
-	int r;
-
 	*root = (struct root){.created = (uint64_t)time(NULL)};
 	randombytes_buf(root->set_key, sizeof(root->set_key));
-	if ((r = schema_put(s, txn)) != 0)
-		return r;
 	return store_root_key_make(s, txn);
 }
 
@@ -401,7 +403,7 @@ static int root_start(struct csm_store *s, MDB_txn *txn, struct root *root)
 {
 	int r;
 
-	if ((r = store_early_pins(s, txn, root)) != 0)
+	if ((r = store_schema_put(s, txn)) != 0 || (r = store_early_pins(s, txn, root)) != 0)
 		return r;
 	(void)store_root_epoch_next(s, root);
 	return store_root_write(s, txn, &s->aead, root);
@@ -464,6 +466,7 @@ int csm_store_root_open(struct csm_store *s, const struct csm_root_source *sourc
 	store_early_done(s, true);
 	s->fresh = false; /* whatever comes: the root key is in it now */
 	if (!csm_store_locked(s)) {
+		s->schema = STORE_SCHEMA;
 		s->epoch = root->epoch;
 		if ((r = counter_catch_up(s, root)) != 0)
 			goto out;

@@ -116,29 +116,100 @@ out:
 	return r;
 }
 
+/* The row of a key of the database `keys`, with what is clear of it, and its namespace's scope. */
+static int key_row(struct group *g, const struct csm_store_op *op, struct dbkey *k, struct csm_bin *v,
+	struct csm_key_record *key, struct wscope **ws)
+{
+	struct rec rec;
+	int r;
+
+	if ((r = dbkey_key(k, op->ns, op->name)) != 0 || (r = store_get(g->txn, g->s->keys, dbkey_bin(k), v)) != 0 ||
+		(r = rec_parse(*v, REC_KEY, &rec)) != 0 || (r = store_key_clear_get(rec.clear, key)) != 0 ||
+		(r = scope_for(g, op->ns, CSM_STR(""), ws)) != 0)
+		return r;
+	return (*ws)->present ? 0 : CSM_ETAMPERED;
+}
+
+/* CSM_ENOT_FOUND: there is none. */
+static int cert_drop(struct group *g, struct wscope *ws, const struct dbkey *k)
+{
+	struct csm_bin v;
+	int r;
+
+	if ((r = store_get(g->txn, g->s->certs, dbkey_bin(k), &v)) != 0 ||
+		(r = row_out(ws, REC_CERT, dbkey_bin(k), v)) != 0)
+		return r;
+	return store_del(g->txn, g->s->certs, dbkey_bin(k));
+}
+
 static int key_delete(struct group *g, struct csm_store_op *op)
 {
 	struct csm_key_record key;
 	struct wscope *ws;
 	struct dbkey k;
 	struct csm_bin v;
-	struct rec rec;
 	int r;
 
-	if ((r = dbkey_key(&k, op->ns, op->name)) != 0 || (r = store_get(g->txn, g->s->keys, dbkey_bin(&k), &v)) != 0 ||
-		(r = rec_parse(v, REC_KEY, &rec)) != 0 || (r = store_key_clear_get(rec.clear, &key)) != 0 ||
-		(r = scope_for(g, op->ns, CSM_STR(""), &ws)) != 0)
+	if ((r = key_row(g, op, &k, &v, &key, &ws)) != 0)
 		return r;
-	if (!ws->present)
-		return CSM_ETAMPERED;
 	if ((r = row_out(ws, REC_KEY, dbkey_bin(&k), v)) != 0 ||
 		(r = store_del(g->txn, g->s->keys, dbkey_bin(&k))) != 0)
+		return r;
+	r = cert_drop(g, ws, &k);
+	if (r != 0 && r != CSM_ENOT_FOUND)
 		return r;
 	r = store_del(g->txn, g->s->counts, (struct csm_bin){key.id, CSM_KEY_ID_LEN});
 	if (r != 0 && r != CSM_ENOT_FOUND)
 		return r;
 	ws->sc.names--;
 	g->root.n_keys--;
+	g->deleted = true;
+	return 0;
+}
+
+/* ---- certificates ---- */
+
+static int cert_set(struct group *g, struct csm_store_op *op)
+{
+	struct csm_key_record key;
+	uint8_t *value = NULL;
+	struct wscope *ws;
+	struct dbkey k;
+	struct csm_bin v;
+	int r;
+
+	if (op->payload.n > PAYLOAD_MAX)
+		return CSM_ETOO_LARGE;
+	if ((r = key_row(g, op, &k, &v, &key, &ws)) != 0)
+		return r;
+	/* The key that the certificate was found to be of: not another one that has its name since. */
+	if (memcmp(key.id, op->key.id, CSM_KEY_ID_LEN) != 0)
+		return CSM_ENOT_FOUND;
+	if ((r = room(g, op->payload.n)) != 0)
+		return r;
+	r = cert_drop(g, ws, &k);
+	if (r != 0 && r != CSM_ENOT_FOUND)
+		return r;
+	value = malloc(HDR_LEN + CSM_KEY_ID_LEN + op->payload.n + TAG_LEN);
+	if (value == NULL)
+		return CSM_ENOMEM;
+	rec_header(value, REC_CERT, g->now, ws->sc.kek[0].id, CSM_KEY_ID_LEN);
+	memcpy(value + HDR_LEN, op->key.id, CSM_KEY_ID_LEN);
+	r = row_put(g, ws, REC_CERT, g->s->certs, &k, value, HDR_LEN + CSM_KEY_ID_LEN, op->payload);
+	free(value);
+	return r;
+}
+
+static int cert_delete(struct group *g, struct csm_store_op *op)
+{
+	struct csm_key_record key;
+	struct wscope *ws;
+	struct dbkey k;
+	struct csm_bin v;
+	int r;
+
+	if ((r = key_row(g, op, &k, &v, &key, &ws)) != 0 || (r = cert_drop(g, ws, &k)) != 0)
+		return r;
 	g->deleted = true;
 	return 0;
 }
@@ -389,6 +460,10 @@ static int op_do(struct group *g, struct csm_store_op *op)
 		return key_create(g, op);
 	case CSM_OP_KEY_DELETE:
 		return key_delete(g, op);
+	case CSM_OP_CERT_SET:
+		return cert_set(g, op);
+	case CSM_OP_CERT_DELETE:
+		return cert_delete(g, op);
 	case CSM_OP_DOMAIN_CREATE:
 		return domain_create(g, op);
 	case CSM_OP_DOMAIN_DELETE:

@@ -21,7 +21,7 @@ struct csm_reader {
 	struct csm_store *s;
 	MDB_txn *txn;
 	uint64_t n_txn; /* counts them */
-	struct cur scopes, keys, secrets;
+	struct cur scopes, keys, certs, secrets;
 	bool active;
 	struct aead aead;
 	unsigned kek_generation;
@@ -64,6 +64,8 @@ void csm_reader_free(struct csm_reader *r)
 		mdb_cursor_close(r->scopes.c);
 	if (r->keys.c != NULL)
 		mdb_cursor_close(r->keys.c);
+	if (r->certs.c != NULL)
+		mdb_cursor_close(r->certs.c);
 	if (r->secrets.c != NULL)
 		mdb_cursor_close(r->secrets.c);
 	if (r->txn != NULL)
@@ -284,6 +286,88 @@ int csm_store_key_list(struct csm_reader *r, struct csm_str ns, struct csm_str a
 		if (e != 0)
 			return e;
 		if (!fn(arg, rest_of(&k, prefix), &rec))
+			return 0;
+	}
+	return rc == MDB_NOTFOUND ? 0 : store_err(rc);
+}
+
+/* ---- certificates ---- */
+
+/* A certificate's record, appended to out; only beside the key that it was stored for. */
+static int cert_open(struct csm_reader *r, struct csm_str ns, struct csm_bin key, struct csm_bin value,
+	const uint8_t id[static CSM_KEY_ID_LEN], struct csm_buf *out, uint64_t *installed)
+{
+	struct rec rec;
+	int e;
+
+	if ((e = rec_parse(value, REC_CERT, &rec)) != 0)
+		return e;
+	if (rec.clear.n != CSM_KEY_ID_LEN)
+		return CSM_ETAMPERED;
+	if (rec.state != REC_LIVE || memcmp(rec.clear.p, id, CSM_KEY_ID_LEN) != 0)
+		return CSM_ENOT_FOUND;
+	if ((e = open_into(r, ns, CSM_STR(""), &rec, key, out)) != 0)
+		return e;
+	if (installed != NULL)
+		*installed = rec.time;
+	return 0;
+}
+
+int csm_store_cert_get(struct csm_reader *r, struct csm_str ns, struct csm_str name,
+	const uint8_t id[static CSM_KEY_ID_LEN], struct csm_buf *out, uint64_t *installed)
+{
+	struct dbkey k;
+	struct csm_bin v;
+	int e;
+
+	if (!r->active)
+		return CSM_ESTATE;
+	if ((e = dbkey_key(&k, ns, name)) != 0 || (e = store_get(r->txn, r->s->certs, dbkey_bin(&k), &v)) != 0)
+		return e;
+	return cert_open(r, ns, dbkey_bin(&k), v, id, out, installed);
+}
+
+static int cert_row(struct csm_reader *r, struct csm_str ns, const MDB_val *k, const MDB_val *v, struct csm_buf *scratch,
+	uint64_t *installed)
+{
+	struct csm_key_record key;
+	struct csm_bin row;
+	struct rec rec;
+	int e;
+
+	csm_buf_reset(scratch);
+	if ((e = store_get(r->txn, r->s->keys, val_bin(k), &row)) != 0 || (e = key_fill(r, row, &rec, &key)) != 0)
+		return e;
+	return cert_open(r, ns, val_bin(k), val_bin(v), key.id, scratch, installed);
+}
+
+int csm_store_cert_list(struct csm_reader *r, struct csm_str ns, struct csm_str after, struct csm_buf *scratch,
+	csm_store_cert_fn *fn, void *arg)
+{
+	struct dbkey start;
+	size_t prefix;
+	MDB_val k, v;
+	int e, rc;
+
+	if (!r->active)
+		return CSM_ESTATE;
+	if ((e = list_start(&start, &prefix, ns, after)) != 0 || (e = cursor(r, r->s->certs, &r->certs)) != 0)
+		return e;
+	k = dbkey_val(&start);
+	for (rc = mdb_cursor_get(r->certs.c, &k, &v, MDB_SET_RANGE); rc == 0;
+		rc = mdb_cursor_get(r->certs.c, &k, &v, MDB_NEXT)) {
+		uint64_t installed;
+
+		if (!has_prefix(&k, start.p, prefix))
+			return 0;
+		if (k.mv_size == start.n && memcmp(k.mv_data, start.p, start.n) == 0)
+			continue;
+		e = cert_row(r, ns, &k, &v, scratch, &installed);
+		if (e == CSM_ENOT_FOUND)
+			continue;
+		if (e != 0)
+			return e;
+		if (!fn(arg, rest_of(&k, prefix), installed, (struct csm_bin){csm_buf_ptr(scratch), scratch->len}))
 			return 0;
 	}
 	return rc == MDB_NOTFOUND ? 0 : store_err(rc);

@@ -66,7 +66,7 @@ int store_root_read(struct csm_store *s, MDB_txn *txn, struct aead *a, struct ro
 		return CSM_ETAMPERED;
 	if ((r = rec_open(a, &s->sub->root, &rec, root_name, plain)) != 0)
 		return r;
-	if (get32(plain) != STORE_SCHEMA)
+	if (get32(plain) != s->schema)
 		return CSM_ETAMPERED;
 	root_decode(plain, ret);
 	return 0;

@@ -5,7 +5,8 @@
 
 #define PLAIN_MAX (2u * CSM_MESSAGE_MAX)
 
-/* The records of one scope stand together: "ns\0..." without a further NUL, or "ns\0domain\0...". */
+/* The records of one scope stand together: "ns\0..." without a further NUL in keys and certs, or "ns\0domain\0...". */
+#define RANGES_MAX 2u
 struct range {
 	MDB_dbi dbi;
 	enum rec_kind kind;
@@ -20,27 +21,33 @@ struct scan {
 	struct csm_store *s;
 	MDB_txn *txn;
 	struct names *names;    /* damaged, or removed */
-	uint64_t keys, secrets; /* rows seen below a scope */
+	uint64_t seen[REC_CERT + 1]; /* rows below a scope, by kind */
 	struct csm_buf plain;
 };
 
-static void range_of(struct scan *sc, const struct dbparts *p, struct range *ret)
+static size_t ranges_of(struct scan *sc, const struct dbparts *p, struct range ret[static RANGES_MAX])
 {
 	bool domain = p->domain.n > 0;
 
-	ret->dbi = domain ? sc->s->secrets : sc->s->keys;
-	ret->kind = domain ? REC_SECRET : REC_KEY;
-	memcpy(ret->prefix.p, p->scope.p, p->scope.n);
-	ret->prefix.n = p->scope.n;
-	if (domain)
-		ret->prefix.p[ret->prefix.n++] = 0;
+	ret[0].dbi = domain ? sc->s->secrets : sc->s->keys;
+	ret[0].kind = domain ? REC_SECRET : REC_KEY;
+	memcpy(ret[0].prefix.p, p->scope.p, p->scope.n);
+	ret[0].prefix.n = p->scope.n;
+	if (domain) {
+		ret[0].prefix.p[ret[0].prefix.n++] = 0;
+		return 1;
+	}
+	ret[1] = ret[0];
+	ret[1].dbi = sc->s->certs;
+	ret[1].kind = REC_CERT;
+	return 2;
 }
 
 static bool row_parts(const struct range *rg, struct csm_bin key, struct dbparts *ret, struct dbkey *scope)
 {
-	if (rg->kind == REC_KEY)
-		return dbkey_split_key(key, ret, scope);
-	return dbkey_split_secret(key, ret);
+	if (rg->kind == REC_SECRET)
+		return dbkey_split_secret(key, ret);
+	return dbkey_split_key(key, ret, scope);
 }
 
 /* Call fn for each row of the range, until it fails. fn may delete the row it is given. */
@@ -79,16 +86,15 @@ static int row_tally(
 	uint8_t e[SUM_LEN];
 
 	(void)cur;
-	if (rg->kind == REC_KEY)
-		sc->keys++;
-	else
-		sc->secrets++;
+	sc->seen[rg->kind]++;
 	a->t->records++;
 	if (key.n > STORE_KEY_MAX || sum_element(a->set, rg->kind, key, value, e) != 0) {
 		a->t->odd = true;
 		return 0;
 	}
 	sum_add(a->t->sum, e);
+	if (rg->kind == REC_CERT)
+		return 0; /* its name is a key's */
 	if (name != a->last.n || memcmp(a->last.p, key.p, name) != 0) {
 		a->t->names++;
 		memcpy(a->last.p, key.p, name);
@@ -97,7 +103,16 @@ static int row_tally(
 	return 0;
 }
 
-static int tally_range(struct scan *sc, const struct range *rg, const struct scope *scope, struct tally *t)
+static int ranges_each(struct scan *sc, const struct range *rg, size_t n, row_fn *fn, void *arg)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = range_each(sc, &rg[i], fn, arg);
+	return r;
+}
+
+static int tally_ranges(struct scan *sc, const struct range *rg, size_t n, const struct scope *scope, struct tally *t)
 {
 	struct prk set;
 	struct tally_arg a = {.set = &set, .t = t};
@@ -105,7 +120,7 @@ static int tally_range(struct scan *sc, const struct range *rg, const struct sco
 
 	*t = (struct tally){0};
 	prk_init(&set, scope->set_key);
-	r = range_each(sc, rg, row_tally, &a);
+	r = ranges_each(sc, rg, n, row_tally, &a);
 	sodium_memzero(&set, sizeof(set));
 	return r;
 }
@@ -116,11 +131,31 @@ static bool tally_fits(const struct tally *t, const struct scope *scope)
 		sodium_memcmp(t->sum, scope->sum, SUM_LEN) == 0;
 }
 
+/* A certificate belongs to the key of its name that is there. */
+static bool cert_fits(struct scan *sc, struct csm_bin key, const struct rec *cert)
+{
+	struct csm_key_record clear;
+	struct csm_bin v;
+	struct rec rec;
+
+	return cert->clear.n == CSM_KEY_ID_LEN && store_get(sc->txn, sc->s->keys, key, &v) == 0 &&
+		rec_parse(v, REC_KEY, &rec) == 0 && store_key_clear_get(rec.clear, &clear) == 0 &&
+		memcmp(clear.id, cert->clear.p, CSM_KEY_ID_LEN) == 0;
+}
+
+static bool clear_whole(struct scan *sc, enum rec_kind kind, struct csm_bin key, const struct rec *rec)
+{
+	struct csm_key_record clear;
+
+	if (kind == REC_KEY)
+		return store_key_clear_get(rec->clear, &clear) == 0;
+	return kind == REC_CERT ? cert_fits(sc, key, rec) : rec->clear.n == 0;
+}
+
 /* Does the row's own seal open? */
 static int row_whole(
 	struct scan *sc, const struct range *rg, const struct scope *scope, struct csm_bin key, struct csm_bin value)
 {
-	struct csm_key_record clear;
 	struct dbparts parts;
 	struct dbkey tmp;
 	const struct kek *kek;
@@ -133,7 +168,7 @@ static int row_whole(
 		return CSM_ETAMPERED;
 	if ((r = rec_parse(value, rg->kind, &rec)) != 0)
 		return r;
-	if (rg->kind == REC_KEY ? store_key_clear_get(rec.clear, &clear) != 0 : rec.clear.n != 0)
+	if (!clear_whole(sc, rg->kind, key, &rec))
 		return CSM_ETAMPERED;
 	kek = store_scope_kek(scope, rec.kek_id);
 	if (kek == NULL || rec_plain_len(&rec) > PLAIN_MAX)
@@ -178,30 +213,31 @@ static int scope_check(struct scan *sc, struct csm_bin key, struct csm_bin value
 	CSM_WIPED(mem, sizeof(struct scope));
 	struct scope *scope = (struct scope *)mem;
 	struct seals_arg seals = {.scope = scope};
+	struct range rg[RANGES_MAX];
 	struct dbparts parts;
-	struct range rg;
 	struct tally t;
+	size_t n;
 	int r;
 
 	if (!dbkey_split_scope(key, &parts)) {
 		store_names_add(sc->names, NULL, "root");
 		return 0;
 	}
-	range_of(sc, &parts, &rg);
+	n = ranges_of(sc, &parts, rg);
 	r = store_scope_open(&sc->s->aead, &sc->s->sub->scope, key, value, scope);
 	if (r != 0 && r != CSM_ETAMPERED)
 		return r;
 	if (r == CSM_ETAMPERED) {
 		store_names_add(sc->names, &parts, NULL);
 		/* without its keys the rows can only be counted */
-		return tally_range(sc, &rg, scope, &t);
+		return tally_ranges(sc, rg, n, scope, &t);
 	}
-	if ((r = tally_range(sc, &rg, scope, &t)) != 0)
+	if ((r = tally_ranges(sc, rg, n, scope, &t)) != 0)
 		return r;
 	if (tally_fits(&t, scope))
 		return 0;
 	store_names_add(sc->names, &parts, NULL);
-	return range_each(sc, &rg, row_seal, &seals);
+	return ranges_each(sc, rg, n, row_seal, &seals);
 }
 
 /* Rows of a database whose scope has no record; named, and dropped when asked. */
@@ -263,29 +299,42 @@ static int tree_walk(struct scan *sc, MDB_dbi dbi, uint64_t *ret, bool *good)
 	return rc == MDB_NOTFOUND ? 0 : store_err(rc);
 }
 
-static int trees_check(struct scan *sc, uint64_t *keys, uint64_t *secrets)
+/* The databases whose rows are below scopes. */
+#define TREES 3u
+struct tree {
+	MDB_dbi dbi;
+	enum rec_kind kind;
+	uint64_t rows;
+};
+static void trees_of(const struct csm_store *s, struct tree trees[static TREES])
 {
-	uint64_t scopes;
-	bool good[3];
-	int r;
-
-	if ((r = tree_walk(sc, sc->s->scopes, &scopes, &good[0])) != 0 ||
-		(r = tree_walk(sc, sc->s->keys, keys, &good[1])) != 0 ||
-		(r = tree_walk(sc, sc->s->secrets, secrets, &good[2])) != 0)
-		return r;
-	if (!good[0] || !good[1] || !good[2])
-		store_names_add(sc->names, NULL, "root");
-	return 0;
+	trees[0] = (struct tree){s->keys, REC_KEY, 0};
+	trees[1] = (struct tree){s->certs, REC_CERT, 0};
+	trees[2] = (struct tree){s->secrets, REC_SECRET, 0};
 }
 
-static int scan_orphans(struct scan *sc, uint64_t keys, uint64_t secrets)
+static int trees_check(struct scan *sc, struct tree trees[static TREES])
+{
+	uint64_t scopes;
+	bool all, good;
+	int r = tree_walk(sc, sc->s->scopes, &scopes, &all);
+
+	for (size_t i = 0; i < TREES && r == 0; i++) {
+		r = tree_walk(sc, trees[i].dbi, &trees[i].rows, &good);
+		all = all && good;
+	}
+	if (r == 0 && !all)
+		store_names_add(sc->names, NULL, "root");
+	return r;
+}
+
+static int scan_orphans(struct scan *sc, const struct tree trees[static TREES])
 {
 	int r = 0;
 
-	if (keys != sc->keys)
-		r = orphans(sc, sc->s->keys, REC_KEY, false);
-	if (r == 0 && secrets != sc->secrets)
-		r = orphans(sc, sc->s->secrets, REC_SECRET, false);
+	for (size_t i = 0; i < TREES && r == 0; i++)
+		if (trees[i].rows != sc->seen[trees[i].kind])
+			r = orphans(sc, trees[i].dbi, trees[i].kind, false);
 	return r;
 }
 
@@ -329,13 +378,14 @@ static int row_scope_check(
 int store_scan_check(struct csm_store *s, MDB_txn *txn, const struct root *root, struct names *damaged)
 {
 	struct scan sc = {.s = s, .txn = txn, .names = damaged};
-	uint64_t keys, secrets;
+	struct tree trees[TREES];
 	struct tally t;
 	int r;
 
 	csm_buf_init(&sc.plain, PLAIN_MAX + 1, true);
-	if ((r = trees_check(&sc, &keys, &secrets)) != 0 || (r = scopes_sum(&sc, root, row_scope_check, &t)) != 0 ||
-		(r = scan_orphans(&sc, keys, secrets)) != 0)
+	trees_of(s, trees);
+	if ((r = trees_check(&sc, trees)) != 0 || (r = scopes_sum(&sc, root, row_scope_check, &t)) != 0 ||
+		(r = scan_orphans(&sc, trees)) != 0)
 		goto out;
 	/* The sum is over all scopes: where one is named already, it is what the sum shows too. */
 	if (damaged->n == 0 && (t.records != root->scopes || sodium_memcmp(t.sum, root->sum, SUM_LEN) != 0))
@@ -423,28 +473,30 @@ static int scope_accept(struct scan *sc, struct csm_bin key, struct root *root)
 	CSM_WIPED(mem, sizeof(struct scope));
 	struct scope *scope = (struct scope *)mem;
 	struct seals_arg seals = {.scope = scope, .drop = true};
+	struct range rg[RANGES_MAX];
 	struct csm_bin value;
 	struct dbparts parts;
-	struct range rg;
 	struct tally t;
+	size_t n;
 	int r;
 
 	if (!dbkey_split_scope(key, &parts)) {
 		store_names_add(sc->names, NULL, "root");
 		return store_del(sc->txn, sc->s->scopes, key);
 	}
-	range_of(sc, &parts, &rg);
+	n = ranges_of(sc, &parts, rg);
 	if ((r = store_get(sc->txn, sc->s->scopes, key, &value)) != 0)
 		return r;
 	r = store_scope_open(&sc->s->aead, &sc->s->sub->scope, key, value, scope);
 	if (r == CSM_ETAMPERED) {
 		store_names_add(sc->names, &parts, NULL);
-		return (r = range_each(sc, &rg, row_drop, NULL)) != 0 ? r : store_del(sc->txn, sc->s->scopes, key);
+		return (r = ranges_each(sc, rg, n, row_drop, NULL)) != 0 ? r : store_del(sc->txn, sc->s->scopes, key);
 	}
-	if (r != 0 || (r = tally_range(sc, &rg, scope, &t)) != 0)
+	if (r != 0 || (r = tally_ranges(sc, rg, n, scope, &t)) != 0)
 		return r;
+	/* Keys come first: a certificate goes with a key that went. */
 	if (!tally_fits(&t, scope) &&
-		((r = range_each(sc, &rg, row_seal, &seals)) != 0 || (r = tally_range(sc, &rg, scope, &t)) != 0 ||
+		((r = ranges_each(sc, rg, n, row_seal, &seals)) != 0 || (r = tally_ranges(sc, rg, n, scope, &t)) != 0 ||
 			(r = scope_rewrite(sc, key, scope, &t)) != 0))
 		return r;
 	if (parts.domain.n > 0) {
@@ -480,23 +532,28 @@ out:
 int store_scan_accept(struct csm_store *s, MDB_txn *txn, struct root *root, struct names *removed)
 {
 	struct scan sc = {.s = s, .txn = txn, .names = removed};
+	struct tree trees[TREES];
 	struct csm_buf keys;
 	struct tally t;
 	int r;
 
 	csm_buf_init(&sc.plain, PLAIN_MAX + 1, true);
 	csm_buf_init(&keys, SIZE_MAX / 2, false);
+	trees_of(s, trees);
 	root->n_keys = root->n_domains = root->n_secrets = 0;
-	if ((r = tree_mend(&sc, s->scopes)) != 0 || (r = tree_mend(&sc, s->keys)) != 0 ||
-		(r = tree_mend(&sc, s->secrets)) != 0 || (r = scope_keys(&sc, &keys)) != 0)
+	r = tree_mend(&sc, s->scopes);
+	for (size_t i = 0; i < TREES && r == 0; i++)
+		r = tree_mend(&sc, trees[i].dbi);
+	if (r != 0 || (r = scope_keys(&sc, &keys)) != 0)
 		goto out;
 	for (const uint8_t *p = keys.len > 0 ? csm_buf_ptr(&keys) : NULL, *end = p + keys.len; p < end;
 		p += 2 + get16(p)) {
 		if ((r = scope_accept(&sc, (struct csm_bin){p + 2, get16(p)}, root)) != 0)
 			goto out;
 	}
-	if ((r = orphans(&sc, s->keys, REC_KEY, true)) != 0 || (r = orphans(&sc, s->secrets, REC_SECRET, true)) != 0)
-		goto out;
+	for (size_t i = 0; i < TREES; i++)
+		if ((r = orphans(&sc, trees[i].dbi, trees[i].kind, true)) != 0)
+			goto out;
 	if ((r = scopes_sum(&sc, root, NULL, &t)) != 0 || (r = store_pins_sum(s, txn, root, root->pins)) != 0)
 		goto out;
 	memcpy(root->sum, t.sum, SUM_LEN);

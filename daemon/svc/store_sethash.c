@@ -52,7 +52,7 @@ int sum_element(const struct prk *set_key, enum rec_kind kind, struct csm_bin ke
 	if (key.n > STORE_KEY_MAX)
 		return CSM_EINVALID;
 	put16(front + 1, (uint16_t)key.n);
-	if (kind == REC_SECRET) {
+	if (kind == REC_SECRET || kind == REC_CERT) {
 		int r = rec_parse(value, kind, &rec);
 
 		if (r != 0)

@@ -289,7 +289,7 @@ static int accept_scan(struct group *g, struct csm_store_op *op, struct names *r
 		randombytes_buf(g->root.set_key, sizeof(g->root.set_key));
 		r = 0;
 	}
-	if (r != 0 || (r = store_scan_accept(s, g->txn, &g->root, removed)) != 0 ||
+	if (r != 0 || (r = store_schema_put(s, g->txn)) != 0 || (r = store_scan_accept(s, g->txn, &g->root, removed)) != 0 ||
 		(r = store_early_pins(s, g->txn, &g->root)) != 0)
 		return r;
 	(void)store_root_epoch_next(s, &g->root);
@@ -314,6 +314,7 @@ static int accept_run(struct csm_store *s, struct csm_store_op *op)
 	if ((r = accept_scan(g, op, removed)) != 0)
 		goto out;
 	g->keks_gone = true;
+	s->schema = STORE_SCHEMA;
 	store_early_done(s, true);
 	group_done(g, 1, true);
 	pthread_mutex_lock(&s->mu);

@@ -273,7 +273,8 @@ void raw_open(struct storefix *f, struct rawstore *w)
 	const struct {
 		const char *name;
 		MDB_dbi *dbi;
-	} dbs[] = {{"meta", &w->meta}, {"scopes", &w->scopes}, {"keys", &w->keys}, {"secrets", &w->secrets},
+	} dbs[] = {{"meta", &w->meta}, {"scopes", &w->scopes}, {"keys", &w->keys}, {"certs", &w->certs},
+		{"secrets", &w->secrets},
 		{"requests", &w->requests}, {"counts", &w->counts}};
 	char path[96];
 
@@ -283,7 +284,7 @@ void raw_open(struct storefix *f, struct rawstore *w)
 		"raw open");
 	must(mdb_txn_begin(w->env, NULL, 0, &w->txn) == 0, "raw begin");
 	for (size_t i = 0; i < sizeof(dbs) / sizeof(dbs[0]); i++)
-		must(mdb_dbi_open(w->txn, dbs[i].name, 0, dbs[i].dbi) == 0, "raw dbi");
+		must(mdb_dbi_open(w->txn, dbs[i].name, MDB_CREATE, dbs[i].dbi) == 0, "raw dbi");
 }
 
 void raw_close(struct rawstore *w)

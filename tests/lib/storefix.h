@@ -51,7 +51,7 @@ size_t storefix_n_damaged(struct storefix *f);
 struct rawstore {
 	MDB_env *env;
 	MDB_txn *txn;
-	MDB_dbi meta, scopes, keys, secrets, requests, counts;
+	MDB_dbi meta, scopes, keys, certs, secrets, requests, counts;
 };
 void raw_open(struct storefix *f, struct rawstore *w);
 void raw_close(struct rawstore *w);
