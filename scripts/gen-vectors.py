@@ -24,6 +24,13 @@ SPKI = bytes.fromhex("301306072a8648ce3d020106082a8648ce3d030107")
 INFO = {"namespace": "web", "name": "tls", "alg": "p256", "backend": "tpm2", "protection": "tpm", "use": ["sign"],
         "exportable": False, "created": 1767225600, "public": PEM, "spki_sha256": "ab" * 32, "signatures": 41}
 ITEM = {k: INFO[k] for k in ("namespace", "name", "alg", "backend", "protection", "created")}
+KEY_CERT = {"serial": "0A1B2C", "not_after": 1798761600, "state": "valid", "fingerprint": "cd" * 32}
+CERT = {"namespace": "web", "name": "tls", "serial": "0A1B2C", "subject": "/O=Example/CN=www",
+        "san": ["dns:www.example.org", "uri:spiffe://example.org/www"], "issuer": "/O=Example/CN=CA",
+        "not_before": 1767225600, "not_after": 1798761600, "renew_at": 1788249600, "state": "valid", "last_error": "",
+        "fingerprint": "cd" * 32, "installed": 1767229200}
+CERT_ITEM = {k: CERT[k] for k in ("namespace", "name", "serial", "subject", "not_after", "state", "fingerprint")}
+CHAIN = bytes.fromhex("3082012e3082012a")
 PAIRS = [{"name": "user", "type": "text", "value": b"app"}, {"name": "password", "value": b"s3cret"}]
 
 # method -> (request, response): the examples of PROTOCOL.md.
@@ -46,7 +53,7 @@ EXAMPLES = {
                                 "help": "Requests answered", "value": 41}]}),
     "key.create": ({"key": "web:tls", "alg": "p256", "use": ["sign"], "request_id": "5f1c9a"}, INFO),
     "key.list": ({"namespace": "web", "limit": 2}, {"keys": [ITEM], "more": False}),
-    "key.show": ({"key": "web:tls"}, INFO),
+    "key.show": ({"key": "web:tls"}, {**INFO, "certificate": KEY_CERT}),
     "key.public": ({"key": "web:tls"}, {"alg": "p256", "spki": SPKI, "public": PEM}),
     "key.delete": ({"key": "web:tls", "request_id": "5f1c9b"}, {}),
     "key.sign": ({"key": "web:tls", "scheme": "ecdsa-sha256", "digest": DIGEST},
@@ -59,6 +66,10 @@ EXAMPLES = {
     "key.derive": ({"key": "web:agree", "peer": SPKI}, {"shared": DIGEST}),
     "key.csr": ({"key": "web:tls", "subject": "/O=Example/CN=www", "sans": ["dns:www.example.org", "ip:192.0.2.7"]},
                 {"csr": bytes.fromhex("30820102")}),
+    "cert.install": ({"key": "web:tls", "chain": CHAIN, "request_id": "5f1ca0"}, CERT),
+    "cert.get": ({"key": "web:tls"}, {**CERT, "chain": CHAIN}),
+    "cert.list": ({"namespace": "web"}, {"certs": [CERT_ITEM], "more": False}),
+    "cert.delete": ({"key": "web:tls", "request_id": "5f1ca1"}, {}),
     "domain.create": ({"domain": "web:db", "request_id": "5f1c9c"}, {}),
     "domain.list": ({"namespace": "web"},
                     {"domains": [{"namespace": "web", "name": "db", "created": 1767225600, "secrets": 1}],

@@ -2,6 +2,7 @@
 #include <sodium.h>
 #include <string.h>
 #include <time.h>
+#include "daemon/node/certinfo.h"
 #include "daemon/node/keycall.h"
 #include "daemon/node/keyinfo.h"
 #include "libclient/base/lockmem.h"
@@ -191,10 +192,32 @@ void do_KEY_CREATE(struct req *q)
 
 /* ---- look ---- */
 
+/* What is told of the key's certificate, if it has one. */
+static int show_certificate(struct req *q, const struct key_found *f, struct csm_msg_key_cert *cert,
+	struct csm_msg_key_info *ret)
+{
+	struct csm_msg_cert_info info;
+	struct csm_bin chain;
+	int r = csm_store_cert_get(f->reader, f->object.ns, f->object.name, f->rec.id, &q->loop->body, NULL);
+
+	if (r == CSM_ENOT_FOUND)
+		return 0;
+	if (r == 0)
+		r = certinfo_unpack((struct csm_bin){csm_buf_ptr(&q->loop->body), q->loop->body.len}, (uint64_t)time(NULL),
+			&q->loop->pool, &info, &chain);
+	if (r != 0)
+		return r;
+	*cert = (struct csm_msg_key_cert){.serial = info.serial, .not_after = info.not_after, .state = info.state,
+		.fingerprint = info.fingerprint};
+	ret->certificate = cert;
+	return 0;
+}
+
 void do_KEY_SHOW(struct req *q)
 {
 	const struct csm_msg_key_req *m = q->params;
 	struct keyinfo_space space;
+	struct csm_msg_key_cert cert;
 	struct csm_msg_key_info info;
 	struct key_found f;
 	int r;
@@ -203,6 +226,8 @@ void do_KEY_SHOW(struct req *q)
 		return;
 	f.rec.signatures += counts_pending(&q->loop->b->counts, f.rec.id);
 	r = keyinfo_fill(f.object.ns, f.object.name, &f.rec, &space, &info);
+	if (r == 0)
+		r = show_certificate(q, &f, &cert, &info);
 	if (r == 0)
 		req_result(q, &info);
 	else

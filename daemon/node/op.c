@@ -106,13 +106,23 @@ static void work_on_queue(struct csm_job *job)
 		abort();
 }
 
-int op_to_backend(struct op *op, struct csm_backend *be, void (*work)(struct op *), void (*apply)(struct op *))
+static int to_queue(struct op *op, struct csm_workq *queue, void (*work)(struct op *), void (*apply)(struct op *))
 {
 	op->work = work;
 	op->apply = apply;
 	op->job.run = work_on_queue;
 	op->job.user = op->slot->number;
-	return csm_workq_push(be->owner != NULL ? be->owner : op->loop->b->workers, &op->job);
+	return csm_workq_push(queue, &op->job);
+}
+
+int op_to_backend(struct op *op, struct csm_backend *be, void (*work)(struct op *), void (*apply)(struct op *))
+{
+	return to_queue(op, be->owner != NULL ? be->owner : op->loop->b->workers, work, apply);
+}
+
+int op_to_worker(struct op *op, void (*work)(struct op *), void (*apply)(struct op *))
+{
+	return to_queue(op, op->loop->b->workers, work, apply);
 }
 
 void op_tell(struct op *op, struct csm_str object)

@@ -38,6 +38,8 @@ CSM_MUST int op_charge(struct op *op, size_t n);
 void op_tell(struct op *op, struct csm_str object);
 /* Send it off; on failure nothing was taken and the caller still has the op. */
 CSM_MUST int op_to_backend(struct op *op, struct csm_backend *be, void (*work)(struct op *), void (*apply)(struct op *));
+/* To the workers, for what is slow and no back end's. */
+CSM_MUST int op_to_worker(struct op *op, void (*work)(struct op *), void (*apply)(struct op *));
 CSM_MUST int op_to_store(struct op *op, void (*apply)(struct op *));
 CSM_MUST int op_post(struct op *op); /* from elsewhere back to its loop, to apply */
 /* Answers; nothing where the connection is gone. */
