@@ -104,7 +104,8 @@ static CK_RV put_in(struct session *s)
 	struct slot *slot = slots[s->slot];
 	size_t at = 0;
 
-	if (!slot->present)
+	/* a token that was here once is one that may be back: see slots.c */
+	if (!slot->present && slot->ns[0] == '\0')
 		return CKR_TOKEN_NOT_PRESENT;
 	if (slot->user == CKU_SO && !session_writes(s))
 		return CKR_SESSION_READ_WRITE_SO_EXISTS;

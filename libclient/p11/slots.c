@@ -1,4 +1,9 @@
-/* Slots: one for each namespace that the caller may use. The first is there before csmd was ever reached. */
+/* Slots: one for each namespace that the caller may use. The first is there before csmd was ever reached.
+ *
+ * The number of a slot stays its namespace's for the life of the process and of its children, C_Finalize and C_Initialize
+ * between or not: a server loads as one user and works as another, who may be told other namespaces, or finds csmd away,
+ * and goes on with the number that it knows. Its sessions open all the same (libp11 waits for ever where one does not);
+ * what they are used for then fails. */
 #include <stdlib.h>
 #include <string.h>
 #include "libclient/p11/p11.h"
@@ -6,6 +11,8 @@
 struct slot *slots[SLOTS_MAX];
 size_t n_slots;
 static bool filled; /* csmd has told its namespaces once */
+static char known[SLOTS_MAX][P11_NAMESPACE_MAX + 1]; /* the names by number, of this life of the library or an earlier one */
+static size_t n_known;
 
 static CK_RV slot_add(void)
 {
@@ -18,8 +25,29 @@ static CK_RV slot_add(void)
 
 CK_RV slots_init(void)
 {
+	CK_RV rv;
+
 	filled = false;
-	return slot_add();
+	/* with no number left for a new namespace the numbers begin anew */
+	if (n_known == SLOTS_MAX)
+		n_known = 0;
+	rv = slot_add();
+	for (size_t i = 0; i < n_known && rv == CKR_OK; i++) {
+		if (i > 0)
+			rv = slot_add();
+		if (rv == CKR_OK)
+			memcpy(slots[i]->ns, known[i], sizeof(known[i]));
+	}
+	return rv;
+}
+
+/* Slot i has its name. */
+static void set_name(size_t i, const char *ns)
+{
+	memcpy(slots[i]->ns, ns, strlen(ns) + 1);
+	memcpy(known[i], ns, strlen(ns) + 1);
+	if (n_known < i + 1)
+		n_known = i + 1;
 }
 
 void slots_free(void)
@@ -64,7 +92,7 @@ static void take_namespace(const char *ns, bool grow, bool *seen)
 			s = slots[n_slots - 1];
 		if (s == NULL)
 			return;
-		memcpy(s->ns, ns, strlen(ns) + 1);
+		set_name(s == slots[0] ? 0 : n_slots - 1, ns);
 	}
 	for (size_t i = 0; i < n_slots; i++)
 		if (slots[i] == s)
