@@ -34,10 +34,13 @@ distinguished_name = req_name
 CNF
 }
 
-# Adds the PKCS#11 engine with that module to openssl.cnf, for programs that take keys as engine:pkcs11:pkcs11:...
+# Sets engine_cnf, in which the PKCS#11 engine with that module stands beside the provider, for programs that take keys as
+# engine:pkcs11:pkcs11:... It is not for programs that take all engines for all they can do, as curl does: certificates are
+# read by the engine then, and a key of any provider is none of theirs.
 engine_too() { # MODULE
-    sed -i 's/^providers = providers$/&\nengines = engines/' "$openssl_cnf"
-    cat >>"$openssl_cnf" <<CNF
+    engine_cnf=$node/lib/engine.cnf
+    sed 's/^providers = providers$/&\nengines = engines/' "$openssl_cnf" >"$engine_cnf"
+    cat >>"$engine_cnf" <<CNF
 [engines]
 pkcs11 = pkcs11_engine
 [pkcs11_engine]
@@ -78,8 +81,12 @@ node_key() {
     as_uid "$uid" csm key create "$key" "$@" >/dev/null
     as_uid "$uid" csm csr "$key" --subject "/CN=$key" --san "$san" >"$key.csr"
     issue "$ca" "$key.csr" "$key.crt"
-    as_uid "$uid" csm cert install "$key" - <"$key.crt" >/dev/null
     as_uid "$uid" csm key reference "$key" >"$key.pem"
+}
+# node_key_with_certificate, likewise: KEY.crt is in csmd too.
+node_key_with_certificate() {
+    node_key "$@"
+    as_uid "$1" csm cert install "$2" - <"$2.crt" >/dev/null
 }
 # file_key KEY CA SAN: a key in a file beside it, for the other side.
 file_key() {
@@ -182,10 +189,10 @@ $(cat)
 }
 CONF
 }
-# nginx_start PORT: with its output and log in nginx.log when it fails.
+# nginx_start PORT: it serves there when this returns; with the engine where there is one.
 nginx_start() {
     : >"$work/nginx/error.log"
-    start nginx env OPENSSL_CONF="$openssl_cnf" nginx -p "$work/nginx" -c "$work/nginx/nginx.conf"
+    start nginx env OPENSSL_CONF="${engine_cnf:-$openssl_cnf}" nginx -p "$work/nginx" -c "$work/nginx/nginx.conf"
     nginx_pid=$started
     serves "$1" nginx
 }
