@@ -131,8 +131,8 @@ DER_FUNCTIONS(ed25519_functions, ed25519_decode);
 #define DER_PROPERTIES PROV_PROPERTIES ",input=der,structure=" PROV_STRUCTURE
 const OSSL_ALGORITHM prov_decoder[] = {
 	{"DER", PROV_PROPERTIES ",input=pem", pem_functions, "CSM KEY REFERENCE"},
-	{"EC:id-ecPublicKey:1.2.840.10045.2.1", DER_PROPERTIES, ec_functions, "CSM KEY REFERENCE"},
-	{"RSA:rsaEncryption:1.2.840.113549.1.1.1", DER_PROPERTIES, rsa_functions, "CSM KEY REFERENCE"},
-	{"ED25519:1.3.101.112", DER_PROPERTIES, ed25519_functions, "CSM KEY REFERENCE"},
+	{PROV_NAMES_EC, DER_PROPERTIES, ec_functions, "CSM KEY REFERENCE"},
+	{PROV_NAMES_RSA, DER_PROPERTIES, rsa_functions, "CSM KEY REFERENCE"},
+	{PROV_NAMES_ED25519, DER_PROPERTIES, ed25519_functions, "CSM KEY REFERENCE"},
 	{NULL, NULL, NULL, NULL},
 };

@@ -167,6 +167,7 @@ int pkey_load(struct prov *p, const struct csm_ref *ref, const uint8_t *hash, st
 		return r;
 	}
 	key->name = name;
+	key->whole = true;
 	key->ref.ns = whole.ns;
 	key->ref.name = whole.name;
 	memcpy(key->ref.hash, is, sizeof(is));

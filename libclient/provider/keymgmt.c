@@ -54,14 +54,55 @@ static void *ed25519_load(const void *reference, size_t size)
 	return key_load(KIND_ED25519, reference, size);
 }
 
-/* A key does not change once it is whole. */
+/* A key of csmd does not change, and is shared. Of a public one there is a second one, where it is asked for with just
+ * its parameters: CMS makes the other side's key so, and then gives it its public point. */
 static void *key_dup(const void *keydata, int selection)
 {
-	struct pkey *key = (struct pkey *)(uintptr_t)keydata;
+	struct pkey *from = (struct pkey *)(uintptr_t)keydata, *key;
+	EVP_PKEY *pub;
+	bool whole;
 
-	if ((selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY) != 0 || key->name == NULL)
-		return pkey_ref(key);
-	return NULL;
+	if (from == NULL || from->pub == NULL)
+		return NULL;
+	if (from->name != NULL && (selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY) != 0)
+		return pkey_ref(from);
+	whole = from->whole && (selection & OSSL_KEYMGMT_SELECT_PUBLIC_KEY) != 0;
+	pub = whole ? EVP_PKEY_dup(from->pub) : EVP_PKEY_new();
+	key = pkey_new(from->prov, from->kind);
+	if (pub == NULL || key == NULL || (!whole && EVP_PKEY_copy_parameters(pub, from->pub) != 1)) {
+		EVP_PKEY_free(pub);
+		pkey_unref(key);
+		return NULL;
+	}
+	pkey_set_public(key, pub);
+	key->whole = whole;
+	return key;
+}
+
+static int key_set_params(void *keydata, const OSSL_PARAM params[])
+{
+	struct pkey *key = keydata;
+
+	if (params == NULL || params->key == NULL)
+		return 1;
+	if (key == NULL || key->pub == NULL || key->name != NULL)
+		return 0;
+	if (EVP_PKEY_set_params(key->pub, (OSSL_PARAM *)(uintptr_t)params) != 1)
+		return 0;
+	if (OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY) != NULL)
+		key->whole = true;
+	return 1;
+}
+
+static const OSSL_PARAM *key_settable(void *provctx)
+{
+	static const OSSL_PARAM params[] = {
+		OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, NULL, 0),
+		OSSL_PARAM_END,
+	};
+
+	(void)provctx;
+	return params;
 }
 
 /* ---- questions ---- */
@@ -70,7 +111,11 @@ static int key_has(const void *keydata, int selection)
 {
 	const struct pkey *key = keydata;
 
+	if (key == NULL)
+		return 0;
 	if ((selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY) != 0 && key->name == NULL)
+		return 0;
+	if ((selection & OSSL_KEYMGMT_SELECT_PUBLIC_KEY) != 0 && !key->whole)
 		return 0;
 	return (selection & OSSL_KEYMGMT_SELECT_ALL) == 0 || key->pub != NULL;
 }
@@ -79,7 +124,7 @@ static int key_match(const void *keydata1, const void *keydata2, int selection)
 {
 	const struct pkey *a = keydata1, *b = keydata2;
 
-	if (a->pub == NULL || b->pub == NULL || a->kind != b->kind)
+	if (a == NULL || b == NULL || a->pub == NULL || b->pub == NULL || a->kind != b->kind)
 		return 0;
 	if ((selection & OSSL_KEYMGMT_SELECT_KEYPAIR) != 0)
 		return EVP_PKEY_eq(a->pub, b->pub) == 1;
@@ -94,7 +139,7 @@ static int key_validate(const void *keydata, int selection, int checktype)
 	int ok;
 
 	(void)checktype;
-	if (key->pub == NULL || !key_has(keydata, selection))
+	if (!key_has(keydata, selection) || key->pub == NULL)
 		return 0;
 	ctx = EVP_PKEY_CTX_new_from_pkey(key->prov->lib, key->pub, NULL);
 	ok = ctx != NULL && EVP_PKEY_public_check(ctx) == 1;
@@ -107,7 +152,7 @@ static int key_get_params(void *keydata, OSSL_PARAM params[])
 	const struct pkey *key = keydata;
 
 	/* Without a public half it has no properties yet: that is no error. */
-	return key->pub == NULL || EVP_PKEY_get_params(key->pub, params);
+	return key == NULL || key->pub == NULL || EVP_PKEY_get_params(key->pub, params);
 }
 
 static const OSSL_PARAM *gettable(struct prov *p, const char *name)
@@ -161,8 +206,7 @@ static int key_import(void *keydata, int selection, const OSSL_PARAM params[])
 	EVP_PKEY *pub = NULL;
 	int ok;
 
-	(void)selection;
-	if (key->pub != NULL)
+	if (key == NULL || key->pub != NULL)
 		return 0;
 	if (OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_PRIV_KEY) != NULL ||
 		OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_RSA_D) != NULL) {
@@ -171,10 +215,12 @@ static int key_import(void *keydata, int selection, const OSSL_PARAM params[])
 	}
 	ctx = EVP_PKEY_CTX_new_from_name(key->prov->lib, kind_names[key->kind], NULL);
 	ok = ctx != NULL && EVP_PKEY_fromdata_init(ctx) == 1 &&
-		EVP_PKEY_fromdata(ctx, &pub, EVP_PKEY_PUBLIC_KEY, (OSSL_PARAM *)(uintptr_t)params) == 1;
+		EVP_PKEY_fromdata(ctx, &pub, selection & EVP_PKEY_PUBLIC_KEY, (OSSL_PARAM *)(uintptr_t)params) == 1;
 	EVP_PKEY_CTX_free(ctx);
-	if (ok)
+	if (ok) {
 		pkey_set_public(key, pub);
+		key->whole = (selection & OSSL_KEYMGMT_SELECT_PUBLIC_KEY) != 0;
+	}
 	return ok;
 }
 
@@ -184,7 +230,7 @@ static int key_export(void *keydata, int selection, OSSL_CALLBACK *cb, void *arg
 
 	/* Whoever wants the private half, wants to use it elsewhere. Without an error in the queue: OpenSSL asks this on
 	 * its way to our own methods. */
-	if (key->pub == NULL || ((selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY) != 0 && key->name != NULL))
+	if (key == NULL || key->pub == NULL || ((selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY) != 0 && key->name != NULL))
 		return 0;
 	return EVP_PKEY_export(key->pub, selection & EVP_PKEY_PUBLIC_KEY, cb, arg);
 }
@@ -234,6 +280,8 @@ static const OSSL_PARAM *ed25519_types(int selection)
 		{OSSL_FUNC_KEYMGMT_VALIDATE, (void (*)(void))key_validate}, \
 		{OSSL_FUNC_KEYMGMT_GET_PARAMS, (void (*)(void))key_get_params}, \
 		{OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS, (void (*)(void))kind##_gettable}, \
+		{OSSL_FUNC_KEYMGMT_SET_PARAMS, (void (*)(void))key_set_params}, \
+		{OSSL_FUNC_KEYMGMT_SETTABLE_PARAMS, (void (*)(void))key_settable}, \
 		{OSSL_FUNC_KEYMGMT_QUERY_OPERATION_NAME, (void (*)(void))kind##_operation_name}, \
 		{OSSL_FUNC_KEYMGMT_IMPORT, (void (*)(void))key_import}, \
 		{OSSL_FUNC_KEYMGMT_IMPORT_TYPES, (void (*)(void))kind##_types}, \
@@ -246,8 +294,8 @@ FUNCTIONS(rsa);
 FUNCTIONS(ed25519);
 
 const OSSL_ALGORITHM prov_keymgmt[] = {
-	{"EC:id-ecPublicKey:1.2.840.10045.2.1", PROV_PROPERTIES, ec_functions, "csm EC keys"},
-	{"RSA:rsaEncryption:1.2.840.113549.1.1.1", PROV_PROPERTIES, rsa_functions, "csm RSA keys"},
-	{"ED25519:1.3.101.112", PROV_PROPERTIES, ed25519_functions, "csm Ed25519 keys"},
+	{PROV_NAMES_EC, PROV_PROPERTIES, ec_functions, "csm EC keys"},
+	{PROV_NAMES_RSA, PROV_PROPERTIES, rsa_functions, "csm RSA keys"},
+	{PROV_NAMES_ED25519, PROV_PROPERTIES, ed25519_functions, "csm Ed25519 keys"},
 	{NULL, NULL, NULL, NULL},
 };

@@ -105,10 +105,16 @@ static const OSSL_ALGORITHM *query_operation(void *provctx, int operation, int *
 		return prov_keymgmt;
 	case OSSL_OP_SIGNATURE:
 		return prov_signature;
+	case OSSL_OP_ASYM_CIPHER:
+		return prov_cipher;
+	case OSSL_OP_KEYEXCH:
+		return prov_exchange;
 	case OSSL_OP_STORE:
 		return prov_store;
 	case OSSL_OP_DECODER:
 		return prov_decoder;
+	case OSSL_OP_ENCODER:
+		return prov_encoder;
 	default:
 		return NULL;
 	}
@@ -119,6 +125,7 @@ static void teardown(void *provctx)
 	struct prov *p = provctx;
 	size_t i;
 
+	async_end(p);
 	csm_free(p->csm);
 	for (i = 0; i < MD__COUNT; i++)
 		EVP_MD_free(p->md[i]);

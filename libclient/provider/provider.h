@@ -19,15 +19,21 @@
 /* With its properties, as algorithms are told from others of the same name. */
 #define PROV_PROPERTIES "provider=csm"
 #define PROV_STRUCTURE "CSMKeyReference"
+#define PROV_NAMES_EC "EC:id-ecPublicKey:1.2.840.10045.2.1"
+#define PROV_NAMES_RSA "RSA:rsaEncryption:1.2.840.113549.1.1.1"
+#define PROV_NAMES_ED25519 "ED25519:1.3.101.112"
 
 enum { MD_SHA256, MD_SHA384, MD_SHA512, MD__COUNT };
 
 #define PROV_REASONS_MAX 64
+#define PROV_ASYNC_KEPT 32 /* connections of jobs that wait for their next use */
+struct async_conn;
 struct prov {
 	const OSSL_CORE_HANDLE *core;
 	OSSL_LIB_CTX *lib; /* a library of our own, with the default provider: for hashes and the public halves */
 	struct csm *csm;
 	EVP_MD *md[MD__COUNT];
+	_Atomic(struct async_conn *) async[PROV_ASYNC_KEPT];
 	OSSL_ITEM reasons[PROV_REASONS_MAX];
 	OSSL_FUNC_core_new_error_fn *new_error;
 	OSSL_FUNC_core_set_error_debug_fn *set_error_debug;
@@ -43,6 +49,14 @@ int prov_err_at(const struct prov *p, int r, const char *file, int line, const c
 /* What the thread's last call of libcsm failed with, about that key. */
 #define prov_err_csm(prov, r, name) prov_err(prov, r, "%s: %s", name, csm_error_message())
 
+/* ---- params.c: a parameter that OpenSSL sends as a number or as a word ---- */
+struct prov_word {
+	const char *word; /* NULL: the last one */
+	int value;
+};
+bool prov_get_word(const OSSL_PARAM *p, const struct prov_word *words, int *ret);
+bool prov_set_word(OSSL_PARAM *p, const struct prov_word *words, int value);
+
 /* ---- key.c: a key of csmd, or just a public key ---- */
 enum kind { KIND_EC, KIND_RSA, KIND_ED25519, KIND__COUNT };
 extern const char *const kind_names[KIND__COUNT]; /* as OpenSSL has them */
@@ -52,6 +66,7 @@ struct pkey {
 	struct prov *prov;
 	enum kind kind;
 	EVP_PKEY *pub;   /* in prov->lib; NULL: nothing was imported yet */
+	bool whole;      /* pub has a public key, not just its parameters */
 	char *name;      /* NAMESPACE:NAME; NULL: a public key, and nothing else */
 	struct csm_keyref ref; /* its slices lie in name */
 	size_t size;     /* of a signature, at most */
@@ -85,6 +100,13 @@ int scheme_md(const struct prov *p, const char *name);
 /* A DigestInfo of one of the hashes: that hash, and its value; -1: it is none. */
 int scheme_digest_info(struct csm_bin info, struct csm_bin *digest);
 
+/* ---- async.c ---- */
+/* Is this an ASYNC_JOB? */
+bool async_wanted(void);
+/* csm_call; without an error in the queue. */
+CSM_MUST int async_call(struct prov *p, const struct csm_request *req, struct csm_reply **ret);
+void async_end(struct prov *p);
+
 /* ---- call.c: what a key is used for; in an ASYNC_JOB others run while csmd works ---- */
 /* *len: the room, then what there is. md -1: data is the message. */
 CSM_MUST int call_sign(const struct pkey *key, const struct scheme *s, const void *data, size_t data_len, void *out,
@@ -94,6 +116,7 @@ CSM_MUST int call_decrypt(const struct pkey *key, const char *scheme, struct csm
 CSM_MUST int call_derive(const struct pkey *key, struct csm_bin peer, void *out, size_t *len);
 
 /* ---- what OpenSSL asks for ---- */
-extern const OSSL_ALGORITHM prov_keymgmt[], prov_signature[], prov_store[], prov_decoder[];
+extern const OSSL_ALGORITHM prov_keymgmt[], prov_signature[], prov_cipher[], prov_exchange[], prov_store[], prov_decoder[],
+	prov_encoder[];
 
 #endif

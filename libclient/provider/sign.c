@@ -77,56 +77,20 @@ static void *sig_dup(void *ctx)
 
 /* ---- parameters ---- */
 
-/* A parameter that OpenSSL sends as a number or as a word. */
-struct word {
-	const char *word;
-	int value;
-};
-static const struct word paddings[] = {
+static const struct prov_word paddings[] = {
 	{OSSL_PKEY_RSA_PAD_MODE_PKCSV15, RSA_PKCS1_PADDING},
 	{OSSL_PKEY_RSA_PAD_MODE_PSS, RSA_PKCS1_PSS_PADDING},
 	{OSSL_PKEY_RSA_PAD_MODE_NONE, RSA_NO_PADDING},
 	{OSSL_PKEY_RSA_PAD_MODE_X931, RSA_X931_PADDING},
 	{NULL, 0},
 };
-static const struct word salts[] = {
+static const struct prov_word salts[] = {
 	{OSSL_PKEY_RSA_PSS_SALT_LEN_DIGEST, RSA_PSS_SALTLEN_DIGEST},
 	{OSSL_PKEY_RSA_PSS_SALT_LEN_AUTO, RSA_PSS_SALTLEN_AUTO},
 	{OSSL_PKEY_RSA_PSS_SALT_LEN_MAX, RSA_PSS_SALTLEN_MAX},
 	{"auto-digestmax", -4},
 	{NULL, 0},
 };
-
-static bool get_word(const OSSL_PARAM *p, const struct word *words, int *ret)
-{
-	const char *s;
-	char *end;
-	long n;
-
-	if (p->data_type != OSSL_PARAM_UTF8_STRING)
-		return OSSL_PARAM_get_int(p, ret);
-	if (!OSSL_PARAM_get_utf8_string_ptr(p, &s))
-		return false;
-	for (; words->word != NULL; words++) {
-		if (strcmp(words->word, s) == 0) {
-			*ret = words->value;
-			return true;
-		}
-	}
-	n = strtol(s, &end, 10);
-	*ret = (int)n;
-	return end != s && *end == '\0' && n >= -4 && n <= 0xffff;
-}
-
-static bool set_word(OSSL_PARAM *p, const struct word *words, int value)
-{
-	if (p->data_type != OSSL_PARAM_UTF8_STRING)
-		return OSSL_PARAM_set_int(p, value);
-	for (; words->word != NULL; words++)
-		if (words->value == value)
-			return OSSL_PARAM_set_utf8_string(p, words->word);
-	return false;
-}
 
 static int set_md(struct sigctx *c, const char *name, int *md)
 {
@@ -165,9 +129,9 @@ static int set_param(struct sigctx *c, const OSSL_PARAM *p)
 	if (c->key == NULL || c->key->kind != KIND_RSA)
 		return 0;
 	if (strcmp(p->key, OSSL_SIGNATURE_PARAM_PAD_MODE) == 0)
-		return !get_word(p, paddings, &n) || set_padding(c, n) != 0;
+		return !prov_get_word(p, paddings, &n) || set_padding(c, n) != 0;
 	if (strcmp(p->key, OSSL_SIGNATURE_PARAM_PSS_SALTLEN) == 0)
-		return !get_word(p, salts, &n) || set_salt(c, n) != 0;
+		return !prov_get_word(p, salts, &n) || set_salt(c, n) != 0;
 	if (strcmp(p->key, OSSL_SIGNATURE_PARAM_MGF1_DIGEST) == 0)
 		return !OSSL_PARAM_get_utf8_string_ptr(p, &s) || set_md(c, s, &c->mgf1_md) != 0;
 	return 0;
@@ -228,9 +192,9 @@ static bool get_param(const struct sigctx *c, OSSL_PARAM *p)
 	if (c->key == NULL || c->key->kind != KIND_RSA)
 		return true;
 	if (strcmp(p->key, OSSL_SIGNATURE_PARAM_PAD_MODE) == 0)
-		return set_word(p, paddings, c->pad);
+		return prov_set_word(p, paddings, c->pad);
 	if (strcmp(p->key, OSSL_SIGNATURE_PARAM_PSS_SALTLEN) == 0)
-		return set_word(p, salts, c->salt);
+		return prov_set_word(p, salts, c->salt);
 	if (strcmp(p->key, OSSL_SIGNATURE_PARAM_MGF1_DIGEST) == 0)
 		return OSSL_PARAM_set_utf8_string(p, md_name(c, c->mgf1_md >= 0 ? c->mgf1_md : c->md));
 	return true;
@@ -509,7 +473,7 @@ static const OSSL_DISPATCH message_functions[] = {
 
 const OSSL_ALGORITHM prov_signature[] = {
 	{"ECDSA", PROV_PROPERTIES, hash_functions, "csm ECDSA"},
-	{"RSA:rsaEncryption:1.2.840.113549.1.1.1", PROV_PROPERTIES, hash_functions, "csm RSA"},
-	{"ED25519:1.3.101.112", PROV_PROPERTIES, message_functions, "csm Ed25519"},
+	{PROV_NAMES_RSA, PROV_PROPERTIES, hash_functions, "csm RSA"},
+	{PROV_NAMES_ED25519, PROV_PROPERTIES, message_functions, "csm Ed25519"},
 	{NULL, NULL, NULL, NULL},
 };
