@@ -608,114 +608,6 @@ static void test_digest(void **state)
 	p11fix_down();
 }
 
-/* ---- making objects ---- */
-
-static CK_BBOOL yes = CK_TRUE, no = CK_FALSE;
-static CK_BYTE p256[] = {6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7};
-static CK_MECHANISM gen_ec = {CKM_EC_KEY_PAIR_GEN, NULL, 0}, gen_rsa = {CKM_RSA_PKCS_KEY_PAIR_GEN, NULL, 0};
-
-static CK_RV generate(CK_SESSION_HANDLE s, CK_MECHANISM *m, CK_ATTRIBUTE *pub, CK_ULONG pub_n, CK_ATTRIBUTE *priv,
-	CK_ULONG priv_n)
-{
-	CK_OBJECT_HANDLE a, b;
-
-	return p11_2->C_GenerateKeyPair(s, m, pub, pub_n, priv, priv_n, &a, &b);
-}
-
-static void test_generate(void **state)
-{
-	CK_SLOT_ID slot = p11fix_up();
-	CK_SESSION_HANDLE s = p11fix_session(slot, CKF_RW_SESSION), ro = p11fix_session(slot, 0);
-	CK_ULONG bits = 1024, odd_bits = 2049, class = CKO_SECRET_KEY, type = CKK_RSA;
-	CK_BYTE three[] = {3}, curve[] = {6, 1, 1};
-	CK_ATTRIBUTE ec = {CKA_EC_PARAMS, p256, sizeof(p256)}, token = {CKA_TOKEN, &yes, 1};
-	CK_ATTRIBUTE label = {CKA_LABEL, (void *)(uintptr_t)"made", 4}, slash = {CKA_LABEL, (void *)(uintptr_t)"a/b", 3};
-	CK_ATTRIBUTE taken = {CKA_LABEL, (void *)(uintptr_t)"ec-soft", 7};
-	CK_ATTRIBUTE t[3] = {token, label};
-	CK_ATTRIBUTE rsa[] = {{CKA_MODULUS_BITS, &bits, sizeof(bits)}, {CKA_PUBLIC_EXPONENT, three, 1}};
-	CK_OBJECT_HANDLE o;
-
-	(void)state;
-	want(CKR_ARGUMENTS_BAD, generate(s, NULL, &ec, 1, t, 2));
-	want(CKR_ARGUMENTS_BAD, generate(s, &gen_ec, NULL, 1, t, 2));
-	want(CKR_ARGUMENTS_BAD, p11_2->C_GenerateKeyPair(s, &gen_ec, &ec, 1, t, 2, NULL, &o));
-	want(CKR_MECHANISM_INVALID, generate(s, &ecdsa, &ec, 1, t, 2));
-	want(CKR_MECHANISM_PARAM_INVALID, generate(s, &(CK_MECHANISM){CKM_EC_KEY_PAIR_GEN, p256, 3}, &ec, 1, t, 2));
-	want(CKR_SESSION_READ_ONLY, generate(ro, &gen_ec, &ec, 1, t, 2));
-	want(CKR_TEMPLATE_INCOMPLETE, generate(s, &gen_ec, NULL, 0, t, 2));
-	want(CKR_TEMPLATE_INCOMPLETE, generate(s, &gen_rsa, NULL, 0, t, 2));
-	want(CKR_TEMPLATE_INCONSISTENT, generate(s, &gen_rsa, &ec, 1, t, 2));
-	want(CKR_TEMPLATE_INCONSISTENT, generate(s, &gen_ec, &(CK_ATTRIBUTE){CKA_MODULUS_BITS, &bits, sizeof(bits)}, 1, t, 2));
-	want(CKR_CURVE_NOT_SUPPORTED, generate(s, &gen_ec, &(CK_ATTRIBUTE){CKA_EC_PARAMS, curve, 3}, 1, t, 2));
-	want(CKR_KEY_SIZE_RANGE, generate(s, &gen_rsa, rsa, 1, t, 2));
-	rsa[0].pValue = &odd_bits;
-	want(CKR_ATTRIBUTE_VALUE_INVALID, generate(s, &gen_rsa, rsa, 1, t, 2));
-	bits = 2048;
-	rsa[0].pValue = &bits;
-	want(CKR_ATTRIBUTE_VALUE_INVALID, generate(s, &gen_rsa, rsa, 2, t, 2));
-	t[2] = (CK_ATTRIBUTE){CKA_CLASS, &class, sizeof(class)};
-	want(CKR_TEMPLATE_INCONSISTENT, generate(s, &gen_ec, &ec, 1, t, 3));
-	t[2] = (CK_ATTRIBUTE){CKA_KEY_TYPE, &type, sizeof(type)};
-	want(CKR_TEMPLATE_INCONSISTENT, generate(s, &gen_ec, &ec, 1, t, 3));
-	t[2] = (CK_ATTRIBUTE){CKA_SENSITIVE, &no, 1};
-	want(CKR_TEMPLATE_INCONSISTENT, generate(s, &gen_ec, &ec, 1, t, 3));
-	t[2] = (CK_ATTRIBUTE){CKA_UNWRAP, &yes, 1};
-	want(CKR_TEMPLATE_INCONSISTENT, generate(s, &gen_ec, &ec, 1, t, 3));
-	t[2] = (CK_ATTRIBUTE){CKA_DECRYPT, &yes, 1};
-	want(CKR_TEMPLATE_INCONSISTENT, generate(s, &gen_ec, &ec, 1, t, 3));
-	t[2] = (CK_ATTRIBUTE){CKA_SIGN, &no, 1};
-	want(CKR_TEMPLATE_INCONSISTENT, generate(s, &gen_ec, &ec, 1, t, 3));
-	t[2] = (CK_ATTRIBUTE){CKA_SIGN, &yes, 2};
-	want(CKR_ATTRIBUTE_VALUE_INVALID, generate(s, &gen_ec, &ec, 1, t, 3));
-	t[2] = (CK_ATTRIBUTE){CKA_SIGN, three, 1};
-	want(CKR_ATTRIBUTE_VALUE_INVALID, generate(s, &gen_ec, &ec, 1, t, 3));
-	t[2] = (CK_ATTRIBUTE){CKA_VALUE, three, 1};
-	want(CKR_ATTRIBUTE_READ_ONLY, generate(s, &gen_ec, &ec, 1, t, 3));
-	t[2] = (CK_ATTRIBUTE){CKA_VERIFY, &yes, 1};
-	want(CKR_ATTRIBUTE_TYPE_INVALID, generate(s, &gen_ec, &ec, 1, t, 3));
-	t[2] = label;
-	want(CKR_TEMPLATE_INCONSISTENT, generate(s, &gen_ec, &ec, 1, t, 3));
-	t[1] = slash;
-	want(CKR_ATTRIBUTE_VALUE_INVALID, generate(s, &gen_ec, &ec, 1, t, 2));
-	t[1] = taken;
-	want(CKR_ATTRIBUTE_VALUE_INVALID, generate(s, &gen_ec, &ec, 1, t, 2));
-	t[0].pValue = &no;
-	want(CKR_TEMPLATE_INCONSISTENT, generate(s, &gen_ec, &ec, 1, t, 2));
-	assert_int_equal(p11fix_find(s, CKO_PRIVATE_KEY, "made"), 0);
-	p11fix_down();
-}
-
-static void test_create(void **state)
-{
-	CK_SLOT_ID slot = p11fix_up();
-	CK_SESSION_HANDLE s = p11fix_session(slot, CKF_RW_SESSION), ro = p11fix_session(slot, 0);
-	CK_ULONG public = CKO_PUBLIC_KEY, private = CKO_PRIVATE_KEY, ec = CKK_EC, dsa = CKK_DSA;
-	CK_BYTE point[65] = {4};
-	CK_ATTRIBUTE t[] = {{CKA_CLASS, &public, sizeof(public)}, {CKA_KEY_TYPE, &ec, sizeof(ec)},
-		{CKA_EC_PARAMS, p256, sizeof(p256)}, {CKA_EC_POINT, point, sizeof(point)}, {CKA_TOKEN, &yes, 1}};
-	CK_OBJECT_HANDLE o;
-
-	(void)state;
-	want(CKR_ARGUMENTS_BAD, p11_2->C_CreateObject(s, NULL, 1, &o));
-	want(CKR_ARGUMENTS_BAD, p11_2->C_CreateObject(s, t, 4, NULL));
-	want(CKR_TEMPLATE_INCOMPLETE, p11_2->C_CreateObject(s, NULL, 0, &o));
-	want(CKR_TEMPLATE_INCOMPLETE, p11_2->C_CreateObject(s, t, 1, &o));
-	want(CKR_TEMPLATE_INCOMPLETE, p11_2->C_CreateObject(s, t, 3, &o));
-	want(CKR_ATTRIBUTE_VALUE_INVALID, p11_2->C_CreateObject(s, t, 4, &o)); /* not on the curve */
-	want(CKR_TEMPLATE_INCONSISTENT, p11_2->C_CreateObject(s, t, 5, &o));
-	want(CKR_SESSION_READ_ONLY, p11_2->C_CreateObject(ro, t, 5, &o));
-	t[4] = (CK_ATTRIBUTE){CKA_SIGN, &yes, 1};
-	want(CKR_ATTRIBUTE_TYPE_INVALID, p11_2->C_CreateObject(s, t, 5, &o));
-	t[4] = (CK_ATTRIBUTE){CKA_LOCAL, &yes, 1};
-	want(CKR_ATTRIBUTE_READ_ONLY, p11_2->C_CreateObject(s, t, 5, &o));
-	t[1].pValue = &dsa;
-	want(CKR_ATTRIBUTE_VALUE_INVALID, p11_2->C_CreateObject(s, t, 4, &o));
-	/* no private key comes in */
-	t[0].pValue = &private;
-	want(CKR_TEMPLATE_INCONSISTENT, p11_2->C_CreateObject(s, t, 4, &o));
-	p11fix_down();
-}
-
 int main(int argc, char **argv)
 {
 	static const struct CMUnitTest tests[] = {
@@ -730,8 +622,6 @@ int main(int argc, char **argv)
 		P11FIX_TEST(test_derive),
 		P11FIX_TEST(test_digest),
 		P11FIX_TEST(test_objects),
-		P11FIX_TEST(test_generate),
-		P11FIX_TEST(test_create),
 	};
 
 	(void)argc;
