@@ -304,9 +304,11 @@ static CK_RV of_certificate(const struct object *o, CK_ATTRIBUTE_TYPE type, stru
 	default:
 		break;
 	}
+	ossl_in();
 	x = d2i_X509(NULL, &p, (long)o->value_len);
 	rv = x == NULL ? CKR_FUNCTION_FAILED : of_x509(o, x, type, v);
 	X509_free(x);
+	ossl_out();
 	return rv;
 }
 

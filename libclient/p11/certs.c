@@ -69,6 +69,7 @@ static CK_RV chain_read(CK_SLOT_ID slot, struct key *k, const uint8_t *der, size
 	CK_RV rv = CKR_OK;
 
 	c->n = 0;
+	ossl_in();
 	while (n > 0 && rv == CKR_OK) {
 		const unsigned char *end = der;
 		X509 *x = d2i_X509(NULL, &end, (long)n);
@@ -80,6 +81,7 @@ static CK_RV chain_read(CK_SLOT_ID slot, struct key *k, const uint8_t *der, size
 		n -= x == NULL ? n : (size_t)(end - der);
 		der = end;
 	}
+	ossl_out();
 	if (rv != CKR_OK)
 		chain_free(c);
 	return rv;
@@ -250,21 +252,34 @@ CK_RV certs_list(CK_SLOT_ID slot)
 
 /* ---- C_CreateObject and C_DestroyObject of one ---- */
 
-/* The key that the certificate is for. */
-static CK_RV key_of(CK_SLOT_ID slot, X509 *x, struct key **ret)
+/* The public key of what has to be a certificate and no more, to be freed; its length, or 0. */
+static int public_of(const uint8_t *der, size_t n, unsigned char **ret)
 {
-	unsigned char *spki = NULL;
-	int n = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), &spki);
+	const unsigned char *p = der;
+	int len = 0;
+	X509 *x;
+
+	ossl_in();
+	x = d2i_X509(NULL, &p, (long)n);
+	if (x != NULL && p == der + n)
+		len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), ret);
+	X509_free(x);
+	ossl_out();
+	return len < 0 ? 0 : len;
+}
+
+/* The key that the certificate is for. */
+static CK_RV key_of(CK_SLOT_ID slot, const uint8_t *spki, size_t n, struct key **ret)
+{
 	const struct keyinfo *i;
 	struct key *k = NULL;
 	bool found = false;
 
-	for (size_t at = 0; n > 0 && !found && (k = token_nth(slot, at)) != NULL; at++) {
-		found = key_load(k, &i) == CKR_OK && i->spki_len == (size_t)n && memcmp(i->spki, spki, (size_t)n) == 0;
+	for (size_t at = 0; !found && (k = token_nth(slot, at)) != NULL; at++) {
+		found = key_load(k, &i) == CKR_OK && i->spki_len == n && memcmp(i->spki, spki, n) == 0;
 		if (!found)
 			key_unref(k);
 	}
-	OPENSSL_free(spki);
 	if (!found)
 		return CKR_TEMPLATE_INCONSISTENT;
 	*ret = k;
@@ -292,10 +307,10 @@ CK_RV certs_create(CK_SLOT_ID slot, const CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJECT
 {
 	const CK_ATTRIBUTE *value = template_find(t, n, CKA_VALUE);
 	CK_ULONG type = CKC_X_509;
-	const unsigned char *p;
+	unsigned char *spki = NULL;
 	struct key *k = NULL;
 	bool token = false;
-	X509 *x;
+	int spki_len;
 	CK_RV rv;
 
 	if (value == NULL || value->ulValueLen == 0)
@@ -307,16 +322,13 @@ CK_RV certs_create(CK_SLOT_ID slot, const CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJECT
 		return CKR_ATTRIBUTE_VALUE_INVALID;
 	if (!token)
 		return CKR_TEMPLATE_INCONSISTENT;
-	p = value->pValue;
-	x = d2i_X509(NULL, &p, (long)value->ulValueLen);
-	if (x == NULL || p != (const unsigned char *)value->pValue + value->ulValueLen) {
-		X509_free(x);
+	spki_len = public_of(value->pValue, value->ulValueLen, &spki);
+	if (spki_len == 0)
 		return CKR_ATTRIBUTE_VALUE_INVALID;
-	}
 	rv = token_list(slot);
 	if (rv == CKR_OK)
-		rv = key_of(slot, x, &k);
-	X509_free(x);
+		rv = key_of(slot, spki, (size_t)spki_len, &k);
+	OPENSSL_free(spki);
 	if (rv == CKR_OK)
 		rv = install(slot, k, value->pValue, value->ulValueLen, ret);
 	key_unref(k);

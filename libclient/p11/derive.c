@@ -12,11 +12,13 @@ static CK_RV peer_spki(const struct alg *alg, const uint8_t *p, size_t n, unsign
 {
 	size_t point = 1 + 2 * (size_t)alg->field, head = point > 127 ? 3 : 2;
 	const char *group = alg->bits == 256 ? "P-256" : alg->bits == 384 ? "P-384" : "P-521";
-	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(p11_ossl(), "EC", NULL);
+	EVP_PKEY_CTX *ctx;
 	EVP_PKEY *pkey = NULL;
 	OSSL_PARAM params[3];
 	CK_RV rv = CKR_MECHANISM_PARAM_INVALID;
 
+	ossl_in();
+	ctx = EVP_PKEY_CTX_new_from_name(p11_ossl(), "EC", NULL);
 	if (n == head + point && p[0] == 4 && p[head - 1] == point) {
 		p += head;
 		n -= head;
@@ -35,6 +37,7 @@ static CK_RV peer_spki(const struct alg *alg, const uint8_t *p, size_t n, unsign
 out:
 	EVP_PKEY_free(pkey);
 	EVP_PKEY_CTX_free(ctx);
+	ossl_out();
 	return rv;
 }
 

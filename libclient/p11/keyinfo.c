@@ -9,7 +9,9 @@ void keyinfo_free(struct keyinfo *i)
 {
 	if (i == NULL)
 		return;
+	ossl_in();
 	EVP_PKEY_free(i->pkey);
+	ossl_out();
 	free(i->spki);
 	free(i);
 }
@@ -17,15 +19,21 @@ void keyinfo_free(struct keyinfo *i)
 /* RFC 5280, 4.2.1.2: what most CAs take as the subject key identifier too. */
 bool keyinfo_id(const uint8_t *spki, size_t n, uint8_t id[static P11_ID_LEN])
 {
-	X509_PUBKEY *pub = d2i_X509_PUBKEY(NULL, &spki, (long)n);
-	EVP_MD *md = pub_md(hash_by_mech(CKM_SHA_1));
+	X509_PUBKEY *pub;
+	EVP_MD *md;
 	const unsigned char *bits;
+	bool ok;
 	int len;
-	bool ok = pub != NULL && md != NULL && X509_PUBKEY_get0_param(NULL, &bits, &len, NULL, pub) == 1 &&
+
+	ossl_in();
+	pub = d2i_X509_PUBKEY(NULL, &spki, (long)n);
+	md = pub_md(hash_by_mech(CKM_SHA_1));
+	ok = pub != NULL && md != NULL && X509_PUBKEY_get0_param(NULL, &bits, &len, NULL, pub) == 1 &&
 	          EVP_Digest(bits, (size_t)len, id, NULL, md, NULL) == 1;
 
 	EVP_MD_free(md);
 	X509_PUBKEY_free(pub);
+	ossl_out();
 	return ok;
 }
 
@@ -35,6 +43,7 @@ CK_RV keyinfo_new(const uint8_t *spki, size_t n, struct keyinfo **ret)
 	const unsigned char *p = spki;
 	CK_RV rv = CKR_HOST_MEMORY;
 
+	ossl_in();
 	if (i == NULL || (i->spki = malloc(n)) == NULL || p11_ossl() == NULL)
 		goto out;
 	memcpy(i->spki, spki, n);
@@ -47,22 +56,27 @@ CK_RV keyinfo_new(const uint8_t *spki, size_t n, struct keyinfo **ret)
 	if (!keyinfo_id(spki, n, i->id))
 		goto out;
 	*ret = i;
-	return CKR_OK;
+	i = NULL;
+	rv = CKR_OK;
 out:
 	keyinfo_free(i);
+	ossl_out();
 	return rv;
 }
 
 CK_RV keyinfo_new_pem(const char *pem, struct keyinfo **ret)
 {
-	BIO *bio = BIO_new_mem_buf(pem, -1);
+	BIO *bio;
 	unsigned char *der = NULL;
 	CK_RV rv = CKR_DEVICE_ERROR;
 	long n = 0;
 
+	ossl_in();
+	bio = BIO_new_mem_buf(pem, -1);
 	if (bio != NULL && PEM_bytes_read_bio(&der, &n, NULL, PEM_STRING_PUBLIC, bio, NULL, NULL) == 1)
 		rv = keyinfo_new(der, (size_t)n, ret);
 	OPENSSL_free(der);
 	BIO_free(bio);
+	ossl_out();
 	return rv;
 }

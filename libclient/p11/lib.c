@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 #include <openssl/crypto.h>
+#include <openssl/err.h>
 #include "libclient/p11/p11.h"
 
 enum state { STATE_OFF, STATE_CHANGING, STATE_ON };
@@ -14,6 +15,8 @@ static _Atomic bool ending;
 static _Atomic bool forked; /* this process is a child that has not called C_Initialize itself */
 static _Atomic bool watching;
 static __thread bool fork_locked;
+static __thread unsigned ossl_depth;
+static pthread_rwlock_t ossl_lock = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 
 static void nap(void)
 {
@@ -41,17 +44,37 @@ bool p11_ending(void)
 	return atomic_load(&ending);
 }
 
+void ossl_in(void)
+{
+	if (ossl_depth++ == 0) {
+		(void)pthread_rwlock_rdlock(&ossl_lock);
+		/* what goes wrong here is not the application's to find in its queue of errors */
+		(void)ERR_set_mark();
+	}
+}
+
+void ossl_out(void)
+{
+	if (--ossl_depth == 0) {
+		(void)ERR_pop_to_mark();
+		(void)pthread_rwlock_unlock(&ossl_lock);
+	}
+}
+
 OSSL_LIB_CTX *p11_ossl(void)
 {
 	OSSL_LIB_CTX *ctx = atomic_load(&lib.ossl), *none = NULL;
 
 	if (ctx != NULL)
 		return ctx;
+	ossl_in();
 	ctx = OSSL_LIB_CTX_new();
-	if (ctx == NULL || atomic_compare_exchange_strong(&lib.ossl, &none, ctx))
-		return ctx;
-	OSSL_LIB_CTX_free(ctx);
-	return none;
+	if (ctx != NULL && !atomic_compare_exchange_strong(&lib.ossl, &none, ctx)) {
+		OSSL_LIB_CTX_free(ctx);
+		ctx = none;
+	}
+	ossl_out();
+	return ctx;
 }
 
 /* ---- fork: a child goes on with the sessions it has copies of; its requests go over connections of its own ---- */
@@ -61,6 +84,7 @@ static void before_fork(void)
 	if (p11_enter() != CKR_OK)
 		return;
 	lock_take(&lib.table);
+	(void)pthread_rwlock_wrlock(&ossl_lock);
 	fork_locked = true;
 }
 
@@ -69,6 +93,7 @@ static void after_fork_parent(void)
 	if (!fork_locked)
 		return;
 	fork_locked = false;
+	(void)pthread_rwlock_unlock(&ossl_lock);
 	lock_give(&lib.table);
 	p11_leave();
 }
@@ -84,6 +109,7 @@ static void after_fork_child(void)
 		return;
 	}
 	fork_locked = false;
+	ossl_lock = (pthread_rwlock_t)PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 	lock_give(&lib.table);
 	atomic_store(&state, STATE_ON);
 	atomic_store(&forked, true);

@@ -111,9 +111,10 @@ static CK_RV public_key(CK_KEY_TYPE type, const CK_ATTRIBUTE *t, CK_ULONG n, str
 
 	if (type != CKK_RSA && type != CKK_EC && type != CKK_EC_EDWARDS)
 		return CKR_ATTRIBUTE_VALUE_INVALID;
+	ossl_in();
 	rv = type == CKK_RSA ? rsa_pkey(t, n, &pkey) : ec_pkey(type, t, n, &pkey);
 	if (rv != CKR_OK)
-		return rv;
+		goto out;
 	len = i2d_PUBKEY(pkey, &spki);
 	rv = len <= 0 ? CKR_HOST_MEMORY : keyinfo_new(spki, (size_t)len, &i);
 	if (rv == CKR_KEY_TYPE_INCONSISTENT)
@@ -131,7 +132,9 @@ static CK_RV public_key(CK_KEY_TYPE type, const CK_ATTRIBUTE *t, CK_ULONG n, str
 	}
 	keyinfo_free(i);
 	OPENSSL_free(spki);
+out:
 	EVP_PKEY_free(pkey);
+	ossl_out();
 	return rv;
 }
 

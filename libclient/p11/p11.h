@@ -1,8 +1,8 @@
 /* What the files of csm-pkcs11.so share.
  *
  * A function of the standard begins with p11_enter (or session_enter) and ends with p11_leave (session_leave): C_Finalize
- * waits for those who are inside. Locks, in the order in which they may be taken: a session's, then the table's, which
- * guards slots, sessions and objects as sets and is never held over a request to csmd or a call of OpenSSL. */
+ * waits for those who are inside. Locks, in the order in which they may be taken: a session's, the table's, which
+ * guards slots, sessions and objects as sets and is never held over a request to csmd, and ossl_in. */
 #ifndef CSM_P11_P11_H
 #define CSM_P11_P11_H
 
@@ -50,6 +50,10 @@ extern struct lib lib;
 CSM_MUST CK_RV p11_enter(void);
 void p11_leave(void);
 bool p11_ending(void); /* C_Finalize waits */
+/* Around calls of OpenSSL that take locks of it: a fork waits until no thread is there, so that a child finds none held.
+ * May be nested. The table's lock is not taken in between. */
+void ossl_in(void);
+void ossl_out(void);
 /* OpenSSL as it is without the application's configuration, which may have this very module in it. NULL: no memory. */
 OSSL_LIB_CTX *p11_ossl(void);
 

@@ -7,18 +7,62 @@
 
 EVP_MD *pub_md(const struct hash *h)
 {
-	return h == NULL || p11_ossl() == NULL ? NULL : EVP_MD_fetch(p11_ossl(), h->name, NULL);
+	EVP_MD *md = NULL;
+
+	ossl_in();
+	if (h != NULL && p11_ossl() != NULL)
+		md = EVP_MD_fetch(p11_ossl(), h->name, NULL);
+	ossl_out();
+	return md;
+}
+
+/* An element of DER with that tag at the front: its contents; what follows goes to *p and *left. */
+static bool element(uint8_t tag, const uint8_t **p, size_t *left, const uint8_t **body, size_t *len)
+{
+	const uint8_t *at = *p;
+	size_t head = 2, n;
+
+	if (*left < 2 || at[0] != tag)
+		return false;
+	n = at[1];
+	if (n == 0x81 && *left > 2) {
+		n = at[2];
+		head = 3;
+	} else if (n > 0x7f) {
+		return false;
+	}
+	if (n > *left - head)
+		return false;
+	*body = at + head;
+	*len = n;
+	*p = at + head + n;
+	*left -= head + n;
+	return true;
+}
+
+static bool number(const uint8_t **p, size_t *left, uint8_t *out, size_t n)
+{
+	const uint8_t *v;
+	size_t len;
+
+	if (!element(2, p, left, &v, &len))
+		return false;
+	for (; len > 0 && *v == 0; v++)
+		len--;
+	if (len > n)
+		return false;
+	memset(out, 0, n - len);
+	memcpy(out + n - len, v, len);
+	return true;
 }
 
 int pub_ecdsa_plain(const uint8_t *der, size_t len, uint8_t *out, size_t n)
 {
-	const unsigned char *p = der;
-	ECDSA_SIG *sig = d2i_ECDSA_SIG(NULL, &p, (long)len);
-	int ok = sig != NULL && BN_bn2binpad(ECDSA_SIG_get0_r(sig), out, (int)n) == (int)n &&
-	         BN_bn2binpad(ECDSA_SIG_get0_s(sig), out + n, (int)n) == (int)n;
+	const uint8_t *p;
+	size_t left;
 
-	ECDSA_SIG_free(sig);
-	return ok;
+	return element(0x30, &der, &len, &p, &left) && len == 0 && number(&p, &left, out, n) &&
+	       number(&p, &left, out + n, n) && left == 0;
 }
 
 /* The standard's r and s to DER, to be freed. */
@@ -101,13 +145,11 @@ static CK_RV verify_pss(const struct op *op, EVP_PKEY_CTX *ctx, const uint8_t *i
 	return verified(EVP_PKEY_verify(ctx, sig, sig_len, in, n));
 }
 
-CK_RV pub_verify(const struct op *op, const uint8_t *in, size_t n, const uint8_t *sig, size_t sig_len)
+static CK_RV verify(const struct op *op, const uint8_t *in, size_t n, const uint8_t *sig, size_t sig_len)
 {
 	EVP_PKEY_CTX *ctx;
 	CK_RV rv = CKR_HOST_MEMORY;
 
-	if (sig_len != alg_signature_len(op->info->alg))
-		return CKR_SIGNATURE_LEN_RANGE;
 	if (op->mech->kind == MECH_EDDSA)
 		return verify_eddsa(op, in, n, sig, sig_len);
 	ctx = EVP_PKEY_CTX_new_from_pkey(p11_ossl(), op->info->pkey, NULL);
@@ -121,6 +163,18 @@ CK_RV pub_verify(const struct op *op, const uint8_t *in, size_t n, const uint8_t
 		rv = verify_pkcs1(op, ctx, in, n, sig, sig_len);
 out:
 	EVP_PKEY_CTX_free(ctx);
+	return rv;
+}
+
+CK_RV pub_verify(const struct op *op, const uint8_t *in, size_t n, const uint8_t *sig, size_t sig_len)
+{
+	CK_RV rv;
+
+	if (sig_len != alg_signature_len(op->info->alg))
+		return CKR_SIGNATURE_LEN_RANGE;
+	ossl_in();
+	rv = verify(op, in, n, sig, sig_len);
+	ossl_out();
 	return rv;
 }
 
@@ -150,6 +204,7 @@ CK_RV pub_encrypt(const struct op *op, const uint8_t *in, size_t n, uint8_t *out
 
 	if (n + pad > k)
 		return CKR_DATA_LEN_RANGE;
+	ossl_in();
 	ctx = EVP_PKEY_CTX_new_from_pkey(p11_ossl(), op->info->pkey, NULL);
 	if (ctx == NULL || EVP_PKEY_encrypt_init(ctx) != 1)
 		goto out;
@@ -157,5 +212,6 @@ CK_RV pub_encrypt(const struct op *op, const uint8_t *in, size_t n, uint8_t *out
 	rv = ok == 1 && EVP_PKEY_encrypt(ctx, out, len, in, n) == 1 ? CKR_OK : CKR_FUNCTION_FAILED;
 out:
 	EVP_PKEY_CTX_free(ctx);
+	ossl_out();
 	return rv;
 }
