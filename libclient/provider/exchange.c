@@ -15,7 +15,7 @@ struct exchangectx {
 	uint8_t *peer; /* SubjectPublicKeyInfo */
 	size_t peer_len;
 	bool kdf;
-	int md;
+	EVP_MD *md; /* of the KDF */
 	size_t outlen;
 	uint8_t *ukm;
 	size_t ukm_len;
@@ -28,7 +28,6 @@ static void *exchange_new(void *provctx)
 	if (c == NULL)
 		return NULL;
 	c->prov = provctx;
-	c->md = -1;
 	return c;
 }
 
@@ -40,6 +39,7 @@ static void exchange_free(void *ctx)
 		return;
 	OPENSSL_free(c->peer);
 	OPENSSL_free(c->ukm);
+	EVP_MD_free(c->md);
 	pkey_unref(c->key);
 	free(c);
 }
@@ -53,6 +53,8 @@ static void *exchange_dup(void *ctx)
 		return NULL;
 	*c = *from;
 	c->key = from->key != NULL ? pkey_ref(from->key) : NULL;
+	if (c->md != NULL)
+		EVP_MD_up_ref(c->md);
 	c->peer = from->peer != NULL ? OPENSSL_memdup(from->peer, from->peer_len) : NULL;
 	c->ukm = from->ukm != NULL ? OPENSSL_memdup(from->ukm, from->ukm_len) : NULL;
 	if ((from->peer != NULL && c->peer == NULL) || (from->ukm != NULL && c->ukm == NULL)) {
@@ -72,10 +74,16 @@ static int set_kdf(struct exchangectx *c, const char *type)
 	return 0;
 }
 
+/* Whatever OpenSSL has: the sender's choice, and CMS takes SHA-1 unless told otherwise. */
 static int set_kdf_md(struct exchangectx *c, const char *name)
 {
-	c->md = scheme_md(c->prov, name);
-	return c->md >= 0 ? 0 : prov_err(c->prov, CSM_EUNSUPPORTED, "the KDF has SHA-256, SHA-384 and SHA-512, not %s", name);
+	EVP_MD *md = EVP_MD_fetch(c->prov->lib, name, NULL);
+
+	if (md == NULL)
+		return prov_err(c->prov, CSM_EUNSUPPORTED, "there is no hash %s for the KDF", name);
+	EVP_MD_free(c->md);
+	c->md = md;
+	return 0;
 }
 
 static bool set_ukm(struct exchangectx *c, const OSSL_PARAM *p)
@@ -180,8 +188,7 @@ static int through_kdf(const struct exchangectx *c, uint8_t *z, size_t n, unsign
 	EVP_KDF *kdf = EVP_KDF_fetch(c->prov->lib, OSSL_KDF_NAME_X963KDF, NULL);
 	EVP_KDF_CTX *ctx = kdf != NULL ? EVP_KDF_CTX_new(kdf) : NULL;
 	OSSL_PARAM params[] = {
-		OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST,
-			(char *)(uintptr_t)EVP_MD_get0_name(c->prov->md[c->md]), 0),
+		OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)(uintptr_t)EVP_MD_get0_name(c->md), 0),
 		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, z, n),
 		OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, c->ukm, c->ukm_len),
 		OSSL_PARAM_construct_end(),
@@ -200,7 +207,7 @@ static int derive(void *ctx, unsigned char *secret, size_t *secretlen, size_t ro
 	size_t n = sizeof(z), wanted;
 	int ok;
 
-	if (c->key == NULL || c->peer == NULL || (c->kdf && (c->md < 0 || c->outlen == 0))) {
+	if (c->key == NULL || c->peer == NULL || (c->kdf && (c->md == NULL || c->outlen == 0))) {
 		(void)prov_err(c->prov, CSM_EINVALID, "the other side's key, or the KDF's hash or length, is missing");
 		return 0;
 	}

@@ -120,6 +120,7 @@ start() {
     local name=$1
     shift
     trap end_programs EXIT
+    : >"$work/$name.log"
     setsid "$@" </dev/null >"$work/$name.log" 2>&1 &
     started=$!
     programs_started+=("$started")
