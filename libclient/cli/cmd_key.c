@@ -140,7 +140,7 @@ static int add_page(struct printer *p, struct csm_view v, const char *list, stru
 	return r;
 }
 
-static int list(struct cli *cli, enum csm_method_id m, void *msg, struct csm_str *after, const char *field)
+int cli_list(struct cli *cli, enum csm_method_id m, void *msg, struct csm_str *after, const char *field)
 {
 	struct csm_reply *rep = NULL, *next;
 	struct printer *p;
@@ -168,7 +168,7 @@ int cmd_key_list(struct cli *cli)
 		.limit = {CSM_LIST_MAX, true},
 	};
 
-	return list(cli, CSM_M_KEY_LIST, &req, &req.after, "keys");
+	return cli_list(cli, CSM_M_KEY_LIST, &req, &req.after, "keys");
 }
 
 int cmd_domain_list(struct cli *cli)
@@ -178,7 +178,7 @@ int cmd_domain_list(struct cli *cli)
 		.limit = {CSM_LIST_MAX, true},
 	};
 
-	return list(cli, CSM_M_DOMAIN_LIST, &req, &req.after, "domains");
+	return cli_list(cli, CSM_M_DOMAIN_LIST, &req, &req.after, "domains");
 }
 
 int cmd_secret_list(struct cli *cli)
@@ -188,7 +188,7 @@ int cmd_secret_list(struct cli *cli)
 		.limit = {CSM_LIST_MAX, true},
 	};
 
-	return list(cli, CSM_M_SECRET_LIST, &req, &req.after, "secrets");
+	return cli_list(cli, CSM_M_SECRET_LIST, &req, &req.after, "secrets");
 }
 
 /* ---- domains, and deletion of secrets ---- */

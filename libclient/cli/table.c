@@ -41,6 +41,7 @@ const struct opt cli_opts[O__COUNT] = {
 		"may be repeated; the caller unless given"},
 	[O_LINES] = {"lines", 'n', "N", NULL, "so many lines; 10 unless given"},
 	[O_FOLLOW] = {"follow", 'f', NULL, NULL, "go on with what is added, until interrupted"},
+	[O_PEM] = {"pem", 0, NULL, NULL, "print the certificate and its chain as PEM"},
 	[O_KEY] = {"key", 0, "HEX", NULL, "the node's key that checkpoints are signed with; the running daemon's unless given"},
 };
 
@@ -91,6 +92,29 @@ const struct command cli_commands[] = {
 		OPT(O_SUBJECT) | OPT(O_SAN) | OPT(O_SCHEME) | OPT(O_DER) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
 		"an object with csr (PEM)",
 		"make a certificate request (PKCS#10)", NULL, cmd_csr},
+
+	{"cert", "install", "KEY CHAIN.pem", 2, 2, SOCK_PUBLIC, OPT(O_REQUEST_ID), CSM_M_CERT_INSTALL, NULL,
+		"put a certificate that was issued elsewhere beside its key",
+		"CHAIN.pem has the key's certificate first, then its issuer's and so on, at most ten; the root may be left out; \"-\" "
+		"is standard input. The daemon checks that the certificate is the key's, that each one was issued by the next and "
+		"that none has expired. It takes the place of the one that was there.",
+		cmd_cert_install},
+	{"cert", "list", "", 0, 0, SOCK_PUBLIC, OPT(O_NAMESPACE), -1,
+		"an array of objects with namespace, name, serial, subject, not_after, state and fingerprint",
+		"list the certificates of a namespace", NULL, cmd_cert_list},
+	{"cert", "show", "KEY", 1, 1, SOCK_PUBLIC, OPT(O_PEM) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
+		"an object with namespace, name, serial, subject, san, issuer, not_before, not_after, renew_at, state, last_error, "
+		"fingerprint, installed and chain (an array of PEM)",
+		"show a key's certificate", NULL, cmd_cert_show},
+	{"cert", "export", "KEY DIR", 2, 2, SOCK_PUBLIC, 0, -1, "the same as csm cert show",
+		"write a key's certificate into a folder, for programs that read files",
+		"Makes DIR with cert.pem, chain.pem (the issuers, without the root), fullchain.pem (both), ca.pem (the root, where the "
+		"chain has it; else empty), key.pem (a reference to the key, for programs that load the OpenSSL provider: never a "
+		"private key) and meta.json (what csm cert show --json prints). DIR as a whole changes at once, and is on the disk "
+		"when the command ends. A DIR that holds other files is left alone. Wants cert.get and key.public.",
+		cmd_cert_export},
+	{"cert", "delete", "KEY", 1, 1, SOCK_PUBLIC, OPT(O_REQUEST_ID), CSM_M_CERT_DELETE, NULL,
+		"delete a key's certificate; the key stays", NULL, cmd_cert_delete},
 
 	{"domain", "create", "NAME", 1, 1, SOCK_PUBLIC, OPT(O_REQUEST_ID), CSM_M_DOMAIN_CREATE, NULL,
 		"make a domain for secrets", NULL, cmd_domain_create},

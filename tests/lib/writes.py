@@ -6,10 +6,28 @@ usage: writes.py write TAG COUNT     that many clients write until their connect
                                      or absent
 """
 
+import hashlib
+import subprocess
 import sys
 import threading
 
 from csmwire import Closed, Conn, Refused, openssl_verifies
+
+
+def openssl(*args, given=b""):
+    return subprocess.run(["openssl", *args], input=given, check=True, capture_output=True, timeout=60).stdout
+
+
+def make_ca():
+    """ca.pem and ca.key, in the present folder."""
+    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "ca.key", "-out",
+            "ca.pem", "-subj", "/CN=ca", "-days", "2")
+
+
+def certificate(conn, name):
+    csr = conn.call("key.csr", {"key": name, "subject": "/CN=" + name})["csr"]
+    return openssl("x509", "-req", "-inform", "DER", "-outform", "DER", "-CA", "ca.pem", "-CAkey", "ca.key", "-days", "1",
+                   given=csr)
 
 
 def writer(tag, worker, told):
@@ -30,6 +48,10 @@ def writer(tag, worker, told):
             do("secret", name, "secret.set", {"secret": "d/" + name,
                                               "pairs": [{"name": "a", "value": name.encode()},
                                                         {"name": "b", "value": name.encode() * (1 + n % 7 * 300)}]})
+            if n % 3 > 0:
+                do("cert", name, "cert.install", {"key": name, "chain": certificate(conn, name)})
+            if n % 6 == 4:
+                do("nocert", name, "cert.delete", {"key": name})
             if n % 3 == 2:
                 do("nokey", name, "key.delete", {"key": name})
                 do("nosecret", name, "secret.delete", {"secret": "d/" + name})
@@ -44,6 +66,7 @@ def writer(tag, worker, told):
 def write_all(tag, count):
     """True when each of them ended as it should."""
     ended = []
+    make_ca()
 
     def run(worker):
         with open("writes.%d" % worker, "w", encoding="utf-8") as told:
@@ -77,7 +100,23 @@ class Verifier:
             assert refusal.name == "not_found", (name, refusal)
             return None
 
+    def cert(self, name):
+        try:
+            return self.conn.call("cert.get", {"key": name})
+        except Refused as refusal:
+            assert refusal.name == "not_found", (name, refusal)
+            return None
+
+    def whole_cert(self, name):
+        info = self.cert(name)
+        if info is not None:
+            assert hashlib.sha256(info["chain"]).hexdigest() == info["fingerprint"], name
+            assert self.conn.call("key.public", {"key": name})["spki"] in info["chain"], name
+
     def whole(self, kind, name):
+        if kind == "cert":
+            self.whole_cert(name)
+            return
         if kind == "secret":
             value = self.secret(name)
             if value is not None:
@@ -98,16 +137,20 @@ class Verifier:
                 continue
             what, kind, name = words
             thing = (kind.replace("no", ""), name)
-            if what == "try":
-                air[thing] = kind
-            else:
-                air.pop(thing, None)
-                state[thing] = not kind.startswith("no")
+            things = [thing]
+            if kind == "nokey":
+                things.append(("cert", name))  # goes with it
+            for thing in things:
+                if what == "try":
+                    air[thing] = kind
+                else:
+                    air.pop(thing, None)
+                    state[thing] = not kind.startswith("no")
         for (kind, name), there in state.items():
             if (kind, name) in air:
                 continue
             self.checked += 1
-            found = self.secret(name) if kind == "secret" else self.key(name)
+            found = {"secret": self.secret, "key": self.key, "cert": self.cert}[kind](name)
             assert (found is not None) == there, (kind, name, there, found)
         for kind, name in list(state) + list(air):
             self.whole(kind, name)

@@ -9,6 +9,12 @@ store=$node/state/store
 
 ok csm key create k1
 ok csm key create k2
+self_signed() { # NAME SERIAL: a certificate for the key, of a CA made here
+    [ -e ca.pem ] || ok openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -subj /CN=ca -days 2
+    csm csr "$1" --subject "/CN=$1" | openssl x509 -req -CA ca.pem -CAkey ca.key -set_serial "$2" -days 1 2>/dev/null >"$1.pem"
+    ok csm cert install "$1" "$1.pem"
+}
+self_signed k1 1
 for domain in good hit; do
     ok csm domain create $domain
     ok csm secret set $domain/a v=one
@@ -20,6 +26,8 @@ cp -a "$node/state" "$node/old"
 node_csmd_start "$node" || fail "start"
 ok csm secret set hit/a v=newer
 ok csm key create k3
+self_signed k1 2
+self_signed k3 3
 node_csmd_stop "$node"
 "$edit" "$store" list >after
 cp -a "$node/state" "$node/kept"
@@ -61,6 +69,8 @@ node_csmd_start "$node" || fail "start"
 expect_equal "the secret" "$(csm secret get hit/a v)" newer
 [ -n "$(new secrets)" ] || fail "no new secret to work on"
 [ -n "$(new keys)" ] || fail "no new key to work on"
+[ -n "$(new certs)" ] && [ -n "$(changed certs)" ] || fail "no new certificate to work on"
+expect_equal "the certificate" "$(csm cert show k1 --json | json serial)" 02
 
 step "a secret's newest version removed"
 restore
@@ -87,6 +97,19 @@ for offset in 0 40 -1; do
     found "a changed key, byte $offset" uid-0
 done
 
+step "a certificate removed, changed by one bit, put beside another key"
+restore
+for key in $(new certs); do "$edit" "$store" delete certs "$key"; done
+found "a removed certificate" uid-0
+for offset in 0 70 -1; do
+    restore
+    "$edit" "$store" flip certs "$(new certs | head -n 1)" $offset
+    found "a changed certificate, byte $offset" uid-0
+done
+restore
+"$edit" "$store" move certs "$(new certs | head -n 1)" "$(changed certs | head -n 1)"
+found "a moved certificate" uid-0
+
 step "a secret's record changed by one bit"
 for offset in 0 40 -1; do
     restore
@@ -101,14 +124,14 @@ mapfile -t keys < <(all keys)
 found "a swapped key" uid-0
 
 step "records replaced by older ones"
-for db in secrets keys scopes counts meta; do
+for db in secrets keys certs scopes counts meta; do
     for key in $(changed $db); do
         restore
         "$edit" "$store" copy "$node/old/store" $db "$key"
         chown -R "$owner" "$node/state"
         node_csmd_start "$node" || continue # not even opened: refused too
-        if node_status "$node" | grep -q '"state": *"ready"' && csm secret get hit/a v 2>/dev/null | grep -qx newer &&
-            csm sign k3 /dev/null >/dev/null 2>&1; then
+        if node_status "$node" | grep -q '"state": *"ready"' && { [ "$db" = certs ] ||
+            { csm secret get hit/a v 2>/dev/null | grep -qx newer && csm sign k3 /dev/null >/dev/null 2>&1; }; }; then
             # Signature counts and requests done are not under the seal of the set.
             [ "$db" = counts ] || fail "an older record of $db was not noticed: $key"
         fi
