@@ -18,12 +18,13 @@ ok csm cert install web gen1
 
 step "what it holds"
 ok csm cert export web dir
-expect_equal "the files" "$(ls -A dir | tr '\n' ' ')" "ca.pem cert.pem chain.pem fullchain.pem key.pem meta.json "
+in_folder() { find "$1" -mindepth 1 -printf '%f\n' | sort | tr '\n' ' '; }
+expect_equal "the files" "$(in_folder dir)" "ca.pem cert.pem chain.pem fullchain.pem key.pem meta.json "
 cat dir/cert.pem dir/chain.pem | cmp - dir/fullchain.pem || fail "fullchain.pem"
 ok openssl verify -CAfile dir/ca.pem -untrusted dir/chain.pem dir/cert.pem
 expect_equal "meta.json" "$(json serial <dir/meta.json)" 0101
-csm key reference web >reference
-expect_same "key.pem" reference dir/key.pem
+csm key reference web >web.reference
+expect_same "key.pem" web.reference dir/key.pem
 ! grep -rq "PRIVATE KEY" dir || fail "a private key"
 expect_equal "what is left beside it" "$(find . -maxdepth 1 -name '.dir*')" ""
 
@@ -80,13 +81,13 @@ step "a folder with something else in it, and what is no folder, is left alone"
 echo mine >dir/mine
 expect_exit 7 csm cert export web dir
 expect_equal "what was there" "$(cat dir/mine)" mine
-expect_equal "and the rest" "$(ls -A dir | wc -l)" 7
+expect_equal "and the rest" "$(in_folder dir | wc -w)" 7
 echo file >file
 expect_exit 7 csm cert export web file
 expect_equal "the file" "$(cat file)" file
 mkdir real && ln -s real link
 expect_exit 7 csm cert export web link
-expect_equal "behind the link" "$(ls -A real)" ""
+expect_equal "behind the link" "$(in_folder real)" ""
 expect_exit 1 csm cert export web none/dir
 expect_exit 1 csm cert export web ..
 

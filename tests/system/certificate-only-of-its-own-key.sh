@@ -72,7 +72,7 @@ done
 touch stop
 wait $reader || fail "a reader was refused"
 sort -u serials >seen
-[ "$(wc -l <seen)" -le 2 ] && [ -s seen ] || fail "$(cat seen)"
+if [ "$(wc -l <seen)" -gt 2 ] || [ ! -s seen ]; then fail "$(cat seen)"; fi
 
 step "it goes with its key: the next key of that name has none"
 ok csm key delete web

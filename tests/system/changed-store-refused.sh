@@ -69,7 +69,8 @@ node_csmd_start "$node" || fail "start"
 expect_equal "the secret" "$(csm secret get hit/a v)" newer
 [ -n "$(new secrets)" ] || fail "no new secret to work on"
 [ -n "$(new keys)" ] || fail "no new key to work on"
-[ -n "$(new certs)" ] && [ -n "$(changed certs)" ] || fail "no new certificate to work on"
+[ -n "$(new certs)" ] || fail "no new certificate to work on"
+[ -n "$(changed certs)" ] || fail "no changed certificate to work on"
 expect_equal "the certificate" "$(csm cert show k1 --json | json serial)" 02
 
 step "a secret's newest version removed"
