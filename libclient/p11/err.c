@@ -55,8 +55,8 @@ void p11_pad(CK_UTF8CHAR *to, size_t n, const char *text)
 		for (len = n; len > 0 && ((unsigned char)text[len] & 0xc0) == 0x80; len--)
 			;
 	}
-	memset(to, ' ', n);
-	memcpy(to, text, len);
+	for (size_t i = 0; i < n; i++)
+		to[i] = i < len ? (CK_UTF8CHAR)text[i] : ' ';
 }
 
 void p11_wipe_free(void *p, size_t n)

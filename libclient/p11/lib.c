@@ -109,6 +109,8 @@ static void after_fork_child(void)
 		return;
 	}
 	fork_locked = false;
+	/* those who wait for it in the parent are counted in it: anew */
+	(void)pthread_rwlock_unlock(&ossl_lock);
 	ossl_lock = (pthread_rwlock_t)PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 	lock_give(&lib.table);
 	atomic_store(&state, STATE_ON);

@@ -214,6 +214,7 @@ CK_RV C_CreateObject(CK_SESSION_HANDLE h, CK_ATTRIBUTE_PTR t, CK_ULONG n, CK_OBJ
 
 static CK_RV check_change(const struct object *o, const CK_ATTRIBUTE *a)
 {
+	CK_ATTRIBUTE has = {a->type, NULL, 0};
 	bool v = false;
 	CK_RV rv;
 
@@ -233,7 +234,7 @@ static CK_RV check_change(const struct object *o, const CK_ATTRIBUTE *a)
 		/* towards more protection only */
 		return v == (a->type == CKA_SENSITIVE) ? CKR_OK : CKR_ATTRIBUTE_READ_ONLY;
 	}
-	rv = attr_get(o, &(CK_ATTRIBUTE){a->type, NULL, 0});
+	rv = attr_get(o, &has);
 	if (rv == CKR_ATTRIBUTE_TYPE_INVALID)
 		return rv;
 	return o->session == 0 && a->type != CKA_CLASS && a->type != CKA_KEY_TYPE && a->type != CKA_TOKEN ?

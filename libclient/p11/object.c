@@ -62,7 +62,7 @@ CK_RV object_add_locked(struct object *o)
 		at++;
 	if (at == room) {
 		size_t n = room == 0 ? 64 : 2 * room;
-		struct object **more = n > INDEX_MAX ? NULL : realloc(table, n * sizeof(*more));
+		struct object **more = n > INDEX_MAX ? NULL : realloc(table, n * sizeof(void *));
 
 		if (more == NULL) {
 			object_unref(o);

@@ -182,7 +182,7 @@ static int set_oaep(const struct op *op, EVP_PKEY_CTX *ctx)
 {
 	uint8_t *label = NULL;
 
-	if (EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_OAEP_PADDING) != 1 ||
+	if (op->hash == NULL || EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_OAEP_PADDING) != 1 ||
 		EVP_PKEY_CTX_set_rsa_oaep_md_name(ctx, op->hash->name, NULL) != 1 ||
 		EVP_PKEY_CTX_set_rsa_mgf1_md_name(ctx, op->hash->name, NULL) != 1)
 		return 0;

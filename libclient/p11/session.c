@@ -113,7 +113,7 @@ static CK_RV put_in(struct session *s)
 		at++;
 	if (at == room) {
 		size_t n = room == 0 ? 64 : 2 * room;
-		struct session **more = n > INDEX_MAX ? NULL : realloc(table, n * sizeof(*more));
+		struct session **more = n > INDEX_MAX ? NULL : realloc(table, n * sizeof(void *));
 
 		if (more == NULL)
 			return CKR_SESSION_COUNT;
@@ -196,7 +196,7 @@ CK_RV C_CloseSession(CK_SESSION_HANDLE h)
 	s->closed = true;
 	op_end(&s->op);
 	if (rv == CKR_OK)
-		session_unref(s);
+		atomic_fetch_sub(&s->refs, 1); /* the table's; ours is left */
 	return session_leave(s, rv);
 }
 

@@ -104,7 +104,7 @@ static void take_out(struct slot *s, size_t at)
 	struct key *k = s->keys[at];
 
 	drop_objects(k);
-	memmove(&s->keys[at], &s->keys[at + 1], (s->n_keys - at - 1) * sizeof(*s->keys));
+	memmove(&s->keys[at], &s->keys[at + 1], (s->n_keys - at - 1) * sizeof(void *));
 	s->n_keys--;
 	key_unref(k);
 }
@@ -114,7 +114,7 @@ static CK_RV put_in(CK_SLOT_ID id, struct slot *s, size_t at, struct key *k)
 {
 	if (s->n_keys == s->room) {
 		size_t room = s->room == 0 ? 16 : 2 * s->room;
-		struct key **more = realloc(s->keys, room * sizeof(*more));
+		struct key **more = realloc(s->keys, room * sizeof(void *));
 
 		if (more == NULL)
 			goto refuse;
@@ -124,7 +124,7 @@ static CK_RV put_in(CK_SLOT_ID id, struct slot *s, size_t at, struct key *k)
 	if (key_object(id, k, CKO_PRIVATE_KEY, &k->private) != CKR_OK ||
 		key_object(id, k, CKO_PUBLIC_KEY, &k->public) != CKR_OK)
 		goto refuse;
-	memmove(&s->keys[at + 1], &s->keys[at], (s->n_keys - at) * sizeof(*s->keys));
+	memmove(&s->keys[at + 1], &s->keys[at], (s->n_keys - at) * sizeof(void *));
 	s->keys[at] = k;
 	s->n_keys++;
 	return CKR_OK;

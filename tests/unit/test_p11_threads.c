@@ -362,13 +362,17 @@ static void test_fork_in_the_middle(void **state)
 /* ---- an application's own mutexes ---- */
 
 static _Atomic int made, held;
+struct mutex {
+	pthread_mutex_t m;
+};
 
 static CK_RV mutex_make(CK_VOID_PTR *ret)
 {
-	pthread_mutex_t *m = malloc(sizeof(*m));
+	struct mutex *m = malloc(sizeof(struct mutex));
 
-	if (m == NULL || pthread_mutex_init(m, NULL) != 0)
+	if (m == NULL)
 		return CKR_HOST_MEMORY;
+	pthread_mutex_init(&m->m, NULL);
 	made++;
 	*ret = m;
 	return CKR_OK;
