@@ -175,7 +175,7 @@ static int wait_answer(struct async_conn *c)
 
 int async_call(struct prov *p, const struct csm_request *req, struct csm_reply **ret)
 {
-	struct async_conn *c;
+	struct async_conn *c = NULL;
 	int r = conn_take(p, &c);
 
 	if (r != 0)
