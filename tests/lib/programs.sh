@@ -15,7 +15,7 @@ front_ends() {
     # shellcheck disable=SC2034 # for the scripts
     p11_module=$node/lib/csm-pkcs11.so
     openssl_cnf=$node/lib/openssl.cnf
-    # "keys" sorts after "default", as it has to: see scripts/examples/openssl.cnf.
+    # "keys" sorts after "default", as it has to: see libclient/provider/openssl.cnf.
     cat >"$openssl_cnf" <<CNF
 openssl_conf = openssl_init
 [openssl_init]
