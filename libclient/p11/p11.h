@@ -127,6 +127,7 @@ struct keyinfo {
 /* A key of csmd, or a public key or secret of a session. Reference counted. */
 struct key {
 	_Atomic unsigned refs;
+	CK_SLOT_ID slot;
 	char name[P11_NAME_MAX + 1]; /* empty for a key of a session */
 	char ref[P11_REF_MAX + 1];
 	char alg[16];
@@ -147,6 +148,7 @@ struct slot {
 	bool event; /* it came or went, and nobody was told */
 	CK_ULONG sessions, rw_sessions;
 	CK_USER_TYPE user; /* NOBODY */
+	_Atomic bool no_show; /* policy gives key.public only: the other is not asked for again */
 	struct key **keys; /* sorted by name */
 	size_t n_keys, room;
 };

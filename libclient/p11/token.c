@@ -33,8 +33,9 @@ void key_unref(struct key *k)
 	free(k);
 }
 
-static struct key *key_new(const char *ns, const char *name, const char *alg, uint64_t created)
+static struct key *key_new(CK_SLOT_ID slot, const char *name, const char *alg, uint64_t created)
 {
+	const char *ns = slots[slot]->ns;
 	size_t ns_len = strlen(ns), n = strlen(name);
 	struct key *k;
 
@@ -50,6 +51,7 @@ static struct key *key_new(const char *ns, const char *name, const char *alg, ui
 	memcpy(k->ref + ns_len + 1, name, n + 1);
 	memcpy(k->alg, alg, strlen(alg) + 1);
 	k->created = created;
+	k->slot = slot;
 	return k;
 }
 
@@ -153,7 +155,7 @@ static CK_RV take_key(CK_SLOT_ID id, const char *name, const char *alg, uint64_t
 		}
 		take_out(s, at);
 	}
-	k = key_new(s->ns, name, alg, created);
+	k = key_new(id, name, alg, created);
 	if (k == NULL)
 		return CKR_HOST_MEMORY;
 	k->told = token_tick();
@@ -183,11 +185,19 @@ static int ask_key(const char *method, const char *ref, struct csm_reply **ret)
 }
 
 /* key.show; where policy gives only the public key, key.public, and what an algorithm's keys may do by default. */
-static int ask_info(const char *ref, struct csm_reply **ret)
+static int ask_info(CK_SLOT_ID slot, const char *ref, struct csm_reply **ret)
 {
-	int r = ask_key("key.show", ref, ret);
+	int r = CSM_EDENIED;
 
-	return r == CSM_EDENIED ? ask_key("key.public", ref, ret) : r;
+	if (!atomic_load(&slots[slot]->no_show))
+		r = ask_key("key.show", ref, ret);
+	if (r != CSM_EDENIED)
+		return r;
+	r = ask_key("key.public", ref, ret);
+	/* each refusal is a line in the audit log */
+	if (r == 0)
+		atomic_store(&slots[slot]->no_show, true);
+	return r;
 }
 
 static bool has_use(struct csm_view v, const char *use)
@@ -244,7 +254,7 @@ CK_RV key_load(struct key *k, const struct keyinfo **ret)
 		*ret = known;
 		return CKR_OK;
 	}
-	r = ask_info(k->ref, &reply);
+	r = ask_info(k->slot, k->ref, &reply);
 	if (r != 0)
 		return p11_rv(r, CKR_OBJECT_HANDLE_INVALID);
 	rv = info_of(csm_reply_view(reply), &i);
@@ -323,7 +333,7 @@ CK_RV token_look(CK_SLOT_ID slot, const char *name, size_t n, bool certs)
 	bare = ref + ns + 1;
 	memcpy(bare, name, n);
 	bare[n] = '\0';
-	r = ask_info(ref, &reply);
+	r = ask_info(slot, ref, &reply);
 	if (r == CSM_ENOT_FOUND) {
 		lock_take(&lib.table);
 		if (key_find(slots[slot], bare, &at))
