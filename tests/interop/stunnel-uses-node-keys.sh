@@ -28,8 +28,8 @@ for backend in soft tpm2; do
     csm key reference web:$backend >$backend.pem
 done
 
-# tunnels KEY USER: from $entry by $tls to the service, with KEY on both sides.
-tunnels() {
+# configure KEY USER: stunnel.conf, from $entry by $tls to the service, with KEY on both sides.
+configure() {
     entry=$(free_port)
     tls=$(free_port)
     cat >stunnel.conf <<CONF
@@ -52,24 +52,34 @@ accept = 127.0.0.1:$entry
 connect = 127.0.0.1:$tls
 checkHost = localhost
 CONF
+}
+as_configured() {
     start stunnel env OPENSSL_CONF="$openssl_cnf" stunnel4 stunnel.conf
+    serves "$entry" stunnel
 }
 ask() { curl -sS --fail --max-time 10 "http://127.0.0.1:$entry/"; }
 
 for backend in soft tpm2; do
     step "$backend: both sides, as the user of the configuration"
-    tunnels $backend www-data
-    serves "$entry" stunnel
+    configure $backend www-data
+    as_configured
     ok ask
     expect_equal "an answer" "$(cat out)" "the service"
     expect_equal "stunnel's user" "$(stat -c %u "/proc/$started")" "$user"
     stop
     step "$backend: as another user it shakes no hand"
-    tunnels $backend games
-    serves "$entry" stunnel
+    configure $backend games
+    as_configured
     refused ask
     stop
-    step "$backend: who may not even read the key does not start"
+    step "$backend: started as its user it works, started as one who may not even read the key it does not"
+    configure $backend www-data
+    sed -i '/^set[ug]id/d' stunnel.conf
+    start stunnel setpriv --reuid "$user" --regid "$user" --clear-groups env OPENSSL_CONF="$openssl_cnf" stunnel4 stunnel.conf
+    serves "$entry" stunnel
+    ok ask
+    stop
     refused with_csm "$other" stunnel4 stunnel.conf
+    grep -q 'policy does not allow' err || fail "another reason: $(cat err)"
 done
 stop "$service"
