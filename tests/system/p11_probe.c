@@ -7,6 +7,7 @@
  *   sign LABEL     create LABEL     delete LABEL       certificate LABEL
  *   pause FILE     wait until FILE is there, at most 60 s
  *   euid           whom this program runs as
+ *   again          end the library, and begin it anew
  *
  * Each says "COMMAND: CODE" with the standard's code, 0 for what was done. TOKEN "-" is the first. */
 #include <dlfcn.h>
@@ -172,6 +173,13 @@ static CK_RV euid(void)
 	return CKR_OK;
 }
 
+static CK_RV again(void)
+{
+	CK_RV rv = p11->C_Finalize(NULL);
+
+	return rv == CKR_OK ? p11->C_Initialize(NULL) : rv;
+}
+
 static const struct command {
 	const char *name;
 	CK_RV (*plain)(void);
@@ -180,6 +188,7 @@ static const struct command {
 	{"tokens", tokens, NULL},
 	{"list", list, NULL},
 	{"euid", euid, NULL},
+	{"again", again, NULL},
 	{"sign", NULL, sign},
 	{"create", NULL, create},
 	{"delete", NULL, delete},
