@@ -11,6 +11,12 @@ diff tests/unit/libcsm.symbols "$work/exported" || { echo "FAILED: the exported 
 sed '/^typedef/d' libclient/include/csm/csm.h | grep -oE '\bcsm_[a-z_0-9]+\(' | tr -d '(' | LC_ALL=C sort -u >"$work/declared"
 diff "$work/declared" "$work/exported" || { echo "FAILED: csm.h and the library differ" >&2; exit 1; }
 
+# The module exports what the standard names, and nothing of what it is made from.
+nm -D --defined-only build/lib/pkcs11/csm-pkcs11.so | awk '$2 != "A" { sub(/@.*/, "", $3); print $3 }' | LC_ALL=C sort >"$work/p11"
+sed -n 's/^\t\(C_[A-Za-z0-9]*\);$/\1/p' libclient/p11/csm-pkcs11.map | LC_ALL=C sort >"$work/standard"
+diff "$work/standard" "$work/p11" || { echo "FAILED: csm-pkcs11.so exports something else" >&2; exit 1; }
+[ "$(wc -l <"$work/p11")" -eq 92 ] || { echo "FAILED: the standard has 92 functions" >&2; exit 1; }
+
 # A name that is not in the list is found: the comparison can fail.
 echo csm_more >>"$work/exported"
 ! diff -q tests/unit/libcsm.symbols "$work/exported" >/dev/null || { echo "FAILED: diff" >&2; exit 1; }

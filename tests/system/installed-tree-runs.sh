@@ -25,6 +25,8 @@ done <<LIST
 644 /usr/lib/$triplet/csm/plugins/soft.so
 644 /usr/lib/$triplet/csm/plugins/tpm2.so
 644 /usr/lib/$triplet/ossl-modules/csm.so
+644 /usr/lib/$triplet/pkcs11/csm-pkcs11.so
+644 /usr/share/p11-kit/modules/csm.module
 644 /usr/lib/$triplet/pkgconfig/csm.pc
 644 /usr/include/csm/csm.h
 644 /usr/include/csm/errors.h
@@ -38,6 +40,7 @@ done <<LIST
 644 /usr/lib/tmpfiles.d/csm.conf
 644 /usr/share/man/man1/csm.1
 644 /usr/share/man/man3/libcsm.3
+644 /usr/share/man/man7/csm-pkcs11.7
 644 /usr/share/man/man5/csmd.yaml.5
 644 /usr/share/man/man5/policy.yaml.5
 644 /usr/share/man/man8/csmd.8
