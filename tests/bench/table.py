@@ -32,6 +32,7 @@ RATIOS = (
     ('ping-across', 'csm ping', 'bare echo', 'p50_us', None, None),
     ('tls', 'csm, soft key', 'key file', 'rate', 0.7, None),
     ('tls', 'csm, soft key', 'SoftHSM2 by the PKCS#11 engine', 'rate', 2.0, None),
+    ('tls', 'key file', 'SoftHSM2 by the PKCS#11 engine', 'rate', None, None),
     ('tls', 'csm by the PKCS#11 engine, soft key', 'SoftHSM2 by the PKCS#11 engine', 'rate', None, None),
     ('tls', 'csm, TPM key (swtpm)', 'key file', 'rate', None, None),
     ('pkcs11', 'csm-pkcs11', 'SoftHSM2 in the process', 'rate', 1.0, None),

@@ -40,6 +40,11 @@ node_csmd_stop "$node"
 for port in "${ports[@]}"; do
     expect_exit 35 curl -sS --max-time 10 --cacert ca.pem "https://localhost:$port/"
 done
+step "a reload while csmd is away changes nothing"
+workers=$(nginx_workers | sort | xargs)
+kill -HUP "$nginx_pid"
+node_await 10 grep -q 'emerg.*cannot load certificate key' nginx/error.log || fail "no word of it: $(tail nginx/error.log)"
+expect_equal "the workers" "$(nginx_workers | sort | xargs)" "$workers"
 node_csmd_start "$node" || fail "csmd does not start"
 for port in "${ports[@]}"; do
     ok curl -sS --max-time 10 --cacert ca.pem "https://localhost:$port/"
