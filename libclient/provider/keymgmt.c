@@ -199,6 +199,8 @@ static const char *ed25519_operation_name(int operation)
 
 /* ---- import and export: public halves only ---- */
 
+/* A program's own key pair comes here to be compared, or as the other side of ECDH: of that too only the public half is
+ * taken. */
 static int key_import(void *keydata, int selection, const OSSL_PARAM params[])
 {
 	struct pkey *key = keydata;
@@ -208,11 +210,6 @@ static int key_import(void *keydata, int selection, const OSSL_PARAM params[])
 
 	if (key == NULL || key->pub != NULL)
 		return 0;
-	if (OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_PRIV_KEY) != NULL ||
-		OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_RSA_D) != NULL) {
-		(void)prov_err(key->prov, CSM_EUNSUPPORTED, "a private key does not go into csmd this way");
-		return 0;
-	}
 	ctx = EVP_PKEY_CTX_new_from_name(key->prov->lib, kind_names[key->kind], NULL);
 	ok = ctx != NULL && EVP_PKEY_fromdata_init(ctx) == 1 &&
 		EVP_PKEY_fromdata(ctx, &pub, selection & EVP_PKEY_PUBLIC_KEY, (OSSL_PARAM *)(uintptr_t)params) == 1;
