@@ -15,6 +15,7 @@
 #include "daemon/node/host.h"
 #include "daemon/node/reload.h"
 #include "daemon/node/root.h"
+#include "daemon/pki/cert.h"
 #include "daemon/svc/lockheap.h"
 #include "daemon/svc/log.h"
 #include "libclient/base/lockmem.h"
@@ -93,7 +94,8 @@ static int init_process(void)
 	if (sodium_init() < 0 || csm_lockheap_for_openssl(OPENSSL_HEAP_MAX) != 0)
 		return CSM_EINTERNAL;
 	csm_lockheap_openssl_without(no_memory_in_start);
-	if (OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT, NULL) != 1 || small_stacks() != 0)
+	if (OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_ATEXIT, NULL) != 1 || small_stacks() != 0 ||
+		csm_cert_prepare() != 0)
 		return CSM_EINTERNAL;
 	return csm_lockmem_init(ARENA_BYTES);
 }

@@ -4,6 +4,7 @@
 #include "daemon/node/certinfo.h"
 #include "daemon/node/keycall.h"
 #include "daemon/pki/cert.h"
+#include "daemon/svc/lockheap.h"
 
 #define POOL_MAX (512u * 1024u)
 #define LIST_BYTES (256u * 1024u) /* of records that one answer is made from: a page ends there */
@@ -47,10 +48,15 @@ static struct csm_bin buf_bin(const struct csm_buf *b)
 static void install_work(struct op *op)
 {
 	struct install_op *in = (struct install_op *)op;
+	unsigned missed = csm_lockheap_openssl_missed();
 	uint64_t now = (uint64_t)time(NULL);
 	int r;
 
 	r = csm_cert_check(buf_bin(&in->chain), buf_bin(&in->spki), now, &in->pool, &in->info, in->why);
+	if (r == CSM_EINVALID && csm_lockheap_openssl_missed() != missed) {
+		in->why[0] = '\0';
+		r = CSM_ENOMEM;
+	}
 	if (r == 0)
 		r = certinfo_pack(&in->info, buf_bin(&in->chain), &in->payload);
 	if (r == 0) {

@@ -147,15 +147,15 @@ static int check_issued(struct chain *c, size_t i)
 
 /* ---- what is told ---- */
 
-static int to_pool(struct csm_pool *pool, struct csm_buf *b, struct csm_str *ret)
+static int to_pool(struct csm_pool *pool, const void *text, size_t n, struct csm_str *ret)
 {
-	char *p = csm_pool_alloc(pool, b->len + 1);
+	char *p = csm_pool_alloc(pool, n + 1); /* zeroed */
 
 	if (p == NULL)
 		return CSM_ENOMEM;
-	if (b->len > 0)
-		memcpy(p, csm_buf_ptr(b), b->len);
-	*ret = (struct csm_str){p, b->len};
+	if (n > 0)
+		memcpy(p, text, n);
+	*ret = (struct csm_str){p, n};
 	return 0;
 }
 
@@ -167,7 +167,7 @@ static int name_into(struct chain *c, const X509_NAME *name, const char *what, s
 	csm_buf_init(&b, CSM_CERT_NAME_MAX, false);
 	r = csm_name_text(name, &b);
 	if (r == 0)
-		r = to_pool(pool, &b, ret);
+		r = to_pool(pool, csm_buf_ptr(&b), b.len, ret);
 	else if (r != CSM_ENOMEM)
 		r = refuse(c, 0, "its %s is too long, or no text", what);
 	csm_buf_free(&b);
@@ -189,7 +189,7 @@ static int sans_into(struct chain *c, const GENERAL_NAMES *names, struct csm_poo
 		csm_buf_reset(&b);
 		r = csm_san_text(sk_GENERAL_NAME_value(names, i), &b);
 		if (r == 0)
-			r = to_pool(pool, &b, &ret->v[ret->n++]);
+			r = to_pool(pool, csm_buf_ptr(&b), b.len, &ret->v[ret->n++]);
 		else if (r != CSM_ENOMEM)
 			r = refuse(c, 0, "alternative name %d is too long, or no text", i + 1);
 	}
@@ -214,16 +214,13 @@ static int tell_sans(struct chain *c, struct csm_pool *pool, struct csm_strs *re
 static int tell_serial(struct chain *c, struct csm_pool *pool, struct csm_str *ret)
 {
 	BIGNUM *bn = ASN1_INTEGER_to_BN(X509_get0_serialNumber(c->cert[0]), NULL);
-	char *hex = bn != NULL && BN_num_bytes(bn) <= SERIAL_BYTES_MAX ? BN_bn2hex(bn) : NULL, *p;
-	size_t n = hex != NULL ? strlen(hex) : 0;
-	int r = 0;
+	char *hex = bn != NULL && BN_num_bytes(bn) <= SERIAL_BYTES_MAX ? BN_bn2hex(bn) : NULL;
+	int r;
 
 	if (hex == NULL)
 		r = refuse(c, 0, "its serial number is longer than %d bytes", SERIAL_BYTES_MAX);
-	else if ((p = csm_pool_alloc(pool, n + 1)) == NULL)
-		r = CSM_ENOMEM;
 	else
-		*ret = (struct csm_str){memcpy(p, hex, n), n};
+		r = to_pool(pool, hex, strlen(hex), ret);
 	OPENSSL_free(hex);
 	BN_free(bn);
 	return r;

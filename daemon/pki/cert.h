@@ -15,9 +15,12 @@
  * meant for later. It may be a CA's. Whether anyone trusts the last one is not asked.
  *
  * Fills serial, subject, san, issuer, not_before, not_after, renew_at and fingerprint of *ret, with texts in the pool.
- * CSM_EINVALID, CSM_ETOO_LARGE: `why` says which certificate and what is wrong; it holds no bytes of the chain. */
+ * CSM_EINVALID, CSM_ETOO_LARGE: `why` says which certificate and what is wrong; it holds no bytes of the chain. Where
+ * OpenSSL got no memory it may say that of a good certificate: who knows of that has to tell it apart. */
 CSM_MUST int csm_cert_check(struct csm_bin chain, struct csm_bin spki, uint64_t now, struct csm_pool *pool,
 	struct csm_msg_cert_info *ret, char why[static CSM_CERT_WHY]);
+/* Once, before that and before memory may be short: what OpenSSL sets up at the first use (cert_ready.c). CSM_ENOMEM. */
+CSM_MUST int csm_cert_prepare(void);
 /* "valid", "expired" or "not_yet_valid". */
 const char *csm_cert_state(uint64_t not_before, uint64_t not_after, uint64_t now);
 

@@ -1,7 +1,6 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
-#include <openssl/err.h>
 #include "daemon/pki/cert.h"
 
 #define TYPE_MAX 128
@@ -55,7 +54,6 @@ static int put_entry(struct csm_buf *out, const X509_NAME_ENTRY *e)
 	n = ASN1_STRING_to_UTF8(&value, X509_NAME_ENTRY_get_data(e));
 	r = n >= 0 && csm_utf8_valid((const char *)value, (size_t)n) ? put_value(out, value, (size_t)n) : CSM_EINVALID;
 	OPENSSL_free(value);
-	ERR_clear_error();
 	return r;
 }
 

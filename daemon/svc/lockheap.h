@@ -28,5 +28,8 @@ bool csm_lockheap_locked(size_t *taken);
 CSM_MUST int csm_lockheap_for_openssl(size_t max);
 /* Call fn when OpenSSL gets no memory, before it is told; NULL: no more. */
 void csm_lockheap_openssl_without(void (*fn)(void));
+/* How often OpenSSL got no memory in this thread. It does not always say so: a parser that ran out of memory may call what
+ * it read malformed. */
+unsigned csm_lockheap_openssl_missed(void);
 
 #endif

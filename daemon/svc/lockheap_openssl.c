@@ -58,13 +58,23 @@ static int heap_init(size_t max)
 
 static void (*_Atomic without)(void);
 
+static _Thread_local unsigned missed;
+
 static void *had(void *p, size_t n)
 {
 	void (*fn)(void) = without;
 
-	if (p == NULL && n > 0 && fn != NULL)
+	if (p != NULL || n == 0)
+		return p;
+	missed++;
+	if (fn != NULL)
 		fn();
-	return p;
+	return NULL;
+}
+
+unsigned csm_lockheap_openssl_missed(void)
+{
+	return missed;
 }
 
 void csm_lockheap_openssl_without(void (*fn)(void))

@@ -33,9 +33,10 @@ static int failed(const struct folder *f)
 /* The parent's descriptor, and the last part of the path. */
 static int folder_open(struct folder *f)
 {
-	char *copy = strdup(f->path), *slash;
+	char *copy = strdup(f->path), *slash, *prefix;
 	size_t n = copy != NULL ? strlen(copy) : 0;
 	const char *parent = ".";
+	int r;
 
 	if (copy == NULL)
 		return client_err_plain(CSM_ENOMEM);
@@ -48,13 +49,13 @@ static int folder_open(struct folder *f)
 		parent = slash == copy ? "/" : copy;
 	}
 	f->parent = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r = f->parent < 0 ? failed(f) : 0;
 	free(copy);
-	if (f->name == NULL || asprintf(&f->prefix, ".%s.csm-", f->name) < 0) {
-		f->prefix = NULL;
+	if (r != 0)
+		return r;
+	if (f->name == NULL || asprintf(&prefix, ".%s.csm-", f->name) < 0)
 		return client_err_plain(CSM_ENOMEM);
-	}
-	if (f->parent < 0)
-		return failed(f);
+	f->prefix = prefix;
 	if (f->name[0] == '\0' || strcmp(f->name, ".") == 0 || strcmp(f->name, "..") == 0)
 		return client_err(CSM_EINVALID, "%s: give the folder's own name", f->path);
 	return 0;

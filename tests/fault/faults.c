@@ -16,6 +16,7 @@
 #include <unistd.h>
 #include "tests/fault/brokerproc.h"
 #include "tests/fault/inject.h"
+#include "tests/lib/certmake.h"
 
 /* The sanitizers' own status, not one that the broker gives. */
 #define SANITIZER_STATUS 99
@@ -32,7 +33,7 @@ enum there { ABSENT, THERE, UNKNOWN };
 enum { KEY, SECRET, DOMAIN, THINGS };
 struct round {
 	unsigned number;
-	enum there is[THINGS], second_key;
+	enum there is[THINGS], second_key, cert;
 };
 #define REMEMBERED 3 /* rounds that are looked at again */
 
@@ -197,6 +198,60 @@ static void sign(bool faulty, const char *key, enum there is)
 		step(faulty || is == UNKNOWN, "key.sign", &m, &res, NULL, ABSENT);
 }
 
+/* A chain of two for a public key. */
+static void chain_make(struct csm_bin spki, struct csm_buf *der)
+{
+	EVP_PKEY *ca_key = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256"), *own = cert_key_of(spki);
+	X509 *ca = cert_make(&(struct certspec){.subject = "/CN=ca", .key = ca_key, .ca = true});
+	X509 *x = cert_make(&(struct certspec){
+		.subject = "/CN=x", .key = own, .signer = ca, .signer_key = ca_key, .san = "DNS:a.example.org"});
+
+	cert_der(x, der);
+	cert_der(ca, der);
+}
+
+/* The same in a process of its own: brokers are forked from this one, and set OpenSSL up before it was ever used. */
+static bool chain_of(struct csm_bin spki, uint8_t *out, size_t cap, size_t *n)
+{
+	struct csm_buf der;
+	int ends[2], status;
+	ssize_t got;
+	pid_t pid;
+
+	if (pipe(ends) != 0 || (pid = fork()) < 0)
+		return false;
+	if (pid == 0) {
+		csm_buf_init(&der, CSM_MESSAGE_MAX, false);
+		chain_make(spki, &der);
+		_exit(write(ends[1], csm_buf_ptr(&der), der.len) == (ssize_t)der.len ? 0 : 1);
+	}
+	close(ends[1]);
+	got = read(ends[0], out, cap);
+	close(ends[0]);
+	*n = got > 0 ? (size_t)got : 0;
+	return waitpid(pid, &status, 0) == pid && status == 0 && got > 0;
+}
+
+static void certify(struct round *w, bool faulty)
+{
+	struct csm_msg_cert_install_req m = {0};
+	struct csm_msg_key_public_res pub;
+	struct csm_msg_key_req key = {0};
+	struct csm_msg_cert_info info;
+	uint8_t chain[4096];
+	struct names n;
+
+	names_of(w, &n);
+	key.key = m.key = csm_str_of(n.key);
+	if (w->is[KEY] != THERE || ask("key.public", &key, &pub) != 0)
+		return;
+	m.chain.p = chain;
+	if (chain_of(pub.spki, chain, sizeof(chain), &m.chain.n))
+		step(faulty, "cert.install", &m, &info, &w->cert, THERE);
+	else
+		wrong("no certificate for", n.key, 0);
+}
+
 static void look_around(bool faulty)
 {
 	struct csm_msg_list_req list = {.limit = {10, true}};
@@ -227,6 +282,7 @@ static void make_things(struct round *w, bool faulty)
 	names_of(w, &n);
 	key.key = csm_str_of(n.key);
 	step(faulty, "key.create", &key, &info, &w->is[KEY], THERE);
+	certify(w, faulty);
 	key.key = csm_str_of(n.second);
 	key.alg = CSM_STR("ed25519");
 	if (f.b.tpm != NULL) {
@@ -284,12 +340,35 @@ static void check_key(const char *name, enum there *is)
 	sign(false, name, *is);
 }
 
+/* It goes with its key. */
+static void check_cert(struct round *w)
+{
+	struct csm_msg_key_req m = {0};
+	struct csm_msg_cert_info info;
+	struct names n;
+	int r;
+
+	names_of(w, &n);
+	m.key = csm_str_of(n.key);
+	r = ask("cert.get", &m, &info);
+	if (r != 0 && r != CSM_ENOT_FOUND) {
+		wrong("the certificate cannot be read:", n.key, r);
+		return;
+	}
+	if ((w->cert == THERE && w->is[KEY] == THERE && r != 0) || ((w->cert == ABSENT || w->is[KEY] == ABSENT) && r == 0))
+		wrong("the certificate was acknowledged, and is otherwise:", n.key, r);
+	if (r == 0 && (!csm_str_eq(info.subject, "/CN=x") || info.chain.n < 500))
+		wrong("the certificate is half there:", n.key, 0);
+	w->cert = r == 0 ? THERE : ABSENT;
+}
+
 static void check_round(struct round *w)
 {
 	struct names n;
 
 	names_of(w, &n);
 	check_key(n.key, &w->is[KEY]);
+	check_cert(w);
 	check_key(n.second, &w->second_key);
 	check_secret(w);
 }
@@ -308,6 +387,8 @@ static void remove_things(struct round *w, bool faulty)
 		step(faulty, "secret.delete", &secret, &none, &w->is[SECRET], ABSENT);
 	if (w->is[KEY] == THERE)
 		step(faulty, "key.delete", &key, &none, &w->is[KEY], ABSENT);
+	if (w->is[KEY] != THERE)
+		w->cert = UNKNOWN; /* told by the key */
 }
 
 static struct round *new_round(void)

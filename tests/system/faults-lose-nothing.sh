@@ -5,8 +5,8 @@
 # bound: 400
 # release only
 # bound-long: 3600
-# Under the sanitizers, in a broker that tests/fault/faults.c forks. Every place is tried, but for OpenSSL's memory in
-# the two kinds of start: it sets itself up by thousands of allocations, of which a part is tried that the seed chooses.
+# Under the sanitizers, in a broker that tests/fault/faults.c forks. Every place is tried, but for OpenSSL's memory: it sets
+# itself up, and reads certificates, by thousands of allocations, of which a part is tried that the seed chooses.
 set -euo pipefail
 top=$(cd "$(dirname "$0")/../.." && pwd)
 [ "$(id -u)" -eq 0 ] || { echo "skip: needs root" && exit 77; }
@@ -23,6 +23,7 @@ for phase in first start work stop; do
     for kind in malloc openssl mmap write sync read open name socket watch thread clock; do
         case $kind/$phase in
         openssl/first | openssl/start) faults $kind $phase $most ;;
+        openssl/work) faults $kind $phase $((most * 10)) ;;
         *) faults $kind $phase 0 ;;
         esac
     done
