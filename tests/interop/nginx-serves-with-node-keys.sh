@@ -78,6 +78,15 @@ for backend in soft tpm2; do
     node_await 15 signed_since $backend "$before" || fail "nothing was signed with web:$backend"
 done
 
+step "a handshake is one command to the TPM"
+for i in 2 3; do
+    before=$(status_field tpm.commands)
+    for _ in 1 2 3 4 5; do
+        ok call "${ports[i]}"
+    done
+    expect_equal "${names[i]}" "$(status_field tpm.commands)" $((before + 5))
+done
+
 step "what a rule no longer allows ends with the next handshake, and comes back"
 rules "$other"
 every stopped
