@@ -98,6 +98,12 @@ for key in "${keys[@]}"; do
     ok log_in with_agent
     came_in_with "$key"
 done
+step "the agent outlives a restart of csmd"
+node_csmd_stop "$node"
+expect_exit 255 log_in with_agent
+node_csmd_start "$node" || fail "csmd does not start"
+ok log_in with_agent
+came_in_with "${keys[-1]}"
 ok with_agent ssh-add -e "$p11_module"
 expect_exit 255 log_in with_agent
 stop
