@@ -73,6 +73,8 @@ for backend in soft tpm2; do
             refused theirs pkey -in "$form" -pubout
             refused theirs dgst -sha256 -sign "$form" msg
             refused theirs req -new -key "$form" -subj /CN=x
+            refused theirs x509 -req -in new.csr -CA own.pem -CAkey "$form"
+            refused theirs cms -sign -in msg -signer "$key.crt" -inkey "$form"
             refused theirs s_server -accept "127.0.0.1:$(free_port)" -cert "$key.crt" -key "$form"
         done
     done

@@ -55,6 +55,8 @@ for key in "${keys[@]}"; do
         grep -q GnuTLS out || fail "$key: no answer: $(cat out)"
     done
     stop
+    refused theirs gnutls-serv --provider "$p11_module" --http -p "$(free_port)" --x509certfile "$key.crt" \
+        --x509keyfile "$token;object=$key;type=private"
 done
 
 step "OpenSC's own test of a module, and what it reads"

@@ -81,14 +81,25 @@ for key in "${keys[@]}"; do
 done
 
 step "an agent"
-mkdir -m 0700 agent
-chown $me agent
-start agent setpriv --reuid "$my_uid" --regid "$my_uid" --clear-groups ssh-agent -D -a "$work/agent/sock" -P "$node/lib/*"
-node_await 5 test -S agent/sock || fail "no agent: $(cat agent.log)"
 # The PIN that it asks for: there is none.
 printf '#!/bin/sh\necho\n' >askpass
 chmod 0755 askpass
-with_agent() { as_uid "$my_uid" env SSH_AUTH_SOCK="$work/agent/sock" SSH_ASKPASS="$work/askpass" SSH_ASKPASS_REQUIRE=force timeout 20 "$@"; }
+agent() { # UID: at agent-UID/sock
+    mkdir -m 0700 "agent-$1"
+    chown "$1" "agent-$1"
+    start "agent-$1" setpriv --reuid "$1" --regid "$1" --clear-groups ssh-agent -D -a "$work/agent-$1/sock" -P "$node/lib/*"
+    node_await 5 test -S "agent-$1/sock" || fail "no agent: $(cat "agent-$1.log")"
+}
+by_agent() { # UID COMMAND...
+    local uid=$1
+    shift
+    as_uid "$uid" env SSH_AUTH_SOCK="$work/agent-$uid/sock" SSH_ASKPASS="$work/askpass" SSH_ASKPASS_REQUIRE=force timeout 20 "$@"
+}
+with_agent() { by_agent "$my_uid" "$@"; }
+with_others_agent() { by_agent "$other_uid" "$@"; }
+agent "$my_uid"
+agent "$other_uid"
+ok with_others_agent ssh-add -s "$p11_module"
 ok with_agent ssh-add -s "$p11_module"
 ok with_agent ssh-add -L
 cp out held
@@ -97,6 +108,7 @@ for key in "${keys[@]}"; do
     cp "$key.pub" authorized
     ok log_in with_agent
     came_in_with "$key"
+    expect_exit 255 log_in with_others_agent
 done
 step "the agent outlives a restart of csmd"
 node_csmd_stop "$node"
@@ -106,4 +118,3 @@ ok log_in with_agent
 came_in_with "${keys[-1]}"
 ok with_agent ssh-add -e "$p11_module"
 expect_exit 255 log_in with_agent
-stop
