@@ -7,6 +7,8 @@
 #include "daemon/pki/cert.h"
 #include "proto-spec/limits.h"
 
+#define RSA_BITS_MAX 8192
+#define EC_BITS_MAX 521
 #define SERIAL_BYTES_MAX 20 /* RFC 5280 4.1.2.2 */
 
 struct chain {
@@ -123,6 +125,25 @@ static int check_key(struct chain *c, struct csm_bin spki)
 	return same ? 0 : refuse(c, 0, "its public key is not this key's: the first one has to be the key's own");
 }
 
+/* Kinds and sizes of keys that CAs have, and whose signatures cost little to look at: whoever sends a chain chooses them. */
+static bool is_usual(EVP_PKEY *key)
+{
+	char group[64];
+
+	switch (EVP_PKEY_get_base_id(key)) {
+	case EVP_PKEY_RSA:
+	case EVP_PKEY_RSA_PSS:
+		return EVP_PKEY_get_bits(key) <= RSA_BITS_MAX;
+	case EVP_PKEY_EC:
+		return EVP_PKEY_get_bits(key) <= EC_BITS_MAX && EVP_PKEY_get_group_name(key, group, sizeof(group), NULL) == 1;
+	case EVP_PKEY_ED25519:
+	case EVP_PKEY_ED448:
+		return true;
+	default:
+		return false;
+	}
+}
+
 static int check_issued(struct chain *c, size_t i)
 {
 	X509 *subject = c->cert[i], *issuer = c->cert[i + 1];
@@ -138,8 +159,8 @@ static int check_issued(struct chain *c, size_t i)
 	if (ca != 1 && ca != 3)
 		return refuse(c, i + 1, "it is not a CA's");
 	key = X509_get0_pubkey(issuer);
-	if (key == NULL)
-		return refuse(c, i + 1, "its public key is of an unknown kind");
+	if (key == NULL || !is_usual(key))
+		return refuse(c, i + 1, "its public key is of an unknown kind or size");
 	if (X509_verify(subject, key) != 1)
 		return refuse(c, i, "the signature is not its issuer's, or of an unknown kind");
 	return 0;

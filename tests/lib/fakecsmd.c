@@ -149,6 +149,22 @@ static void answer_random(struct fake_conn *c, const struct request *q)
 	free(p);
 }
 
+/* Whatever is installed: its length as the serial number, and what cert.get then gives back. */
+static void answer_cert(struct fake_conn *c, const struct request *q)
+{
+	const struct csm_msg_cert_install_req *install = q->msg;
+	struct csm_msg_cert_info res = {.name = CSM_STR("tls"), .subject = CSM_STR("/CN=x"), .chain = bin_of("a chain", 7)};
+	char serial[24];
+
+	if (q->m == &csm_methods[CSM_M_CERT_INSTALL]) {
+		(void)snprintf(serial, sizeof(serial), "%zu", install->chain.n);
+		check(csm_str_eq(install->key, "web:tls") && install->request_id.n > 0, "a request to install");
+		res.serial = csm_str_of(serial);
+		res.chain = (struct csm_bin){NULL, 0};
+	}
+	must(csm_frame_result(&c->out, q->msgid, CSM_DEF(cert_info), &res));
+}
+
 static void answer_normal(struct fake_conn *c, const struct request *q)
 {
 	const struct csm_msg_ping_req *ping = q->msg;
@@ -169,6 +185,8 @@ static void answer_normal(struct fake_conn *c, const struct request *q)
 		answer_secret(c, q);
 	else if (q->m == &csm_methods[CSM_M_SECRET_SET])
 		must(csm_frame_result(&c->out, q->msgid, CSM_DEF(secret_set_res), &set));
+	else if (q->m == &csm_methods[CSM_M_CERT_INSTALL] || q->m == &csm_methods[CSM_M_CERT_GET])
+		answer_cert(c, q);
 	else if (q->m == &csm_methods[CSM_M_RANDOM])
 		answer_random(c, q);
 	else if (q->m->response == CSM_DEF(empty))

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <time.h>
 #include <cmocka.h>
+#include <openssl/param_build.h>
 #include <openssl/x509v3.h>
 #include "daemon/pki/cert.h"
 #include "proto-spec/limits.h"
@@ -181,6 +182,45 @@ static void issuers_that_are_none(void **state)
 	EVP_PKEY_free(rsa);
 }
 
+/* A public key of a size that would cost much to verify with; nobody has the other half. */
+static EVP_PKEY *giant(void)
+{
+	static uint8_t n[2048];
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+	OSSL_PARAM_BLD *bld = OSSL_PARAM_BLD_new();
+	OSSL_PARAM *params;
+	EVP_PKEY *ret = NULL;
+	BIGNUM *bn;
+
+	memset(n, 0xff, sizeof(n));
+	bn = BN_bin2bn(n, sizeof(n), NULL);
+	assert_int_equal(OSSL_PARAM_BLD_push_BN(bld, "n", bn), 1);
+	assert_int_equal(OSSL_PARAM_BLD_push_uint(bld, "e", 65537), 1);
+	params = OSSL_PARAM_BLD_to_param(bld);
+	assert_int_equal(EVP_PKEY_fromdata_init(ctx), 1);
+	assert_int_equal(EVP_PKEY_fromdata(ctx, &ret, EVP_PKEY_PUBLIC_KEY, params), 1);
+	OSSL_PARAM_free(params);
+	OSSL_PARAM_BLD_free(bld);
+	EVP_PKEY_CTX_free(ctx);
+	BN_free(bn);
+	return ret;
+}
+
+static void costly_issuers(void **state)
+{
+	EVP_PKEY *big = giant(), *p521 = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-521");
+	X509 *ca = cert_make(&(struct certspec){.subject = "/O=x/CN=inter", .key = big, .signer_key = inter_key, .ca = true});
+	X509 *curve = cert_make(&(struct certspec){.subject = "/CN=p521", .key = p521, .ca = true});
+
+	(void)state;
+	refused(check(leaf, ca, NULL), "certificate 2: its public key is of an unknown kind or size");
+	assert_int_equal(check_spec(&(struct certspec){.key = key, .signer = curve, .signer_key = p521}, curve), 0);
+	X509_free(ca);
+	X509_free(curve);
+	EVP_PKEY_free(big);
+	EVP_PKEY_free(p521);
+}
+
 static void dates(void **state)
 {
 	X509 *old = cert_make(&(struct certspec){.subject = "/O=x/CN=inter", .key = inter_key, .signer = root,
@@ -342,6 +382,7 @@ int main(void)
 		cmocka_unit_test(short_chains),
 		cmocka_unit_test(chains_that_are_none),
 		cmocka_unit_test(issuers_that_are_none),
+		cmocka_unit_test(costly_issuers),
 		cmocka_unit_test(dates),
 		cmocka_unit_test(sizes),
 		cmocka_unit_test(bytes_are_looked_at),

@@ -102,6 +102,38 @@ static void test_proof(void **state)
 	assert_int_equal(csm_ping(csm), CSM_EPROOF_REQUIRED);
 }
 
+static void test_certificates(void **state)
+{
+	static const uint8_t large[CSM_CHAIN_BYTES + 1];
+	struct csm_reply *rep;
+	struct csm_view v;
+	char out[16];
+	size_t len = sizeof(out), n;
+
+	(void)state;
+	assert_int_equal(csm_cert_install(csm, "web:tls", large, CSM_CHAIN_BYTES), 0);
+	assert_int_equal(csm_cert_install(csm, "web:tls", large, sizeof(large)), CSM_ETOO_LARGE);
+	assert_int_equal(csm_cert_install(csm, NULL, large, 1), CSM_EINVALID);
+	assert_int_equal(csm_cert_chain(csm, "web:tls", out, &len), 0);
+	assert_int_equal(len, 7);
+	assert_memory_equal(out, "a chain", 7);
+	len = 6;
+	assert_int_equal(csm_cert_chain(csm, "web:tls", out, &len), CSM_ETOO_LARGE);
+	assert_int_equal(len, 7);
+	assert_int_equal(csm_cert_show(csm, "web:tls", &rep), 0);
+	v = csm_reply_view(rep);
+	assert_string_equal(csm_view_str(v, "subject"), "/CN=x");
+	assert_memory_equal(csm_view_bin(v, "chain", &n), "a chain", 8);
+	assert_int_equal(n, 7);
+	csm_reply_free(rep);
+	assert_int_equal(csm_cert_delete(csm, "web:tls"), 0);
+	fake.mode = FAKE_ERROR;
+	fake.error_code = CSM_ENOT_FOUND;
+	len = sizeof(out);
+	assert_int_equal(csm_cert_chain(csm, "web:tls", out, &len), CSM_ENOT_FOUND);
+	assert_int_equal(csm_cert_show(csm, "web:tls", &rep), CSM_ENOT_FOUND);
+}
+
 static void test_output_sizes(void **state)
 {
 	uint8_t small[4] = {1, 2, 3, 4};
@@ -517,7 +549,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_typed_calls), T(test_proof), T(test_output_sizes), T(test_secrets), T(test_secrets_are_wiped), T(test_random_in_pieces),
+		T(test_typed_calls), T(test_proof), T(test_certificates), T(test_output_sizes), T(test_secrets), T(test_secrets_are_wiped), T(test_random_in_pieces),
 		T(test_long_message_is_streamed), T(test_stream_steps), T(test_requests), T(test_request_limits),
 		T(test_daemon_errors), T(test_unknown_code_is_internal), T(test_deadline), T(test_full_listener),
 		T(test_unreachable), T(test_lost_answer_is_asked_again), T(test_own_request_id_is_kept),
