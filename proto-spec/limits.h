@@ -18,6 +18,7 @@
 #define CSM_NAME_MAX 128u
 #define CSM_KEYREF_MAX (CSM_NAMESPACE_MAX + 1 + CSM_NAME_MAX)
 #define CSM_SECRETREF_MAX (CSM_NAMESPACE_MAX + 1 + CSM_NAME_MAX + 1 + CSM_NAME_MAX)
+#define CSM_KEY_TAG_MAX 64u /* of a key, by its maker */
 #define CSM_TOKEN_STR_MAX 64u /* algorithm, scheme, back end, type names */
 
 /* objects */

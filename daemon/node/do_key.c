@@ -15,9 +15,9 @@ struct create_op {
 	struct csm_backend *be;
 	struct csm_plugin_keyspec spec;
 	struct csm_buf answer; /* the key_info, encoded */
-	uint8_t spki[CSM_SPKI_MAX], pub[CSM_PLUGIN_PUB_MAX];
+	uint8_t spki[CSM_SPKI_MAX], pub[CSM_PLUGIN_PUB_MAX], tag[CSM_KEY_TAG_MAX];
 	uint8_t *priv; /* CSM_PLUGIN_PRIV_MAX bytes of locked memory */
-	size_t spki_len, pub_len, priv_len;
+	size_t spki_len, pub_len, priv_len, tag_len;
 };
 
 static void create_clear(struct op *op)
@@ -72,6 +72,7 @@ static int create_record(struct create_op *c)
 	rec->spki = (struct csm_bin){c->spki, c->spki_len};
 	rec->pub = (struct csm_bin){c->pub, c->pub_len};
 	rec->priv = (struct csm_bin){c->priv, c->priv_len};
+	rec->tag = (struct csm_bin){c->tag, c->tag_len};
 	if ((r = keyinfo_fill(c->change.object.ns, c->change.object.name, rec, &space, &info)) != 0)
 		return r;
 	return csm_msg_encode(CSM_DEF(key_info), &info, &c->answer);
@@ -182,6 +183,9 @@ void do_KEY_CREATE(struct req *q)
 	csm_buf_init(&c->answer, CSM_MESSAGE_MAX, false);
 	c->be = be;
 	c->spec = spec;
+	c->tag_len = m->tag.n;
+	if (m->tag.n > 0)
+		memcpy(c->tag, m->tag.p, m->tag.n);
 	c->priv = csm_lock_alloc(CSM_PLUGIN_PRIV_MAX);
 	r = c->priv == NULL ? CSM_ENOMEM : op_to_backend(&change->op, be, create_work, create_made);
 	if (r != 0) {
@@ -247,6 +251,7 @@ void do_KEY_PUBLIC(struct req *q)
 		return;
 	res.alg = csm_str_of(csm_alg_name(f.rec.alg));
 	res.spki = f.rec.spki;
+	res.tag = f.rec.tag.n > 0 ? f.rec.tag : (struct csm_bin){0};
 	r = keyinfo_pem(f.rec.spki, pem, sizeof(pem), &res.public);
 	if (r == 0)
 		req_result(q, &res);
@@ -278,6 +283,7 @@ static bool list_one(void *arg, struct csm_str name, const struct csm_key_record
 	item->backend = rec->backend;
 	item->protection = rec->protection;
 	item->created.v = rec->created;
+	item->tag = rec->tag.n > 0 ? rec->tag : (struct csm_bin){0};
 	return true;
 }
 

@@ -53,5 +53,6 @@ int keyinfo_fill(struct csm_str ns, struct csm_str name, const struct csm_key_re
 	ret->created.v = rec->created;
 	ret->spki_sha256 = csm_str_of(space->spki_sha256);
 	ret->signatures.v = rec->signatures;
+	ret->tag = rec->tag.n > 0 ? rec->tag : (struct csm_bin){0};
 	return 0;
 }

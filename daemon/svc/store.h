@@ -101,6 +101,7 @@ struct csm_key_record {
 	uint64_t created;    /* seconds since 1970, set by the store when 0 */
 	uint64_t signatures; /* from the counter record */
 	struct csm_bin spki, pub;
+	struct csm_bin tag;  /* its maker's, at most CSM_KEY_TAG_MAX bytes */
 	struct csm_bin priv; /* only with want_priv */
 };
 /* The clear parts (id, backend, alg, use, spki ...) without opening the seal of the private part;

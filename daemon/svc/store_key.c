@@ -10,6 +10,7 @@ _Static_assert(CSM_USE_SIGN == 1 && CSM_USE_DECRYPT == 2 && CSM_USE_DERIVE == 4,
 
 #define CLEAR_FIXED (CSM_KEY_ID_LEN + 2u + 2u + 1u)
 #define FLAG_EXPORTABLE 1u
+#define FLAG_TAGGED 2u /* a tag comes last */
 
 static bool put_bytes(uint8_t *p, size_t cap, size_t *n, const void *s, size_t len)
 {
@@ -26,15 +27,16 @@ int store_key_clear_put(const struct csm_key_record *rec, uint8_t *p, size_t cap
 {
 	size_t at = CLEAR_FIXED;
 
-	if (cap < CLEAR_FIXED || rec->use > UINT16_MAX || (unsigned)rec->alg >= CSM_ALG__COUNT)
+	if (cap < CLEAR_FIXED || rec->tag.n > CSM_KEY_TAG_MAX || rec->use > UINT16_MAX || (unsigned)rec->alg >= CSM_ALG__COUNT)
 		return CSM_EINVALID;
 	memcpy(p, rec->id, CSM_KEY_ID_LEN);
 	put16(p + 16, (uint16_t)rec->alg);
 	put16(p + 18, (uint16_t)rec->use);
-	p[20] = rec->exportable ? FLAG_EXPORTABLE : 0;
+	p[20] = (uint8_t)((rec->exportable ? FLAG_EXPORTABLE : 0) | (rec->tag.n > 0 ? FLAG_TAGGED : 0));
 	if (!put_bytes(p, cap, &at, rec->backend.p, rec->backend.n) ||
 		!put_bytes(p, cap, &at, rec->protection.p, rec->protection.n) ||
-		!put_bytes(p, cap, &at, rec->spki.p, rec->spki.n) || !put_bytes(p, cap, &at, rec->pub.p, rec->pub.n))
+		!put_bytes(p, cap, &at, rec->spki.p, rec->spki.n) || !put_bytes(p, cap, &at, rec->pub.p, rec->pub.n) ||
+		(rec->tag.n > 0 && !put_bytes(p, cap, &at, rec->tag.p, rec->tag.n)))
 		return CSM_ETOO_LARGE;
 	*n = at;
 	return 0;
@@ -59,19 +61,21 @@ int store_key_clear_get(struct csm_bin clear, struct csm_key_record *ret)
 {
 	struct csm_key_record rec = {0};
 	struct csm_bin backend, protection;
+	bool tagged;
 
 	if (clear.n < CLEAR_FIXED)
 		return CSM_ETAMPERED;
 	memcpy(rec.id, clear.p, CSM_KEY_ID_LEN);
-	if (get16(clear.p + 16) >= CSM_ALG__COUNT || (clear.p[20] & ~FLAG_EXPORTABLE) != 0)
+	if (get16(clear.p + 16) >= CSM_ALG__COUNT || (clear.p[20] & ~(FLAG_EXPORTABLE | FLAG_TAGGED)) != 0)
 		return CSM_ETAMPERED;
 	rec.alg = (enum csm_alg)get16(clear.p + 16);
 	rec.use = get16(clear.p + 18);
 	rec.exportable = (clear.p[20] & FLAG_EXPORTABLE) != 0;
+	tagged = (clear.p[20] & FLAG_TAGGED) != 0;
 	clear.p += CLEAR_FIXED;
 	clear.n -= CLEAR_FIXED;
 	if (!take_bytes(&clear, &backend) || !take_bytes(&clear, &protection) || !take_bytes(&clear, &rec.spki) ||
-		!take_bytes(&clear, &rec.pub) || clear.n != 0)
+		!take_bytes(&clear, &rec.pub) || (tagged && (!take_bytes(&clear, &rec.tag) || rec.tag.n == 0)) || clear.n != 0)
 		return CSM_ETAMPERED;
 	rec.backend = (struct csm_str){(const char *)backend.p, backend.n};
 	rec.protection = (struct csm_str){(const char *)protection.p, protection.n};

@@ -252,6 +252,8 @@ static int create(const char *ns, const struct order *o, struct csm_reply **ret)
 		r = csm_request_add_str(req, "use", "decrypt");
 	if (r == 0 && o->derive)
 		r = csm_request_add_str(req, "use", "derive");
+	if (r == 0 && o->id_len > 0)
+		r = csm_request_bin(req, "tag", o->id, o->id_len);
 	if (r == 0 && o->exportable)
 		r = csm_request_bool(req, "exportable", true);
 	if (r == 0) {
@@ -296,7 +298,7 @@ static CK_RV generate(struct session *s, const CK_MECHANISM *m, struct templ pub
 	r = create(slots[s->slot]->ns, &o, &reply);
 	if (r != 0)
 		return create_rv(r);
-	rv = token_take(s->slot, csm_reply_view(reply), o.id, o.id_len, priv_ret, pub_ret);
+	rv = token_take(s->slot, csm_reply_view(reply), priv_ret, pub_ret);
 	csm_reply_free(reply);
 	return rv;
 }

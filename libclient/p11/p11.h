@@ -138,7 +138,7 @@ struct key {
 	size_t n_certs;
 	char fingerprint[P11_FINGERPRINT_LEN + 1]; /* of the first of them */
 	uint64_t certs_told; /* when csmd last said that there are some */
-	uint8_t own_id[P11_ID_MAX]; /* as the application that made the key wants it, in this process */
+	uint8_t own_id[P11_ID_MAX]; /* the key's tag: CKA_ID as its maker wanted it */
 	size_t own_id_len;
 	uint64_t told; /* when csmd last said that the key is there */
 };
@@ -177,8 +177,7 @@ void keyinfo_free(struct keyinfo *i);
 CSM_MUST CK_RV token_list(CK_SLOT_ID slot);
 CSM_MUST CK_RV token_look(CK_SLOT_ID slot, const char *name, size_t n, bool certs);
 /* A new key, as the answer to its creation tells it; its objects. */
-CSM_MUST CK_RV token_take(CK_SLOT_ID slot, struct csm_view v, const uint8_t *id, size_t id_len, CK_OBJECT_HANDLE *private,
-	CK_OBJECT_HANDLE *public);
+CSM_MUST CK_RV token_take(CK_SLOT_ID slot, struct csm_view v, CK_OBJECT_HANDLE *private, CK_OBJECT_HANDLE *public);
 void token_remove(CK_SLOT_ID slot, struct key *k);
 
 /* Counts up with each thing told: what was told before a listing began, and not by it, is gone. */

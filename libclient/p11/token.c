@@ -136,9 +136,23 @@ refuse:
 	return CKR_HOST_MEMORY;
 }
 
-/* One key as told; the one that is known stays if it is the same. *ret is not referenced. */
-static CK_RV take_key(CK_SLOT_ID id, const char *name, const char *alg, uint64_t created, struct key **ret)
+static void take_tag(struct key *k, struct csm_view v)
 {
+	size_t n = 0;
+	const void *tag = csm_view_bin(v, "tag", &n);
+
+	if (tag == NULL || n > sizeof(k->own_id))
+		n = 0;
+	if (n > 0)
+		memcpy(k->own_id, tag, n);
+	k->own_id_len = n;
+}
+
+/* One key as told; the one that is known stays if it is the same. *ret is not referenced. */
+static CK_RV take_key(CK_SLOT_ID id, const char *name, struct csm_view v, struct key **ret)
+{
+	const char *alg = csm_view_str(v, "alg");
+	uint64_t created = csm_view_u64(v, "created");
 	struct slot *s = slots[id];
 	struct key *k;
 	size_t at;
@@ -159,6 +173,7 @@ static CK_RV take_key(CK_SLOT_ID id, const char *name, const char *alg, uint64_t
 	if (k == NULL)
 		return CKR_HOST_MEMORY;
 	k->told = token_tick();
+	take_tag(k, v);
 	rv = put_in(id, s, at, k);
 	if (rv == CKR_OK)
 		*ret = k;
@@ -286,7 +301,7 @@ static CK_RV take_reply(CK_SLOT_ID slot, const char *name, struct csm_view v, st
 		if (known != NULL && !same_public(known, i))
 			take_out(slots[slot], at);
 	}
-	rv = take_key(slot, name, csm_view_str(v, "alg"), csm_view_u64(v, "created"), &k);
+	rv = take_key(slot, name, v, &k);
 	if (rv == CKR_OK && k == NULL)
 		rv = CKR_DEVICE_ERROR;
 	if (rv == CKR_OK) {
@@ -350,8 +365,7 @@ CK_RV token_look(CK_SLOT_ID slot, const char *name, size_t n, bool certs)
 	return rv;
 }
 
-CK_RV token_take(CK_SLOT_ID slot, struct csm_view v, const uint8_t *id, size_t id_len, CK_OBJECT_HANDLE *private,
-	CK_OBJECT_HANDLE *public)
+CK_RV token_take(CK_SLOT_ID slot, struct csm_view v, CK_OBJECT_HANDLE *private, CK_OBJECT_HANDLE *public)
 {
 	const char *name = csm_view_str(v, "name");
 	struct key *k;
@@ -360,8 +374,6 @@ CK_RV token_take(CK_SLOT_ID slot, struct csm_view v, const uint8_t *id, size_t i
 	if (rv != CKR_OK)
 		return rv;
 	lock_take(&lib.table);
-	memcpy(k->own_id, id, id_len);
-	k->own_id_len = id_len;
 	*private = k->private;
 	*public = k->public;
 	lock_give(&lib.table);
@@ -413,7 +425,7 @@ static CK_RV take_page(CK_SLOT_ID slot, struct csm_view v, char after[static P11
 	for (size_t i = 0; i < n && rv == CKR_OK; i++) {
 		struct csm_view item = csm_view_at(v, "keys", i);
 
-		rv = take_key(slot, csm_view_str(item, "name"), csm_view_str(item, "alg"), csm_view_u64(item, "created"), &k);
+		rv = take_key(slot, csm_view_str(item, "name"), item, &k);
 	}
 	lock_give(&lib.table);
 	name = n == 0 ? NULL : csm_view_str(csm_view_at(v, "keys", n - 1), "name");

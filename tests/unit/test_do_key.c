@@ -67,6 +67,38 @@ static void what_a_key_is(void **state)
 	assert_int_equal(fix_create(pub, "uid-0:defaults", NULL, "fake", NULL), CSM_EEXISTS);
 }
 
+/* Its maker's bytes go with it, wherever it is told of; a key without has none. */
+static void the_tag(void **state)
+{
+	static const uint8_t bytes[CSM_KEY_TAG_MAX + 1] = {0, 1, 0xff};
+	struct csm_msg_key_create_req m = {.key = CSM_STR("tagged"), .tag = {bytes, CSM_KEY_TAG_MAX}};
+	struct csm_msg_key_req q = {.key = CSM_STR("tagged")};
+	struct csm_msg_list_req all = {.after = CSM_STR("tagge"), .limit = {1, true}};
+	struct csm_msg_key_info info;
+	struct csm_msg_key_public_res public;
+	struct csm_msg_key_list_res list;
+
+	(void)state;
+	m.tag.n++;
+	assert_int_equal(fix_call(pub, "key.create", &m, &info), CSM_ETOO_LARGE);
+	m.tag.n--;
+	assert_int_equal(fix_call(pub, "key.create", &m, &info), 0);
+	assert_true(info.tag.n == CSM_KEY_TAG_MAX && memcmp(info.tag.p, bytes, info.tag.n) == 0);
+	assert_int_equal(show("tagged", &info), 0);
+	assert_true(info.tag.n == CSM_KEY_TAG_MAX && memcmp(info.tag.p, bytes, info.tag.n) == 0);
+	assert_int_equal(fix_call(pub, "key.public", &q, &public), 0);
+	assert_true(public.tag.n == CSM_KEY_TAG_MAX && memcmp(public.tag.p, bytes, public.tag.n) == 0);
+	assert_int_equal(fix_call(pub, "key.list", &all, &list), 0);
+	assert_true(list.keys.n == 1 && list.keys.v[0].tag.n == CSM_KEY_TAG_MAX);
+	m = (struct csm_msg_key_create_req){.key = CSM_STR("untagged"), .tag = {bytes, 0}};
+	assert_int_equal(fix_call(pub, "key.create", &m, &info), 0);
+	assert_null(info.tag.p);
+	assert_int_equal(show("untagged", &info), 0);
+	assert_null(info.tag.p);
+	assert_int_equal(delete("tagged"), 0);
+	assert_int_equal(delete("untagged"), 0);
+}
+
 static void what_cannot_be_made(void **state)
 {
 	static const struct {
@@ -304,6 +336,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		FIX_TEST(failures_of_a_back_end),
 		FIX_TEST(what_a_key_is),
+		FIX_TEST(the_tag),
 		FIX_TEST(what_cannot_be_made),
 		FIX_TEST(algorithms_of_the_soft_back_end),
 		FIX_TEST(the_public_key),

@@ -198,6 +198,31 @@ static void test_kinds(void **state)
 	p11fix_down();
 }
 
+/* An identifier of the maker's choice is the key's for everybody, and its certificate's; without one it is the key's hash. */
+static void test_id_stays(void **state)
+{
+	CK_SESSION_HANDLE s = p11fix_session(p11fix_up(), CKF_RW_SESSION);
+	CK_ATTRIBUTE pub = {CKA_EC_PARAMS, p256, sizeof(p256)}, id = {CKA_ID, (void *)(uintptr_t)"\001\002", 2},
+		     priv[] = {{CKA_TOKEN, &yes, 1}, {CKA_LABEL, (void *)(uintptr_t)"with-id", 7}, id};
+	CK_OBJECT_HANDLE p, k, found[4];
+	CK_BYTE hash[20];
+	CK_ATTRIBUTE a = {CKA_ID, hash, sizeof(hash)};
+	CK_ULONG n = 0;
+
+	(void)state;
+	want(CKR_OK, p11_2->C_GenerateKeyPair(s, &gen_ec, &pub, 1, priv, 3, &p, &k));
+	p11fix_down();
+	s = p11fix_session(p11fix_up(), CKF_RW_SESSION);
+	want(CKR_OK, p11_2->C_FindObjectsInit(s, &id, 1));
+	want(CKR_OK, p11_2->C_FindObjects(s, found, 4, &n));
+	want(CKR_OK, p11_2->C_FindObjectsFinal(s));
+	assert_int_equal(n, 2);
+	want(CKR_OK, p11_2->C_DestroyObject(s, p11fix_find(s, CKO_PRIVATE_KEY, "with-id")));
+	want(CKR_OK, p11_2->C_GetAttributeValue(s, p11fix_find(s, CKO_PRIVATE_KEY, "ec-soft"), &a, 1));
+	assert_int_equal(a.ulValueLen, 20);
+	p11fix_down();
+}
+
 /* Without a label the key has a name all the same; with a use it has no other. */
 static void test_nameless(void **state)
 {
@@ -261,6 +286,7 @@ int main(int argc, char **argv)
 		P11FIX_TEST(test_generate),
 		P11FIX_TEST(test_create),
 		P11FIX_TEST(test_kinds),
+		P11FIX_TEST(test_id_stays),
 		P11FIX_TEST(test_nameless),
 		P11FIX_TEST(test_session_public_key),
 	};
