@@ -29,7 +29,8 @@ CERT = {"namespace": "web", "name": "tls", "serial": "0A1B2C", "subject": "/O=Ex
         "san": ["dns:www.example.org", "uri:spiffe://example.org/www"], "issuer": "/O=Example/CN=CA",
         "not_before": 1767225600, "not_after": 1798761600, "renew_at": 1788249600, "state": "valid", "last_error": "",
         "fingerprint": "cd" * 32, "installed": 1767229200}
-CERT_ITEM = {k: CERT[k] for k in ("namespace", "name", "serial", "subject", "not_after", "state", "fingerprint")}
+CERT_ITEM = {k: CERT[k] for k in ("namespace", "name", "serial", "subject", "not_after", "state", "fingerprint",
+                                  "installed")}
 CHAIN = bytes.fromhex("3082012e3082012a")
 PAIRS = [{"name": "user", "type": "text", "value": b"app"}, {"name": "password", "value": b"s3cret"}]
 

@@ -197,7 +197,6 @@ static bool list_one(void *arg, struct csm_str name, uint64_t installed, struct 
 	struct csm_pool pool;
 	struct csm_bin chain;
 
-	(void)installed;
 	if (l->res.certs.n == l->limit || l->bytes > LIST_BYTES) {
 		l->res.more.v = true;
 		return false;
@@ -214,6 +213,7 @@ static bool list_one(void *arg, struct csm_str name, uint64_t installed, struct 
 		item->not_after = info.not_after;
 		item->state = info.state;
 		item->fingerprint = keep(l, info.fingerprint);
+		item->installed.v = installed;
 	}
 	csm_pool_free(&pool);
 	return l->r == 0;

@@ -12,7 +12,9 @@
 struct chain {
 	struct object *v[CHAIN_MAX];
 	size_t n;
-	char fingerprint[P11_FINGERPRINT_LEN + 1];
+	char fingerprint[P11_FINGERPRINT_LEN + 1]; /* of the first */
+	char whole[P11_FINGERPRINT_LEN + 1];
+	uint64_t installed;
 };
 
 static void chain_free(struct chain *c)
@@ -66,7 +68,7 @@ static CK_RV chain_add(struct chain *c, CK_SLOT_ID slot, struct key *k, X509 *x,
 
 static CK_RV chain_read(CK_SLOT_ID slot, struct key *k, const uint8_t *der, size_t n, struct chain *c)
 {
-	CK_RV rv = CKR_OK;
+	CK_RV rv = fingerprint_of(der, n, c->whole) ? CKR_OK : CKR_HOST_MEMORY;
 
 	c->n = 0;
 	ossl_in();
@@ -95,12 +97,12 @@ static void drop(struct key *k)
 	free(k->certs);
 	k->certs = NULL;
 	k->n_certs = 0;
-	k->fingerprint[0] = '\0';
+	k->fingerprint[0] = k->chain[0] = '\0';
 }
 
 static bool is_same(const struct key *k, const struct chain *c)
 {
-	return k->n_certs == c->n && strcmp(k->fingerprint, c->fingerprint) == 0;
+	return k->n_certs == c->n && strcmp(k->chain, c->whole) == 0;
 }
 
 /* The chain's objects take the place of those that were there, unless they are the same. Consumes the chain. */
@@ -110,6 +112,7 @@ static CK_RV chain_put(struct key *k, struct chain *c)
 
 	lock_take(&lib.table);
 	k->certs_told = token_tick();
+	k->installed = c->installed;
 	if (k->private == 0 || is_same(k, c)) /* a key that is gone has none */
 		goto out;
 	drop(k);
@@ -125,6 +128,8 @@ static CK_RV chain_put(struct key *k, struct chain *c)
 	}
 	if (rv == CKR_OK)
 		memcpy(k->fingerprint, c->fingerprint, sizeof(k->fingerprint));
+	if (rv == CKR_OK)
+		memcpy(k->chain, c->whole, sizeof(k->chain));
 	else
 		drop(k);
 out:
@@ -133,27 +138,36 @@ out:
 	return rv;
 }
 
-CK_RV certs_look(CK_SLOT_ID slot, struct key *k)
+static int ask_chain(const char *ref, struct csm_reply **ret)
 {
-	uint8_t *der = malloc(CSM_CHAIN_BYTES);
-	size_t n = CSM_CHAIN_BYTES;
-	struct chain c = {.n = 0};
 	unsigned tries = 0;
-	CK_RV rv = CKR_HOST_MEMORY;
 	int r;
 
-	if (der == NULL)
-		return rv;
 	do
-		r = csm_cert_chain(lib.csm, k->ref, der, &n);
+		r = csm_cert_show(lib.csm, ref, ret);
 	while (p11_again(r, &tries));
-	if (r == 0)
-		rv = chain_read(slot, k, der, n, &c);
-	else /* a csmd without these methods has no certificates */
-		rv = r == CSM_ENOT_FOUND || r == CSM_EUNSUPPORTED || r == CSM_EUNKNOWN_METHOD ? CKR_OK : p11_rv(r, CKR_OK);
+	return r;
+}
+
+CK_RV certs_look(CK_SLOT_ID slot, struct key *k)
+{
+	struct csm_reply *reply = NULL;
+	struct chain c = {.n = 0};
+	const uint8_t *der;
+	size_t n = 0;
+	CK_RV rv;
+	int r = ask_chain(k->ref, &reply);
+
+	if (r == 0) {
+		der = csm_view_bin(csm_reply_view(reply), "chain", &n);
+		c.installed = csm_view_u64(csm_reply_view(reply), "installed");
+		rv = der == NULL ? CKR_DEVICE_ERROR : chain_read(slot, k, der, n, &c);
+	} else {
+		rv = r == CSM_ENOT_FOUND ? CKR_OK : p11_rv(r, CKR_OK);
+	}
 	if (rv == CKR_OK)
 		rv = chain_put(k, &c);
-	free(der);
+	csm_reply_free(reply);
 	return rv;
 }
 
@@ -186,15 +200,17 @@ static int ask_page(const char *ns, const char *after, struct csm_reply **ret)
 }
 
 /* The key is known, and its certificate is another than the one that is known. */
-static struct key *changed(CK_SLOT_ID slot, const char *name, const char *fingerprint)
+static struct key *changed(CK_SLOT_ID slot, const char *name, struct csm_view item)
 {
+	const char *fingerprint = csm_view_str(item, "fingerprint");
 	struct key *k;
 
 	lock_take(&lib.table);
 	k = token_key(slot, name);
 	if (k != NULL)
 		k->certs_told = token_tick();
-	if (k != NULL && (fingerprint == NULL || strcmp(k->fingerprint, fingerprint) != 0))
+	if (k != NULL && (fingerprint == NULL || strcmp(k->fingerprint, fingerprint) != 0 ||
+				 k->installed != csm_view_u64(item, "installed")))
 		key_ref(k);
 	else
 		k = NULL;
@@ -213,7 +229,7 @@ static CK_RV take_page(CK_SLOT_ID slot, struct csm_view v, char after[static P11
 		struct key *k;
 
 		name = csm_view_str(item, "name");
-		k = name == NULL ? NULL : changed(slot, name, csm_view_str(item, "fingerprint"));
+		k = name == NULL ? NULL : changed(slot, name, item);
 		if (k != NULL)
 			rv = certs_look(slot, k);
 		key_unref(k);
@@ -238,7 +254,7 @@ CK_RV certs_list(CK_SLOT_ID slot)
 		r = ask_page(s->ns, after, &reply);
 		/* who may not list has what he asked for by name */
 		if (r != 0)
-			return r == CSM_EUNSUPPORTED || r == CSM_EUNKNOWN_METHOD ? CKR_OK : p11_rv(r, CKR_OK);
+			return p11_rv(r, CKR_OK);
 		rv = take_page(slot, csm_reply_view(reply), after, &more);
 		csm_reply_free(reply);
 	}
@@ -338,10 +354,23 @@ CK_RV certs_create(CK_SLOT_ID slot, const CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJECT
 CK_RV certs_destroy(const struct object *o)
 {
 	unsigned tries = 0;
+	bool there;
+	CK_RV rv;
 	int r;
 
 	if (o->chain != 0)
 		return CKR_ACTION_PROHIBITED;
+	rv = token_still(o->key);
+	if (rv == CKR_OK)
+		rv = certs_look(o->slot, o->key);
+	if (rv != CKR_OK)
+		return rv;
+	lock_take(&lib.table);
+	there = o->key->n_certs > 0 && o->key->certs[0] == o->handle;
+	lock_give(&lib.table);
+	/* another certificate may be in its place by now */
+	if (!there)
+		return CKR_OBJECT_HANDLE_INVALID;
 	do
 		r = csm_cert_delete(lib.csm, o->key->ref);
 	while (p11_again(r, &tries));

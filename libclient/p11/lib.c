@@ -1,20 +1,21 @@
 /* C_Initialize, C_Finalize, fork. */
-#include <sched.h>
 #include <string.h>
 #include <time.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include "libclient/p11/p11.h"
 
-enum state { STATE_OFF, STATE_CHANGING, STATE_ON };
+enum state { STATE_OFF, STATE_ON };
 
 struct lib lib;
 static _Atomic int state = STATE_OFF;
 static _Atomic unsigned users; /* threads inside a function of the standard */
 static _Atomic bool ending;
 static _Atomic bool forked; /* this process is a child that has not called C_Initialize itself */
-static _Atomic bool watching;
+static bool watching; /* under life */
 static __thread bool fork_locked;
+/* C_Initialize and C_Finalize, one at a time, and no fork meanwhile: a child finds the library whole, or not begun. */
+static pthread_mutex_t life = PTHREAD_MUTEX_INITIALIZER;
 static __thread unsigned ossl_depth;
 static pthread_rwlock_t ossl_lock = PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 
@@ -81,6 +82,7 @@ OSSL_LIB_CTX *p11_ossl(void)
 
 static void before_fork(void)
 {
+	(void)pthread_mutex_lock(&life);
 	if (p11_enter() != CKR_OK)
 		return;
 	lock_take(&lib.table);
@@ -90,30 +92,30 @@ static void before_fork(void)
 
 static void after_fork_parent(void)
 {
-	if (!fork_locked)
-		return;
-	fork_locked = false;
-	(void)pthread_rwlock_unlock(&ossl_lock);
-	lock_give(&lib.table);
-	p11_leave();
+	if (fork_locked) {
+		fork_locked = false;
+		(void)pthread_rwlock_unlock(&ossl_lock);
+		lock_give(&lib.table);
+		p11_leave();
+	}
+	(void)pthread_mutex_unlock(&life);
 }
 
 static void after_fork_child(void)
 {
-	/* the threads that were inside, or starting or ending the library, are not here */
+	pthread_mutex_t fresh = PTHREAD_MUTEX_INITIALIZER;
+
+	/* the threads that were inside, or waiting to begin or end the library, are not here */
+	(void)pthread_mutex_unlock(&life);
+	life = fresh;
 	atomic_store(&users, 0);
-	atomic_store(&ending, false);
-	if (!fork_locked) {
-		if (atomic_load(&state) != STATE_ON)
-			atomic_store(&state, STATE_OFF);
+	if (!fork_locked)
 		return;
-	}
 	fork_locked = false;
 	/* those who wait for it in the parent are counted in it: anew */
 	(void)pthread_rwlock_unlock(&ossl_lock);
 	ossl_lock = (pthread_rwlock_t)PTHREAD_RWLOCK_WRITER_NONRECURSIVE_INITIALIZER_NP;
 	lock_give(&lib.table);
-	atomic_store(&state, STATE_ON);
 	atomic_store(&forked, true);
 	sessions_after_fork();
 }
@@ -179,54 +181,58 @@ static void drain(void)
 	atomic_store(&ending, false);
 }
 
-static bool change_from(int from)
+static CK_RV begin(const CK_C_INITIALIZE_ARGS *args)
 {
-	int s = from;
+	CK_RV rv;
 
-	return atomic_compare_exchange_strong(&state, &s, STATE_CHANGING);
+	if (atomic_load(&state) == STATE_ON) {
+		/* a child of fork may begin anew, once */
+		if (!atomic_exchange(&forked, false))
+			return CKR_CRYPTOKI_ALREADY_INITIALIZED;
+		atomic_store(&state, STATE_OFF);
+		drain();
+		take_down();
+	}
+	if (!watching) {
+		watching = true;
+		(void)pthread_atfork(before_fork, after_fork_parent, after_fork_child);
+	}
+	lib.args = *args;
+	rv = bring_up();
+	if (rv == CKR_OK)
+		atomic_store(&state, STATE_ON);
+	return rv;
 }
 
 CK_RV C_Initialize(CK_VOID_PTR p)
 {
 	CK_C_INITIALIZE_ARGS args;
 	CK_RV rv = read_args(p, &args);
-	bool yes = true;
 
 	if (rv != CKR_OK)
 		return rv;
-	while (!change_from(STATE_OFF)) {
-		/* a child of fork may begin anew, once */
-		if (atomic_load(&state) == STATE_ON && atomic_compare_exchange_strong(&forked, &yes, false) &&
-			change_from(STATE_ON)) {
-			drain();
-			take_down();
-			break;
-		}
-		yes = true;
-		if (atomic_load(&state) == STATE_ON)
-			return CKR_CRYPTOKI_ALREADY_INITIALIZED;
-		(void)sched_yield();
-	}
-	atomic_store(&forked, false);
-	if (!atomic_exchange(&watching, true))
-		(void)pthread_atfork(before_fork, after_fork_parent, after_fork_child);
-	lib.args = args;
-	rv = bring_up();
-	atomic_store(&state, rv == CKR_OK ? STATE_ON : STATE_OFF);
+	(void)pthread_mutex_lock(&life);
+	rv = begin(&args);
+	(void)pthread_mutex_unlock(&life);
 	return rv;
 }
 
 CK_RV C_Finalize(CK_VOID_PTR reserved)
 {
+	CK_RV rv = CKR_CRYPTOKI_NOT_INITIALIZED;
+	int on = STATE_ON;
+
 	if (reserved != NULL)
 		return CKR_ARGUMENTS_BAD;
-	if (!change_from(STATE_ON))
-		return CKR_CRYPTOKI_NOT_INITIALIZED;
-	drain();
-	take_down();
-	atomic_store(&forked, false);
-	atomic_store(&state, STATE_OFF);
-	return CKR_OK;
+	(void)pthread_mutex_lock(&life);
+	if (atomic_compare_exchange_strong(&state, &on, STATE_OFF)) {
+		drain();
+		take_down();
+		atomic_store(&forked, false);
+		rv = CKR_OK;
+	}
+	(void)pthread_mutex_unlock(&life);
+	return rv;
 }
 
 CK_RV C_GetInfo(CK_INFO_PTR info)

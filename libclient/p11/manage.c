@@ -378,8 +378,12 @@ CK_RV C_CopyObject(CK_SESSION_HANDLE h, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_PT
 static CK_RV destroy_key(const struct session *s, struct key *k)
 {
 	unsigned tries = 0;
+	CK_RV rv = token_still(k);
 	int r;
 
+	/* another key may have the name by now: that one was not meant */
+	if (rv != CKR_OK)
+		return rv;
 	do
 		r = csm_key_delete(lib.csm, k->ref);
 	while (p11_again(r, &tries));

@@ -12,6 +12,7 @@ static CK_ULONG serial;
 
 CK_RV objects_init(void)
 {
+	table = NULL;
 	used = room = hole = 0;
 	return CKR_OK;
 }

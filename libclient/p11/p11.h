@@ -137,6 +137,8 @@ struct key {
 	CK_OBJECT_HANDLE *certs; /* guarded by the table's lock, as is the rest */
 	size_t n_certs;
 	char fingerprint[P11_FINGERPRINT_LEN + 1]; /* of the first of them */
+	char chain[P11_FINGERPRINT_LEN + 1]; /* of all of them together */
+	uint64_t installed;
 	uint64_t certs_told; /* when csmd last said that there are some */
 	uint8_t own_id[P11_ID_MAX]; /* the key's tag: CKA_ID as its maker wanted it */
 	size_t own_id_len;
@@ -179,6 +181,8 @@ CSM_MUST CK_RV token_look(CK_SLOT_ID slot, const char *name, size_t n, bool cert
 /* A new key, as the answer to its creation tells it; its objects. */
 CSM_MUST CK_RV token_take(CK_SLOT_ID slot, struct csm_view v, CK_OBJECT_HANDLE *private, CK_OBJECT_HANDLE *public);
 void token_remove(CK_SLOT_ID slot, struct key *k);
+/* The key is still the one of its name in csmd: asked now. CKR_OBJECT_HANDLE_INVALID: it is gone, or made anew. */
+CSM_MUST CK_RV token_still(struct key *k);
 
 /* Counts up with each thing told: what was told before a listing began, and not by it, is gone. */
 uint64_t token_now(void);

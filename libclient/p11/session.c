@@ -13,6 +13,7 @@ static CK_ULONG serial;
 
 CK_RV sessions_init(void)
 {
+	table = NULL;
 	used = room = 0;
 	return CKR_OK;
 }

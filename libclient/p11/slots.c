@@ -28,6 +28,7 @@ CK_RV slots_init(void)
 	CK_RV rv;
 
 	filled = false;
+	n_slots = 0;
 	/* with no number left for a new namespace the numbers begin anew */
 	if (n_known == SLOTS_MAX)
 		n_known = 0;

@@ -381,6 +381,23 @@ CK_RV token_take(CK_SLOT_ID slot, struct csm_view v, CK_OBJECT_HANDLE *private, 
 	return CKR_OK;
 }
 
+CK_RV token_still(struct key *k)
+{
+	const struct keyinfo *known;
+	struct key *there;
+	CK_RV rv = key_load(k, &known);
+
+	if (rv == CKR_OK)
+		rv = token_look(k->slot, k->name, strlen(k->name), false);
+	if (rv != CKR_OK)
+		return rv;
+	lock_take(&lib.table);
+	there = token_key(k->slot, k->name);
+	rv = there == k ? CKR_OK : CKR_OBJECT_HANDLE_INVALID;
+	lock_give(&lib.table);
+	return rv;
+}
+
 void token_remove(CK_SLOT_ID slot, struct key *k)
 {
 	size_t at;

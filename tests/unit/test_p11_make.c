@@ -223,6 +223,32 @@ static void test_id_stays(void **state)
 	p11fix_down();
 }
 
+/* A key that was made anew under the name of another is not that one: what is meant for the old is not done to it. */
+static void test_replaced_key(void **state)
+{
+	CK_SESSION_HANDLE s = p11fix_session(p11fix_up(), CKF_RW_SESSION);
+	CK_OBJECT_HANDLE old, new;
+	struct csm *csm;
+
+	(void)state;
+	assert_int_equal(csm_new(&csm), 0);
+	for (int loaded = 0; loaded < 2; loaded++) {
+		p11fix_key("replaced", "p256", NULL, NULL);
+		old = p11fix_find(s, CKO_PRIVATE_KEY, "replaced");
+		if (loaded)
+			assert_true(flag(s, old, CKA_SIGN));
+		assert_int_equal(csm_key_delete(csm, "replaced"), 0);
+		p11fix_key("replaced", "p256", NULL, NULL);
+		want(CKR_OBJECT_HANDLE_INVALID, p11_2->C_DestroyObject(s, old));
+		want(CKR_OBJECT_HANDLE_INVALID, p11_2->C_DestroyObject(s, old));
+		new = p11fix_find(s, CKO_PRIVATE_KEY, "replaced");
+		assert_true(new != 0 && new != old);
+		want(CKR_OK, p11_2->C_DestroyObject(s, new));
+	}
+	csm_free(csm);
+	p11fix_down();
+}
+
 /* Without a label the key has a name all the same; with a use it has no other. */
 static void test_nameless(void **state)
 {
@@ -287,6 +313,7 @@ int main(int argc, char **argv)
 		P11FIX_TEST(test_create),
 		P11FIX_TEST(test_kinds),
 		P11FIX_TEST(test_id_stays),
+		P11FIX_TEST(test_replaced_key),
 		P11FIX_TEST(test_nameless),
 		P11FIX_TEST(test_session_public_key),
 	};

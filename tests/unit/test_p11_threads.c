@@ -359,6 +359,63 @@ static void test_fork_in_the_middle(void **state)
 	p11fix_down();
 }
 
+/* A child of any moment in which another thread begins or ends the library can begin it, and use its keys. */
+static void *turner(void *arg)
+{
+	(void)arg;
+	while (!stop) {
+		CK_SLOT_ID s[4];
+		CK_SESSION_HANDLE h;
+		CK_ULONG n = 4;
+
+		if (p11_2->C_Initialize(NULL) != CKR_OK || p11_2->C_GetSlotList(CK_TRUE, s, &n) != CKR_OK ||
+			p11_2->C_OpenSession(s[0], CKF_SERIAL_SESSION, NULL, NULL, &h) != CKR_OK ||
+			round_trip(h, find_quietly(h, CKO_PRIVATE_KEY), 0) != CKR_OK || p11_2->C_Finalize(NULL) != CKR_OK)
+			return (void *)1;
+	}
+	return NULL;
+}
+
+static int beginner(void)
+{
+	CK_SESSION_HANDLE s;
+	CK_SLOT_ID v[4];
+	CK_ULONG n = 4;
+
+	alarm(20);
+	if (p11_2->C_Initialize(NULL) != CKR_OK)
+		return 1;
+	if (p11_2->C_GetSlotList(CK_TRUE, v, &n) != CKR_OK || n == 0)
+		return 2;
+	if (p11_2->C_OpenSession(v[0], CKF_SERIAL_SESSION, NULL, NULL, &s) != CKR_OK)
+		return 3;
+	if (round_trip(s, find_quietly(s, CKO_PRIVATE_KEY), 0) != CKR_OK)
+		return 4;
+	return p11_2->C_Finalize(NULL) == CKR_OK ? 0 : 5;
+}
+
+static void test_fork_while_it_begins_and_ends(void **state)
+{
+	unsigned forks = life(1, 1) > 1 ? 2000 : 40;
+	pthread_t t;
+	void *failed;
+
+	(void)state;
+	stop = false;
+	assert_int_equal(pthread_create(&t, NULL, turner, NULL), 0);
+	for (unsigned i = 0; i < forks; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0)
+			_exit(beginner());
+		assert_int_equal(exit_of(pid), 0);
+		usleep(i * 37 % 1000);
+	}
+	stop = true;
+	assert_int_equal(pthread_join(t, &failed), 0);
+	assert_null(failed);
+}
+
 /* ---- an application's own mutexes ---- */
 
 static _Atomic int made, held;
@@ -441,6 +498,7 @@ int main(int argc, char **argv)
 		P11FIX_TEST(test_finalize_ends_waiting),
 		P11FIX_TEST(test_fork),
 		P11FIX_TEST(test_fork_in_the_middle),
+		P11FIX_TEST(test_fork_while_it_begins_and_ends),
 		P11FIX_TEST(test_locking_models),
 	};
 

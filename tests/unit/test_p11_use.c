@@ -6,12 +6,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <cmocka.h>
 #include <openssl/ec.h>
 #include <openssl/ecdsa.h>
 #include <openssl/evp.h>
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
 #include "tests/lib/p11fix.h"
 
 static const CK_BYTE text[] = "pay 10 to bob";
@@ -282,27 +284,77 @@ static void test_ecdh(void **state)
 	p11fix_down();
 }
 
-/* A certificate for the key, by some CA. */
-static size_t certificate(CK_SESSION_HANDLE s, const char *key, unsigned char *out)
+static EVP_PKEY *ca_key;
+
+/* A certificate for pkey (the CA's own where NULL), by a CA; its length. */
+static size_t certificate(EVP_PKEY *pkey, unsigned char *out)
 {
-	EVP_PKEY *pkey = public_of(s, p11fix_find(s, CKO_PUBLIC_KEY, key)), *other = EVP_EC_gen("P-256");
 	X509 *x = X509_new();
 	unsigned char *p = out;
+	const char *name = pkey == NULL ? "ca" : "leaf";
+	X509_EXTENSION *e;
 	int len;
 
+	if (ca_key == NULL)
+		ca_key = EVP_EC_gen("P-256");
 	X509_set_version(x, 2);
 	ASN1_INTEGER_set(X509_get_serialNumber(x), 77);
-	X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC, (const unsigned char *)"leaf", -1, -1, 0);
+	X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC, (const unsigned char *)name, -1, -1, 0);
 	X509_NAME_add_entry_by_txt(X509_get_issuer_name(x), "CN", MBSTRING_ASC, (const unsigned char *)"ca", -1, -1, 0);
 	X509_gmtime_adj(X509_getm_notBefore(x), -60);
 	X509_gmtime_adj(X509_getm_notAfter(x), 86400);
-	X509_set_pubkey(x, pkey);
-	assert_true(X509_sign(x, other, EVP_sha256()) > 0);
+	X509_set_pubkey(x, pkey == NULL ? ca_key : pkey);
+	if (pkey == NULL) {
+		e = X509V3_EXT_conf_nid(NULL, NULL, NID_basic_constraints, "critical,CA:TRUE");
+		X509_add_ext(x, e, -1);
+		X509_EXTENSION_free(e);
+	}
+	assert_true(X509_sign(x, ca_key, EVP_sha256()) > 0);
 	len = i2d_X509(x, &p);
 	X509_free(x);
-	EVP_PKEY_free(pkey);
-	EVP_PKEY_free(other);
 	return (size_t)len;
+}
+
+/* Certificates beside the key, by a search for all of them. */
+static CK_ULONG count_certificates(CK_SESSION_HANDLE s)
+{
+	CK_ULONG n = 0, class = CKO_CERTIFICATE;
+	CK_ATTRIBUTE t = {CKA_CLASS, &class, sizeof(class)};
+	CK_OBJECT_HANDLE all[16];
+
+	want(CKR_OK, p11_2->C_FindObjectsInit(s, &t, 1));
+	want(CKR_OK, p11_2->C_FindObjects(s, all, 16, &n));
+	want(CKR_OK, p11_2->C_FindObjectsFinal(s));
+	return n;
+}
+
+/* The issuers' certificates come and go with what is installed, also where the leaf stays. */
+static void test_chain_changes(void **state)
+{
+	CK_SESSION_HANDLE s = p11fix_session(p11fix_up(), 0);
+	EVP_PKEY *pkey = public_of(s, p11fix_find(s, CKO_PUBLIC_KEY, "p256-soft"));
+	unsigned char der[4096];
+	size_t leaf = certificate(pkey, der), all = leaf + certificate(NULL, der + leaf);
+	CK_OBJECT_HANDLE first;
+	struct csm *csm;
+
+	(void)state;
+	assert_int_equal(csm_new(&csm), 0);
+	assert_int_equal(count_certificates(s), 0);
+	assert_int_equal(csm_cert_install(csm, "p256-soft", der, all), 0);
+	assert_int_equal(count_certificates(s), 2);
+	first = p11fix_find(s, CKO_CERTIFICATE, "p256-soft");
+	assert_int_equal(count_certificates(s), 2);
+	assert_int_equal(p11fix_find(s, CKO_CERTIFICATE, "p256-soft"), first);
+	assert_true(p11fix_find(s, CKO_CERTIFICATE, "p256-soft (issuer 1)") != 0);
+	sleep(1); /* csmd tells the second in which one was installed */
+	assert_int_equal(csm_cert_install(csm, "p256-soft", der, leaf), 0);
+	assert_int_equal(count_certificates(s), 1);
+	assert_int_equal(csm_cert_delete(csm, "p256-soft"), 0);
+	assert_int_equal(count_certificates(s), 0);
+	EVP_PKEY_free(pkey);
+	csm_free(csm);
+	p11fix_down();
 }
 
 static void test_certificates(void **state)
@@ -313,10 +365,11 @@ static void test_certificates(void **state)
 	CK_BYTE der[2048], got[2048], id[20], key_id[20];
 	CK_ATTRIBUTE t[] = {{CKA_CLASS, &class, sizeof(class)}, {CKA_TOKEN, &yes, 1}, {CKA_VALUE, der, 0}};
 	CK_ATTRIBUTE a[] = {{CKA_VALUE, got, sizeof(got)}, {CKA_ID, id, sizeof(id)}}, b = {CKA_ID, key_id, sizeof(key_id)};
+	EVP_PKEY *pkey = public_of(s, p11fix_find(s, CKO_PUBLIC_KEY, "p256-soft"));
 	CK_OBJECT_HANDLE o;
 
 	(void)state;
-	t[2].ulValueLen = certificate(s, "p256-soft", der);
+	t[2].ulValueLen = certificate(pkey, der);
 	assert_int_equal(p11fix_find(s, CKO_CERTIFICATE, "p256-soft"), 0);
 	want(CKR_OK, p11_2->C_CreateObject(s, t, 3, &o));
 	assert_int_equal(p11fix_find(s, CKO_CERTIFICATE, "p256-soft"), o);
@@ -333,6 +386,7 @@ static void test_certificates(void **state)
 	want(CKR_OK, p11_2->C_DestroyObject(s, o));
 	assert_int_equal(p11fix_find(s, CKO_CERTIFICATE, "p256-soft"), 0);
 	assert_true(p11fix_find(s, CKO_PRIVATE_KEY, "p256-soft") != 0);
+	EVP_PKEY_free(pkey);
 	p11fix_down();
 }
 
@@ -382,7 +436,10 @@ int main(int argc, char **argv)
 		P11FIX_TEST(test_ecdh),
 		P11FIX_TEST(test_find),
 		P11FIX_TEST(test_certificates),
+		P11FIX_TEST(test_chain_changes),
 	};
+
+	int failed;
 
 	(void)argc;
 	p11fix_main(argv, "tpm2", 150);
@@ -393,5 +450,7 @@ int main(int argc, char **argv)
 	p11fix_key("ed-soft", "ed25519", "soft", NULL);
 	p11fix_key("p256-tpm2", "p256", "tpm2", "sign,derive");
 	p11fix_key("rsa-tpm2", "rsa2048", "tpm2", NULL);
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	failed = cmocka_run_group_tests(tests, NULL, NULL);
+	EVP_PKEY_free(ca_key);
+	return failed;
 }
