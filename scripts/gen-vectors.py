@@ -56,7 +56,7 @@ EXAMPLES = {
     "key.list": ({"namespace": "web", "limit": 2}, {"keys": [ITEM], "more": False}),
     "key.show": ({"key": "web:tls"}, {**INFO, "certificate": KEY_CERT}),
     "key.public": ({"key": "web:tls"}, {"alg": "p256", "spki": SPKI, "public": PEM}),
-    "key.delete": ({"key": "web:tls", "request_id": "5f1c9b"}, {}),
+    "key.delete": ({"key": "web:tls", "request_id": "5f1c9b", "spki_sha256": INFO["spki_sha256"]}, {}),
     "key.sign": ({"key": "web:tls", "scheme": "ecdsa-sha256", "digest": DIGEST},
                  {"scheme": "ecdsa-sha256", "signature": SIGNATURE}),
     "key.sign_init": ({"key": "web:tls", "scheme": "ecdsa-sha256"}, {"stream": 1}),

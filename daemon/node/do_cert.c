@@ -131,7 +131,7 @@ void do_CERT_INSTALL(struct req *q)
 	char who[REQ_WHO_MAX];
 
 	if (req_object(q, m->key, &o) != 0 || req_authorize(q, &o) != 0 ||
-		req_replayed(q, &o, m->request_id, &rid, who) || key_look(q, m->key, &f) != 0)
+		req_replayed(q, &o, m->request_id, &rid, who) || key_look(q, m->key, KEY_ANY, &f) != 0)
 		return;
 	if (req_change(q, &o, &rid, CSM_OP_CERT_SET, sizeof(struct install_op), install_clear, &change) == 0)
 		install_start(change, m, &f.rec);
@@ -149,7 +149,7 @@ void do_CERT_GET(struct req *q)
 	uint64_t installed;
 	int r;
 
-	if (key_look(q, m->key, &f) != 0)
+	if (key_look(q, m->key, KEY_ANY, &f) != 0)
 		return;
 	r = csm_store_cert_get(f.reader, f.object.ns, f.object.name, f.rec.id, &q->loop->body, &installed);
 	if (r == 0)
@@ -250,7 +250,7 @@ void do_CERT_DELETE(struct req *q)
 	int r;
 
 	if (req_object(q, m->key, &o) != 0 || req_authorize(q, &o) != 0 ||
-		req_replayed(q, &o, m->request_id, &rid, who) || key_look(q, m->key, &f) != 0)
+		req_replayed(q, &o, m->request_id, &rid, who) || key_look(q, m->key, m->spki_sha256, &f) != 0)
 		return;
 	r = csm_store_cert_get(f.reader, o.ns, o.name, f.rec.id, &q->loop->body, NULL);
 	req_end_read(q);
@@ -259,6 +259,8 @@ void do_CERT_DELETE(struct req *q)
 	/* one that is damaged can be deleted too */
 	else if (r != 0 && r != CSM_ETAMPERED)
 		req_error(q, r, NULL);
-	else if (req_change(q, &o, &rid, CSM_OP_CERT_DELETE, sizeof(*c), NULL, &c) == 0)
+	else if (req_change(q, &o, &rid, CSM_OP_CERT_DELETE, sizeof(*c), NULL, &c) == 0) {
+		memcpy(c->op.sop.key.id, f.rec.id, CSM_KEY_ID_LEN);
 		op_commit(&c->op, op_finish_change);
+	}
 }

@@ -226,7 +226,7 @@ void do_KEY_SHOW(struct req *q)
 	struct key_found f;
 	int r;
 
-	if (key_look(q, m->key, &f) != 0)
+	if (key_look(q, m->key, KEY_ANY, &f) != 0)
 		return;
 	f.rec.signatures += counts_pending(&q->loop->b->counts, f.rec.id);
 	r = keyinfo_fill(f.object.ns, f.object.name, &f.rec, &space, &info);
@@ -247,7 +247,7 @@ void do_KEY_PUBLIC(struct req *q)
 	struct key_found f;
 	int r;
 
-	if (key_look(q, m->key, &f) != 0)
+	if (key_look(q, m->key, KEY_ANY, &f) != 0)
 		return;
 	res.alg = csm_str_of(csm_alg_name(f.rec.alg));
 	res.spki = f.rec.spki;
@@ -334,11 +334,12 @@ void do_KEY_DELETE(struct req *q)
 	char who[REQ_WHO_MAX];
 
 	if (req_object(q, m->key, &o) != 0 || req_authorize(q, &o) != 0 ||
-		req_replayed(q, &o, m->request_id, &rid, who) || key_look(q, m->key, &f) != 0)
+		req_replayed(q, &o, m->request_id, &rid, who) || key_look(q, m->key, m->spki_sha256, &f) != 0)
 		return;
 	req_end_read(q); /* the record's id is a copy */
 	if (req_change(q, &o, &rid, CSM_OP_KEY_DELETE, sizeof(struct delete_op), NULL, &c) != 0)
 		return;
 	memcpy(((struct delete_op *)c)->id, f.rec.id, CSM_KEY_ID_LEN);
+	memcpy(c->op.sop.key.id, f.rec.id, CSM_KEY_ID_LEN);
 	op_commit(&c->op, delete_committed);
 }

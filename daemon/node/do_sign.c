@@ -59,7 +59,7 @@ void do_KEY_SIGN(struct req *q)
 	struct key_call call = {.what = KEY_WHAT_SIGN};
 	struct key_found f;
 
-	if (key_find(q, m->key, CSM_USE_SIGN, &f) != 0)
+	if (key_find(q, m->key, m->spki_sha256, CSM_USE_SIGN, &f) != 0)
 		return;
 	if (key_scheme(q, &f, m->scheme, &call.scheme) != 0 ||
 		signing_input(q, m, &call.scheme, digest, &call.in) != 0) {
@@ -131,7 +131,7 @@ void do_SIGN_INIT(struct req *q)
 	struct stream *s;
 	int r;
 
-	if (key_find(q, m->key, CSM_USE_SIGN, &f) != 0)
+	if (key_find(q, m->key, m->spki_sha256, CSM_USE_SIGN, &f) != 0)
 		return;
 	r = key_scheme(q, &f, m->scheme, &scheme);
 	if (r == 0 && scheme.hash == CSM_HASH_NONE)
@@ -185,7 +185,7 @@ static void finish_stream(struct req *q, struct stream *s)
 	}
 	call.in = (struct csm_bin){digest, n};
 	/* Name, policy and use are judged anew. */
-	if (key_find(q, (struct csm_str){s->key, s->key_len}, CSM_USE_SIGN, &f) != 0)
+	if (key_find(q, (struct csm_str){s->key, s->key_len}, KEY_ANY, CSM_USE_SIGN, &f) != 0)
 		return;
 	if (memcmp(f.rec.id, s->key_id, CSM_KEY_ID_LEN) != 0) {
 		req_end_read(q);

@@ -9,7 +9,7 @@ void do_KEY_DECRYPT(struct req *q)
 	struct csm_str name = m->scheme.p != NULL ? m->scheme : CSM_STR("rsa-oaep-sha256");
 	struct key_found f;
 
-	if (key_find(q, m->key, CSM_USE_DECRYPT, &f) != 0)
+	if (key_find(q, m->key, m->spki_sha256, CSM_USE_DECRYPT, &f) != 0)
 		return;
 	if (csm_scheme_parse(name, &call.scheme) != 0 || call.scheme.kind != CSM_SCHEME_RSA_OAEP) {
 		req_end_read(q);
@@ -25,7 +25,7 @@ void do_KEY_DERIVE(struct req *q)
 	struct key_call call = {.what = KEY_WHAT_DERIVE, .in = m->peer};
 	struct key_found f;
 
-	if (key_find(q, m->key, CSM_USE_DERIVE, &f) == 0)
+	if (key_find(q, m->key, m->spki_sha256, CSM_USE_DERIVE, &f) == 0)
 		key_call_run(q, &f, &call);
 }
 
@@ -38,7 +38,7 @@ void do_KEY_CSR(struct req *q)
 	struct key_found f;
 	int r;
 
-	if (key_find(q, m->key, CSM_USE_SIGN, &f) != 0)
+	if (key_find(q, m->key, m->spki_sha256, CSM_USE_SIGN, &f) != 0)
 		return;
 	if (key_scheme(q, &f, m->scheme, &call.scheme) != 0) {
 		req_end_read(q);

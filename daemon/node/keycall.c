@@ -1,3 +1,4 @@
+#include <sodium.h>
 #include <string.h>
 #include "daemon/node/keycall.h"
 #include "libclient/base/lockmem.h"
@@ -5,27 +6,48 @@
 #define OUT_MAX CSM_SIGNATURE_MAX
 #define OWNER_SWEEP_MS 10000u
 
-int key_look(struct req *q, struct csm_str ref, struct key_found *f)
+/* Is it the key that is meant, not one that has taken its name? `want` as key.show tells it. */
+static int key_is(const struct csm_key_record *rec, struct csm_str want, const char **why)
 {
+	uint8_t hash[crypto_hash_sha256_BYTES];
+	char hex[2 * sizeof(hash) + 1];
+
+	*why = "spki_sha256 has 64 hexadecimal digits, in lower case";
+	if (want.n != sizeof(hex) - 1)
+		return CSM_EINVALID;
+	for (size_t i = 0; i < want.n; i++)
+		if (!((want.p[i] >= '0' && want.p[i] <= '9') || (want.p[i] >= 'a' && want.p[i] <= 'f')))
+			return CSM_EINVALID;
+	*why = "another key has this name than the one that is meant";
+	crypto_hash_sha256(hash, rec->spki.p, rec->spki.n);
+	sodium_bin2hex(hex, sizeof(hex), hash, sizeof(hash));
+	return memcmp(hex, want.p, want.n) == 0 ? 0 : CSM_ECONFLICT;
+}
+
+int key_look(struct req *q, struct csm_str ref, struct csm_str want, struct key_found *f)
+{
+	const char *why = NULL;
 	int r;
 
 	if ((r = req_object(q, ref, &f->object)) != 0 || (r = req_authorize(q, &f->object)) != 0 ||
 		(r = req_begin_read(q, &f->reader)) != 0)
 		return r;
 	r = csm_store_key_get(f->reader, f->object.ns, f->object.name, false, NULL, &f->rec);
+	if (r == 0 && want.p != NULL)
+		r = key_is(&f->rec, want, &why);
 	if (r == 0)
 		return 0;
 	req_end_read(q);
 	if (r == CSM_ENOT_FOUND)
 		req_missing(q, CSM_PERM_KEY_LIST, &f->object);
 	else
-		req_error(q, r, NULL);
+		req_error(q, r, why);
 	return r;
 }
 
-int key_find(struct req *q, struct csm_str ref, unsigned use, struct key_found *f)
+int key_find(struct req *q, struct csm_str ref, struct csm_str want, unsigned use, struct key_found *f)
 {
-	int r = key_look(q, ref, f);
+	int r = key_look(q, ref, want, f);
 	const char *why;
 
 	if (r != 0)

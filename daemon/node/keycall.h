@@ -23,10 +23,12 @@ struct key_found {
 	struct csm_backend *be;
 	struct csm_reader *reader;
 };
-/* Name, policy, record, use, back end. On failure the request has been answered and nothing is open. */
-CSM_MUST int key_find(struct req *q, struct csm_str ref, unsigned use, struct key_found *f);
+/* Name, policy, record, use, back end. want: the request's spki_sha256, p NULL for none: another key is CSM_ECONFLICT. On
+ * failure the request has been answered and nothing is open. */
+CSM_MUST int key_find(struct req *q, struct csm_str ref, struct csm_str want, unsigned use, struct key_found *f);
 /* Without a use: for show and public. */
-CSM_MUST int key_look(struct req *q, struct csm_str ref, struct key_found *f);
+CSM_MUST int key_look(struct req *q, struct csm_str ref, struct csm_str want, struct key_found *f);
+#define KEY_ANY ((struct csm_str){NULL, 0})
 /* The scheme of the request, or the key's default; checked against the key. */
 CSM_MUST int key_scheme(struct req *q, const struct key_found *f, struct csm_str name, struct csm_scheme *ret);
 /* Do it and answer; closes the transaction of f in any case. */

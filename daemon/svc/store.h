@@ -189,7 +189,8 @@ struct csm_store_op {
 	enum csm_op_kind kind;
 	bool has_expect;                 /* SECRET_SET: `expect` counts */
 	struct csm_str ns, name, secret; /* name: key or domain */
-	struct csm_key_record key;       /* KEY_CREATE, with priv; CERT_SET: just the id */
+	struct csm_key_record key;       /* KEY_CREATE, with priv. KEY_DELETE, CERT_*: just the id of the key that is
+	                                  * meant; CSM_ECONFLICT where another one has its name since; zeros: any */
 	struct csm_bin payload;          /* SECRET_SET, CERT_SET, REMEMBER */
 	uint64_t expect;                 /* SECRET_SET: the newest version; 0: must not exist */
 	const struct csm_count *counts;

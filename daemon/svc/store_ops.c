@@ -116,7 +116,8 @@ out:
 	return r;
 }
 
-/* The row of a key of the database `keys`, with what is clear of it, and its namespace's scope. */
+/* The row of a key of the database `keys`, with what is clear of it, and its namespace's scope. CSM_ECONFLICT: another key
+ * has the name than the one whose id is given. */
 static int key_row(struct group *g, const struct csm_store_op *op, struct dbkey *k, struct csm_bin *v,
 	struct csm_key_record *key, struct wscope **ws)
 {
@@ -127,7 +128,10 @@ static int key_row(struct group *g, const struct csm_store_op *op, struct dbkey 
 		(r = rec_parse(*v, REC_KEY, &rec)) != 0 || (r = store_key_clear_get(rec.clear, key)) != 0 ||
 		(r = scope_for(g, op->ns, CSM_STR(""), ws)) != 0)
 		return r;
-	return (*ws)->present ? 0 : CSM_ETAMPERED;
+	if (!(*ws)->present)
+		return CSM_ETAMPERED;
+	return sodium_is_zero(op->key.id, CSM_KEY_ID_LEN) || memcmp(key->id, op->key.id, CSM_KEY_ID_LEN) == 0 ? 0 :
+		CSM_ECONFLICT;
 }
 
 /* CSM_ENOT_FOUND: there is none. */
@@ -182,9 +186,6 @@ static int cert_set(struct group *g, struct csm_store_op *op)
 		return CSM_ETOO_LARGE;
 	if ((r = key_row(g, op, &k, &v, &key, &ws)) != 0)
 		return r;
-	/* The key that the certificate was found to be of: not another one that has its name since. */
-	if (memcmp(key.id, op->key.id, CSM_KEY_ID_LEN) != 0)
-		return CSM_ENOT_FOUND;
 	if ((r = room(g, op->payload.n)) != 0)
 		return r;
 	r = cert_drop(g, ws, &k);
@@ -194,7 +195,7 @@ static int cert_set(struct group *g, struct csm_store_op *op)
 	if (value == NULL)
 		return CSM_ENOMEM;
 	rec_header(value, REC_CERT, g->now, ws->sc.kek[0].id, CSM_KEY_ID_LEN);
-	memcpy(value + HDR_LEN, op->key.id, CSM_KEY_ID_LEN);
+	memcpy(value + HDR_LEN, key.id, CSM_KEY_ID_LEN);
 	r = row_put(g, ws, REC_CERT, g->s->certs, &k, value, HDR_LEN + CSM_KEY_ID_LEN, op->payload);
 	free(value);
 	return r;

@@ -19,6 +19,14 @@ static int show(const char *name, struct csm_msg_key_info *info)
 	return fix_call(pub, "key.show", &m, info);
 }
 
+static int delete_only(const char *name, const char *spki_sha256)
+{
+	struct csm_msg_key_delete_req m = {.key = csm_str_of(name), .spki_sha256 = csm_str_of(spki_sha256)};
+	struct csm_msg_empty none;
+
+	return fix_call(pub, "key.delete", &m, &none);
+}
+
 static int delete(const char *name)
 {
 	struct csm_msg_key_delete_req m = {.key = csm_str_of(name)};
@@ -331,6 +339,32 @@ static void the_administrator(void **state)
 	fix_close(user);
 }
 
+/* A caller who says which key he means never takes away another one that has its name since. */
+static void delete_of_the_key_that_is_meant(void **state)
+{
+	struct csm_msg_key_info info;
+	char hash[65], upper[65];
+
+	(void)state;
+	assert_int_equal(fix_create(pub, "meant", NULL, NULL, NULL), 0);
+	assert_int_equal(show("meant", &info), 0);
+	snprintf(hash, sizeof(hash), "%.*s", (int)info.spki_sha256.n, info.spki_sha256.p);
+	assert_int_equal(delete("meant"), 0);
+	assert_int_equal(fix_create(pub, "meant", NULL, NULL, NULL), 0);
+	assert_int_equal(delete_only("meant", hash), CSM_ECONFLICT);
+	assert_int_equal(delete_only("meant", ""), CSM_EINVALID);
+	assert_int_equal(delete_only("meant", "00"), CSM_EINVALID);
+	assert_int_equal(show("meant", &info), 0);
+	snprintf(hash, sizeof(hash), "%.*s", (int)info.spki_sha256.n, info.spki_sha256.p);
+	for (size_t i = 0; i < sizeof(upper); i++)
+		upper[i] = (char)(hash[i] >= 'a' ? hash[i] - 'a' + 'A' : hash[i]);
+	if (strcmp(upper, hash) != 0)
+		assert_int_equal(delete_only("meant", upper), CSM_EINVALID);
+	assert_int_equal(delete_only("meant", hash), 0);
+	assert_int_equal(show("meant", &info), CSM_ENOT_FOUND);
+	assert_int_equal(delete_only("meant", hash), CSM_ENOT_FOUND);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -344,6 +378,7 @@ int main(void)
 		FIX_TEST(of_racing_creates_one_wins),
 		FIX_TEST(a_deleted_key_is_gone),
 		FIX_TEST(a_missing_back_end),
+		FIX_TEST(delete_of_the_key_that_is_meant),
 		FIX_TEST(the_administrator),
 	};
 

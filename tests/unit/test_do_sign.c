@@ -501,6 +501,50 @@ static void what_is_no_certificate_request(void **state)
 	assert_int_equal(fix_ask(pub, "key.csr", &m), CSM_EUNSUPPORTED);
 }
 
+/* spki_sha256 as key.show tells it. */
+static void hash_text(const char *name, char out[static 65])
+{
+	struct csm_msg_key_req m = {.key = csm_str_of(name)};
+	struct csm_msg_key_info info;
+
+	assert_int_equal(fix_call(pub, "key.show", &m, &info), 0);
+	snprintf(out, 65, "%.*s", (int)info.spki_sha256.n, info.spki_sha256.p);
+}
+
+/* Who says which key he means is not served by another one that has its name. */
+static void only_the_key_that_is_meant(void **state)
+{
+	uint8_t spki[CSM_SPKI_MAX], digest[32] = {1};
+	const struct csm_bin some = {digest, sizeof(digest)};
+	char own[65], other[65];
+
+	(void)state;
+	hash_text("p256", own);
+	hash_text("p384", other);
+	for (int i = 0; i < 2; i++) {
+		const int wanted = i == 0 ? 0 : CSM_ECONFLICT;
+		const struct csm_str is = csm_str_of(i == 0 ? own : other);
+		struct csm_msg_sign_req sign = {.key = CSM_STR("p256"), .digest = some, .spki_sha256 = is};
+		struct csm_msg_sign_init_req begin = {.key = CSM_STR("p256"), .spki_sha256 = is};
+		struct csm_msg_csr_req csr = {.key = CSM_STR("p256"), .subject = CSM_STR("/CN=x"), .spki_sha256 = is};
+
+		assert_int_equal(fix_ask(pub, "key.sign", &sign), wanted);
+		assert_int_equal(fix_ask(pub, "key.sign_init", &begin), wanted);
+		assert_int_equal(fix_ask(pub, "key.csr", &csr), wanted);
+	}
+	for (int i = 0; i < 2; i++) {
+		struct csm_msg_derive_req derive = {.key = CSM_STR("dh"), .peer = {spki, spki_of("dh", spki)}};
+		struct csm_msg_decrypt_req decrypt = {.key = CSM_STR("rsa"), .ciphertext = some};
+
+		hash_text("dh", own);
+		derive.spki_sha256 = csm_str_of(i == 0 ? own : other);
+		assert_int_equal(fix_ask(pub, "key.derive", &derive), i == 0 ? 0 : CSM_ECONFLICT);
+		hash_text("rsa", own);
+		decrypt.spki_sha256 = csm_str_of(i == 0 ? own : other);
+		assert_int_equal(fix_ask(pub, "key.decrypt", &decrypt), i == 0 ? CSM_EINVALID : CSM_ECONFLICT);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -515,6 +559,7 @@ int main(void)
 		FIX_TEST(the_key_is_judged_again_at_the_end),
 		FIX_TEST(decryption),
 		FIX_TEST(both_sides_derive_the_same),
+		FIX_TEST(only_the_key_that_is_meant),
 		FIX_TEST(requests_for_certificates),
 		FIX_TEST(what_is_no_certificate_request),
 	};

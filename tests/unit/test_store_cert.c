@@ -152,7 +152,7 @@ static void test_set_and_get(void **state)
 	assert_int_equal(set(f, "web", "tls", ""), 0);
 	assert_string_equal(look(f, "web", "tls", 0), "");
 	/* only of this key */
-	assert_int_equal(set_for(f, "web", "tls", other, "foreign"), CSM_ENOT_FOUND);
+	assert_int_equal(set_for(f, "web", "tls", other, "foreign"), CSM_ECONFLICT);
 	assert_int_equal(set_for(f, "web", "none", other, "foreign"), CSM_ENOT_FOUND);
 	assert_int_equal(set_for(f, "none", "tls", other, "foreign"), CSM_ENOT_FOUND);
 	id_of(f, "web", "tls", id);

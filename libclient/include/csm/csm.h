@@ -193,6 +193,9 @@ CSM_MUST int csm_key_show(struct csm *csm, const char *key, struct csm_reply **r
 CSM_MUST int csm_key_public(struct csm *csm, const char *key, void *out, size_t *len);
 CSM_MUST int csm_key_delete(struct csm *csm, const char *key);
 
+/* Sign, decrypt, derive, csr and delete go by the key's name. A caller who holds a key's public half for long, and is
+ * not to be served by another key that has taken the name, makes the request by csm_request_new and sets its field
+ * spki_sha256 (key.show tells it; CSM_ECONFLICT). */
 /* Sign a digest. scheme: "ecdsa-sha256", "rsa-pss-sha256", ..., NULL: what fits the key; its hash
  * sets the digest's length. ECDSA signatures are DER. */
 CSM_MUST int csm_key_sign(struct csm *csm, const char *key, const char *scheme, const void *digest, size_t digest_len,
