@@ -25,10 +25,11 @@ esac
 options=()
 [ ! -e "tests/fuzz/$target.dict" ] || options+=("-dict=tests/fuzz/$target.dict")
 
+# -timeout is by the clock on the wall, and others may be at work on this machine.
 log=build/fuzz/$target.log
 status=0
 ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1} timeout -k 20 $((seconds + 90)) \
-    "$program" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+    "$program" -max_total_time="$seconds" -timeout=60 -rss_limit_mb=2048 -print_final_stats=1 \
     -artifact_prefix="build/fuzz/found/$target-" "${options[@]}" "$corpus" "${seeds[@]}" >"$log" 2>&1 || status=$?
 if [ "$status" -ne 0 ]; then
     tail -n 60 "$log"

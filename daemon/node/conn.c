@@ -8,6 +8,7 @@
 #include "daemon/node/ask.h"
 #include "daemon/node/conn.h"
 #include "daemon/node/dispatch.h"
+#include "daemon/node/proof.h"
 #include "daemon/node/fair.h"
 #include "daemon/svc/log.h"
 #include "libclient/wire/frame.h"
@@ -126,6 +127,7 @@ void conn_drop(struct conn *c)
 {
 	struct loop *l = c->loop;
 
+	proof_forget(c);
 	op_orphan_all(c);
 	dispatch_forget(c);
 	free(c->proof);

@@ -8,6 +8,7 @@
 #include "libclient/wire/frame.h"
 
 struct proof; /* see proof.h */
+struct look_op; /* a request that waits for a look at the program, see proof.c */
 struct stream; /* a signature in parts, see do_sign.c */
 
 struct conn {
@@ -30,6 +31,7 @@ struct conn {
 	struct stream *streams;
 	uint64_t next_stream;
 	unsigned n_streams;
+	struct look_op *in_order; /* steps of signatures in parts, which are judged in the order in which they came */
 	struct proof *proof;   /* of the peer's program; NULL before the first nonce */
 	uint64_t proof_serial; /* counts the proofs */
 	bool reading, closing, served, is_dirty, broken;

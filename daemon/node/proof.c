@@ -10,6 +10,9 @@ struct look_op {
 	struct ask ask;
 	struct csm_buf raw; /* secret */
 	uint64_t serial;    /* of the connection's proof when the request came; 0: there was none */
+	bool asked, waits;  /* waits: its answer is there, but not its turn */
+	bool ordered;       /* in conn->in_order */
+	struct look_op *next;
 };
 
 static void look_clear(struct op *op)
@@ -24,19 +27,58 @@ static bool is_proven(const struct conn *c, const struct look_op *w)
 		csm_exe_same(&c->proof->exe, &w->ask.exe);
 }
 
-/* Back on the loop: as if the request came now. */
-static void look_apply(struct op *op)
+/* As if the request came now. */
+static void judge(struct look_op *w)
 {
-	struct look_op *w = (struct look_op *)op;
 	struct look look = {.r = w->ask.r, .why = w->ask.why, .exe = &w->ask.exe};
+	struct op *op = &w->op;
 	struct conn *c = op->conn;
 
 	/* The helper went by the pid: a process that has ended since is not who was looked at. */
-	if (c != NULL && peer_lives(c->peer)) {
+	if (c != NULL && (!w->asked || peer_lives(c->peer))) {
 		look.proven = look.r == 0 && is_proven(c, w);
-		dispatch_again(c, op->method, op->msgid, (struct csm_bin){csm_buf_ptr(&w->raw), w->raw.len}, &look);
+		dispatch_again(c, op->method, op->msgid, (struct csm_bin){csm_buf_ptr(&w->raw), w->raw.len},
+			w->asked ? &look : NULL);
 	}
 	op_done(op);
+}
+
+static bool ask_late(struct look_op *w);
+
+/* Those whose turn it is: up to the first one that still waits for its look. */
+static void judge_in_order(struct conn *c)
+{
+	struct look_op *w;
+
+	while ((w = c->in_order) != NULL && w->waits && !ask_late(w)) {
+		c->in_order = w->next;
+		judge(w);
+	}
+}
+
+/* Back on the loop. */
+static void look_apply(struct op *op)
+{
+	struct look_op *w = (struct look_op *)op;
+
+	w->waits = true;
+	if (!w->ordered || op->conn == NULL)
+		judge(w);
+	else
+		judge_in_order(op->conn);
+}
+
+void proof_forget(struct conn *c)
+{
+	struct look_op *w, *next;
+
+	/* The others are given up when their answers come. */
+	for (w = c->in_order; w != NULL; w = next) {
+		next = w->next;
+		if (w->waits)
+			op_done(&w->op);
+	}
+	c->in_order = NULL;
 }
 
 static void look_done(struct ask *ask)
@@ -48,7 +90,37 @@ static void look_done(struct ask *ask)
 		abort();
 }
 
-static int send_off(struct req *q, bool digest)
+/* The parts of a message are hashed in the order in which they came, whatever becomes of the policy meanwhile, and whichever
+ * answer csm-ident gives first. */
+static bool is_step(const struct csm_method *m)
+{
+	return m == &csm_methods[CSM_M_SIGN_INIT] || m == &csm_methods[CSM_M_SIGN_UPDATE] ||
+		m == &csm_methods[CSM_M_SIGN_FINAL];
+}
+
+static void put_in_order(struct conn *c, struct look_op *w)
+{
+	struct look_op **at = &c->in_order;
+
+	while (*at != NULL)
+		at = &(*at)->next;
+	*at = w;
+	w->ordered = true;
+}
+
+static void ask_now(struct look_op *w, bool digest)
+{
+	struct op *op = &w->op;
+
+	w->asked = true;
+	w->waits = false;
+	w->ask = (struct ask){.pid = op->pid, .uid = op->uid, .digest = digest, .done = look_done};
+	w->ask.user = op->slot->number;
+	asks_put(op->loop->b->asks, op->loop, &w->ask);
+}
+
+/* looks: it needs one; else it only waits for its turn. */
+static int send_off(struct req *q, bool looks, bool digest)
 {
 	struct op *op;
 	struct look_op *w;
@@ -63,9 +135,11 @@ static int send_off(struct req *q, bool digest)
 		return r;
 	}
 	w->serial = q->conn->proof != NULL && q->conn->proof->proven ? q->conn->proof_serial : 0;
-	w->ask = (struct ask){.pid = req_pid(q), .uid = req_uid(q), .digest = digest, .done = look_done};
-	w->ask.user = op->slot->number;
-	asks_put(q->loop->b->asks, q->loop, &w->ask);
+	w->waits = !looks;
+	if (is_step(q->method))
+		put_in_order(q->conn, w);
+	if (looks)
+		ask_now(w, digest);
 	return 0;
 }
 
@@ -84,14 +158,26 @@ static bool wants_look(struct req *q, bool *digest)
 	return csm_subject_wants_exe(s, q->method->perm, digest);
 }
 
+/* When it came it needed no look, but by the policy of now it does. */
+static bool ask_late(struct look_op *w)
+{
+	struct req q = {.conn = w->op.conn, .loop = w->op.loop, .method = w->op.method};
+	bool digest = false;
+
+	if (w->asked || !csm_policy_needs_exe(q.loop->policy) || !wants_look(&q, &digest))
+		return false;
+	ask_now(w, digest);
+	return true;
+}
+
 bool proof_defer(struct req *q)
 {
-	bool digest = false;
+	bool digest = false, looks = csm_policy_needs_exe(q->loop->policy) && wants_look(q, &digest);
 	int r;
 
-	if (!csm_policy_needs_exe(q->loop->policy) || !wants_look(q, &digest))
+	if (!looks && (q->conn->in_order == NULL || !is_step(q->method)))
 		return false;
-	if ((r = send_off(q, digest)) != 0)
+	if ((r = send_off(q, looks, digest)) != 0)
 		req_error(q, r, NULL);
 	return true;
 }

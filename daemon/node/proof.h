@@ -21,8 +21,11 @@ struct proof {
 	bool proven;
 };
 
-/* True: the program has to be looked at first; the request goes on, or was answered, later. */
+/* True: the program has to be looked at first, or the request is a step of a signature in parts behind one for which that is
+ * so; it goes on, or was answered, later. */
 bool proof_defer(struct req *q);
+/* The connection is closing. */
+void proof_forget(struct conn *c);
 /* Would the program, looked at, be allowed? 0, CSM_EPROOF_REQUIRED, CSM_EDENIED, CSM_EUNAVAILABLE. */
 CSM_MUST int proof_decide(struct req *q, int perm, struct csm_str object);
 /* The home namespace with the program looked at; as csm_subject_home, CSM_EPROOF_REQUIRED, CSM_EUNAVAILABLE. */

@@ -1,3 +1,5 @@
+#include <openssl/rsa.h>
+#include <openssl/x509.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -219,4 +221,46 @@ int fix_get(int fd, const char *name, char out[static 256])
 	if (r == 0)
 		snprintf(out, 256, "%.*s", (int)res.pairs.v[0].value.n, (const char *)res.pairs.v[0].value.p);
 	return r;
+}
+
+/* ---- signatures ---- */
+
+EVP_PKEY *fix_public(const char *name)
+{
+	struct csm_msg_key_req m = {.key = csm_str_of(name)};
+	struct csm_msg_key_public_res res;
+	const uint8_t *at;
+	EVP_PKEY *k;
+
+	if (fix_call(pub, "key.public", &m, &res) != 0)
+		abort();
+	at = res.spki.p;
+	k = d2i_PUBKEY(NULL, &at, (long)res.spki.n);
+	if (k == NULL)
+		abort();
+	return k;
+}
+
+const char *fix_hash_name(const char *scheme)
+{
+	if (strstr(scheme, "sha256") != NULL)
+		return "SHA256";
+	return strstr(scheme, "sha384") != NULL ? "SHA384" : strstr(scheme, "sha512") != NULL ? "SHA512" : NULL;
+}
+
+bool fix_verified(const char *key, const char *scheme, const char *text, struct csm_bin sig)
+{
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	EVP_PKEY *k = fix_public(key);
+	EVP_PKEY_CTX *pctx;
+	bool good;
+
+	good = EVP_DigestVerifyInit_ex(ctx, &pctx, fix_hash_name(scheme), NULL, NULL, k, NULL) == 1;
+	if (good && strstr(scheme, "pss") != NULL)
+		good = EVP_PKEY_CTX_set_rsa_padding(pctx, RSA_PKCS1_PSS_PADDING) == 1 &&
+			EVP_PKEY_CTX_set_rsa_pss_saltlen(pctx, RSA_PSS_SALTLEN_DIGEST) == 1;
+	good = good && EVP_DigestVerify(ctx, sig.p, sig.n, (const uint8_t *)text, strlen(text)) == 1;
+	EVP_MD_CTX_free(ctx);
+	EVP_PKEY_free(k);
+	return good;
 }

@@ -3,6 +3,7 @@
 #ifndef TESTS_LIB_BROKERFIX_H
 #define TESTS_LIB_BROKERFIX_H
 
+#include <openssl/evp.h>
 #include "tests/lib/testbroker.h"
 
 /* One broker for all tests of a program, and for each test a connection of its own to the public socket:
@@ -50,6 +51,11 @@ bool fix_ends(int fd);
 
 int fix_create(int fd, const char *name, const char *alg, const char *backend, const char *use);
 int fix_sign(int fd, const char *name, struct csm_msg_sign_res *res);
+/* A key's public half, by asking for it on pub; the caller's. The name of a scheme's hash, NULL: it has none. */
+EVP_PKEY *fix_public(const char *key);
+const char *fix_hash_name(const char *scheme);
+/* Was it made over that text by that key? By OpenSSL; the public key is asked for on pub. */
+bool fix_verified(const char *key, const char *scheme, const char *text, struct csm_bin sig);
 int fix_domain(int fd, const char *method, const char *name);
 /* expect < 0: none */
 int fix_set(int fd, const char *name, const char *value, int64_t expect, const char *request_id, uint64_t *version);

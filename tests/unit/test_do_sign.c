@@ -25,44 +25,6 @@ static const char without_key_sign[] =
 	"identities: {web: {uid: 70031}}\n"
 	"rules: [{allow: [key.create, key.list], to: [web], on: [\"web:*\"]}]\n";
 
-static EVP_PKEY *public_of(const char *name)
-{
-	struct csm_msg_key_req m = {.key = csm_str_of(name)};
-	struct csm_msg_key_public_res res;
-	const uint8_t *at;
-	EVP_PKEY *k;
-
-	assert_int_equal(fix_call(pub, "key.public", &m, &res), 0);
-	at = res.spki.p;
-	k = d2i_PUBKEY(NULL, &at, (long)res.spki.n);
-	assert_non_null(k);
-	return k;
-}
-
-static const char *hash_of(const char *scheme)
-{
-	if (strstr(scheme, "sha256") != NULL)
-		return "SHA256";
-	return strstr(scheme, "sha384") != NULL ? "SHA384" : strstr(scheme, "sha512") != NULL ? "SHA512" : NULL;
-}
-
-static bool verified(const char *key, const char *scheme, const char *text, struct csm_bin sig)
-{
-	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-	EVP_PKEY *k = public_of(key);
-	EVP_PKEY_CTX *pctx;
-	bool good;
-
-	good = EVP_DigestVerifyInit_ex(ctx, &pctx, hash_of(scheme), NULL, NULL, k, NULL) == 1;
-	if (good && strstr(scheme, "pss") != NULL)
-		good = EVP_PKEY_CTX_set_rsa_padding(pctx, RSA_PKCS1_PSS_PADDING) == 1 &&
-			EVP_PKEY_CTX_set_rsa_pss_saltlen(pctx, RSA_PSS_SALTLEN_DIGEST) == 1;
-	good = good && EVP_DigestVerify(ctx, sig.p, sig.n, (const uint8_t *)text, strlen(text)) == 1;
-	EVP_MD_CTX_free(ctx);
-	EVP_PKEY_free(k);
-	return good;
-}
-
 static struct csm_bin copy_of(struct csm_bin s)
 {
 	static uint8_t kept[1024];
@@ -106,16 +68,16 @@ static void every_scheme_verifies(void **state)
 
 		assert_int_equal(fix_call(pub, "key.sign", &m, &res), 0);
 		assert_true(csm_str_eq(res.scheme, cases[i].scheme));
-		assert_true(verified(cases[i].key, cases[i].scheme, MESSAGE, copy_of(res.signature)));
+		assert_true(fix_verified(cases[i].key, cases[i].scheme, MESSAGE, copy_of(res.signature)));
 		assert_int_equal(fix_call(pub, "key.sign", &m, &res), 0);
-		assert_false(verified(cases[i].key, cases[i].scheme, MESSAGE "!", copy_of(res.signature)));
-		if (hash_of(cases[i].scheme) == NULL)
+		assert_false(fix_verified(cases[i].key, cases[i].scheme, MESSAGE "!", copy_of(res.signature)));
+		if (fix_hash_name(cases[i].scheme) == NULL)
 			continue;
-		EVP_Digest(MESSAGE, strlen(MESSAGE), digest, &n, EVP_get_digestbyname(hash_of(cases[i].scheme)), NULL);
+		EVP_Digest(MESSAGE, strlen(MESSAGE), digest, &n, EVP_get_digestbyname(fix_hash_name(cases[i].scheme)), NULL);
 		m.message = (struct csm_bin){NULL, 0};
 		m.digest = (struct csm_bin){digest, n};
 		assert_int_equal(fix_call(pub, "key.sign", &m, &res), 0);
-		assert_true(verified(cases[i].key, cases[i].scheme, MESSAGE, copy_of(res.signature)));
+		assert_true(fix_verified(cases[i].key, cases[i].scheme, MESSAGE, copy_of(res.signature)));
 	}
 }
 
@@ -240,7 +202,7 @@ static void parts_make_one_signature(void **state)
 	for (size_t i = 0; i < N_ELEMS(cases); i++) {
 		assert_int_equal(final(pub, stream[i], false, &res), 0);
 		assert_true(csm_str_eq(res.scheme, cases[i].scheme));
-		assert_true(verified(cases[i].key, cases[i].scheme, MESSAGE, copy_of(res.signature)));
+		assert_true(fix_verified(cases[i].key, cases[i].scheme, MESSAGE, copy_of(res.signature)));
 		assert_int_equal(final(pub, stream[i], false, &res), CSM_EINVALID);
 		assert_int_equal(update(pub, stream[i], "x", 1), CSM_EINVALID);
 	}
@@ -331,7 +293,7 @@ static void the_key_is_judged_again_at_the_end(void **state)
 
 static size_t encrypt(const char *key, const char *label, const char *plain, uint8_t out[static 512])
 {
-	EVP_PKEY *k = public_of(key);
+	EVP_PKEY *k = fix_public(key);
 	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(k, NULL);
 	size_t n = 512;
 
@@ -465,7 +427,7 @@ static void requests_for_certificates(void **state)
 		assert_int_equal(sk_GENERAL_NAME_num(names), N_ELEMS(sans));
 		GENERAL_NAMES_free(names);
 		sk_X509_EXTENSION_pop_free(ext, X509_EXTENSION_free);
-		k = public_of(keys[i]);
+		k = fix_public(keys[i]);
 		assert_int_equal(X509_REQ_verify(req, k), 1);
 		EVP_PKEY_free(k);
 		X509_REQ_free(req);

@@ -478,6 +478,155 @@ static void users_take_turns(void **state)
 	assert_int_equal(last_r, 0);
 }
 
+/* ---- signatures in parts ---- */
+
+/* Who may sign: a program that has to prove itself, or any. */
+static const char only_app[] = "version: 1\n"
+			       "identities: {app: {uid: 0, exe: /bin/app}, any: {uid: 0}}\n"
+			       "rules:\n"
+			       "  - {allow: [key.sign], to: [app], on: [\"x:*\"]}\n"
+			       "  - {allow: [key.create, key.public, key.delete], to: [any], on: [\"x:*\"]}\n";
+static const char anyone[] = "version: 1\n"
+			     "identities: {any: {uid: 0}}\n"
+			     "rules: [{allow: [key.sign, key.create, key.public, key.delete], to: [any], on: [\"x:*\"]}]\n";
+
+static void reload(const char *text)
+{
+	int admin = fix_connect(CSM_R_ADMIN);
+	struct csm_msg_reload_res res;
+	struct csm_msg_empty none;
+
+	fix.t.policy = text;
+	assert_int_equal(fix_call(admin, "policy.reload", &none, &res), 0);
+	fix_close(admin);
+}
+
+/* Begun on a connection that is proven; the program is asked for at each step. */
+static uint64_t begin_parts(void)
+{
+	struct csm_msg_sign_init_req m = {.key = CSM_STR("x:parts"), .scheme = CSM_STR("ecdsa-sha256")};
+	struct csm_msg_sign_init_res res;
+	struct csm_str bad;
+	uint8_t nonce[16];
+
+	reload(only_app);
+	assert_int_equal(fix_create(pub, "x:parts", "p256", NULL, NULL), 0);
+	assert_int_equal(ask_as(pub, "key.sign_init", &m, &app), CSM_EPROOF_REQUIRED);
+	memcpy(nonce, fix.last.nonce.p, 16);
+	assert_int_equal(prove_as(pub, nonce, 16, &app), 0);
+	assert_int_equal(ask_as(pub, "key.sign_init", &m, &app), 0);
+	assert_int_equal(csm_msg_decode(CSM_DEF(sign_init_res), fix.last.result, CSM_UNKNOWN_REFUSE, &fix.pool, &res, &bad), 0);
+	return res.stream.v;
+}
+
+static void send_part(int fd, uint32_t msgid, uint64_t stream, const char *text)
+{
+	struct csm_msg_sign_update_req m = {.stream = {stream, true}, .data = {(const uint8_t *)text, strlen(text)}};
+
+	assert_int_equal(testbroker_request(&fix.t, fd, msgid, "key.sign_update", &m), 0);
+	testbroker_step(&fix.t);
+}
+
+static void send_end(uint32_t msgid, uint64_t stream)
+{
+	struct csm_msg_sign_final_req m = {.stream = {stream, true}};
+
+	assert_int_equal(testbroker_request(&fix.t, pub, msgid, "key.sign_final", &m), 0);
+	testbroker_step(&fix.t);
+}
+
+/* The answers to messages 1 to n come in that order, the last of them is a signature of that text. */
+static void assert_signed(uint32_t n, const char *text)
+{
+	struct csm_msg_key_delete_req m = {.key = CSM_STR("x:parts")};
+	struct csm_msg_sign_res res;
+	uint8_t sig[256];
+	struct csm_str bad;
+	size_t len;
+
+	for (uint32_t i = 1; i <= n; i++) {
+		assert_int_equal(testbroker_answer(&fix.t, pub, &fix.reader, WAIT_MS, &fix.last), 0);
+		assert_int_equal(fix.last.msgid, i);
+		assert_int_equal(fix.last.error, 0);
+	}
+	assert_int_equal(csm_msg_decode(CSM_DEF(sign_res), fix.last.result, CSM_UNKNOWN_REFUSE, &fix.pool, &res, &bad), 0);
+	len = res.signature.n;
+	assert_in_range(len, 1, sizeof(sig));
+	memcpy(sig, res.signature.p, len);
+	assert_true(fix_verified("x:parts", "ecdsa-sha256", text, (struct csm_bin){sig, len}));
+	assert_int_equal(fix_ask(pub, "key.delete", &m), 0);
+}
+
+/* The rule goes while a part waits for the look at its program: what comes then needs none, and does not overtake it. */
+static void parts_behind_one_that_is_looked_at(void **state)
+{
+	struct csm_msg_ident_ask q;
+	uint64_t s = begin_parts();
+
+	(void)state;
+	send_part(pub, 1, s, "one ");
+	assert_true(next_ask(&q));
+	reload(anyone);
+	send_part(pub, 2, s, "two ");
+	send_part(pub, 3, s, "three");
+	send_end(4, s);
+	tell(q.id.v, &app);
+	assert_signed(4, "one two three");
+}
+
+/* csm-ident answers in any order. */
+static void parts_whose_looks_end_in_another_order(void **state)
+{
+	uint64_t s = begin_parts();
+	struct csm_msg_ident_ask q[4];
+
+	(void)state;
+	send_part(pub, 1, s, "a");
+	send_part(pub, 2, s, "b");
+	send_part(pub, 3, s, "c");
+	send_end(4, s);
+	for (size_t i = 0; i < 4; i++)
+		assert_true(next_ask(&q[i]));
+	for (size_t i = 4; i-- > 0;)
+		tell(q[i].id.v, &app);
+	assert_signed(4, "abc");
+}
+
+/* What needed no look when it came is judged by the policy of its turn; and a connection that goes leaves nothing. */
+static void parts_under_a_rule_that_comes_back(void **state)
+{
+	uint64_t s = begin_parts();
+	struct csm_msg_ident_ask q;
+	int gone;
+
+	(void)state;
+	send_part(pub, 1, s, "a");
+	assert_true(next_ask(&q));
+	reload(anyone);
+	send_end(2, s);
+	reload(only_app);
+	assert_false(next_ask(&q));
+	tell(q.id.v, &app);
+	assert_true(next_ask(&q));
+	tell(q.id.v, &app);
+	assert_signed(2, "a");
+	gone = fix_connect(CSM_R_PUBLIC);
+	for (uint32_t i = 1; i < 5; i++) {
+		send_part(gone, i, 1, "x");
+		if (i == 2)
+			reload(anyone);
+	}
+	assert_true(next_ask(&q));
+	tell(q.id.v + 1, &app);
+	testbroker_step(&fix.t);
+	assert_int_equal(fix.t.loop->n_ops, 4);
+	fix_close(gone);
+	tell(q.id.v, &app);
+	assert_true(testbroker_run(&fix.t, WAIT_MS));
+	assert_int_equal(fix.t.loop->n_ops, 0);
+	reload(policy);
+}
+
 /* A helper that has too much to do has not refused anybody: no denial, and it may be tried again. */
 static void busy_helper(void **state)
 {
@@ -500,7 +649,9 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {TEST(proven_and_served), TEST(bad_proofs), TEST(looked_at_again),
 		TEST(sent_before_the_proof), TEST(refusals_of_the_helper), TEST(helper_away), TEST(homes),
-		TEST(digests), TEST(users_take_turns), TEST(busy_helper), TEST(many_and_the_end)};
+		TEST(digests), TEST(users_take_turns), TEST(busy_helper), TEST(parts_behind_one_that_is_looked_at),
+		TEST(parts_whose_looks_end_in_another_order), TEST(parts_under_a_rule_that_comes_back),
+		TEST(many_and_the_end)};
 
 	if (!fix_prepare(120, NULL, policy))
 		return 77;
