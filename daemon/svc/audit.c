@@ -1,11 +1,11 @@
 /* What the audit log is told, by whom and when: changes with their group, denials before their answer, uses as counts. */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "daemon/svc/audit_internal.h"
 #include "daemon/svc/log.h"
+#include "daemon/svc/thread.h"
 #include "libclient/base/lockmem.h"
 
 #define DENIED_ALONE 10u   /* of one uid in a minute, a line each */
@@ -323,18 +323,10 @@ static void *writer_main(void *arg)
 
 int csm_audit_start(struct csm_audit *a)
 {
-	sigset_t all, before;
-	int rc;
+	int r = csm_thread_start(&a->thread, writer_main, a);
 
-	/* Signals are for the main thread. */
-	sigfillset(&all);
-	if (pthread_sigmask(SIG_SETMASK, &all, &before) != 0)
-		return CSM_ESYSTEM;
-	rc = pthread_create(&a->thread, NULL, writer_main, a);
-	if (pthread_sigmask(SIG_SETMASK, &before, NULL) != 0 || rc != 0)
-		return CSM_ESYSTEM;
-	a->started = true;
-	return 0;
+	a->started = r == 0;
+	return r;
 }
 
 /* ---- the state of it ---- */

@@ -4,22 +4,41 @@
 #include <string.h>
 #include "daemon/svc/log.h"
 #include "daemon/svc/store_internal.h"
+#include "daemon/svc/thread.h"
 
 #define SIGN_STACK 8192u /* more than a signature leaves behind */
 
+struct signing {
+	const struct csm_store *s;
+	uint8_t *public;    /* gets the key; NULL: not wanted */
+	const uint8_t *p;   /* what is to be signed; NULL: nothing */
+	size_t n;
+	uint8_t *signature;
+	int r;
+};
+
 /* Ed25519; the secret key is made from its seed each time, which is seldom. */
-static int sign(void *arg, const uint8_t *p, size_t n, uint8_t signature[static CSM_CHAIN_SIGNATURE])
+static void sign_sheltered(void *arg)
 {
 	CSM_WIPED(secret, crypto_sign_SECRETKEYBYTES);
-	const struct csm_store *s = arg;
+	struct signing *w = arg;
 	uint8_t public[crypto_sign_PUBLICKEYBYTES];
-	int r = 0;
 
-	if (crypto_sign_seed_keypair(public, secret, s->sub->audit_seed) != 0 ||
-		crypto_sign_detached(signature, NULL, p, n, secret) != 0)
-		r = CSM_EINTERNAL;
+	w->r = CSM_EINTERNAL;
+	if (crypto_sign_seed_keypair(public, secret, w->s->sub->audit_seed) == 0 &&
+		(w->p == NULL || crypto_sign_detached(w->signature, NULL, w->p, w->n, secret) == 0))
+		w->r = 0;
+	if (w->public != NULL)
+		memcpy(w->public, public, sizeof(public));
 	csm_wipe_stack(SIGN_STACK);
-	return r;
+}
+
+static int sign(void *arg, const uint8_t *p, size_t n, uint8_t signature[static CSM_CHAIN_SIGNATURE])
+{
+	struct signing w = {.s = arg, .p = p, .n = n, .signature = signature};
+	int r = csm_thread_sheltered(sign_sheltered, &w);
+
+	return r != 0 ? r : w.r;
 }
 
 /* ---- lines that are kept until the file is synced ---- */
@@ -68,14 +87,14 @@ static int keep(struct group *g)
 
 int csm_store_tell(struct csm_store *s, struct csm_audit *a)
 {
-	CSM_WIPED(secret, crypto_sign_SECRETKEYBYTES);
 	struct csm_audit_signer signer = {.arg = s, .sign = sign};
+	struct signing w = {.s = s, .public = signer.key};
 	int r;
 
 	if (!s->ready || s->started)
 		return CSM_ESTATE;
-	if (crypto_sign_seed_keypair(signer.key, secret, s->sub->audit_seed) != 0)
-		return CSM_EINTERNAL;
+	if ((r = csm_thread_sheltered(sign_sheltered, &w)) != 0 || (r = w.r) != 0)
+		return r;
 	if ((r = restore(s, a)) != 0)
 		log_err("the audit log lacks lines that the store has: %s", csm_err_name(r));
 	csm_audit_attach(a, s->audit_seq, s->audit_head, &signer);

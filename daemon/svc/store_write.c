@@ -2,10 +2,10 @@
  * alone; one commit makes all durable; only then are they answered. All state is read from the store at
  * the start of a group and thrown away at its end, so a commit that fails leaves nothing to repair. */
 #include <sodium.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include "daemon/svc/store_internal.h"
+#include "daemon/svc/thread.h"
 
 #define RETRY_S 10u
 #define PRUNE_S 600u
@@ -546,20 +546,13 @@ int store_writer_init(struct csm_store *s)
 
 int csm_store_start(struct csm_store *s)
 {
-	sigset_t all, before;
-	int rc;
+	int r;
 
 	if (!s->ready || s->started)
 		return CSM_ESTATE;
-	/* Signals are for the main thread. */
-	sigfillset(&all);
-	if (pthread_sigmask(SIG_SETMASK, &all, &before) != 0)
-		return CSM_ESYSTEM;
-	rc = pthread_create(&s->writer, NULL, writer_main, s);
-	if (pthread_sigmask(SIG_SETMASK, &before, NULL) != 0 || rc != 0)
-		return CSM_ESYSTEM;
-	s->started = true;
-	return 0;
+	r = csm_thread_start(&s->writer, writer_main, s);
+	s->started = r == 0;
+	return r;
 }
 
 void csm_store_stop(struct csm_store *s)

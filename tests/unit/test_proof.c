@@ -490,15 +490,15 @@ static const char anyone[] = "version: 1\n"
 			     "identities: {any: {uid: 0}}\n"
 			     "rules: [{allow: [key.sign, key.create, key.public, key.delete], to: [any], on: [\"x:*\"]}]\n";
 
+static int admin; /* while a test of these runs: closing waits for operations, which wait here */
+
 static void reload(const char *text)
 {
-	int admin = fix_connect(CSM_R_ADMIN);
 	struct csm_msg_reload_res res;
-	struct csm_msg_empty none;
+	struct csm_msg_empty none = {0};
 
 	fix.t.policy = text;
 	assert_int_equal(fix_call(admin, "policy.reload", &none, &res), 0);
-	fix_close(admin);
 }
 
 /* Begun on a connection that is proven; the program is asked for at each step. */
@@ -509,6 +509,7 @@ static uint64_t begin_parts(void)
 	struct csm_str bad;
 	uint8_t nonce[16];
 
+	admin = fix_connect(CSM_R_ADMIN);
 	reload(only_app);
 	assert_int_equal(fix_create(pub, "x:parts", "p256", NULL, NULL), 0);
 	assert_int_equal(ask_as(pub, "key.sign_init", &m, &app), CSM_EPROOF_REQUIRED);
@@ -555,6 +556,7 @@ static void assert_signed(uint32_t n, const char *text)
 	memcpy(sig, res.signature.p, len);
 	assert_true(fix_verified("x:parts", "ecdsa-sha256", text, (struct csm_bin){sig, len}));
 	assert_int_equal(fix_ask(pub, "key.delete", &m), 0);
+	reload(policy);
 }
 
 /* The rule goes while a part waits for the look at its program: what comes then needs none, and does not overtake it. */
@@ -572,6 +574,7 @@ static void parts_behind_one_that_is_looked_at(void **state)
 	send_end(4, s);
 	tell(q.id.v, &app);
 	assert_signed(4, "one two three");
+	fix_close(admin);
 }
 
 /* csm-ident answers in any order. */
@@ -590,6 +593,7 @@ static void parts_whose_looks_end_in_another_order(void **state)
 	for (size_t i = 4; i-- > 0;)
 		tell(q[i].id.v, &app);
 	assert_signed(4, "abc");
+	fix_close(admin);
 }
 
 /* What needed no look when it came is judged by the policy of its turn; and a connection that goes leaves nothing. */
@@ -610,6 +614,7 @@ static void parts_under_a_rule_that_comes_back(void **state)
 	assert_true(next_ask(&q));
 	tell(q.id.v, &app);
 	assert_signed(2, "a");
+	reload(only_app);
 	gone = fix_connect(CSM_R_PUBLIC);
 	for (uint32_t i = 1; i < 5; i++) {
 		send_part(gone, i, 1, "x");
@@ -620,11 +625,13 @@ static void parts_under_a_rule_that_comes_back(void **state)
 	tell(q.id.v + 1, &app);
 	testbroker_step(&fix.t);
 	assert_int_equal(fix.t.loop->n_ops, 4);
-	fix_close(gone);
+	close(gone);
+	testbroker_step(&fix.t);
 	tell(q.id.v, &app);
 	assert_true(testbroker_run(&fix.t, WAIT_MS));
 	assert_int_equal(fix.t.loop->n_ops, 0);
 	reload(policy);
+	fix_close(admin);
 }
 
 /* A helper that has too much to do has not refused anybody: no denial, and it may be tried again. */
