@@ -41,6 +41,16 @@ pid_t req_pid(const struct req *q)
 	return q->conn->peer != NULL ? q->conn->peer->facts.pid : 0;
 }
 
+struct csm_audit_place *req_place(const struct req *q)
+{
+	return q->conn->peer != NULL ? q->conn->peer->place : NULL;
+}
+
+void req_used(struct req *q, struct csm_str object)
+{
+	csm_audit_use(q->loop->uses, q->method->name, req_uid(q), req_place(q), object);
+}
+
 /* ---- answers ---- */
 
 void req_result(struct req *q, const void *result)
@@ -314,7 +324,7 @@ void req_refuse(struct req *q, int r, struct csm_str object, const char *why)
 	op->r = r;
 	op->apply = refusal_apply;
 	f->wait.event = (struct csm_audit_event){.kind = CSM_AUDIT_DENIED, .method = op->method->name, .uid = op->uid,
-		.pid = op->pid, .object = {f->object, object.n}, .result = csm_err_name(r)};
+		.pid = op->pid, .object = {f->object, object.n}, .result = csm_err_name(r), .place = op->place};
 	f->wait.done = refusal_written;
 	csm_audit_submit(audit, &f->wait);
 }

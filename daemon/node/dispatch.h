@@ -81,6 +81,9 @@ bool req_replayed(struct req *q, const struct object *o, struct csm_str request_
 /* The caller's numbers; 0 on a role's descriptor. */
 uid_t req_uid(const struct req *q);
 pid_t req_pid(const struct req *q);
+struct csm_audit_place *req_place(const struct req *q); /* the peer's; NULL: not known */
+/* It was used: counted in the audit log. */
+void req_used(struct req *q, struct csm_str object);
 /* ---- for operations that change the store ---- */
 /* A change of one object, with its own copies of the object's name and of the request_id. */
 struct change {

@@ -65,7 +65,7 @@ static void namespace_made(struct op *op)
 	}
 	res.sealed = (struct csm_bin){csm_buf_ptr(&out), out.len};
 	if (r == 0) {
-		loop_used(op->loop, op->method, op->uid, s->object.text);
+		op_used(op, s->object.text);
 		op_result(op, CSM_DEF(seal_res), &res);
 	} else {
 		op_error(op, r, NULL);
@@ -117,7 +117,7 @@ void do_SEAL(struct req *q)
 	req_end_read(q);
 	res.sealed = (struct csm_bin){csm_buf_ptr(&q->loop->body), q->loop->body.len};
 	if (r == 0) {
-		loop_used(q->loop, q->method, req_uid(q), o.text);
+		req_used(q, o.text);
 		req_result(q, &res);
 	} else if (r == CSM_ENOT_FOUND) {
 		make_namespace(q, m, &o);
@@ -140,7 +140,7 @@ void do_UNSEAL(struct req *q)
 	req_end_read(q);
 	res.data = (struct csm_bin){csm_buf_ptr(&q->loop->plain), q->loop->plain.len};
 	if (r == 0) {
-		loop_used(q->loop, q->method, req_uid(q), o.text);
+		req_used(q, o.text);
 		req_result(q, &res);
 	} else {
 		req_error(q, CSM_EINVALID, "the data was not sealed here, in this namespace and context");

@@ -170,7 +170,7 @@ static void answer_get(struct req *q, const struct csm_msg_secret_get_req *m, co
 		req_error(q, r, r == CSM_ENOT_FOUND ? "the secret has no pair of this name" : NULL);
 		return;
 	}
-	loop_used(q->loop, q->method, req_uid(q), o->text);
+	req_used(q, o->text);
 	put_answer(q, version, created, pairs, m->key.p != NULL);
 }
 

@@ -178,7 +178,7 @@ static void run_inline(struct req *q, struct key_found *f, struct key_call *call
 	}
 	if (call->what == KEY_WHAT_SIGN || call->what == KEY_WHAT_CSR)
 		counts_add(&q->loop->b->counts, f->rec.id);
-	loop_used(q->loop, q->method, req_uid(q), f->object.text);
+	req_used(q, f->object.text);
 	req_result(q, &res);
 }
 
@@ -236,7 +236,7 @@ static void key_op_apply(struct op *op)
 	if (r == 0) {
 		if (k->call.what == KEY_WHAT_SIGN || k->call.what == KEY_WHAT_CSR)
 			counts_add(&op->loop->b->counts, k->rec.id);
-		loop_used(op->loop, op->method, op->uid, (struct csm_str){k->object, k->object_len});
+		op_used(op, (struct csm_str){k->object, k->object_len});
 		op_result(op, op->method->response, &res);
 	} else {
 		op_error(op, r, failure_text(&k->call, r));

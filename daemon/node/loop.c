@@ -246,11 +246,6 @@ void loop_free(struct loop *l)
 	free(l);
 }
 
-void loop_used(struct loop *l, const struct csm_method *m, uid_t uid, struct csm_str object)
-{
-	csm_audit_use(l->uses, m->name, uid, object);
-}
-
 struct csm_reader *loop_reader(struct loop *l)
 {
 	struct csm_store *store = l->b->store;

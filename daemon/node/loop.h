@@ -96,8 +96,6 @@ struct csm_reader *loop_reader(struct loop *l);
  * were sent is in it, and it is over before more is read from the socket. */
 CSM_MUST int loop_begin_read(struct loop *l);
 void loop_end_read(struct loop *l);
-/* Count a use for the audit log. */
-void loop_used(struct loop *l, const struct csm_method *m, uid_t uid, struct csm_str object);
 uint64_t monotonic_ms(void);
 
 #endif

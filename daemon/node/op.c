@@ -18,6 +18,7 @@ int op_new(struct req *q, size_t size, void (*clear)(struct op *op), struct op *
 	op->slot = c->slot;
 	op->uid = req_uid(q);
 	op->pid = req_pid(q);
+	op->place = csm_audit_place_ref(req_place(q));
 	op->next = c->ops;
 	if (op->next != NULL)
 		op->next->prev = op;
@@ -57,6 +58,7 @@ void op_done(struct op *op)
 		admit_credit(&op->loop->b->admit, op->slot, op->charged);
 	if (op->clear != NULL)
 		op->clear(op);
+	csm_audit_place_unref(op->place);
 	free(op);
 }
 
@@ -128,8 +130,14 @@ int op_to_worker(struct op *op, void (*work)(struct op *), void (*apply)(struct 
 void op_tell(struct op *op, struct csm_str object)
 {
 	op->event = (struct csm_audit_event){
-		.kind = CSM_AUDIT_CHANGE, .method = op->method->name, .uid = op->uid, .pid = op->pid, .object = object};
+		.kind = CSM_AUDIT_CHANGE, .method = op->method->name, .uid = op->uid, .pid = op->pid, .object = object,
+		.place = op->place};
 	op->sop.event = &op->event;
+}
+
+void op_used(struct op *op, struct csm_str object)
+{
+	csm_audit_use(op->loop->uses, op->method->name, op->uid, op->place, object);
 }
 
 static void store_done(struct csm_store_op *sop)

@@ -22,6 +22,7 @@ struct op {
 	bool committing;          /* counted among the slot's commits */
 	uid_t uid;
 	pid_t pid;
+	struct csm_audit_place *place; /* a reference; NULL: not known */
 	int r;
 	char why[128];
 	void (*work)(struct op *op);  /* elsewhere: sets r */
@@ -36,6 +37,8 @@ CSM_MUST int op_new(struct req *q, size_t size, void (*clear)(struct op *op), st
 CSM_MUST int op_charge(struct op *op, size_t n);
 /* A change of this object is told to the audit log by the store; the text lives as long as op. */
 void op_tell(struct op *op, struct csm_str object);
+/* It was used: counted in the audit log. */
+void op_used(struct op *op, struct csm_str object);
 /* Send it off; on failure nothing was taken and the caller still has the op. */
 CSM_MUST int op_to_backend(struct op *op, struct csm_backend *be, void (*work)(struct op *), void (*apply)(struct op *));
 /* To the workers, for what is slow and no back end's. */

@@ -57,6 +57,7 @@ static void peer_free(struct peer *p)
 	csm_subject_free(p->subject);
 	csm_subject_free(p->exe_subject);
 	free(p->exe);
+	csm_audit_place_unref(p->place);
 	csm_facts_clear(&p->facts);
 	free(p);
 }
@@ -81,6 +82,8 @@ int peer_get(struct loop *l, int fd, struct peer **ret)
 	p->loop = l;
 	p->pidfd = -1;
 	r = csm_facts_of_socket(fd, l->b->cfg.kubepods_root, l->b->degraded != NULL, &p->facts, &p->pidfd);
+	if (r == 0)
+		r = csm_audit_place_new(&p->facts, &p->place);
 	if (r != 0) {
 		peer_free(p);
 		return r;

@@ -8,6 +8,7 @@
 struct peer {
 	struct loop *loop;
 	struct csm_facts facts;
+	struct csm_audit_place *place; /* NULL: nothing is known */
 	int pidfd; /* -1 where the kernel has none */
 	uint64_t pidfd_ino;
 	struct csm_subject *subject; /* under loop->policy as it was; NULL before the first use */

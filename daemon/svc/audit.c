@@ -119,7 +119,7 @@ bool csm_audit_denied_counted(struct csm_audit *a, uid_t uid)
 	bool counted;
 
 	pthread_mutex_lock(&a->lock);
-	w = rows_get(&a->denied, "*", uid, CSM_STR(""));
+	w = rows_get(&a->denied, "*", uid, NULL, CSM_STR(""));
 	counted = w != NULL && (w->alone >= DENIED_ALONE || a->waiting >= WAITING_MAX);
 	if (counted)
 		w->n++;

@@ -5,13 +5,21 @@
  * that are not synced yet, and the file is synced within a second, so that a group waits for one sync only. After a
  * crash the file gets back from the store what it lacks. A `denied` is durable before its answer, up to ten of one
  * uid in a minute and while not too many wait; the rest are one counted line at its end; `use` is counted per uid,
- * method, object and minute. */
+ * place, method, object and minute. */
 #ifndef CSM_SVC_AUDIT_H
 #define CSM_SVC_AUDIT_H
 
 #include <sys/types.h>
 #include "libclient/base/buf.h"
 #include "libclient/base/chain.h"
+#include "daemon/svc/identity.h"
+
+/* The unit, user unit, pod and container of a process, in the form that lines have, each cut off at 160 characters. Shared. */
+struct csm_audit_place;
+/* *ret NULL: nothing of this is known. CSM_ENOMEM. */
+CSM_MUST int csm_audit_place_new(const struct csm_facts *f, struct csm_audit_place **ret);
+struct csm_audit_place *csm_audit_place_ref(struct csm_audit_place *p); /* NULL is no harm */
+void csm_audit_place_unref(struct csm_audit_place *p);
 
 enum csm_audit_kind { CSM_AUDIT_CHANGE, CSM_AUDIT_DENIED };
 struct csm_audit;
@@ -22,6 +30,7 @@ struct csm_audit_event {
 	pid_t pid;
 	struct csm_str object;
 	const char *result; /* an error's name, or "ok"; static */
+	const struct csm_audit_place *place; /* where pid runs; NULL: not known */
 };
 
 struct csm_audit_options {
@@ -94,8 +103,9 @@ struct csm_audit_uses;
 CSM_MUST int csm_audit_uses_new(struct csm_audit *a, struct csm_audit_uses **ret);
 /* What it has counted is kept. Before csm_audit_stop. */
 void csm_audit_uses_free(struct csm_audit_uses *u);
-/* method: static. */
-void csm_audit_use(struct csm_audit_uses *u, const char *method, uid_t uid, struct csm_str object);
+/* method: static. place may be NULL. */
+void csm_audit_use(struct csm_audit_uses *u, const char *method, uid_t uid, struct csm_audit_place *place,
+	struct csm_str object);
 
 /* ---- the state of it ---- */
 struct csm_audit_status {

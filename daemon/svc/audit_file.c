@@ -64,23 +64,28 @@ static void json_text(struct csm_str s, char *out, size_t cap)
 	out[n] = '\0';
 }
 
+static const char *place_text(const struct csm_audit_place *p)
+{
+	return p == NULL ? "" : p->text;
+}
+
 int log_event(struct log_file *f, const struct csm_audit_event *e)
 {
-	char object[2 * CSM_SECRETREF_MAX + 8], body[sizeof(object) + 256];
+	char object[2 * CSM_SECRETREF_MAX + 8], body[sizeof(object) + AUDIT_PLACE_MAX + 256];
 
 	json_text(e->object, object, sizeof(object));
-	snprintf(body, sizeof(body), ",\"method\":\"%s\",\"uid\":%u,\"pid\":%d,\"object\":\"%s\",\"result\":\"%s\"", e->method,
-		e->uid, (int)e->pid, object, e->result);
+	snprintf(body, sizeof(body), ",\"method\":\"%s\",\"uid\":%u,\"pid\":%d%s,\"object\":\"%s\",\"result\":\"%s\"", e->method,
+		e->uid, (int)e->pid, place_text(e->place), object, e->result);
 	return log_line(f, e->kind == CSM_AUDIT_CHANGE ? "change" : "denied", body);
 }
 
 int log_count(struct log_file *f, const char *event, const struct row *w)
 {
-	char object[2 * CSM_SECRETREF_MAX + 8], body[sizeof(object) + 256];
+	char object[2 * CSM_SECRETREF_MAX + 8], body[sizeof(object) + AUDIT_PLACE_MAX + 256];
 
 	json_text((struct csm_str){w->object, w->object_len}, object, sizeof(object));
-	snprintf(body, sizeof(body), ",\"method\":\"%s\",\"uid\":%u,\"object\":\"%s\",\"count\":%llu", w->method, w->uid, object,
-		(unsigned long long)w->n);
+	snprintf(body, sizeof(body), ",\"method\":\"%s\",\"uid\":%u%s,\"object\":\"%s\",\"count\":%llu", w->method, w->uid,
+		place_text(w->place), object, (unsigned long long)w->n);
 	return log_line(f, event, body);
 }
 

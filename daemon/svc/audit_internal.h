@@ -13,12 +13,23 @@
 #define AUDIT_NAME_MAX 64u
 #define AUDIT_BATCH 256u /* lines that are made together */
 
+/* ---- places (audit_place.c) ---- */
+#define AUDIT_PLACE_MAX 720u
+struct csm_audit_place {
+	atomic_uint refs;
+	uint64_t hash;
+	size_t n;
+	char text[]; /* members of a JSON object, each with a comma before it; and a NUL */
+};
+bool audit_place_same(const struct csm_audit_place *a, const struct csm_audit_place *b);
+
 /* ---- counted rows (audit_rows.c) ---- */
 #define ROWS_MAX 4096u /* of one table; further ones share a row */
 #define ROW_BUCKETS 1024u
 struct row {
 	const char *method; /* static */
 	uid_t uid;
+	struct csm_audit_place *place; /* a reference; NULL: none */
 	uint64_t n;
 	unsigned alone; /* that have lines of their own, and are not in n */
 	size_t object_len;
@@ -30,7 +41,8 @@ struct rows {
 	size_t n;
 };
 /* NULL only without memory. */
-struct row *rows_get(struct rows *t, const char *method, uid_t uid, struct csm_str object);
+struct row *rows_get(struct rows *t, const char *method, uid_t uid, struct csm_audit_place *place, struct csm_str object);
+uint64_t rows_hash(struct csm_str s);
 void rows_merge(struct rows *to, struct rows *from); /* from is empty afterwards */
 void rows_swap(struct rows *a, struct rows *b);
 void rows_drop_empty(struct rows *t);            /* those that count nothing */

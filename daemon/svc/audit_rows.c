@@ -20,36 +20,43 @@ void rows_init(void)
 	pthread_once(&hash_once, make_key);
 }
 
-static unsigned bucket_of(uid_t uid, struct csm_str object)
+uint64_t rows_hash(struct csm_str s)
 {
 	uint8_t hash[crypto_shorthash_BYTES];
-	unsigned h;
+	uint64_t h;
 
-	crypto_shorthash(hash, (const uint8_t *)object.p, object.n, hash_key);
+	_Static_assert(sizeof(h) == sizeof(hash), "a hash is a number");
+	crypto_shorthash(hash, (const uint8_t *)s.p, s.n, hash_key);
 	memcpy(&h, hash, sizeof(h));
-	return (h ^ uid) % ROW_BUCKETS;
+	return h;
 }
 
-static bool is_row(const struct row *w, const char *method, uid_t uid, struct csm_str object)
+static unsigned bucket_of(uid_t uid, const struct csm_audit_place *place, struct csm_str object)
 {
-	return w->uid == uid && w->object_len == object.n && memcmp(w->object, object.p, object.n) == 0 &&
+	return (unsigned)((rows_hash(object) ^ uid ^ (place == NULL ? 0 : place->hash)) % ROW_BUCKETS);
+}
+
+static bool is_row(const struct row *w, const char *method, uid_t uid, const struct csm_audit_place *place, struct csm_str object)
+{
+	return w->uid == uid && audit_place_same(w->place, place) && w->object_len == object.n && memcmp(w->object, object.p, object.n) == 0 &&
 		(w->method == method || strcmp(w->method, method) == 0);
 }
 
-struct row *rows_get(struct rows *t, const char *method, uid_t uid, struct csm_str object)
+struct row *rows_get(struct rows *t, const char *method, uid_t uid, struct csm_audit_place *place, struct csm_str object)
 {
-	struct row **head = &t->buckets[bucket_of(uid, object)], *w;
+	struct row **head = &t->buckets[bucket_of(uid, place, object)], *w;
 
 	for (w = *head; w != NULL; w = w->next)
-		if (is_row(w, method, uid, object))
+		if (is_row(w, method, uid, place, object))
 			return w;
 	if (t->n >= ROWS_MAX && !csm_str_eq(object, OTHERS))
-		return rows_get(t, method, uid, CSM_STR(OTHERS));
+		return rows_get(t, method, uid, NULL, CSM_STR(OTHERS));
 	w = calloc(1, sizeof(*w) + object.n + 1);
 	if (w == NULL)
 		return NULL;
 	w->method = method;
 	w->uid = uid;
+	w->place = csm_audit_place_ref(place);
 	w->object_len = object.n;
 	memcpy(w->object, object.p, object.n);
 	w->next = *head;
@@ -58,18 +65,24 @@ struct row *rows_get(struct rows *t, const char *method, uid_t uid, struct csm_s
 	return w;
 }
 
+static void row_free(struct row *w)
+{
+	csm_audit_place_unref(w->place);
+	free(w);
+}
+
 void rows_merge(struct rows *to, struct rows *from)
 {
 	for (size_t i = 0; i < ROW_BUCKETS; i++) {
 		struct row *w;
 
 		while ((w = from->buckets[i]) != NULL) {
-			struct row *same = rows_get(to, w->method, w->uid, (struct csm_str){w->object, w->object_len});
+			struct row *same = rows_get(to, w->method, w->uid, w->place, (struct csm_str){w->object, w->object_len});
 
 			if (same != NULL)
 				same->n += w->n;
 			from->buckets[i] = w->next;
-			free(w);
+			row_free(w);
 		}
 	}
 	from->n = 0;
@@ -92,7 +105,7 @@ void rows_drop_empty(struct rows *t)
 				continue;
 			}
 			*at = w->next;
-			free(w);
+			row_free(w);
 			t->n--;
 		}
 }
@@ -104,7 +117,7 @@ void rows_drop(struct rows *t, size_t buckets)
 
 		while ((w = t->buckets[i]) != NULL) {
 			t->buckets[i] = w->next;
-			free(w);
+			row_free(w);
 			t->n--;
 		}
 	}
@@ -152,13 +165,14 @@ void csm_audit_uses_free(struct csm_audit_uses *u)
 	free(u);
 }
 
-void csm_audit_use(struct csm_audit_uses *u, const char *method, uid_t uid, struct csm_str object)
+void csm_audit_use(struct csm_audit_uses *u, const char *method, uid_t uid, struct csm_audit_place *place,
+	struct csm_str object)
 {
 	struct row *w;
 
 	pthread_mutex_lock(&u->lock);
 	/* Without memory a count is lost, never an answer. */
-	if ((w = rows_get(&u->rows, method, uid, object)) != NULL)
+	if ((w = rows_get(&u->rows, method, uid, place, object)) != NULL)
 		w->n++;
 	pthread_mutex_unlock(&u->lock);
 }

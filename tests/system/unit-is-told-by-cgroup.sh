@@ -36,3 +36,11 @@ denied in_group "${groups[3]}" $uid_a csm sign web:tls msg -o /dev/null
 denied in_group "${groups[4]}" $uid_a csm sign web:tls msg -o /dev/null
 expect_equal "a user's unit" "$(group_told "${groups[3]}" $uid_a user_unit)" "$uid_a/$unit"
 expect_equal "is no unit" "$(group_told "${groups[3]}" $uid_a unit)" ""
+
+step "the audit log tells where each of them was"
+told() { grep -qE "$1" "$node/state/audit/audit.log" || fail "no line with $1"; }
+told "\"change\",\"method\":\"key.create\",\"uid\":$uid_a,\"pid\":[0-9]+,\"unit\":\"$unit\",\"object\":\"web:tls\",\"result\":\"ok\""
+told "\"denied\",\"method\":\"key.sign\",\"uid\":$uid_a,\"pid\":[0-9]+,\"unit\":\"x$unit\",\"object\":\"web:tls\""
+told "\"denied\",\"method\":\"key.sign\",\"uid\":$uid_a,\"pid\":[0-9]+,\"user_unit\":\"$uid_a/$unit\",\"object\":\"web:tls\""
+told "\"denied\",\"method\":\"key.sign\",\"uid\":$uid_a,\"pid\":[0-9]+,\"object\":\"web:tls\""
+csm audit tail -n 40 | grep -q "uid=$uid_a pid=[0-9]* unit=$unit\$" || fail "tail does not tell"

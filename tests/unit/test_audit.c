@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
+#include "proto-spec/limits.h"
 #include "tests/lib/auditfix.h"
 
 /* The program's own clock: it stands until a test moves it. */
@@ -189,9 +190,9 @@ static void uses_are_counted_by_identity_object_and_minute(void **state)
 	assert_int_equal(csm_audit_uses_new(a, &u[0]), 0);
 	assert_int_equal(csm_audit_uses_new(a, &u[1]), 0);
 	for (int i = 0; i < 100; i++)
-		csm_audit_use(u[i % 3 == 0], "key.sign", 1000, i % 4 ? CSM_STR("uid-1000:a") : CSM_STR("uid-1000:b"));
-	csm_audit_use(u[0], "key.decrypt", 1000, CSM_STR("uid-1000:a"));
-	csm_audit_use(u[1], "key.sign", 1001, CSM_STR("uid-1000:a"));
+		csm_audit_use(u[i % 3 == 0], "key.sign", 1000, NULL, i % 4 ? CSM_STR("uid-1000:a") : CSM_STR("uid-1000:b"));
+	csm_audit_use(u[0], "key.decrypt", 1000, NULL, CSM_STR("uid-1000:a"));
+	csm_audit_use(u[1], "key.sign", 1001, NULL, CSM_STR("uid-1000:a"));
 	csm_audit_tick(a);
 	assert_int_equal(access(audit_file, F_OK), -1);
 	clock_now += 60;
@@ -207,7 +208,7 @@ static void uses_are_counted_by_identity_object_and_minute(void **state)
 	}
 	assert_int_equal(total, 102);
 	/* What the last minute has counted is written at the end, also of who has gone before. */
-	csm_audit_use(u[0], "key.sign", 1000, CSM_STR("uid-1000:a"));
+	csm_audit_use(u[0], "key.sign", 1000, NULL, CSM_STR("uid-1000:a"));
 	csm_audit_uses_free(u[0]);
 	csm_audit_uses_free(u[1]);
 	csm_audit_uses_free(NULL);
@@ -215,6 +216,77 @@ static void uses_are_counted_by_identity_object_and_minute(void **state)
 	audit_assert_whole(NULL);
 	assert_int_equal(audit_count("use"), 5);
 	assert_int_equal(audit_number(audit_lines - 1, "count"), 1);
+}
+
+/* Where a process runs is in its lines: bounded, escaped, and told apart in counts. */
+static void lines_tell_unit_pod_and_container(void **state)
+{
+	char long_unit[300], odd[] = "a\\x2d\"b\n\xff.service", pod[] = "0123-pod", container[] = "c0ffee";
+	struct csm_facts facts = {.unit = odd, .pod = pod, .container = container}, other = {.unit = long_unit}, none = {0};
+	struct csm_audit_event e = audit_event_of(CSM_AUDIT_CHANGE, "key.create", 1000, "uid-1000:k");
+	struct csm_audit *a = audit_attached(NULL);
+	struct csm_audit_place *p, *same, *q, *nowhere;
+	struct csm_audit_uses *u;
+	struct csm_audit_mark mark;
+
+	(void)state;
+	memset(long_unit, '"', sizeof(long_unit) - 1);
+	long_unit[sizeof(long_unit) - 1] = '\0';
+	assert_int_equal(csm_audit_place_new(&facts, &p), 0);
+	assert_int_equal(csm_audit_place_new(&facts, &same), 0);
+	assert_int_equal(csm_audit_place_new(&other, &q), 0);
+	assert_int_equal(csm_audit_place_new(&none, &nowhere), 0);
+	assert_null(nowhere);
+	e.place = p;
+	assert_int_equal(csm_audit_group(a, &e, 1, NULL, &mark), 0);
+	e.place = q;
+	assert_int_equal(csm_audit_group(a, &e, 1, NULL, &mark), 0);
+	assert_int_equal(csm_audit_uses_new(a, &u), 0);
+	for (int i = 0; i < 12; i++)
+		csm_audit_use(u, "key.sign", 1000, i % 4 == 0 ? q : i % 4 == 1 ? NULL : i % 4 == 2 ? p : same, CSM_STR("uid-1000:a"));
+	csm_audit_place_unref(p);
+	csm_audit_place_unref(same);
+	csm_audit_place_unref(csm_audit_place_ref(q));
+	csm_audit_place_unref(q);
+	csm_audit_place_unref(NULL);
+	clock_now += 60;
+	csm_audit_tick(a);
+	audit_assert_whole(NULL);
+	assert_string_equal(audit_text(3, "unit"), "a\\x2d\"b??.service");
+	assert_string_equal(audit_text(3, "pod"), "0123-pod");
+	assert_string_equal(audit_text(3, "container"), "c0ffee");
+	assert_string_equal(audit_text(3, "object"), "uid-1000:k");
+	assert_int_equal(strlen(audit_text(4, "unit")), 80); /* of 160 characters, escaped */
+	assert_string_equal(audit_text(4, "pod"), "(none)");
+	assert_int_equal(audit_count("use"), 3);
+	for (size_t i = audit_lines - 3; i < audit_lines; i++)
+		assert_int_equal(audit_number(i, "count"), strcmp(audit_text(i, "pod"), "0123-pod") == 0 ? 6 : 3);
+	csm_audit_uses_free(u);
+	csm_audit_close(a);
+}
+
+/* The longest that all parts of a line can be. */
+static void the_longest_line_fits(void **state)
+{
+	static char any[400], object[CSM_SECRETREF_MAX + 1];
+	struct csm_facts facts = {.unit = any, .user_unit = any, .pod = any, .container = any};
+	struct csm_audit_event e = {.kind = CSM_AUDIT_DENIED, .method = "namespace.delete", .uid = (uid_t)-2, .pid = 2147483647,
+		.result = "unsupported_field"};
+	struct csm_audit *a = audit_attached(NULL);
+	struct csm_audit_mark mark;
+	struct csm_audit_place *p;
+
+	(void)state;
+	memset(any, '\\', sizeof(any) - 1);
+	memset(object, '"', sizeof(object) - 1);
+	e.object = csm_str_of(object);
+	assert_int_equal(csm_audit_place_new(&facts, &p), 0);
+	e.place = p;
+	assert_int_equal(csm_audit_group(a, &e, 1, NULL, &mark), 0);
+	audit_assert_whole(&mark);
+	assert_string_equal(audit_text(3, "object"), object);
+	csm_audit_place_unref(p);
+	csm_audit_close(a);
 }
 
 /* Names without end cost memory with an end; no use is lost from the sum. */
@@ -229,7 +301,7 @@ static void many_objects_share_a_row(void **state)
 	assert_int_equal(csm_audit_uses_new(a, &u), 0);
 	for (int i = 0; i < 6000; i++) {
 		snprintf(name, sizeof(name), "uid-1000:k%d", i);
-		csm_audit_use(u, "key.sign", 1000, csm_str_of(name));
+		csm_audit_use(u, "key.sign", 1000, NULL, csm_str_of(name));
 	}
 	csm_audit_uses_free(u);
 	csm_audit_close(a);
@@ -419,11 +491,11 @@ static void counts_wait_for_room(void **state)
 
 	(void)state;
 	assert_int_equal(csm_audit_uses_new(a, &u), 0);
-	csm_audit_use(u, "key.sign", 1, CSM_STR("a:b"));
+	csm_audit_use(u, "key.sign", 1, NULL, CSM_STR("a:b"));
 	audit_limit_file(audit_file_size());
 	for (int i = 0; i < 3; i++) {
 		clock_now += 60;
-		csm_audit_use(u, "key.sign", 1, CSM_STR("a:b"));
+		csm_audit_use(u, "key.sign", 1, NULL, CSM_STR("a:b"));
 		csm_audit_tick(a);
 	}
 	assert_true(csm_audit_failing(a));
@@ -472,7 +544,7 @@ static void *work(void *arg)
 	for (unsigned i = 0; i < k->n; i++) {
 		struct wait_of *w = calloc(1, sizeof(*w));
 
-		csm_audit_use(u, "key.sign", 1, CSM_STR("a:b"));
+		csm_audit_use(u, "key.sign", 1, NULL, CSM_STR("a:b"));
 		if (w == NULL || audit_change(k->a, "a:thread", &mark) != 0)
 			abort();
 		w->worker = k;
@@ -519,6 +591,8 @@ static void threads_share_the_file(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(lines_tell_unit_pod_and_container),
+		TEST(the_longest_line_fits),
 		TEST(a_change_is_there_when_the_group_is),
 		TEST(ten_denials_have_lines_the_rest_a_count),
 		TEST(a_flood_by_many_uids_is_written),
