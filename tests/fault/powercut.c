@@ -470,32 +470,23 @@ static mode_t mode_of(int flags, va_list ap)
 	return (flags & (O_CREAT | O_TMPFILE)) != 0 ? va_arg(ap, mode_t) : 0;
 }
 
-#define OPEN(name) \
-	EXPORT int name(const char *path, int flags, ...); \
-	EXPORT int name(const char *path, int flags, ...) \
+/* The arguments of each before the path, and the folder that they name. */
+#define OPEN(name, at, ...) \
+	EXPORT int name(__VA_ARGS__ const char *path, int flags, ...); \
+	EXPORT int name(__VA_ARGS__ const char *path, int flags, ...) \
 	{ \
 		va_list ap; \
 		mode_t mode; \
 		va_start(ap, flags); \
 		mode = mode_of(flags, ap); \
 		va_end(ap); \
-		return open_any(AT_FDCWD, path, flags, mode); \
+		return open_any(at, path, flags, mode); \
 	}
-#define OPENAT(name) \
-	EXPORT int name(int dirfd, const char *path, int flags, ...); \
-	EXPORT int name(int dirfd, const char *path, int flags, ...) \
-	{ \
-		va_list ap; \
-		mode_t mode; \
-		va_start(ap, flags); \
-		mode = mode_of(flags, ap); \
-		va_end(ap); \
-		return open_any(dirfd, path, flags, mode); \
-	}
-OPEN(open)
-OPEN(open64)
-OPENAT(openat)
-OPENAT(openat64)
+#define FOLDER int dirfd,
+OPEN(open, AT_FDCWD, )
+OPEN(open64, AT_FDCWD, )
+OPEN(openat, dirfd, FOLDER)
+OPEN(openat64, dirfd, FOLDER)
 EXPORT int __open_2(const char *path, int flags);
 EXPORT int __open_2(const char *path, int flags) { return open_any(AT_FDCWD, path, flags, 0); }
 EXPORT int __openat_2(int dirfd, const char *path, int flags);

@@ -229,6 +229,14 @@ size_t audit_index(const char *event)
 	return 0;
 }
 
+struct csm_audit_mark audit_last(void)
+{
+	struct csm_audit_mark mark = {.seq = (uint64_t)audit_number(audit_lines - 1, "seq")};
+
+	assert_int_equal(csm_chain_unhex(csm_str_of(audit_text(audit_lines - 1, "hash")), mark.head, sizeof(mark.head)), 0);
+	return mark;
+}
+
 /* ---- events ---- */
 
 struct csm_audit_event audit_event_of(enum csm_audit_kind kind, const char *method, uid_t uid, const char *object)

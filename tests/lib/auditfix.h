@@ -33,6 +33,7 @@ const char *audit_text(size_t i, const char *name);
 json_int_t audit_number(size_t i, const char *name);
 size_t audit_count(const char *event);
 size_t audit_index(const char *event); /* of the first */
+struct csm_audit_mark audit_last(void); /* the last line that was read */
 
 /* Names in the folder, sorted: the files that were filled come before audit.log. */
 size_t audit_names(char names[][64], size_t max);

@@ -116,6 +116,21 @@ void storefix_free(struct storefix *f)
 	(void)nftw(f->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+int storefix_setup(void **state)
+{
+	static struct storefix f;
+
+	storefix_init(&f);
+	*state = &f;
+	return storefix_open(&f);
+}
+
+int storefix_teardown(void **state)
+{
+	storefix_free(*state);
+	return 0;
+}
+
 struct waiter {
 	pthread_mutex_t mu;
 	pthread_cond_t cond;

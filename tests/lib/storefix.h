@@ -23,6 +23,10 @@ struct storefix {
 	int open_r;
 };
 
+/* For cmocka: *state is a struct storefix that is open. */
+int storefix_setup(void **state);
+int storefix_teardown(void **state);
+
 /* A folder; nothing is opened. */
 void storefix_init(struct storefix *f);
 /* Closes and removes. */

@@ -29,20 +29,27 @@ static int setup(void **state)
 
 /* ---- one file after the other ---- */
 
+/* So many changes in files of 4 KiB. */
+static struct csm_audit *small_files(unsigned max_files, int changes, struct csm_audit_mark *mark)
+{
+	struct csm_audit *a;
+
+	audit_options.max_size = 4096;
+	audit_options.max_files = max_files;
+	a = audit_attached(NULL);
+	for (int i = 0; i < changes; i++)
+		assert_int_equal(audit_change(a, "a:key", mark), 0);
+	return a;
+}
+
 static void files_follow_one_another(void **state)
 {
 	char names[128][64];
 	struct csm_audit_mark mark;
-	struct csm_audit *a;
-	size_t n;
+	struct csm_audit *a = small_files(100, 150, &mark);
+	size_t n = audit_names(names, 128);
 
 	(void)state;
-	audit_options.max_size = 4096;
-	audit_options.max_files = 100;
-	a = audit_attached(NULL);
-	for (int i = 0; i < 150; i++)
-		assert_int_equal(audit_change(a, "a:key", &mark), 0);
-	n = audit_names(names, 128);
 	assert_in_range(n, 6, 20);
 	assert_string_equal(names[0], "audit-000000000001.log");
 	assert_string_equal(names[n - 1], "audit.log");
@@ -69,22 +76,16 @@ static void the_oldest_files_go(void **state)
 {
 	char names[128][64];
 	struct csm_audit_mark mark;
-	struct csm_audit *a;
+	struct csm_audit *a = small_files(3, 200, &mark);
 
 	(void)state;
-	audit_options.max_size = 4096;
-	audit_options.max_files = 3;
-	a = audit_attached(NULL);
-	for (int i = 0; i < 200; i++)
-		assert_int_equal(audit_change(a, "a:key", &mark), 0);
 	assert_int_equal(audit_names(names, 128), 3);
 	audit_assert_whole(&mark);
 	assert_true(audit_count("removed") >= 1);
 	/* And a new start goes on with the same numbers. */
 	csm_audit_close(a);
 	audit_assert_whole(NULL);
-	mark.seq = (uint64_t)audit_number(audit_lines - 1, "seq");
-	assert_int_equal(csm_chain_unhex(csm_str_of(audit_text(audit_lines - 1, "hash")), mark.head, 32), 0);
+	mark = audit_last();
 	a = audit_attached(&mark);
 	csm_audit_close(a);
 	audit_assert_whole(NULL);
@@ -137,8 +138,7 @@ static struct csm_audit_mark some_lines(int n)
 		assert_int_equal(audit_change(a, "a:key", &mark), 0);
 	csm_audit_close(a);
 	audit_read(NULL);
-	mark.seq = (uint64_t)audit_number(audit_lines - 1, "seq");
-	assert_int_equal(csm_chain_unhex(csm_str_of(audit_text(audit_lines - 1, "hash")), mark.head, 32), 0);
+	mark = audit_last();
 	return mark;
 }
 
@@ -215,8 +215,7 @@ static void a_cut_end_is_told_and_stays_visible(void **state)
 	csm_audit_close(a);
 	/* The next start has nothing new to say. */
 	audit_read(NULL);
-	mark.seq = (uint64_t)audit_number(audit_lines - 1, "seq");
-	assert_int_equal(csm_chain_unhex(csm_str_of(audit_text(audit_lines - 1, "hash")), mark.head, 32), 0);
+	mark = audit_last();
 	a = audit_attached(&mark);
 	csm_audit_status(a, &st);
 	assert_false(st.broken);

@@ -75,22 +75,29 @@ static void lose_from(off_t size, const char *junk, size_t n)
 	close(fd);
 }
 
+/* Two groups, of which the second one is committed; the log is closed. Its size before them. */
+static off_t two_groups(bool first_committed, struct csm_audit_mark *mark)
+{
+	struct csm_audit *a = audit_attached(NULL);
+	off_t before = size_now();
+
+	(void)group(a, &kept[0], first_committed);
+	*mark = group(a, &kept[1], true);
+	csm_audit_close(a);
+	return before;
+}
+
 static void lost_lines_come_back(void **state)
 {
 	static const char junk[] = "{\"seq\":9,\"time\":1,\"event\":\"x\",\"hash\":\"00\"}\nhalf a line";
 	const size_t cuts[] = {0, 1, 100};
 	struct csm_audit_mark mark;
 	struct csm_audit *a;
-	off_t before;
+	off_t before = two_groups(true, &mark);
 
 	(void)state;
-	a = audit_attached(NULL);
-	before = size_now();
-	(void)group(a, &kept[0], true);
-	mark = group(a, &kept[1], true);
 	assert_int_equal(lines_in(&kept[0]), 2);
 	assert_int_equal(lines_in(&kept[1]), 2);
-	csm_audit_close(a);
 	for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++) {
 		lose_from(before + (off_t)cuts[i], junk, i == 1 ? sizeof(junk) : i);
 		a = audit_opened();
@@ -109,15 +116,10 @@ static void what_was_not_committed_is_kept_by_the_next(void **state)
 {
 	struct csm_audit_mark mark;
 	struct csm_audit *a;
-	off_t before;
+	off_t before = two_groups(false, &mark);
 
 	(void)state;
-	a = audit_attached(NULL);
-	before = size_now();
-	(void)group(a, &kept[0], false);
-	mark = group(a, &kept[1], true);
 	assert_int_equal(lines_in(&kept[1]), 4);
-	csm_audit_close(a);
 	lose_from(before, "", 0);
 	a = audit_opened();
 	assert_int_equal(csm_audit_restore(a, bin(&kept[1])), 0);
@@ -148,16 +150,12 @@ static void synced_lines_are_not_kept(void **state)
 
 static void changed_lines_do_not_come_back(void **state)
 {
+	struct csm_audit_mark mark;
 	struct csm_audit *a;
-	off_t before;
+	off_t before = two_groups(true, &mark);
 	uint8_t *p;
 
 	(void)state;
-	a = audit_attached(NULL);
-	before = size_now();
-	(void)group(a, &kept[0], true);
-	(void)group(a, &kept[1], true);
-	csm_audit_close(a);
 	lose_from(before, "", 0);
 	a = audit_opened();
 	/* not the next ones */
@@ -218,11 +216,8 @@ static void a_file_that_is_gone_gets_back_what_the_store_has(void **state)
 	uint64_t first;
 
 	(void)state;
-	a = audit_attached(NULL);
-	(void)group(a, &kept[0], true);
-	mark = group(a, &kept[1], true);
+	(void)two_groups(true, &mark);
 	first = mark.seq - 3;
-	csm_audit_close(a);
 	assert_int_equal(unlink(audit_file), 0);
 	a = started_anew(2, &mark);
 	assert_gone(a, 1, first - 1);

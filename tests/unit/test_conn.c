@@ -2,7 +2,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -19,6 +18,7 @@
 #include <cmocka.h>
 #include "daemon/node/conn.h"
 #include "tests/lib/brokerfix.h"
+#include "tests/lib/fds.h"
 
 #ifndef SO_PASSRIGHTS
 #define SO_PASSRIGHTS 83
@@ -29,18 +29,6 @@ static struct conn *newest(void)
 {
 	assert_non_null(fix.t.loop->conns);
 	return fix.t.loop->conns;
-}
-
-static size_t open_fds(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	size_t n = 0;
-
-	assert_non_null(d);
-	while (readdir(d) != NULL)
-		n++;
-	closedir(d);
-	return n;
 }
 
 static int ping(int fd)

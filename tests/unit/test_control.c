@@ -1,7 +1,6 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -14,20 +13,9 @@
 #include <cmocka.h>
 #include "daemon/node/control.h"
 #include "libclient/wire/enc.h"
+#include "tests/lib/fds.h"
 
 #define BIN(text) ((struct csm_bin){(const uint8_t *)(text), sizeof(text) - 1})
-
-static size_t open_fds(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	size_t n = 0;
-
-	assert_non_null(d);
-	while (readdir(d) != NULL)
-		n++;
-	closedir(d);
-	return n;
-}
 
 /* ---- messages ---- */
 

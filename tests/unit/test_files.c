@@ -315,15 +315,20 @@ static void a_secret_that_others_can_read(void **state)
 	assert_int_equal(again(), CSM_ETOO_LARGE);
 }
 
+static void assert_root_secret(const char *p, size_t n)
+{
+	assert_int_equal(again(), 0);
+	assert_int_equal(f.root_secret_len, n);
+	assert_memory_equal(f.root_secret, p, n);
+}
+
 static void a_passphrase_has_no_newline(void **state)
 {
 	(void)state;
 	configure("root_key: passphrase\nroot_key_file: @/pass\npolicy: \"\"\nusers: {broker: 59001}\n");
 	assert_int_equal(again(), CSM_ENOT_FOUND);
 	put("pass", "correct horse \r\n\n", 0600);
-	assert_int_equal(again(), 0);
-	assert_int_equal(f.root_secret_len, 14);
-	assert_memory_equal(f.root_secret, "correct horse ", 14);
+	assert_root_secret("correct horse ", 14);
 	put("pass", "\n", 0600);
 	assert_int_equal(again(), 0);
 	assert_int_equal(f.root_secret_len, 0);
@@ -337,10 +342,8 @@ static void a_credential_comes_from_systemd(void **state)
 	setenv("CREDENTIALS_DIRECTORY", dir, 1);
 	assert_int_equal(again(), CSM_ENOT_FOUND);
 	put("other", "\x01\x02\n", 0400);
-	assert_int_equal(again(), 0);
 	/* Bytes, as they are. */
-	assert_int_equal(f.root_secret_len, 3);
-	assert_memory_equal(f.root_secret, "\x01\x02\n", 3);
+	assert_root_secret("\x01\x02\n", 3);
 }
 
 static void the_owners_authorisation(void **state)

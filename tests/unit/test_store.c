@@ -11,21 +11,6 @@
 #include "proto-spec/limits.h"
 #include "tests/lib/storefix.h"
 
-static int setup(void **state)
-{
-	static struct storefix f;
-
-	storefix_init(&f);
-	*state = &f;
-	return storefix_open(&f);
-}
-
-static int teardown(void **state)
-{
-	storefix_free(*state);
-	return 0;
-}
-
 static void test_set_get(void **state)
 {
 	struct storefix *f = *state;
@@ -556,7 +541,7 @@ static void test_pins(void **state)
 	assert_false(csm_store_locked(f->s));
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, storefix_setup, storefix_teardown)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

@@ -14,21 +14,6 @@
 #include "proto-spec/limits.h"
 #include "tests/lib/storefix.h"
 
-static int setup(void **state)
-{
-	static struct storefix f;
-
-	storefix_init(&f);
-	*state = &f;
-	return storefix_open(&f);
-}
-
-static int teardown(void **state)
-{
-	storefix_free(*state);
-	return 0;
-}
-
 struct batch {
 	pthread_mutex_t mu;
 	pthread_cond_t cond;
@@ -376,7 +361,7 @@ static void test_disk_full(void **state)
 	free(big);
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, storefix_setup, storefix_teardown)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {

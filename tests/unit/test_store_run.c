@@ -16,21 +16,6 @@
 #include "proto-spec/limits.h"
 #include "tests/lib/storefix.h"
 
-static int setup(void **state)
-{
-	static struct storefix f;
-
-	storefix_init(&f);
-	*state = &f;
-	return storefix_open(&f);
-}
-
-static int teardown(void **state)
-{
-	storefix_free(*state);
-	return 0;
-}
-
 static void test_root_key(void **state)
 {
 	struct storefix *f = *state;
@@ -459,7 +444,7 @@ static void test_readers(void **state)
 	}
 }
 
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, storefix_setup, storefix_teardown)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
