@@ -181,7 +181,8 @@ const struct command cli_commands[] = {
 		"Lines behind the last checkpoint that the key has signed (and that the running daemon does not know as its own) can "
 		"be forged: the problem is `unsigned`, and the log not whole. Files that were filled, and all files once csmd has "
 		"stopped, end in a checkpoint: these are what to copy. Notes are no faults: older files moved "
-		"away, a gap that the daemon has told of, half a line taken off after a crash.",
+		"away, a gap that the daemon has told of, half a line taken off after a crash, lines that were gone at a start of "
+		"the daemon and are here again.",
 		cmd_audit_verify},
 	{"audit", "tail", "[FILE]", 0, 1, SOCK_ADMIN, OPT(O_LINES) | OPT(O_FOLLOW), -1,
 		"an array of lines, as they are in the log; with --follow one object a line", "show the last lines of the audit log",
