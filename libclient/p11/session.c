@@ -222,8 +222,9 @@ CK_RV C_CloseAllSessions(CK_SLOT_ID id)
 		s->closed = true;
 		op_end(&s->op);
 		lock_give(&s->lock);
-		session_unref(s);
 		lock_take(&lib.table);
+		objects_drop_session(s->handle); /* what was made meanwhile */
+		session_unref(s);
 	}
 	lock_give(&lib.table);
 	p11_leave();

@@ -209,7 +209,10 @@ int main(int argc, char **argv)
 			c++;
 		if (c == commands + sizeof(commands) / sizeof(commands[0]) || (c->with != NULL && i + 1 == argc))
 			return 2;
-		printf("%s: 0x%lx\n", argv[i], c->plain != NULL ? c->plain() : c->with(argv[i + 1]));
+		if (c->with != NULL)
+			printf("%s: 0x%lx\n", argv[i], c->with(argv[i + 1]));
+		else if (c->plain != NULL)
+			printf("%s: 0x%lx\n", argv[i], c->plain());
 		i += c->with != NULL;
 	}
 	return p11->C_Finalize(NULL) == CKR_OK ? 0 : 1;

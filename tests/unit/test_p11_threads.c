@@ -230,6 +230,56 @@ static void test_shared_session(void **state)
 	p11fix_down();
 }
 
+/* What a session makes while it is closed goes with it: no secret is left for the next one to find. */
+static void *deriver(void *arg)
+{
+	CK_BYTE *point = arg;
+	CK_ECDH1_DERIVE_PARAMS p = {CKD_NULL, 0, NULL, 67, point};
+	CK_MECHANISM m = {CKM_ECDH1_DERIVE, &p, sizeof(p)};
+	CK_SESSION_HANDLE s;
+	CK_OBJECT_HANDLE key, o;
+
+	pthread_barrier_wait(&all_there);
+	while (!stop) {
+		if (p11_2->C_OpenSession(slot, CKF_SERIAL_SESSION, NULL, NULL, &s) != CKR_OK)
+			return (void *)1;
+		key = find_quietly(s, CKO_PRIVATE_KEY);
+		while (!stop && key != 0 && p11_2->C_DeriveKey(s, &m, key, NULL, 0, &o) == CKR_OK)
+			done++;
+	}
+	return NULL;
+}
+
+static void test_closed_sessions_keep_nothing(void **state)
+{
+	CK_BYTE point[80];
+	CK_ATTRIBUTE q = {CKA_EC_POINT, point, sizeof(point)};
+	CK_ULONG n = 0, class = CKO_SECRET_KEY;
+	CK_ATTRIBUTE secrets = {CKA_CLASS, &class, sizeof(class)};
+	CK_OBJECT_HANDLE found[8];
+	CK_SESSION_HANDLE s;
+	pthread_t t[THREADS];
+
+	(void)state;
+	slot = p11fix_up();
+	s = p11fix_session(slot, 0);
+	want(CKR_OK, p11_2->C_GetAttributeValue(s, find_quietly(s, CKO_PUBLIC_KEY), &q, 1));
+	assert_int_equal(q.ulValueLen, 67);
+	start(t, deriver, point);
+	for (unsigned i = 0; i < 30 || done < THREADS; i++) {
+		usleep(1000);
+		want(CKR_OK, p11_2->C_CloseAllSessions(slot));
+	}
+	stop = true;
+	join(t, CKR_OK, CKR_OK);
+	want(CKR_OK, p11_2->C_CloseAllSessions(slot));
+	s = p11fix_session(slot, 0);
+	want(CKR_OK, p11_2->C_FindObjectsInit(s, &secrets, 1));
+	want(CKR_OK, p11_2->C_FindObjects(s, found, 8, &n));
+	assert_int_equal(n, 0);
+	p11fix_down();
+}
+
 /* ---- C_Finalize while others work: they are told, none crashes ---- */
 
 static void test_finalize(void **state)
@@ -494,6 +544,7 @@ int main(int argc, char **argv)
 		P11FIX_TEST(test_threads),
 		P11FIX_TEST(test_keys_come_and_go),
 		P11FIX_TEST(test_shared_session),
+		P11FIX_TEST(test_closed_sessions_keep_nothing),
 		P11FIX_TEST(test_finalize),
 		P11FIX_TEST(test_finalize_ends_waiting),
 		P11FIX_TEST(test_fork),
@@ -503,7 +554,7 @@ int main(int argc, char **argv)
 	};
 
 	(void)argc;
-	p11fix_main(argv, "soft", (unsigned)life(120, 25));
-	p11fix_key("k", "p256", NULL, NULL);
+	p11fix_main(argv, "soft", (unsigned)life(240, 25));
+	p11fix_key("k", "p256", NULL, "sign,derive");
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
