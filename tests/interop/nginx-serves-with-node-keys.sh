@@ -19,7 +19,7 @@ version: 1
 default: uid-namespaces
 identities: {admin: {uid: 0}, web: {uid: $1}}
 rules:
-  - {allow: [key.create, key.csr, key.list, key.show, key.public, cert.install, cert.get], to: [admin], on: ["web:*"]}
+  - {allow: [key.create, key.delete, key.csr, key.list, key.show, key.public, cert.install, cert.get], to: [admin], on: ["web:*"]}
   - {allow: [key.list, key.show, key.public, cert.get, key.sign], to: [web], on: ["web:*"]}
 YAML
 }
@@ -129,5 +129,16 @@ stop
 step "with workers of another user no hand is shaken"
 nginx_config games <servers.conf
 nginx_start "${ports[0]}"
+every stopped
+stop
+
+step "what takes the name of a key does not sign in its place"
+nginx_config www-data <servers.conf
+nginx_start "${ports[0]}"
+every ok
+for backend in soft tpm2; do
+    ok csm key delete web:$backend
+    ok csm key create web:$backend --backend $backend
+done
 every stopped
 stop

@@ -2,7 +2,7 @@
 # nginx with keys of the node, under traffic: while csmd is away handshakes fail, and from the moment it serves again each
 # one works, with no word to nginx; a broker that is killed costs nothing that began after it is back; reloads of nginx
 # drop no handshake and leave nothing behind, neither in nginx nor in csmd.
-# bound: 120
+# bound: 240
 # bound-long: 3600
 # release only
 . "$(dirname "$0")/../lib/system.sh"
@@ -75,7 +75,7 @@ lines() { cat "$1".[12] | wc -l; }
 so_many_more() {
     local before
     before=$(lines "$1")
-    node_await 30 more_than "$1" $((before + $2))
+    node_await 60 more_than "$1" $((before + $2))
 }
 more_than() { [ "$(lines "$1")" -gt "$2" ]; }
 has_failed() { cat "$1".[12] | grep -qvE ' ok$'; }
