@@ -198,13 +198,14 @@ static void sign(bool faulty, const char *key, enum there is)
 		step(faulty || is == UNKNOWN, "key.sign", &m, &res, NULL, ABSENT);
 }
 
-/* A chain of two for a public key. */
+/* A chain of two for a public key, which outlives the jumps of the clock. */
+#define LIFE_S (3L * 365 * 86400)
 static void chain_make(struct csm_bin spki, struct csm_buf *der)
 {
 	EVP_PKEY *ca_key = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256"), *own = cert_key_of(spki);
-	X509 *ca = cert_make(&(struct certspec){.subject = "/CN=ca", .key = ca_key, .ca = true});
-	X509 *x = cert_make(&(struct certspec){
-		.subject = "/CN=x", .key = own, .signer = ca, .signer_key = ca_key, .san = "DNS:a.example.org"});
+	X509 *ca = cert_make(&(struct certspec){.subject = "/CN=ca", .key = ca_key, .ca = true, .from = -60, .to = LIFE_S});
+	X509 *x = cert_make(&(struct certspec){.subject = "/CN=x", .key = own, .signer = ca, .signer_key = ca_key,
+		.san = "DNS:a.example.org", .from = -60, .to = LIFE_S});
 
 	cert_der(x, der);
 	cert_der(ca, der);

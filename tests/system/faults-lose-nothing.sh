@@ -23,7 +23,7 @@ for phase in first start work stop; do
     for kind in malloc openssl mmap write sync read open name socket watch thread clock; do
         case $kind/$phase in
         openssl/first | openssl/start) faults $kind $phase $most ;;
-        openssl/work) faults $kind $phase $((most * 10)) ;;
+        openssl/work) faults $kind $phase $((most * 5)) ;;
         *) faults $kind $phase 0 ;;
         esac
     done
