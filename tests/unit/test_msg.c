@@ -58,8 +58,9 @@ static void test_message_table(void **state)
 				assert_string_not_equal(f->name, def->fields[k].name);
 		}
 	}
-	assert_int_equal(CSM_DEF(sign_req)->n_fields, 4);
+	assert_int_equal(CSM_DEF(sign_req)->n_fields, 5);
 	assert_int_equal(CSM_DEF(sign_req)->fields[3].off, offsetof(struct csm_msg_sign_req, message));
+	assert_int_equal(CSM_DEF(sign_req)->fields[4].off, offsetof(struct csm_msg_sign_req, spki_sha256));
 	assert_int_equal(CSM_DEF(empty)->n_fields, 0);
 }
 
