@@ -423,7 +423,7 @@ static void put(struct ask *ask, uint32_t user, bool digest)
 static void users_take_turns(void **state)
 {
 	static struct ask mine[ASK_MAX + 1], other, digest;
-	struct csm_msg_ident_ask q, first;
+	struct csm_msg_ident_ask q = {0}, first = {0};
 
 	(void)state;
 	testbroker_step(&fix.t);
