@@ -36,7 +36,7 @@ sed -e "s|@PREFIX@|$prefix|g; s|@LIBDIR@|$libdir|g; s|@VERSION@|$version|g" libc
     >"$root$libdir/pkgconfig/csm.pc"
 chmod 0644 "$root$libdir/pkgconfig/csm.pc"
 
-for page in daemon/node/*.[1-8] daemon/ident/*.[1-8] libclient/cli/*.[1-8] libclient/client/*.[1-8] libclient/p11/*.[1-8] build/man/*.[1-8]; do
+for page in daemon/node/*.[1-8] daemon/ident/*.[1-8] libclient/cli/*.[1-8] libclient/client/*.[1-8] libclient/p11/*.[1-8] libclient/provider/*.[1-8] build/man/*.[1-8]; do
     [ ! -e "$page" ] || put 0644 "$page" "$prefix/share/man/man${page##*.}"
 done
 put 0644 build/completion/csm "$prefix/share/bash-completion/completions"

@@ -49,7 +49,7 @@ static void find_folders(void)
 	*slash = '\0';
 }
 
-OSSL_LIB_CTX *provfix_lib(void)
+OSSL_LIB_CTX *provfix_lib_of(const char *cnf)
 {
 	char path[PATH_MAX + 64];
 	OSSL_LIB_CTX *l = OSSL_LIB_CTX_new();
@@ -57,8 +57,20 @@ OSSL_LIB_CTX *provfix_lib(void)
 	(void)snprintf(path, sizeof(path), "%s/lib/ossl-modules", build);
 	if (l == NULL || !OSSL_PROVIDER_set_default_search_path(l, path))
 		die("a library context");
+	if (OSSL_LIB_CTX_load_config(l, cnf) && OSSL_PROVIDER_available(l, "keys"))
+		return l;
+	OSSL_LIB_CTX_free(l);
+	return NULL;
+}
+
+OSSL_LIB_CTX *provfix_lib(void)
+{
+	char path[PATH_MAX + 64];
+	OSSL_LIB_CTX *l;
+
 	(void)snprintf(path, sizeof(path), "%s/libclient/provider/openssl.cnf", provfix_tree);
-	if (!OSSL_LIB_CTX_load_config(l, path) || !OSSL_PROVIDER_available(l, "keys"))
+	l = provfix_lib_of(path);
+	if (l == NULL)
 		die(path);
 	return l;
 }

@@ -16,6 +16,8 @@ extern char provfix_tree[]; /* the source tree */
 
 /* A new library as lib is one. */
 OSSL_LIB_CTX *provfix_lib(void);
+/* Another configuration; NULL where it is refused. */
+OSSL_LIB_CTX *provfix_lib_of(const char *cnf);
 /* In the home namespace; a key of that name is replaced. use NULL: by default. */
 void provfix_key(const char *name, const char *alg, const char *backend, const char *use);
 /* By OSSL_STORE; NULL with an error in the queue. */

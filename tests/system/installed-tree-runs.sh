@@ -43,6 +43,7 @@ done <<LIST
 644 /usr/share/man/man7/csm-pkcs11.7
 644 /usr/share/man/man5/csmd.yaml.5
 644 /usr/share/man/man5/policy.yaml.5
+644 /usr/share/man/man7/csm-provider.7
 644 /usr/share/man/man8/csmd.8
 644 /usr/share/man/man8/csm-ident.8
 644 /usr/share/bash-completion/completions/csm

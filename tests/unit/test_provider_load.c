@@ -471,6 +471,58 @@ static void test_csmd_away(void **state)
 	free(socket);
 }
 
+/* A library by a configuration with these settings of the provider. */
+static OSSL_LIB_CTX *lib_with(const char *settings)
+{
+	const char *dir = getenv("CSM_NODE_DIR");
+	char path[512];
+	OSSL_LIB_CTX *l;
+	FILE *f;
+
+	(void)snprintf(path, sizeof(path), "%s/test.cnf", dir != NULL ? dir : "/nonexistent");
+	f = fopen(path, "w");
+	assert_non_null(f);
+	assert_true(fprintf(f, "openssl_conf = init\n[init]\nproviders = p\n[p]\ndefault = d\nkeys = k\n[d]\nactivate = 1\n"
+			       "[k]\nmodule = csm.so\n%s\nactivate = 1\n", settings) > 0);
+	assert_int_equal(fclose(f), 0);
+	l = provfix_lib_of(path);
+	(void)unlink(path);
+	ERR_clear_error();
+	return l;
+}
+
+/* The environment goes before the file. */
+static void test_settings(void **state)
+{
+	const char *env = getenv("CSM_SOCKET");
+	char *socket = strdup(env != NULL ? env : ""), line[512];
+	OSSL_LIB_CTX *before = lib;
+	EVP_PKEY *key;
+
+	(void)state;
+	(void)snprintf(line, sizeof(line), "socket = %s\ntrust_overflow = no", socket);
+	assert_int_equal(unsetenv("CSM_SOCKET"), 0);
+	lib = lib_with(line);
+	assert_non_null(lib);
+	key = provfix_uri("csm:k");
+	assert_non_null(key);
+	EVP_PKEY_free(key);
+	OSSL_LIB_CTX_free(lib);
+	lib = lib_with("socket = /nonexistent/other");
+	assert_null(provfix_uri("csm:k"));
+	assert_true(provfix_error(CSM_EUNREACHABLE, "/nonexistent/other"));
+	OSSL_LIB_CTX_free(lib);
+	assert_int_equal(setenv("CSM_SOCKET", socket, 1), 0);
+	lib = lib_with("socket = /nonexistent/other\ntrust_overflow = yes");
+	key = provfix_uri("csm:k");
+	assert_non_null(key);
+	EVP_PKEY_free(key);
+	OSSL_LIB_CTX_free(lib);
+	assert_null(lib_with("trust_overflow = maybe"));
+	lib = before;
+	free(socket);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -487,6 +539,7 @@ int main(void)
 		cmocka_unit_test(test_another_uid),
 		cmocka_unit_test(test_fork),
 		cmocka_unit_test(test_csmd_away),
+		cmocka_unit_test(test_settings),
 	};
 
 	provfix_main(200);
