@@ -31,30 +31,23 @@ static int ask(const struct pkey *key, struct csm_request *req, int r, const cha
 	return r != 0 ? prov_err_csm(key->prov, r, key->name) : give(key, reply, field, out, len);
 }
 
-/* A request about a key. */
+/* A request about this very key: another one that has taken its name is refused by csmd. */
 static int about(const struct pkey *key, const char *method, const char *scheme, struct csm_request **ret)
 {
 	int r = csm_request_new(method, ret);
 
 	if (r == 0)
 		r = csm_request_str(*ret, "key", key->name);
+	if (r == 0)
+		r = csm_request_str(*ret, "spki_sha256", key->hash_hex);
 	return r == 0 && scheme != NULL ? csm_request_str(*ret, "scheme", scheme) : r;
 }
 
 int call_sign(const struct pkey *key, const struct scheme *s, const void *data, size_t data_len, void *out, size_t *len)
 {
-	struct csm *csm = key->prov->csm;
 	struct csm_request *req = NULL;
-	int r;
+	int r = about(key, "key.sign", s->name, &req);
 
-	if (!async_wanted()) {
-		if (s->md < 0)
-			r = csm_key_sign_message(csm, key->name, s->name, data, data_len, out, len);
-		else
-			r = csm_key_sign(csm, key->name, s->name, data, data_len, out, len);
-		return r != 0 ? prov_err_csm(key->prov, r, key->name) : 0;
-	}
-	r = about(key, "key.sign", s->name, &req);
 	if (r == 0)
 		r = csm_request_bin(req, s->md < 0 ? "message" : "digest", data, data_len);
 	return ask(key, req, r, "signature", out, len);

@@ -69,6 +69,7 @@ struct pkey {
 	bool whole;      /* pub has a public key, not just its parameters */
 	char *name;      /* NAMESPACE:NAME; NULL: a public key, and nothing else */
 	struct csm_keyref ref; /* its slices lie in name */
+	char hash_hex[2 * CSM_KEYREF_HASH + 1]; /* of ref */
 	size_t size;     /* of a signature, at most */
 };
 /* Without a public half. NULL: no memory. */

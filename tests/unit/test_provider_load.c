@@ -15,6 +15,7 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/provider.h>
+#include <openssl/rsa.h>
 #include <openssl/store.h>
 #include "libclient/base/keyref.h"
 #include "tests/lib/certmake.h"
@@ -293,6 +294,50 @@ static void test_deleted_key(void **state)
 	EVP_PKEY_free(key);
 }
 
+/* Its name is another key's: no signature by that one, and no plaintext or shared secret either. */
+static void test_replaced_key(void **state)
+{
+	uint8_t in[256] = {1}, out[CSM_PLAINTEXT_BYTES];
+	EVP_PKEY *key, *peer = provfix_public("k");
+	EVP_PKEY_CTX *ctx;
+	size_t n = sizeof(out);
+
+	(void)state;
+	provfix_key("swap", "p256", "soft", "sign,derive");
+	key = provfix_uri("csm:swap");
+	assert_int_equal(sign_error(key), 0);
+	provfix_key("swap", "p256", "soft", "sign,derive");
+	assert_int_equal(sign_error(key), 1);
+	assert_true(provfix_error(CSM_ECONFLICT, "uid-0:swap"));
+	ctx = EVP_PKEY_CTX_new_from_pkey(lib, key, NULL);
+	assert_int_equal(EVP_PKEY_derive_init(ctx), 1);
+	assert_int_equal(EVP_PKEY_derive_set_peer(ctx, peer), 1);
+	assert_int_not_equal(EVP_PKEY_derive(ctx, out, &n), 1);
+	assert_true(provfix_error(CSM_ECONFLICT, "uid-0:swap"));
+	EVP_PKEY_CTX_free(ctx);
+	EVP_PKEY_free(key);
+	EVP_PKEY_free(peer);
+	/* the new one, asked for anew */
+	key = provfix_uri("csm:swap");
+	assert_int_equal(sign_error(key), 0);
+	EVP_PKEY_free(key);
+
+	provfix_key("swap", "rsa2048", "soft", NULL);
+	key = provfix_uri("csm:swap");
+	provfix_key("swap", "rsa2048", "soft", NULL);
+	assert_int_equal(sign_error(key), 1);
+	assert_true(provfix_error(CSM_ECONFLICT, "uid-0:swap"));
+	ctx = EVP_PKEY_CTX_new_from_pkey(lib, key, NULL);
+	assert_int_equal(EVP_PKEY_decrypt_init(ctx), 1);
+	assert_int_equal(EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_OAEP_PADDING), 1);
+	assert_int_equal(EVP_PKEY_CTX_set_rsa_oaep_md_name(ctx, "SHA256", NULL), 1);
+	n = sizeof(out);
+	assert_int_not_equal(EVP_PKEY_decrypt(ctx, out, &n, in, sizeof(in)), 1);
+	assert_true(provfix_error(CSM_ECONFLICT, "uid-0:swap"));
+	EVP_PKEY_CTX_free(ctx);
+	EVP_PKEY_free(key);
+}
+
 static void test_malformed(void **state)
 {
 	char pem[1024], copy[1024];
@@ -534,6 +579,7 @@ int main(void)
 		cmocka_unit_test(test_reference_in_a_bundle),
 		cmocka_unit_test(test_reference_of_another_key),
 		cmocka_unit_test(test_deleted_key),
+		cmocka_unit_test(test_replaced_key),
 		cmocka_unit_test(test_malformed),
 		cmocka_unit_test(test_no_private_half),
 		cmocka_unit_test(test_another_uid),
