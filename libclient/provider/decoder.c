@@ -1,6 +1,7 @@
 /* Files that hold a reference: PEM to DER, DER to the key. */
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <openssl/bio.h>
 #include <openssl/core_names.h>
 #include <openssl/core_object.h>
@@ -8,6 +9,8 @@
 #include <openssl/params.h>
 #include <openssl/pem.h>
 #include "libclient/provider/provider.h"
+
+#define LEFT_MS 1000u
 
 static void *decoder_new(void *provctx)
 {
@@ -76,6 +79,29 @@ static size_t read_some(const struct prov *p, OSSL_CORE_BIO *from, uint8_t *to, 
 	return n;
 }
 
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+}
+
+/* The key of a reference. OpenSSL asks the decoders of all kinds in turn: the key that one of them had no use for waits for
+ * the next one, shortly, so that csmd is asked once. */
+static int load(struct prov *p, const struct csm_keyref *ref, struct pkey **ret)
+{
+	struct pkey *left = atomic_exchange(&p->left, NULL);
+
+	if (left != NULL && now_ms() - left->loaded_ms < LEFT_MS && csm_str_same(left->ref.ns, ref->ns) &&
+		csm_str_same(left->ref.name, ref->name) && memcmp(left->ref.hash, ref->hash, CSM_KEYREF_HASH) == 0) {
+		*ret = left;
+		return 0;
+	}
+	pkey_unref(left);
+	return pkey_load(p, &(struct csm_ref){.ns = ref->ns, .name = ref->name}, ref->hash, ret);
+}
+
 static int der_decode(struct prov *p, OSSL_CORE_BIO *from, enum kind kind, OSSL_CALLBACK *cb, void *arg)
 {
 	uint8_t der[CSM_KEYREF_DER_MAX + 1];
@@ -85,11 +111,13 @@ static int der_decode(struct prov *p, OSSL_CORE_BIO *from, enum kind kind, OSSL_
 	/* Every key file of the program comes by here: what is no reference is not ours. */
 	if (csm_keyref_decode(der, read_some(p, from, der, sizeof(der)), &ref) != 0)
 		return 1;
-	if (pkey_load(p, &(struct csm_ref){.ns = ref.ns, .name = ref.name}, ref.hash, &key) != 0)
+	if (load(p, &ref, &key) != 0)
 		return 0;
 	if (key->kind == kind)
 		return pkey_give(key, cb, arg);
-	pkey_unref(key);
+	if (key->loaded_ms == 0)
+		key->loaded_ms = now_ms();
+	pkey_unref(atomic_exchange(&p->left, key));
 	return 1;
 }
 

@@ -125,6 +125,7 @@ static void teardown(void *provctx)
 	struct prov *p = provctx;
 	size_t i;
 
+	pkey_unref(atomic_exchange(&p->left, NULL));
 	async_end(p);
 	csm_free(p->csm);
 	for (i = 0; i < MD__COUNT; i++)

@@ -28,11 +28,13 @@ enum { MD_SHA256, MD_SHA384, MD_SHA512, MD__COUNT };
 #define PROV_REASONS_MAX 64
 #define PROV_ASYNC_KEPT 32 /* connections of jobs that wait for their next use */
 struct async_conn;
+struct pkey;
 struct prov {
 	const OSSL_CORE_HANDLE *core;
 	OSSL_LIB_CTX *lib; /* a library of our own, with the default provider: for hashes and the public halves */
 	struct csm *csm;
 	EVP_MD *md[MD__COUNT];
+	_Atomic(struct pkey *) left; /* decoder.c */
 	_Atomic(struct async_conn *) async[PROV_ASYNC_KEPT];
 	OSSL_ITEM reasons[PROV_REASONS_MAX];
 	OSSL_FUNC_core_new_error_fn *new_error;
@@ -70,6 +72,7 @@ struct pkey {
 	char *name;      /* NAMESPACE:NAME; NULL: a public key, and nothing else */
 	struct csm_keyref ref; /* its slices lie in name */
 	char hash_hex[2 * CSM_KEYREF_HASH + 1]; /* of ref */
+	uint64_t loaded_ms; /* decoder.c: when it was left for another decoder; 0: it was not */
 	size_t size;     /* of a signature, at most */
 };
 /* Without a public half. NULL: no memory. */

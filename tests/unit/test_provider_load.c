@@ -1,4 +1,5 @@
 /* How the provider finds keys, what it makes of references, and what it never gives away. */
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -227,6 +228,72 @@ static void test_reference_is_the_key(void **state)
 		assert_true(is_key(key, names[i]));
 		EVP_PKEY_free(key);
 		BIO_free(bio);
+	}
+}
+
+/* The administrator is told of all. */
+static uint64_t requests(const char *method)
+{
+	const char *path = getenv("CSM_ADMIN_SOCKET");
+	struct csm_request *req;
+	struct csm_reply *rep;
+	struct csm *admin;
+	char label[64];
+	uint64_t n = 0;
+
+	assert_int_equal(csm_new(&admin), 0);
+	assert_int_equal(csm_set_socket(admin, path), 0);
+	(void)snprintf(label, sizeof(label), "method=\"%s\"", method);
+	assert_int_equal(csm_request_new("stats", &req), 0);
+	assert_int_equal(csm_call(admin, req, &rep), 0);
+	for (size_t i = 0; i < csm_view_count(csm_reply_view(rep), "metrics"); i++) {
+		struct csm_view m = csm_view_at(csm_reply_view(rep), "metrics", i);
+		const char *name = csm_view_str(m, "name"), *labels = csm_view_str(m, "labels");
+
+		if (name != NULL && labels != NULL && strcmp(name, "csm_requests_total") == 0 && strcmp(labels, label) == 0)
+			n = csm_view_u64(m, "value");
+	}
+	csm_reply_free(rep);
+	csm_request_free(req);
+	csm_free(admin);
+	return n;
+}
+
+/* How many there have been since; the last one may be counted shortly after its answer. */
+static uint64_t made(const char *method, uint64_t before)
+{
+	uint64_t now = before;
+
+	for (int i = 0; i < 500 && now == before; i++) {
+		(void)poll(NULL, 0, i > 0 ? 10 : 0);
+		now = requests(method);
+	}
+	return now - before;
+}
+
+/* A reference takes one request to load, whatever kind of key it is, and a signature one. */
+static void test_one_request(void **state)
+{
+	static const char *const uris[] = {"csm:k", "csm:r", "csm:e", "csm:t"};
+	uint64_t whoami, public, sign;
+	char pem[1024];
+
+	(void)state;
+	for (size_t i = 0; i < 4; i++) {
+		size_t n = reference_of(uris[i], pem, sizeof(pem));
+		EVP_PKEY *key;
+
+		whoami = requests("whoami");
+		public = requests("key.public");
+		key = provfix_decode("PEM", pem, n);
+		assert_int_equal(made("key.public", public), 1);
+		assert_int_equal(requests("whoami") - whoami, 0);
+		sign = requests("key.sign");
+		public = requests("key.public");
+		assert_int_equal(sign_error(key), 0);
+		assert_int_equal(made("key.sign", sign), 1);
+		assert_int_equal(requests("key.public") - public, 0);
+		EVP_PKEY_free(key);
 	}
 }
 
@@ -576,6 +643,7 @@ int main(void)
 		cmocka_unit_test(test_uris),
 		cmocka_unit_test(test_certificates),
 		cmocka_unit_test(test_reference_is_the_key),
+		cmocka_unit_test(test_one_request),
 		cmocka_unit_test(test_reference_in_a_bundle),
 		cmocka_unit_test(test_reference_of_another_key),
 		cmocka_unit_test(test_deleted_key),
