@@ -146,12 +146,13 @@ static int pause_job(struct async_conn *c)
 	return poll(&fd, 1, 1) < 0 && errno != EINTR ? CSM_ESYSTEM : 0;
 }
 
-static void no_cleanup(ASYNC_WAIT_CTX *ctx, const void *key, OSSL_ASYNC_FD fd, void *arg)
+/* The job was given up while it was paused: nobody else frees what it has. */
+static void given_up(ASYNC_WAIT_CTX *ctx, const void *key, OSSL_ASYNC_FD fd, void *arg)
 {
 	(void)ctx;
 	(void)key;
 	(void)fd;
-	(void)arg;
+	conn_free(arg);
 }
 
 static int wait_answer(struct async_conn *c)
@@ -159,7 +160,7 @@ static int wait_answer(struct async_conn *c)
 	ASYNC_WAIT_CTX *wait = ASYNC_get_wait_ctx(ASYNC_get_current_job());
 	int r = 0;
 
-	if (wait == NULL || !ASYNC_WAIT_CTX_set_wait_fd(wait, c, c->epoll, NULL, no_cleanup))
+	if (wait == NULL || !ASYNC_WAIT_CTX_set_wait_fd(wait, c, c->epoll, c, given_up))
 		return CSM_EINTERNAL;
 	while (r == 0 && !c->done) {
 		(void)csm_process(c->a); /* its error is also told to the request */

@@ -1,4 +1,5 @@
 /* The provider in programs with many threads, and with jobs that are paused while csmd works. */
+#include <dirent.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -346,6 +347,57 @@ static void test_jobs_after_fork(void **state)
 	ASYNC_cleanup_thread();
 }
 
+static size_t open_files(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	size_t n = 0;
+
+	if (d == NULL)
+		return 0;
+	while (readdir(d) != NULL)
+		n++;
+	(void)closedir(d);
+	return n;
+}
+
+/* A client that goes away in the middle of a handshake: the server frees what the job waits with, and never resumes it. In a
+ * child, since OpenSSL itself forgets the stack of such a job. */
+static int abandon(void)
+{
+	size_t before = 0;
+
+	if (ASYNC_init_thread(JOBS, 0) != 1)
+		return 1;
+	for (size_t i = 0; i < JOBS; i++) {
+		struct one o = {.what = SIGN_SOFT, .wait = ASYNC_WAIT_CTX_new()};
+
+		if (i == 1)
+			before = open_files();
+		if (ASYNC_start_job(&o.job, o.wait, &o.ret, job, &o.what, sizeof(o.what)) != ASYNC_PAUSE)
+			return 2;
+		ASYNC_WAIT_CTX_free(o.wait);
+	}
+	return before > 0 && open_files() == before ? 0 : 3;
+}
+
+static void test_jobs_given_up(void **state)
+{
+	int status = -1;
+	pid_t pid;
+
+	(void)state;
+	assert_int_equal(kill(broker(), SIGSTOP), 0);
+	pid = fork();
+	if (pid == 0) {
+		alarm(30);
+		_exit(abandon());
+	}
+	if (pid > 0)
+		(void)waitpid(pid, &status, 0);
+	assert_int_equal(kill(broker(), SIGCONT), 0);
+	assert_int_equal(status, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -353,6 +405,7 @@ int main(void)
 		cmocka_unit_test(test_fork_beside_threads),
 		cmocka_unit_test(test_jobs_are_paused),
 		cmocka_unit_test(test_jobs_after_fork),
+		cmocka_unit_test(test_jobs_given_up),
 	};
 
 	provfix_main(long_run() ? 3000 : 200);
