@@ -305,7 +305,7 @@ static CK_RV of_certificate(const struct object *o, CK_ATTRIBUTE_TYPE type, stru
 		break;
 	}
 	ossl_in();
-	x = d2i_X509(NULL, &p, (long)o->value_len);
+	x = keyinfo_x509(&p, o->value_len);
 	rv = x == NULL ? CKR_FUNCTION_FAILED : of_x509(o, x, type, v);
 	X509_free(x);
 	ossl_out();

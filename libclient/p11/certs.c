@@ -24,18 +24,6 @@ static void chain_free(struct chain *c)
 	c->n = 0;
 }
 
-static bool fingerprint_of(const uint8_t *der, size_t n, char out[static P11_FINGERPRINT_LEN + 1])
-{
-	EVP_MD *md = pub_md(hash_by_mech(CKM_SHA256));
-	uint8_t digest[32];
-	bool ok = md != NULL && EVP_Digest(der, n, digest, NULL, md, NULL) == 1;
-
-	EVP_MD_free(md);
-	for (size_t i = 0; ok && i < sizeof(digest); i++)
-		(void)snprintf(out + 2 * i, 3, "%02x", digest[i]);
-	return ok;
-}
-
 /* An issuer's certificate has an identifier of its own; the leaf has its key's. */
 static bool issuer_id(X509 *x, struct object *o)
 {
@@ -68,16 +56,16 @@ static CK_RV chain_add(struct chain *c, CK_SLOT_ID slot, struct key *k, X509 *x,
 
 static CK_RV chain_read(CK_SLOT_ID slot, struct key *k, const uint8_t *der, size_t n, struct chain *c)
 {
-	CK_RV rv = fingerprint_of(der, n, c->whole) ? CKR_OK : CKR_HOST_MEMORY;
+	CK_RV rv = keyinfo_fingerprint(der, n, c->whole) ? CKR_OK : CKR_HOST_MEMORY;
 
 	c->n = 0;
 	ossl_in();
 	while (n > 0 && rv == CKR_OK) {
 		const unsigned char *end = der;
-		X509 *x = d2i_X509(NULL, &end, (long)n);
+		X509 *x = keyinfo_x509(&end, n);
 
 		rv = x == NULL ? CKR_DEVICE_ERROR : chain_add(c, slot, k, x, der, (size_t)(end - der));
-		if (rv == CKR_OK && c->n == 1 && !fingerprint_of(der, (size_t)(end - der), c->fingerprint))
+		if (rv == CKR_OK && c->n == 1 && !keyinfo_fingerprint(der, (size_t)(end - der), c->fingerprint))
 			rv = CKR_HOST_MEMORY;
 		X509_free(x);
 		n -= x == NULL ? n : (size_t)(end - der);
@@ -276,7 +264,7 @@ static int public_of(const uint8_t *der, size_t n, unsigned char **ret)
 	X509 *x;
 
 	ossl_in();
-	x = d2i_X509(NULL, &p, (long)n);
+	x = keyinfo_x509(&p, n);
 	if (x != NULL && p == der + n)
 		len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), ret);
 	X509_free(x);
@@ -353,14 +341,15 @@ CK_RV certs_create(CK_SLOT_ID slot, const CK_ATTRIBUTE *t, CK_ULONG n, CK_OBJECT
 
 CK_RV certs_destroy(const struct object *o)
 {
-	unsigned tries = 0;
+	struct csm_request *req = NULL;
+	const struct keyinfo *info;
 	bool there;
 	CK_RV rv;
 	int r;
 
 	if (o->chain != 0)
 		return CKR_ACTION_PROHIBITED;
-	rv = token_still(o->key);
+	rv = key_load(o->key, &info);
 	if (rv == CKR_OK)
 		rv = certs_look(o->slot, o->key);
 	if (rv != CKR_OK)
@@ -371,13 +360,12 @@ CK_RV certs_destroy(const struct object *o)
 	/* another certificate may be in its place by now */
 	if (!there)
 		return CKR_OBJECT_HANDLE_INVALID;
-	do
-		r = csm_cert_delete(lib.csm, o->key->ref);
-	while (p11_again(r, &tries));
+	r = key_request("cert.delete", o->key, info, &req);
+	r = key_send(r, req, o->key, NULL);
 	if (r == 0 || r == CSM_ENOT_FOUND) {
 		lock_take(&lib.table);
 		drop(o->key);
 		lock_give(&lib.table);
 	}
-	return p11_rv(r, CKR_ACTION_PROHIBITED);
+	return r == CSM_ECONFLICT ? CKR_OBJECT_HANDLE_INVALID : p11_rv(r, CKR_ACTION_PROHIBITED);
 }

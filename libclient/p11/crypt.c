@@ -43,28 +43,18 @@ static size_t longest(const struct op *op)
 	return op->kind == OP_ENCRYPT ? block(op) : block(op) - 2 * op->hash->size - 2;
 }
 
-/* csm_key_decrypt has no label: the method has one. */
 static int decrypt_once(const struct op *op, const char *scheme, struct csm_reply **ret)
 {
 	struct csm_request *req = NULL;
-	unsigned tries = 0;
-	int r = csm_request_new("key.decrypt", &req);
+	int r = key_request("key.decrypt", op->object->key, op->info, &req);
 
-	if (r == 0)
-		r = csm_request_str(req, "key", op->object->key->ref);
 	if (r == 0)
 		r = csm_request_str(req, "scheme", scheme);
 	if (r == 0)
 		r = csm_request_bin(req, "ciphertext", op->in, op->in_len);
 	if (r == 0 && op->label_len > 0)
 		r = csm_request_bin(req, "label", op->label, op->label_len);
-	if (r == 0) {
-		do
-			r = csm_call(lib.csm, req, ret);
-		while (p11_again(r, &tries));
-	}
-	csm_request_free(req);
-	return r;
+	return key_send(r, req, op->object->key, ret);
 }
 
 static CK_RV decrypt_rv(int r)
@@ -73,6 +63,7 @@ static CK_RV decrypt_rv(int r)
 	case CSM_EINVALID:
 		return CKR_ENCRYPTED_DATA_INVALID;
 	case CSM_ENOT_FOUND:
+	case CSM_ECONFLICT: /* another key has its name */
 		return CKR_KEY_HANDLE_INVALID;
 	case CSM_EUNSUPPORTED:
 		return CKR_MECHANISM_INVALID;

@@ -41,12 +41,21 @@ out:
 	return rv;
 }
 
+struct derivation {
+	CK_ECDH1_DERIVE_PARAMS p;
+	CK_KEY_TYPE type;
+	CK_ULONG len;
+	struct object *base, *made;
+	const struct keyinfo *info;
+};
+
 static CK_RV derive_rv(int r)
 {
 	switch (r) {
 	case CSM_EINVALID:
 		return CKR_MECHANISM_PARAM_INVALID;
 	case CSM_ENOT_FOUND:
+	case CSM_ECONFLICT: /* another key has its name */
 		return CKR_KEY_HANDLE_INVALID;
 	case CSM_EUNSUPPORTED:
 		return CKR_MECHANISM_INVALID;
@@ -55,18 +64,29 @@ static CK_RV derive_rv(int r)
 	}
 }
 
-static CK_RV derive_by_csmd(const struct object *base, const unsigned char *spki, size_t spki_len, uint8_t *out,
+static CK_RV derive_by_csmd(const struct derivation *d, const unsigned char *spki, size_t spki_len, uint8_t *out,
 	size_t *len)
 {
-	size_t room = *len;
-	unsigned tries = 0;
-	int r;
+	struct csm_request *req = NULL;
+	struct csm_reply *reply;
+	const void *shared;
+	CK_RV rv = CKR_OK;
+	size_t n = 0;
+	int r = key_request("key.derive", d->base->key, d->info, &req);
 
-	do {
-		*len = room;
-		r = csm_key_derive(lib.csm, base->key->ref, spki, spki_len, out, len);
-	} while (p11_again(r, &tries));
-	return derive_rv(r);
+	if (r == 0)
+		r = csm_request_bin(req, "peer", spki, spki_len);
+	r = key_send(r, req, d->base->key, &reply);
+	if (r != 0)
+		return derive_rv(r);
+	shared = csm_view_bin(csm_reply_view(reply), "shared", &n);
+	if (shared == NULL || n > *len)
+		rv = CKR_DEVICE_ERROR;
+	else
+		memcpy(out, shared, n);
+	*len = n;
+	csm_reply_free(reply);
+	return rv;
 }
 
 /* ---- the new secret ---- */
@@ -130,14 +150,6 @@ static CK_RV secret_kind(const CK_ATTRIBUTE *t, CK_ULONG n, size_t whole, CK_KEY
 	return *len == 0 || *len > whole ? CKR_TEMPLATE_INCONSISTENT : CKR_OK;
 }
 
-struct derivation {
-	CK_ECDH1_DERIVE_PARAMS p;
-	CK_KEY_TYPE type;
-	CK_ULONG len;
-	struct object *base, *made;
-	const struct keyinfo *info;
-};
-
 static CK_RV read_mechanism(const CK_MECHANISM *m, CK_ECDH1_DERIVE_PARAMS *p)
 {
 	const struct mech *mech = mech_by_type(m->mechanism);
@@ -180,7 +192,7 @@ static CK_RV run(struct derivation *d)
 	CK_RV rv = peer_spki(d->info->alg, d->p.pPublicData, d->p.ulPublicDataLen, &spki, &spki_len);
 
 	if (rv == CKR_OK)
-		rv = derive_by_csmd(d->base, spki, (size_t)spki_len, shared, &n);
+		rv = derive_by_csmd(d, spki, (size_t)spki_len, shared, &n);
 	if (rv == CKR_OK && n < d->len)
 		rv = CKR_DEVICE_ERROR;
 	if (rv == CKR_OK && (o->value = malloc(d->len)) == NULL)

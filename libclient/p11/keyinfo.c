@@ -1,6 +1,7 @@
 /* A public key, and what follows from it. */
 #include <stdlib.h>
 #include <string.h>
+#include <sodium.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
 #include "libclient/p11/p11.h"
@@ -26,7 +27,10 @@ bool keyinfo_id(const uint8_t *spki, size_t n, uint8_t id[static P11_ID_LEN])
 	int len;
 
 	ossl_in();
-	pub = d2i_X509_PUBKEY(NULL, &spki, (long)n);
+	/* in our own context: the default one would read the application's configuration */
+	pub = X509_PUBKEY_new_ex(p11_ossl(), NULL);
+	if (pub != NULL && d2i_X509_PUBKEY(&pub, &spki, (long)n) == NULL)
+		pub = NULL;
 	md = pub_md(hash_by_mech(CKM_SHA_1));
 	ok = pub != NULL && md != NULL && X509_PUBKEY_get0_param(NULL, &bits, &len, NULL, pub) == 1 &&
 	          EVP_Digest(bits, (size_t)len, id, NULL, md, NULL) == 1;
@@ -35,6 +39,26 @@ bool keyinfo_id(const uint8_t *spki, size_t n, uint8_t id[static P11_ID_LEN])
 	X509_PUBKEY_free(pub);
 	ossl_out();
 	return ok;
+}
+
+bool keyinfo_fingerprint(const uint8_t *p, size_t n, char out[static P11_FINGERPRINT_LEN + 1])
+{
+	EVP_MD *md = pub_md(hash_by_mech(CKM_SHA256));
+	uint8_t digest[P11_FINGERPRINT_LEN / 2];
+	bool ok = md != NULL && EVP_Digest(p, n, digest, NULL, md, NULL) == 1;
+
+	EVP_MD_free(md);
+	if (ok)
+		(void)sodium_bin2hex(out, P11_FINGERPRINT_LEN + 1, digest, sizeof(digest));
+	return ok;
+}
+
+X509 *keyinfo_x509(const unsigned char **p, size_t n)
+{
+	X509 *x = X509_new_ex(p11_ossl(), NULL);
+
+	/* d2i frees it where it fails */
+	return x != NULL && d2i_X509(&x, p, (long)n) != NULL ? x : NULL;
 }
 
 CK_RV keyinfo_new(const uint8_t *spki, size_t n, struct keyinfo **ret)
@@ -53,7 +77,7 @@ CK_RV keyinfo_new(const uint8_t *spki, size_t n, struct keyinfo **ret)
 	if (i->pkey == NULL || (i->alg = alg_of_pkey(i->pkey)) == NULL)
 		goto out;
 	rv = CKR_HOST_MEMORY;
-	if (!keyinfo_id(spki, n, i->id))
+	if (!keyinfo_id(spki, n, i->id) || !keyinfo_fingerprint(spki, n, i->spki_sha256))
 		goto out;
 	*ret = i;
 	i = NULL;

@@ -377,19 +377,18 @@ CK_RV C_CopyObject(CK_SESSION_HANDLE h, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_PT
 
 static CK_RV destroy_key(const struct session *s, struct key *k)
 {
-	unsigned tries = 0;
-	CK_RV rv = token_still(k);
+	struct csm_request *req = NULL;
+	const struct keyinfo *i;
+	CK_RV rv = key_load(k, &i);
 	int r;
 
-	/* another key may have the name by now: that one was not meant */
 	if (rv != CKR_OK)
 		return rv;
-	do
-		r = csm_key_delete(lib.csm, k->ref);
-	while (p11_again(r, &tries));
+	r = key_request("key.delete", k, i, &req);
+	r = key_send(r, req, k, NULL);
 	if (r == 0 || r == CSM_ENOT_FOUND)
 		token_remove(s->slot, k);
-	return p11_rv(r, CKR_ACTION_PROHIBITED);
+	return r == CSM_ECONFLICT ? CKR_OBJECT_HANDLE_INVALID : p11_rv(r, CKR_ACTION_PROHIBITED);
 }
 
 static CK_RV destroy(struct session *s, struct object *o)

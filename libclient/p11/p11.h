@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <openssl/evp.h>
+#include <openssl/x509.h>
 #include "libclient/base/err.h"
 #include "libclient/include/csm/csm.h"
 #include "libclient/p11/cryptoki.h"
@@ -120,6 +121,7 @@ struct keyinfo {
 	bool sign, decrypt, derive;
 	bool exportable;
 	uint8_t id[P11_ID_LEN];
+	char spki_sha256[P11_FINGERPRINT_LEN + 1]; /* goes with each use, so that no other key of the name takes its place */
 	uint8_t *spki;
 	size_t spki_len;
 	EVP_PKEY *pkey;
@@ -133,6 +135,7 @@ struct key {
 	char alg[16];
 	uint64_t created;
 	_Atomic(struct keyinfo *) info;
+	_Atomic bool no_show; /* policy gives key.public only: the other is not asked for again */
 	CK_OBJECT_HANDLE private, public;
 	CK_OBJECT_HANDLE *certs; /* guarded by the table's lock, as is the rest */
 	size_t n_certs;
@@ -150,7 +153,6 @@ struct slot {
 	bool event; /* it came or went, and nobody was told */
 	CK_ULONG sessions, rw_sessions;
 	CK_USER_TYPE user; /* NOBODY */
-	_Atomic bool no_show; /* policy gives key.public only: the other is not asked for again */
 	struct key **keys; /* sorted by name */
 	size_t n_keys, room;
 };
@@ -181,8 +183,14 @@ CSM_MUST CK_RV token_look(CK_SLOT_ID slot, const char *name, size_t n, bool cert
 /* A new key, as the answer to its creation tells it; its objects. */
 CSM_MUST CK_RV token_take(CK_SLOT_ID slot, struct csm_view v, CK_OBJECT_HANDLE *private, CK_OBJECT_HANDLE *public);
 void token_remove(CK_SLOT_ID slot, struct key *k);
-/* The key is still the one of its name in csmd: asked now. CKR_OBJECT_HANDLE_INVALID: it is gone, or made anew. */
-CSM_MUST CK_RV token_still(struct key *k);
+/* A request for this very key. CSM_ECONFLICT from key_send: the name is another's by now, and the key is taken out. */
+CSM_MUST int key_request(const char *method, const struct key *k, const struct keyinfo *i, struct csm_request **ret);
+/* Frees the request, NULL too, where r is an error that is given back. ret may be NULL. */
+CSM_MUST int key_send(int r, struct csm_request *req, struct key *k, struct csm_reply **ret);
+/* d2i_X509 in the module's own context. Inside ossl_in. */
+X509 *keyinfo_x509(const unsigned char **p, size_t n);
+/* SHA-256 as hexadecimal digits. */
+bool keyinfo_fingerprint(const uint8_t *p, size_t n, char out[static P11_FINGERPRINT_LEN + 1]);
 
 /* Counts up with each thing told: what was told before a listing began, and not by it, is gone. */
 uint64_t token_now(void);

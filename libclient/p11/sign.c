@@ -32,8 +32,8 @@ static const struct hash *digestinfo_parse(const uint8_t *in, size_t n, const ui
 
 /* What csmd is asked for. */
 struct ask {
-	const char *family; /* of the scheme; NULL: the whole message, Ed25519 */
-	const struct hash *hash;
+	const char *family; /* of the scheme */
+	const struct hash *hash; /* NULL: the whole message, Ed25519 */
 	const uint8_t *in;
 	size_t n;
 	uint8_t padded[EVP_MAX_MD_SIZE];
@@ -90,6 +90,7 @@ static CK_RV ask_for(const struct op *op, const uint8_t *in, size_t n, struct as
 		a->family = "rsa-pss";
 		return n == op->hash->size ? CKR_OK : CKR_DATA_LEN_RANGE;
 	case MECH_EDDSA:
+		a->family = "ed25519";
 		return CKR_OK;
 	default:
 		return CKR_FUNCTION_FAILED;
@@ -100,6 +101,7 @@ static CK_RV sign_rv(int r)
 {
 	switch (r) {
 	case CSM_ENOT_FOUND:
+	case CSM_ECONFLICT: /* another key has its name */
 		return CKR_KEY_HANDLE_INVALID;
 	case CSM_EUNSUPPORTED:
 		return CKR_MECHANISM_INVALID;
@@ -112,22 +114,31 @@ static CK_RV sign_rv(int r)
 
 static CK_RV sign_by_csmd(const struct op *op, const struct ask *a, uint8_t *out, size_t *len)
 {
-	const char *ref = op->object->key->ref;
-	size_t room = *len;
+	struct csm_request *req = NULL;
+	struct csm_reply *reply;
 	char scheme[32];
-	unsigned tries = 0;
+	const void *sig;
+	CK_RV rv = CKR_OK;
+	size_t n = 0;
 	int r;
 
-	if (a->family != NULL)
-		(void)snprintf(scheme, sizeof(scheme), "%s-%s", a->family, a->hash->suffix);
-	do {
-		*len = room;
-		if (a->family == NULL)
-			r = csm_key_sign_message(lib.csm, ref, "ed25519", a->in, a->n, out, len);
-		else
-			r = csm_key_sign(lib.csm, ref, scheme, a->in, a->n, out, len);
-	} while (p11_again(r, &tries));
-	return sign_rv(r);
+	(void)snprintf(scheme, sizeof(scheme), "%s-%s", a->family, a->hash == NULL ? "" : a->hash->suffix);
+	r = key_request("key.sign", op->object->key, op->info, &req);
+	if (r == 0)
+		r = csm_request_str(req, "scheme", a->hash == NULL ? a->family : scheme);
+	if (r == 0)
+		r = csm_request_bin(req, a->hash == NULL ? "message" : "digest", a->in, a->n);
+	r = key_send(r, req, op->object->key, &reply);
+	if (r != 0)
+		return sign_rv(r);
+	sig = csm_view_bin(csm_reply_view(reply), "signature", &n);
+	if (sig == NULL || n > *len)
+		rv = CKR_DEVICE_ERROR;
+	else
+		memcpy(out, sig, n);
+	*len = n;
+	csm_reply_free(reply);
+	return rv;
 }
 
 /* The signature as the standard has it: alg_signature_len bytes. */

@@ -199,19 +199,16 @@ static int ask_key(const char *method, const char *ref, struct csm_reply **ret)
 	return r;
 }
 
-/* key.show; where policy gives only the public key, key.public, and what an algorithm's keys may do by default. */
-static int ask_info(CK_SLOT_ID slot, const char *ref, struct csm_reply **ret)
+/* key.show; where policy gives only the public key, key.public, and what an algorithm's keys may do by default. Each refusal
+ * is a line in the audit log: for a key that is known it is not asked for again. */
+static int ask_info(const char *ref, bool *no_show, struct csm_reply **ret)
 {
-	int r = CSM_EDENIED;
+	int r = *no_show ? CSM_EDENIED : ask_key("key.show", ref, ret);
 
-	if (!atomic_load(&slots[slot]->no_show))
-		r = ask_key("key.show", ref, ret);
 	if (r != CSM_EDENIED)
 		return r;
 	r = ask_key("key.public", ref, ret);
-	/* each refusal is a line in the audit log */
-	if (r == 0)
-		atomic_store(&slots[slot]->no_show, true);
+	*no_show = r == 0;
 	return r;
 }
 
@@ -257,9 +254,19 @@ static const struct keyinfo *info_set(struct key *k, struct keyinfo *i)
 	return none;
 }
 
+/* What a listing told of the key: another one of its name is not taken for it. */
+static bool is_listed(const struct key *k, struct csm_view v)
+{
+	const char *alg = csm_view_str(v, "alg");
+	uint64_t created = csm_view_u64(v, "created");
+
+	return alg != NULL && strcmp(alg, k->alg) == 0 && (created == 0 || k->created == 0 || created == k->created);
+}
+
 CK_RV key_load(struct key *k, const struct keyinfo **ret)
 {
 	const struct keyinfo *known = atomic_load(&k->info);
+	bool no_show = atomic_load(&k->no_show);
 	struct csm_reply *reply;
 	struct keyinfo *i;
 	CK_RV rv;
@@ -269,10 +276,11 @@ CK_RV key_load(struct key *k, const struct keyinfo **ret)
 		*ret = known;
 		return CKR_OK;
 	}
-	r = ask_info(k->slot, k->ref, &reply);
+	r = ask_info(k->ref, &no_show, &reply);
+	atomic_store(&k->no_show, no_show);
 	if (r != 0)
 		return p11_rv(r, CKR_OBJECT_HANDLE_INVALID);
-	rv = info_of(csm_reply_view(reply), &i);
+	rv = is_listed(k, csm_reply_view(reply)) ? info_of(csm_reply_view(reply), &i) : CKR_OBJECT_HANDLE_INVALID;
 	csm_reply_free(reply);
 	if (rv == CKR_OK)
 		*ret = info_set(k, i);
@@ -336,6 +344,7 @@ CK_RV token_look(CK_SLOT_ID slot, const char *name, size_t n, bool certs)
 	char ref[P11_REF_MAX + 1], *bare;
 	struct csm_reply *reply;
 	struct key *k = NULL;
+	bool no_show;
 	size_t at, ns;
 	CK_RV rv;
 	int r;
@@ -348,7 +357,10 @@ CK_RV token_look(CK_SLOT_ID slot, const char *name, size_t n, bool certs)
 	bare = ref + ns + 1;
 	memcpy(bare, name, n);
 	bare[n] = '\0';
-	r = ask_info(slot, ref, &reply);
+	lock_take(&lib.table);
+	no_show = key_find(slots[slot], bare, &at) && atomic_load(&slots[slot]->keys[at]->no_show);
+	lock_give(&lib.table);
+	r = ask_info(ref, &no_show, &reply);
 	if (r == CSM_ENOT_FOUND) {
 		lock_take(&lib.table);
 		if (key_find(slots[slot], bare, &at))
@@ -359,6 +371,8 @@ CK_RV token_look(CK_SLOT_ID slot, const char *name, size_t n, bool certs)
 		return r == CSM_ENOT_FOUND ? CKR_OK : p11_rv(r, CKR_OK);
 	rv = take_reply(slot, bare, csm_reply_view(reply), &k);
 	csm_reply_free(reply);
+	if (rv == CKR_OK)
+		atomic_store(&k->no_show, no_show);
 	if (rv == CKR_OK && certs)
 		rv = certs_look(slot, k);
 	key_unref(k);
@@ -381,21 +395,30 @@ CK_RV token_take(CK_SLOT_ID slot, struct csm_view v, CK_OBJECT_HANDLE *private, 
 	return CKR_OK;
 }
 
-CK_RV token_still(struct key *k)
+int key_request(const char *method, const struct key *k, const struct keyinfo *i, struct csm_request **ret)
 {
-	const struct keyinfo *known;
-	struct key *there;
-	CK_RV rv = key_load(k, &known);
+	int r = csm_request_new(method, ret);
 
-	if (rv == CKR_OK)
-		rv = token_look(k->slot, k->name, strlen(k->name), false);
-	if (rv != CKR_OK)
-		return rv;
-	lock_take(&lib.table);
-	there = token_key(k->slot, k->name);
-	rv = there == k ? CKR_OK : CKR_OBJECT_HANDLE_INVALID;
-	lock_give(&lib.table);
-	return rv;
+	if (r == 0)
+		r = csm_request_str(*ret, "key", k->ref);
+	if (r == 0)
+		r = csm_request_str(*ret, "spki_sha256", i->spki_sha256);
+	return r;
+}
+
+int key_send(int r, struct csm_request *req, struct key *k, struct csm_reply **ret)
+{
+	unsigned tries = 0;
+
+	if (r == 0) {
+		do
+			r = csm_call(lib.csm, req, ret);
+		while (p11_again(r, &tries));
+	}
+	csm_request_free(req);
+	if (r == CSM_ECONFLICT)
+		token_remove(k->slot, k);
+	return r;
 }
 
 void token_remove(CK_SLOT_ID slot, struct key *k)

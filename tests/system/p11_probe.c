@@ -7,6 +7,7 @@
  *   sign LABEL     create LABEL     delete LABEL       certificate LABEL
  *   pause FILE     wait until FILE is there, at most 60 s
  *   euid           whom this program runs as
+ *   sign-again     with the session and the handle of the last sign
  *   again          end the library, and begin it anew
  *
  * Each says "COMMAND: CODE" with the standard's code, 0 for what was done. TOKEN "-" is the first. */
@@ -107,20 +108,27 @@ static CK_RV list(void)
 	return rv;
 }
 
-static CK_RV sign(const char *label)
+/* What the last `sign` had. */
+static CK_SESSION_HANDLE kept_session;
+static CK_OBJECT_HANDLE kept_key;
+
+static CK_RV sign_again(void)
 {
 	CK_MECHANISM m = {CKM_ECDSA, NULL, 0};
 	CK_BYTE digest[32] = {1}, sig[256];
 	CK_ULONG n = sizeof(sig);
-	CK_OBJECT_HANDLE key;
-	CK_SESSION_HANDLE s;
-	CK_RV rv = session(0, &s);
+	CK_RV rv = p11->C_SignInit(kept_session, &m, kept_key);
+
+	return rv == CKR_OK ? p11->C_Sign(kept_session, digest, sizeof(digest), sig, &n) : rv;
+}
+
+static CK_RV sign(const char *label)
+{
+	CK_RV rv = session(0, &kept_session);
 
 	if (rv == CKR_OK)
-		rv = find(s, CKO_PRIVATE_KEY, label, &key);
-	if (rv == CKR_OK)
-		rv = p11->C_SignInit(s, &m, key);
-	return rv == CKR_OK ? p11->C_Sign(s, digest, sizeof(digest), sig, &n) : rv;
+		rv = find(kept_session, CKO_PRIVATE_KEY, label, &kept_key);
+	return rv == CKR_OK ? sign_again() : rv;
 }
 
 static CK_RV create(const char *label)
@@ -189,6 +197,7 @@ static const struct command {
 	{"list", list, NULL},
 	{"euid", euid, NULL},
 	{"again", again, NULL},
+	{"sign-again", sign_again, NULL},
 	{"sign", NULL, sign},
 	{"create", NULL, create},
 	{"delete", NULL, delete},

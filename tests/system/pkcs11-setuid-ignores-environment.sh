@@ -16,6 +16,5 @@ step "with them it does not"
 # On a file system without set-user-ID programs this would show nothing.
 out=$(as p11_probe_setuid euid tokens)
 [[ $out = "$uid_b euid: 0x0 "* ]] || { echo "skip: no set-user-ID programs here: $out" && exit 77; }
-# The socket that is used instead is the node's own, where this machine has one: never this one.
-[[ $out != *"uid-$uid_b"* ]] || [ -e /run/csm.sock ] || fail "the caller chose the socket: $out"
-[ -e /run/csm.sock ] || expect_equal "setuid" "$out" "$uid_b euid: 0x0 tokens: 0x0"
+[ ! -e /run/csm.sock ] || { echo "skip: there is a csmd on this machine, which such a program rightly uses" && exit 77; }
+expect_equal "setuid" "$out" "$uid_b euid: 0x0 tokens: 0x0"

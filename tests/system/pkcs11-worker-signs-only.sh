@@ -46,7 +46,7 @@ as_uid $uid_a "$node/bin/p11_probe" "$node/bin/csm-pkcs11.so" web sign tls sign 
 expect_equal "refusals" "$(grep -c 'method=key.show.*error=denied' "$node/csmd.log")" $((refused + 1))
 
 step "a rule that goes is gone for the next signature of a session that is open"
-(as_uid $uid_a "$node/bin/p11_probe" "$node/bin/csm-pkcs11.so" web sign tls pause "$work/gone" sign tls >"$work/out.probe") &
+(as_uid $uid_a "$node/bin/p11_probe" "$node/bin/csm-pkcs11.so" web sign tls pause "$work/gone" sign-again sign tls >"$work/out.probe") &
 pid=$!
 node_await 20 grep -q 'sign: 0x0' "$work/out.probe" || fail "no signature"
 policy <<YAML
@@ -59,4 +59,4 @@ rules:
 YAML
 touch "$work/gone"
 wait "$pid" || fail "the probe failed"
-expect_lines "after the rule" "sign: 0x0 pause: 0x0 sign: 0x68" "$(cat "$work/out.probe")"
+expect_lines "after the rule" "sign: 0x0 pause: 0x0 sign-again: 0x68 sign: 0x68" "$(cat "$work/out.probe")"

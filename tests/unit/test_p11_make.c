@@ -228,15 +228,24 @@ static void test_replaced_key(void **state)
 {
 	CK_SESSION_HANDLE s = p11fix_session(p11fix_up(), CKF_RW_SESSION);
 	CK_OBJECT_HANDLE old, new;
+	CK_BYTE digest[32] = {1}, sig[64];
+	CK_ULONG n = sizeof(sig);
 	struct csm *csm;
 
 	(void)state;
 	assert_int_equal(csm_new(&csm), 0);
-	for (int loaded = 0; loaded < 2; loaded++) {
+	p11fix_key("replaced", "p256", NULL, NULL);
+	old = p11fix_find(s, CKO_PRIVATE_KEY, "replaced");
+	want(CKR_OK, p11_2->C_SignInit(s, &ecdsa, old));
+	assert_int_equal(csm_key_delete(csm, "replaced"), 0);
+	p11fix_key("replaced", "p256", NULL, NULL);
+	want(CKR_KEY_HANDLE_INVALID, p11_2->C_Sign(s, digest, sizeof(digest), sig, &n));
+	want(CKR_KEY_HANDLE_INVALID, p11_2->C_SignInit(s, &ecdsa, old));
+	assert_int_equal(csm_key_delete(csm, "replaced"), 0);
+	for (int i = 0; i < 2; i++) {
 		p11fix_key("replaced", "p256", NULL, NULL);
 		old = p11fix_find(s, CKO_PRIVATE_KEY, "replaced");
-		if (loaded)
-			assert_true(flag(s, old, CKA_SIGN));
+		assert_true(flag(s, old, CKA_SIGN));
 		assert_int_equal(csm_key_delete(csm, "replaced"), 0);
 		p11fix_key("replaced", "p256", NULL, NULL);
 		want(CKR_OBJECT_HANDLE_INVALID, p11_2->C_DestroyObject(s, old));
