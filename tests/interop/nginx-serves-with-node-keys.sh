@@ -141,4 +141,7 @@ for backend in soft tpm2; do
     ok csm key create web:$backend --backend $backend
 done
 every stopped
+for backend in soft tpm2; do
+    expect_equal "signatures" "$(csm key show web:$backend --json | json signatures)" 0
+done
 stop
