@@ -126,7 +126,7 @@ static const char man_tail[] =
 	"csm secret set db/main user=app password=@password.txt\n"
 	"csm exec \\-\\-secret db/main \\-\\- sh \\-c \\(aqcat \\(dq$CSM_SECRETS/password\\(dq\\(aq\n"
 	".EE\n"
-	".SH SEE ALSO\n.BR libcsm (3),\n.BR csmd.yaml (5),\n.BR policy.yaml (5),\n.BR csmd (8)\n";
+	".SH SEE ALSO\n.BR csm-provider (7),\n.BR csm-pkcs11 (7),\n.BR libcsm (3),\n.BR csmd.yaml (5),\n.BR policy.yaml (5),\n.BR csmd (8)\n";
 
 void cli_dump_man(FILE *f)
 {
