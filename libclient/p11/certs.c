@@ -5,7 +5,6 @@
 #include <openssl/x509.h>
 #include "libclient/p11/p11.h"
 
-#define PAGE 1000u
 #define CHAIN_MAX 16u
 
 /* A chain, taken apart, before anything of it is an object. */
@@ -166,27 +165,6 @@ void certs_drop(struct key *k)
 
 /* ---- those of all keys ---- */
 
-static int ask_page(const char *ns, const char *after, struct csm_reply **ret)
-{
-	struct csm_request *req = NULL;
-	unsigned tries = 0;
-	int r = csm_request_new("cert.list", &req);
-
-	if (r == 0)
-		r = csm_request_str(req, "namespace", ns);
-	if (r == 0)
-		r = csm_request_u64(req, "limit", PAGE);
-	if (r == 0 && after[0] != '\0')
-		r = csm_request_str(req, "after", after);
-	if (r == 0) {
-		do
-			r = csm_call(lib.csm, req, ret);
-		while (p11_again(r, &tries));
-	}
-	csm_request_free(req);
-	return r;
-}
-
 /* The key is known, and its certificate is another than the one that is known. */
 static struct key *changed(CK_SLOT_ID slot, const char *name, struct csm_view item)
 {
@@ -239,7 +217,7 @@ CK_RV certs_list(CK_SLOT_ID slot)
 	int r;
 
 	while (more && rv == CKR_OK) {
-		r = ask_page(s->ns, after, &reply);
+		r = p11_list("cert.list", s->ns, after, &reply);
 		/* who may not list has what he asked for by name */
 		if (r != 0)
 			return p11_rv(r, CKR_OK);

@@ -4,32 +4,14 @@
 #include <sodium.h>
 #include "libclient/p11/p11.h"
 
-static CK_RV init(CK_SESSION_HANDLE h, enum op_kind kind, const CK_MECHANISM *m, CK_OBJECT_HANDLE key)
-{
-	struct session *s;
-	bool ended;
-	CK_RV rv = session_enter(h, &s);
-
-	if (rv != CKR_OK)
-		return rv;
-	rv = op_begin(s, kind, m, &ended);
-	if (rv != CKR_OK || ended)
-		return session_leave(s, rv);
-	s->op.kind = kind;
-	rv = op_key(s, &s->op, m, key);
-	if (rv != CKR_OK)
-		op_end(&s->op);
-	return session_leave(s, rv);
-}
-
 CK_RV C_EncryptInit(CK_SESSION_HANDLE h, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key)
 {
-	return init(h, OP_ENCRYPT, m, key);
+	return op_init(h, OP_ENCRYPT, m, key);
 }
 
 CK_RV C_DecryptInit(CK_SESSION_HANDLE h, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key)
 {
-	return init(h, OP_DECRYPT, m, key);
+	return op_init(h, OP_DECRYPT, m, key);
 }
 
 static size_t block(const struct op *op)

@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include "libclient/p11/p11.h"
 
+#define PAGE 1000u
 #define BUSY_TRIES 40u
 #define BUSY_MS_MAX 200u
 
@@ -44,6 +45,33 @@ bool p11_again(int r, unsigned *tries)
 	t = (struct timespec){.tv_nsec = (long)ms * 1000000};
 	(void)nanosleep(&t, NULL);
 	return true;
+}
+
+int p11_send(int r, struct csm_request *req, struct csm_reply **ret)
+{
+	unsigned tries = 0;
+
+	if (r == 0) {
+		do
+			r = csm_call(lib.csm, req, ret);
+		while (p11_again(r, &tries));
+	}
+	csm_request_free(req);
+	return r;
+}
+
+int p11_list(const char *method, const char *ns, const char *after, struct csm_reply **ret)
+{
+	struct csm_request *req = NULL;
+	int r = csm_request_new(method, &req);
+
+	if (r == 0)
+		r = csm_request_str(req, "namespace", ns);
+	if (r == 0)
+		r = csm_request_u64(req, "limit", PAGE);
+	if (r == 0 && after[0] != '\0')
+		r = csm_request_str(req, "after", after);
+	return p11_send(r, req, ret);
 }
 
 void p11_pad(CK_UTF8CHAR *to, size_t n, const char *text)

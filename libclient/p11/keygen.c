@@ -238,7 +238,6 @@ static int create(const char *ns, const struct order *o, struct csm_reply **ret)
 {
 	char ref[P11_REF_MAX + 1];
 	struct csm_request *req = NULL;
-	unsigned tries = 0;
 	int r = csm_request_new("key.create", &req);
 
 	(void)snprintf(ref, sizeof(ref), "%s:%s", ns, o->name);
@@ -256,13 +255,7 @@ static int create(const char *ns, const struct order *o, struct csm_reply **ret)
 		r = csm_request_bin(req, "tag", o->id, o->id_len);
 	if (r == 0 && o->exportable)
 		r = csm_request_bool(req, "exportable", true);
-	if (r == 0) {
-		do
-			r = csm_call(lib.csm, req, ret);
-		while (p11_again(r, &tries));
-	}
-	csm_request_free(req);
-	return r;
+	return p11_send(r, req, ret);
 }
 
 static CK_RV create_rv(int r)

@@ -221,3 +221,21 @@ CK_RV op_input(struct op *op, const uint8_t **p, size_t *n, uint8_t digest[stati
 	*n = len;
 	return CKR_OK;
 }
+
+CK_RV op_init(CK_SESSION_HANDLE h, enum op_kind kind, const CK_MECHANISM *m, CK_OBJECT_HANDLE key)
+{
+	struct session *s;
+	bool ended;
+	CK_RV rv = session_enter(h, &s);
+
+	if (rv != CKR_OK)
+		return rv;
+	rv = op_begin(s, kind, m, &ended);
+	if (rv != CKR_OK || ended)
+		return session_leave(s, rv);
+	s->op.kind = kind;
+	rv = op_key(s, &s->op, m, key);
+	if (rv != CKR_OK)
+		op_end(&s->op);
+	return session_leave(s, rv);
+}

@@ -63,6 +63,10 @@ OSSL_LIB_CTX *p11_ossl(void);
 CK_RV p11_rv(int r, CK_RV denied);
 /* Whether a request that was answered with r is worth asking again: waits a moment, at most some seconds in all. */
 bool p11_again(int r, unsigned *tries);
+/* Sends req, unless making it has failed with r, until it is answered otherwise than busy; frees it. */
+CSM_MUST int p11_send(int r, struct csm_request *req, struct csm_reply **ret);
+/* A page of key.list or cert.list. */
+CSM_MUST int p11_list(const char *method, const char *ns, const char *after, struct csm_reply **ret);
 void p11_pad(CK_UTF8CHAR *to, size_t n, const char *text);
 void p11_wipe_free(void *p, size_t n);
 
@@ -300,6 +304,8 @@ bool session_writes(const struct session *s);
 void op_end(struct op *op);
 /* For the Init functions. CKR_OPERATION_ACTIVE. A NULL mechanism ends an operation of this kind: *ended. */
 CSM_MUST CK_RV op_begin(struct session *s, enum op_kind kind, const CK_MECHANISM *m, bool *ended);
+/* All of it, for those that take a key. */
+CSM_MUST CK_RV op_init(CK_SESSION_HANDLE h, enum op_kind kind, const CK_MECHANISM *m, CK_OBJECT_HANDLE key);
 /* The mechanism is one for this use, the key one for the mechanism: sets mech, object and info. */
 CSM_MUST CK_RV op_key(struct session *s, struct op *op, const CK_MECHANISM *m, CK_OBJECT_HANDLE key);
 /* Parameters of signing, verifying, encrypting and decrypting. */

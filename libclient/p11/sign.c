@@ -164,32 +164,14 @@ static CK_RV sign(struct op *op, uint8_t *out)
 	return CKR_OK;
 }
 
-static CK_RV init(CK_SESSION_HANDLE h, enum op_kind kind, const CK_MECHANISM *m, CK_OBJECT_HANDLE key)
-{
-	struct session *s;
-	bool ended;
-	CK_RV rv = session_enter(h, &s);
-
-	if (rv != CKR_OK)
-		return rv;
-	rv = op_begin(s, kind, m, &ended);
-	if (rv != CKR_OK || ended)
-		return session_leave(s, rv);
-	s->op.kind = kind;
-	rv = op_key(s, &s->op, m, key);
-	if (rv != CKR_OK)
-		op_end(&s->op);
-	return session_leave(s, rv);
-}
-
 CK_RV C_SignInit(CK_SESSION_HANDLE h, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key)
 {
-	return init(h, OP_SIGN, m, key);
+	return op_init(h, OP_SIGN, m, key);
 }
 
 CK_RV C_VerifyInit(CK_SESSION_HANDLE h, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key)
 {
-	return init(h, OP_VERIFY, m, key);
+	return op_init(h, OP_VERIFY, m, key);
 }
 
 /* Length queries and buffers that are too small leave the operation as it is. */

@@ -4,7 +4,6 @@
 #include "libclient/base/name.h"
 #include "libclient/p11/p11.h"
 
-#define PAGE 1000u
 
 static _Atomic uint64_t tick;
 
@@ -185,18 +184,11 @@ static CK_RV take_key(CK_SLOT_ID id, const char *name, struct csm_view v, struct
 static int ask_key(const char *method, const char *ref, struct csm_reply **ret)
 {
 	struct csm_request *req = NULL;
-	unsigned tries = 0;
 	int r = csm_request_new(method, &req);
 
 	if (r == 0)
 		r = csm_request_str(req, "key", ref);
-	if (r == 0) {
-		do
-			r = csm_call(lib.csm, req, ret);
-		while (p11_again(r, &tries));
-	}
-	csm_request_free(req);
-	return r;
+	return p11_send(r, req, ret);
 }
 
 /* key.show; where policy gives only the public key, key.public, and what an algorithm's keys may do by default. Each refusal
@@ -408,14 +400,7 @@ int key_request(const char *method, const struct key *k, const struct keyinfo *i
 
 int key_send(int r, struct csm_request *req, struct key *k, struct csm_reply **ret)
 {
-	unsigned tries = 0;
-
-	if (r == 0) {
-		do
-			r = csm_call(lib.csm, req, ret);
-		while (p11_again(r, &tries));
-	}
-	csm_request_free(req);
+	r = p11_send(r, req, ret);
 	if (r == CSM_ECONFLICT)
 		token_remove(k->slot, k);
 	return r;
@@ -432,27 +417,6 @@ void token_remove(CK_SLOT_ID slot, struct key *k)
 }
 
 /* ---- all of them ---- */
-
-static int ask_page(const char *ns, const char *after, struct csm_reply **ret)
-{
-	struct csm_request *req = NULL;
-	unsigned tries = 0;
-	int r = csm_request_new("key.list", &req);
-
-	if (r == 0)
-		r = csm_request_str(req, "namespace", ns);
-	if (r == 0)
-		r = csm_request_u64(req, "limit", PAGE);
-	if (r == 0 && after[0] != '\0')
-		r = csm_request_str(req, "after", after);
-	if (r == 0) {
-		do
-			r = csm_call(lib.csm, req, ret);
-		while (p11_again(r, &tries));
-	}
-	csm_request_free(req);
-	return r;
-}
 
 static CK_RV take_page(CK_SLOT_ID slot, struct csm_view v, char after[static P11_NAME_MAX + 1], bool *more)
 {
@@ -485,7 +449,7 @@ CK_RV token_list(CK_SLOT_ID slot)
 	CK_RV rv = CKR_OK;
 
 	while (more && rv == CKR_OK) {
-		int r = ask_page(s->ns, after, &reply);
+		int r = p11_list("key.list", s->ns, after, &reply);
 
 		/* who may not list has what he asked for by name */
 		if (r != 0)
