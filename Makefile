@@ -29,16 +29,18 @@ LIBS_BASE := -lsodium
 LIBS_WIRE := -lmsgpackc
 LIBS_DAEMON = -levent_core -levent_pthreads -llmdb -lyaml -lseccomp -ljansson -lcrypto $(LIBS_WIRE) $(LIBS_BASE) -ldl
 LIBS_IDENT = -lseccomp -lcrypto $(LIBS_WIRE) $(LIBS_BASE)
-LIBS_CLI = -ljansson $(LIBS_WIRE) $(LIBS_BASE)
+LIBS_TPMFMT := -ltss2-mu -lcrypto
+LIBS_CLI = -ljansson $(LIBS_TPMFMT) $(LIBS_WIRE) $(LIBS_BASE)
 LIBS_P11 := $(LIBS_WIRE) $(LIBS_BASE) -lcrypto
 LIBS_soft := -lcrypto $(LIBS_BASE)
 LIBS_fake := -lcrypto $(LIBS_BASE)
-LIBS_tpm2 := -ltss2-sys -ltss2-mu -ltss2-rc -lcrypto $(LIBS_BASE)
+LIBS_tpm2 := -ltss2-sys -ltss2-mu -ltss2-rc -lcrypto $(LIBS_WIRE) $(LIBS_BASE)
 
 # ---- what is built from what -------------------------------------------------
 src = $(wildcard $(addsuffix /*.c,$(1)))
 SRC_base := $(call src,libclient/base)
 SRC_wire := $(call src,libclient/wire)
+SRC_tpmfmt := $(call src,libclient/tpmfmt)
 SRC_client := $(call src,libclient/client)
 SRC_cli := $(call src,libclient/cli)
 SRC_provider := $(call src,libclient/provider)
@@ -51,7 +53,9 @@ SRC_alg := $(call src,plugins/alg)
 PLUGINS := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/soft/*.c plugins/tpm2/*.c plugins/fake/*.c))))
 PLUGINS := $(sort $(PLUGINS))
 $(foreach p,soft tpm2 fake,$(eval SRC_$(p) := $(call src,plugins/$(p))))
-LIB_SRC := $(SRC_base) $(SRC_wire) $(SRC_client) $(SRC_pki) $(SRC_svc) $(SRC_alg)
+# What a back end has beside its own folder.
+WITH_tpm2 := $(SRC_tpmfmt) $(SRC_wire)
+LIB_SRC := $(SRC_base) $(SRC_wire) $(SRC_tpmfmt) $(SRC_client) $(SRC_pki) $(SRC_svc) $(SRC_alg)
 PLUGIN_SRC := $(SRC_soft) $(SRC_tpm2) $(SRC_fake)
 ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_cli) $(SRC_provider) $(SRC_node) $(SRC_ident)
 # Of the daemons' common parts no more than it needs.
@@ -91,7 +95,7 @@ $(5)/lib/csm/plugins/%.so:
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) $(4) -shared -Wl,-Bsymbolic -o $$@ $$(filter %.o,$$^) $$(LIBS_$$*) -pthread
 $$(foreach p,$$(PLUGINS),$$(eval $(5)/lib/csm/plugins/$$(p).so: \
-	$$(call obj_$(1),$$(SRC_$$(p)) $$(SRC_alg) $$(SRC_base))))
+	$$(call obj_$(1),$$(SRC_$$(p)) $$(WITH_$$(p)) $$(SRC_alg) $$(SRC_base))))
 
 # OpenSSL's module has libcsm in it: nothing of it is seen from outside.
 $(5)/lib/ossl-modules/csm.so: $$(call obj_$(1),$$(SRC_provider) $$(SRC_client) $$(SRC_wire) $$(SRC_base)) libclient/provider/csm.map
@@ -106,7 +110,7 @@ $(5)/bin/csmd: $$(CSMD_OBJ_$(1))
 $(5)/bin/csm-ident: $$(call obj_$(1),$$(SRC_ident) $$(SVC_ident) $$(SRC_wire) $$(SRC_base))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_IDENT) -pthread
-$(5)/bin/csm: $$(call obj_$(1),$$(SRC_cli) $$(SRC_client) $$(SRC_wire) $$(SRC_base))
+$(5)/bin/csm: $$(call obj_$(1),$$(SRC_cli) $$(SRC_tpmfmt) $$(SRC_client) $$(SRC_wire) $$(SRC_base))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_CLI) -pthread
 

@@ -39,9 +39,9 @@ enum opt_id {
 	O_PEM,
 	O__COUNT
 };
-#define OPT(id) (UINT32_C(1) << (id))
+#define OPT(id) (UINT64_C(1) << (id))
 /* No option: what the command writes to -o FILE may be read by everyone. */
-#define OUTPUT_PUBLIC (UINT32_C(1) << 31)
+#define OUTPUT_PUBLIC (UINT64_C(1) << 63)
 #define OPTS_GLOBAL (OPT(O_HELP) | OPT(O_JSON) | OPT(O_SOCKET) | OPT(O_TIMEOUT) | OPT(O_TRUST_OVERFLOW))
 
 struct opt {
@@ -74,7 +74,7 @@ struct command {
 	const char *args;
 	unsigned char min, max; /* arguments; max ARGS_ANY: any number */
 	enum cmd_socket socket;
-	uint32_t opts;
+	uint64_t opts;
 	int method;       /* whose answer --json prints, -1: see json */
 	const char *json; /* what --json prints where it is not just that */
 	const char *help; /* one line, no full stop */

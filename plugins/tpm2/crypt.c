@@ -205,7 +205,7 @@ int t2_salt_make(struct t2_crypt *c, const TPMT_PUBLIC *pub, uint8_t salt[static
 
 	if (pub->nameAlg != TPM2_ALG_SHA256)
 		return CSM_EUNSUPPORTED;
-	if ((r = t2_public_evp(pub, &peer)) != 0)
+	if ((r = csm_tpm_public_evp(pub, &peer)) != 0)
 		return r;
 	r = pub->type == TPM2_ALG_ECC ? salt_ecc(c, pub, peer, salt, ret) : salt_rsa(peer, salt, ret);
 	EVP_PKEY_free(peer);

@@ -9,6 +9,7 @@
 #include <openssl/evp.h>
 #include <tss2/tss2_tpm2_types.h>
 #include "libclient/base/err.h"
+#include "libclient/tpmfmt/tpmfmt.h"
 
 #define T2_HASH_LEN 32u
 
@@ -42,11 +43,5 @@ CSM_MUST int t2_cfb(struct t2_crypt *c, const uint8_t key_iv[static 32], int enc
 /* A fresh salt and its form encrypted to pub (ECC P-256 or RSA, nameAlg SHA-256). */
 CSM_MUST int t2_salt_make(struct t2_crypt *c, const TPMT_PUBLIC *pub, uint8_t salt[static T2_HASH_LEN],
 	TPM2B_ENCRYPTED_SECRET *ret);
-
-/* The public key for OpenSSL, and as SubjectPublicKeyInfo; CSM_EUNSUPPORTED for an unknown type or curve. */
-CSM_MUST int t2_public_evp(const TPMT_PUBLIC *pub, EVP_PKEY **ret);
-CSM_MUST int t2_public_spki(const TPMT_PUBLIC *pub, uint8_t *out, size_t cap, size_t *ret);
-/* Bytes of a coordinate of the curve, 0 for an unknown one. */
-size_t t2_curve_len(TPM2_ECC_CURVE curve);
 
 #endif

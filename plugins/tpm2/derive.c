@@ -52,14 +52,14 @@ static int coordinate(EVP_PKEY *key, const char *name, size_t len, TPM2B_ECC_PAR
 
 static int parse_peer(const TPMT_PUBLIC *own, const uint8_t *der, size_t der_len, TPMS_ECC_POINT *ret)
 {
-	size_t len = t2_curve_len(own->parameters.eccDetail.curveID);
+	size_t len = csm_tpm_curve_len(own->parameters.eccDetail.curveID);
 	EVP_PKEY *mine = NULL, *peer = NULL;
 	EVP_PKEY_CTX *ctx = NULL;
 	const uint8_t *p = der;
 	uint8_t *again = NULL;
 	int r;
 
-	if ((r = t2_public_evp(own, &mine)) != 0)
+	if ((r = csm_tpm_public_evp(own, &mine)) != 0)
 		return r;
 	r = CSM_EINVALID;
 	if (der_len == 0 || der_len > 1024 || (peer = d2i_PUBKEY(NULL, &p, (long)der_len)) == NULL ||
@@ -94,7 +94,7 @@ int t2_derive(struct csm_plugin_ctx *c, struct csm_plugin_key *k, const uint8_t 
 		return CSM_EUNSUPPORTED;
 	if ((r = parse_peer(&k->pub, peer, peer_len, &z.in.point)) != 0)
 		return r;
-	len = t2_curve_len(k->pub.parameters.eccDetail.curveID);
+	len = csm_tpm_curve_len(k->pub.parameters.eccDetail.curveID);
 	if (len > shared->cap)
 		return CSM_ETOO_LARGE;
 	if ((r = t2_run(c, zgen_step, &z)) == 0 && z.refused)

@@ -182,7 +182,7 @@ int t2_generate(struct csm_plugin_ctx *c, const struct csm_plugin_keyspec *spec,
 		return r;
 	if (!is_of_template(&g.pub.publicArea, &g.template))
 		return CSM_EBACKEND;
-	if ((r = t2_public_spki(&g.pub.publicArea, spki->p, spki->cap, &spki_len)) != 0)
+	if ((r = csm_tpm_public_spki(&g.pub.publicArea, spki->p, spki->cap, &spki_len)) != 0)
 		return r;
 	if (Tss2_MU_TPM2B_PUBLIC_Marshal(&g.pub, pub->p, pub->cap, &pub_len) != TSS2_RC_SUCCESS ||
 		Tss2_MU_TPM2B_PRIVATE_Marshal(&g.priv, priv->p, priv->cap, &priv_len) != TSS2_RC_SUCCESS)
@@ -237,7 +237,7 @@ static int check_blob(const struct csm_plugin_keyspec *spec, const struct csm_pl
 	want.objectAttributes = pub->objectAttributes;
 	if (!is_of_template(pub, &want) || (pub->objectAttributes & TPMA_OBJECT_RESTRICTED) != 0)
 		return CSM_ETAMPERED;
-	if (t2_public_spki(pub, spki, sizeof(spki), &len) != 0 || len != blob->spki_len ||
+	if (csm_tpm_public_spki(pub, spki, sizeof(spki), &len) != 0 || len != blob->spki_len ||
 		memcmp(spki, blob->spki, len) != 0)
 		return CSM_ETAMPERED;
 	return 0;
@@ -282,7 +282,7 @@ int t2_public_key(struct csm_plugin_ctx *c, struct csm_plugin_key *k, struct csm
 	int r;
 
 	(void)c;
-	if ((r = t2_public_spki(&k->pub, spki->p, spki->cap, &len)) == 0)
+	if ((r = csm_tpm_public_spki(&k->pub, spki->p, spki->cap, &len)) == 0)
 		spki->len = len;
 	return r;
 }

@@ -67,7 +67,7 @@ bool t2_pss_is_ours(const struct csm_plugin_key *k, enum csm_hash hash, const ui
 	EVP_PKEY *key = NULL;
 	bool ok = false;
 
-	if (t2_public_evp(&k->pub, &key) == 0 && (ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL)) != NULL &&
+	if (csm_tpm_public_evp(&k->pub, &key) == 0 && (ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL)) != NULL &&
 		EVP_PKEY_verify_init(ctx) == 1 && EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PSS_PADDING) == 1 &&
 		EVP_PKEY_CTX_set_signature_md(ctx, md_of(hash)) == 1 &&
 		EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST) == 1)

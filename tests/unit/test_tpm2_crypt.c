@@ -171,7 +171,7 @@ static void salt_opens_on_the_other_side(void **state)
 		e.unique.ecc.x.size = e.unique.ecc.y.size = 32;
 		memcpy(e.unique.ecc.x.buffer, enc.secret + 2, 32);
 		memcpy(e.unique.ecc.y.buffer, enc.secret + 36, 32);
-		assert_int_equal(t2_public_evp(&e, &eph), 0);
+		assert_int_equal(csm_tpm_public_evp(&e, &eph), 0);
 		assert_int_equal(EVP_PKEY_derive_init(ctx), 1);
 		assert_int_equal(EVP_PKEY_derive_set_peer(ctx, eph), 1);
 		assert_int_equal(EVP_PKEY_derive(ctx, z, &len), 1);
@@ -206,24 +206,24 @@ static void spki_is_openssls(void **state)
 	(void)state;
 	point_of(ec, &pub);
 	der_len = i2d_PUBKEY(ec, &der);
-	assert_int_equal(t2_public_spki(&pub, out, sizeof(out), &len), 0);
+	assert_int_equal(csm_tpm_public_spki(&pub, out, sizeof(out), &len), 0);
 	assert_int_equal(len, der_len);
 	assert_memory_equal(out, der, len);
-	assert_int_equal(t2_public_spki(&pub, out, len - 1, &len), CSM_ETOO_LARGE);
+	assert_int_equal(csm_tpm_public_spki(&pub, out, len - 1, &len), CSM_ETOO_LARGE);
 	OPENSSL_free(der);
 	der = NULL;
 	/* a point off the curve */
 	pub.unique.ecc.y.buffer[5] ^= 1;
-	assert_int_not_equal(t2_public_spki(&pub, out, sizeof(out), &len), 0);
+	assert_int_not_equal(csm_tpm_public_spki(&pub, out, sizeof(out), &len), 0);
 	pub.parameters.eccDetail.curveID = TPM2_ECC_SM2_P256;
-	assert_int_equal(t2_public_spki(&pub, out, sizeof(out), &len), CSM_EUNSUPPORTED);
+	assert_int_equal(csm_tpm_public_spki(&pub, out, sizeof(out), &len), CSM_EUNSUPPORTED);
 
 	memset(&pub, 0, sizeof(pub));
 	pub.type = TPM2_ALG_RSA;
 	assert_int_equal(EVP_PKEY_get_bn_param(rsa, OSSL_PKEY_PARAM_RSA_N, &n), 1);
 	pub.unique.rsa.size = (UINT16)BN_bn2bin(n, pub.unique.rsa.buffer);
 	der_len = i2d_PUBKEY(rsa, &der);
-	assert_int_equal(t2_public_spki(&pub, out, sizeof(out), &len), 0);
+	assert_int_equal(csm_tpm_public_spki(&pub, out, sizeof(out), &len), 0);
 	assert_int_equal(len, der_len);
 	assert_memory_equal(out, der, len);
 	OPENSSL_free(der);

@@ -1,5 +1,5 @@
 /* Public keys between the TPM's form and OpenSSL's. */
-#include "plugins/tpm2/crypt.h"
+#include "libclient/tpmfmt/tpmfmt.h"
 
 #include <string.h>
 #include <openssl/bn.h>
@@ -19,7 +19,7 @@ static const struct {
 	{TPM2_ECC_NIST_P521, "P-521", 66},
 };
 
-size_t t2_curve_len(TPM2_ECC_CURVE curve)
+size_t csm_tpm_curve_len(TPM2_ECC_CURVE curve)
 {
 	for (size_t i = 0; i < sizeof(curves) / sizeof(curves[0]); i++)
 		if (curves[i].curve == curve)
@@ -84,7 +84,7 @@ static int rsa_evp(const TPMT_PUBLIC *pub, EVP_PKEY **ret)
 	return r;
 }
 
-int t2_public_evp(const TPMT_PUBLIC *pub, EVP_PKEY **ret)
+int csm_tpm_public_evp(const TPMT_PUBLIC *pub, EVP_PKEY **ret)
 {
 	if (pub->type == TPM2_ALG_ECC)
 		return ecc_evp(pub, ret);
@@ -93,13 +93,13 @@ int t2_public_evp(const TPMT_PUBLIC *pub, EVP_PKEY **ret)
 	return CSM_EUNSUPPORTED;
 }
 
-int t2_public_spki(const TPMT_PUBLIC *pub, uint8_t *out, size_t cap, size_t *ret)
+int csm_tpm_public_spki(const TPMT_PUBLIC *pub, uint8_t *out, size_t cap, size_t *ret)
 {
 	EVP_PKEY *key = NULL;
 	uint8_t *der = NULL;
 	int len, r;
 
-	if ((r = t2_public_evp(pub, &key)) != 0)
+	if ((r = csm_tpm_public_evp(pub, &key)) != 0)
 		return r;
 	r = CSM_EBACKEND;
 	if ((len = i2d_PUBKEY(key, &der)) > 0) {
