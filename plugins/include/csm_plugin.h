@@ -14,7 +14,8 @@
  *
  * Errors are CSM_E* of err.h: UNSUPPORTED, UNAVAILABLE (away now, may come back; nothing
  * has changed), LOCKOUT, INVALID (the caller's data: a ciphertext that does not decrypt),
- * TOO_LARGE (an output does not fit), TAMPERED (a stored form is damaged), BACKEND (all else).
+ * TOO_LARGE (an output does not fit), TAMPERED (a stored form is damaged), NOT_FOUND and CONFLICT (find only),
+ * BACKEND (all else).
  * A scheme or use that the key does not have is UNSUPPORTED. */
 #ifndef CSM_PLUGIN_H
 #define CSM_PLUGIN_H
@@ -24,7 +25,8 @@
 #include <stdbool.h>
 #include "libclient/base/err.h"
 
-#define CSM_PLUGIN_ABI 1u
+/* 2: host->secret, secret_refused and reset; find. */
+#define CSM_PLUGIN_ABI 2u
 
 enum csm_alg {
 	CSM_ALG_P256,
@@ -83,6 +85,7 @@ struct csm_plugin_blob {
 };
 #define CSM_PLUGIN_PUB_MAX 2048u
 #define CSM_PLUGIN_PRIV_MAX 4096u
+#define CSM_PLUGIN_REF_MAX 512u
 
 struct csm_plugin_ctx; /* an opened back end */
 struct csm_plugin_key; /* a loaded key */
@@ -123,6 +126,16 @@ struct csm_plugin_host {
 	void (*log)(void *arg, int syslog_level, const char *text);
 	/* The back end's own section of the configuration: a string per name, NULL if unset. */
 	const char *(*config)(void *arg, const char *name);
+	/* A secret of the back end's configuration, by name ("pin"): len is capacity on entry;
+	 * CSM_ENOT_FOUND, CSM_ETOO_LARGE; CSM_EDENIED: it was refused before. May be NULL (then there is none).
+	 * Ask when it is needed and wipe the copy after use. */
+	int (*secret)(void *arg, const char *name, uint8_t *p, size_t *len);
+	/* The device has refused that secret: from now on, over restarts too, the host hands it out to nobody until its
+	 * configuration changes. To be called at once, before anything else is tried. May be NULL. */
+	void (*secret_refused)(void *arg, const char *name);
+	/* The device does not answer, or not in its language: whoever runs it is to end it and to start it anew; the
+	 * descriptors of before are dead. May be NULL. */
+	void (*reset)(void *arg);
 };
 
 struct csm_plugin {
@@ -188,6 +201,13 @@ struct csm_plugin {
 	int (*counter_increment)(struct csm_plugin_ctx *ctx, uint64_t *ret);
 	/* Optional: bytes from the device's generator. */
 	int (*random)(struct csm_plugin_ctx *ctx, uint8_t *p, size_t len);
+
+	/* Optional. Take a key that is in the device already into use: ref is the back end's own way to name it
+	 * (a PKCS#11 URI, a key folder's name), at most CSM_PLUGIN_REF_MAX bytes. spec and the stored form are filled
+	 * in as generate would; spec's exportable is false. The key is neither made nor changed, and csm never
+	 * deletes it. CSM_ENOT_FOUND: there is none; CSM_ECONFLICT: ref fits several. */
+	int (*find)(struct csm_plugin_ctx *ctx, const char *ref, struct csm_plugin_keyspec *spec,
+		struct csm_plugin_out *spki, struct csm_plugin_out *pub, struct csm_plugin_out *priv);
 };
 
 extern const struct csm_plugin csm_plugin_soft;

@@ -80,7 +80,25 @@ static const char *env_config(void *arg, const char *name)
 	return getenv(var);
 }
 
-static const struct csm_plugin_host env_host = {NULL, env_device, keep_remember, keep_recall, drop_log, env_config};
+static int env_secret(void *arg, const char *name, uint8_t *p, size_t *len)
+{
+	char var[80];
+	const char *v;
+
+	(void)arg;
+	snprintf(var, sizeof(var), "CSM_PLUGIN_SECRET_%s", name);
+	v = getenv(var);
+	if (v == NULL)
+		return CSM_ENOT_FOUND;
+	if (strlen(v) > *len)
+		return CSM_ETOO_LARGE;
+	*len = strlen(v);
+	memcpy(p, v, *len);
+	return 0;
+}
+
+static const struct csm_plugin_host env_host = {.device = env_device, .remember = keep_remember, .recall = keep_recall,
+	.log = drop_log, .config = env_config, .secret = env_secret};
 
 /* ---- the run ---- */
 

@@ -277,7 +277,8 @@ void swtpm_host_init(struct swtpm_host *h, struct swtpm *t)
 	setenv("TSS2_LOG", "all+none", 1);
 	memset(h, 0, sizeof(*h));
 	h->tpm = t;
-	h->host = (struct csm_plugin_host){h, host_device, host_remember, host_recall, host_log, host_config};
+	h->host = (struct csm_plugin_host){.arg = h, .device = host_device, .remember = host_remember, .recall = host_recall,
+		.log = host_log, .config = host_config};
 	swtpm_host_config(h, "kind", "socket");
 	swtpm_host_config(h, "device", t->tcti);
 }
