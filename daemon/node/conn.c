@@ -79,7 +79,6 @@ void conn_new(struct loop *l, int fd, enum csm_role role, struct admit_slot *slo
 		c->next->prev = c;
 	l->conns = c;
 	atomic_fetch_add_explicit(&l->n_conns, 1, memory_order_relaxed);
-	loop_pace(l);
 	event_assign(&c->read_event, l->base, fd, EV_READ | EV_PERSIST, on_readable, c);
 	/* Where the kernel knows it, descriptors sent along are refused to the sender already. */
 	setsockopt(fd, SOL_SOCKET, SO_PASSRIGHTS, &off, sizeof(off));
@@ -157,7 +156,6 @@ void conn_drop(struct conn *c)
 		c->next->prev = c->prev;
 	*(c->prev != NULL ? &c->prev->next : &l->conns) = c->next;
 	atomic_fetch_sub_explicit(&l->n_conns, 1, memory_order_relaxed);
-	loop_pace(l);
 	free(c);
 }
 
@@ -345,7 +343,7 @@ static bool has_room(const struct conn *c)
 
 static size_t handle_messages(struct conn *c, const uint8_t *p, size_t n)
 {
-	size_t used = 0, len;
+	size_t used = 0, len, before;
 	uint32_t msgid;
 	int r;
 
@@ -363,6 +361,7 @@ static size_t handle_messages(struct conn *c, const uint8_t *p, size_t n)
 			return n;
 		}
 		c->served = true;
+		before = c->out.len;
 		dispatch_message(c, p + used, len);
 		csm_buf_reset(&c->loop->plain);
 		csm_buf_reset(&c->loop->body);
@@ -370,7 +369,7 @@ static size_t handle_messages(struct conn *c, const uint8_t *p, size_t n)
 		used += len;
 		csm_scanner_init(&c->scan);
 		c->need = 0;
-		c->loop->served++;
+		c->loop->served += 1 + (len + (c->out.len > before ? c->out.len - before : 0)) / FAIR_BYTES;
 		if (used < n && fair_over(c->loop)) {
 			c->more = true;
 			fair_ready(c);
@@ -526,11 +525,13 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	l->now_ms = monotonic_ms();
+	loop_pace(l, c);
 	if (c->is_ready) {
 		/* It waits for its turn already, and need not be told of again until then. */
 		set_reading(c, false);
 		return;
 	}
+	fair_asks(l, c->user);
 	if (fair_waits(l)) {
 		fair_ready(c);
 		return;

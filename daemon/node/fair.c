@@ -15,14 +15,14 @@ static uint64_t monotonic_us(void)
 static void begin(struct loop *l)
 {
 	l->served = 0;
-	if (fair_needed(l))
+	if (fair_contested(l))
 		l->turn_end_us = monotonic_us() +
 			(l->now_ms - l->contested_ms < FAIR_CALM_MS ? FAIR_TURN_US : FAIR_CALM_US);
 }
 
 bool fair_over(const struct loop *l)
 {
-	return fair_needed(l) ? monotonic_us() >= l->turn_end_us : l->served >= FAIR_LONE;
+	return fair_contested(l) ? monotonic_us() >= l->turn_end_us : fair_used_up(l);
 }
 
 /* ---- queues ---- */
@@ -68,10 +68,6 @@ void fair_ready(struct conn *c)
 
 	if (c->is_ready)
 		return;
-	if (u != l->asker) {
-		l->asker = u;
-		l->contested_ms = l->now_ms;
-	}
 	c->is_ready = true;
 	c->next_ready = NULL;
 	c->prev_ready = u->last;

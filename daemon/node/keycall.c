@@ -1,5 +1,6 @@
 #include <sodium.h>
 #include <string.h>
+#include "daemon/node/fair.h"
 #include "daemon/node/keycall.h"
 #include "libclient/base/lockmem.h"
 
@@ -166,6 +167,7 @@ static void run_inline(struct req *q, struct key_found *f, struct key_call *call
 	union key_result res;
 	int r = load_inline(q, f, &k);
 
+	q->loop->served += FAIR_KEY;
 	if (r == 0) {
 		r = perform(f->be, k, call, &out);
 		csm_keycache_put(&q->loop->keys, k, q->loop->now_ms);

@@ -13,6 +13,10 @@
 
 #define TICK_MS 1000
 #define DRAIN_TICK_MS 20
+/* How much the connections of a loop ask at the same time: more by PACE_OTHER for each that is another than the last one
+ * was, less by one for each that is the same. */
+#define PACE_OTHER 4u
+#define PACE_FULL 256u
 
 uint64_t monotonic_ms(void)
 {
@@ -122,15 +126,21 @@ void loop_stop(struct loop *l)
 	(void)loop_post(l, &l->stop_task);
 }
 
-void loop_pace(struct loop *l)
+void loop_pace(struct loop *l, const struct conn *c)
 {
 	struct sched_param param = {0};
-	bool batch = l->n_conns > 1;
 
+	if (c != l->last) {
+		l->last = c;
+		l->mixed = l->mixed + PACE_OTHER < PACE_FULL ? l->mixed + PACE_OTHER : PACE_FULL;
+	} else if (l->mixed > 0) {
+		l->mixed--;
+	}
+	if (l->batch ? l->mixed > 0 : l->mixed < PACE_FULL)
+		return;
 	/* Refused is no harm. */
-	if (batch != l->batch)
-		pthread_setschedparam(pthread_self(), batch ? SCHED_BATCH : SCHED_OTHER, &param);
-	l->batch = batch;
+	l->batch = !l->batch;
+	pthread_setschedparam(pthread_self(), l->batch ? SCHED_BATCH : SCHED_OTHER, &param);
 }
 
 static void *loop_run(void *arg)

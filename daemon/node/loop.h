@@ -62,10 +62,12 @@ struct loop {
 	uint64_t turn_end_us;
 	const struct user *asker; /* who asked last, not to be followed */
 	uint64_t contested_ms;    /* when another than the last one asked */
-	unsigned served;      /* messages since the last turn began */
+	size_t served;        /* work since the last turn began, see fair.h */
 	size_t n_ops;         /* operations that are elsewhere */
 	bool draining;        /* no more requests are read */
 	bool batch;           /* scheduled as SCHED_BATCH */
+	unsigned mixed;       /* see loop_pace */
+	const struct conn *last; /* what was read from last, not to be followed */
 	uint64_t drain_until_ms;
 
 	/* statistics: written by the loop, read by any thread */
@@ -87,9 +89,9 @@ void loop_release(struct loop *l);
 void loop_free(struct loop *l);
 /* Any thread. False when the loop has ended: the task was not taken. */
 bool loop_post(struct loop *l, struct task *t);
-/* The loop's thread, when connections came or went: with several, a loop that is not preempted by each client that it
- * wakes answers more of them; a single one is best served by letting it run at once. */
-void loop_pace(struct loop *l);
+/* The loop's thread, when c has become readable: while several ask, a loop that is not preempted by each client that it
+ * wakes answers more of them; a single one is best served by letting it run at once, whoever else is connected. */
+void loop_pace(struct loop *l, const struct conn *c);
 /* The loop's reader, made when the store is there; NULL until then. */
 struct csm_reader *loop_reader(struct loop *l);
 /* A read transaction. Requests that came in one piece share one (batch_reads): all that was acknowledged before they

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sched.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
@@ -222,6 +223,77 @@ static void roles_have_turns_of_their_own(void **state)
 	assert_int_equal(fix.t.loop->n_users, 1);
 }
 
+static int ping(int fd)
+{
+	static const struct csm_msg_ping_req none = {0};
+	struct csm_msg_ping_res res;
+
+	return fix_call(fd, "ping", &none, &res);
+}
+
+/* Turns, which cost time, are for those who ask; a second user who is only connected leaves the first one alone. */
+static void who_asks_nothing_costs_nothing(void **state)
+{
+	struct loop *l = fix.t.loop;
+	int fd = fix_connect_as(70035);
+
+	(void)state;
+	assert_int_equal(ping(fd), 0);
+	assert_int_equal(ping(pub), 0);
+	assert_true(fair_contested(l));
+	l->contested_ms -= FAIR_ALONE_MS;
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(ping(pub), 0);
+	assert_true(fair_needed(l));
+	assert_false(fair_contested(l));
+	/* Nothing keeps the loop from looking who has come. */
+	l->served = FAIR_WATCHED;
+	assert_true(fair_waits(l));
+	assert_int_equal(ping(pub), 0);
+	assert_false(fair_waits(l));
+	/* The other one's first request is enough. */
+	assert_int_equal(ping(fd), 0);
+	assert_true(fair_contested(l));
+	fix_close(fd);
+}
+
+/* A signature is more work than a ping: fewer of them come before the next look. */
+static void work_is_weighed(void **state)
+{
+	struct loop *l = fix.t.loop;
+	struct csm_msg_sign_res res;
+	size_t before;
+	int r;
+
+	(void)state;
+	r = fix_create(pub, "k", "p256", "soft", NULL);
+	assert_true(r == 0 || r == CSM_EEXISTS);
+	before = l->served = 0;
+	assert_int_equal(ping(pub), 0);
+	assert_int_equal(l->served - before, 1);
+	before = l->served;
+	assert_int_equal(fix_sign(pub, "k", &res), 0);
+	assert_int_equal(l->served - before, 1 + FAIR_KEY);
+}
+
+/* While several connections ask the loop is a batch; one that asks alone has it at once, whoever else is connected. */
+static void the_pace_is_that_of_who_asks(void **state)
+{
+	int other = fix_connect(CSM_R_PUBLIC);
+
+	(void)state;
+	for (int i = 0; i < 300; i++)
+		assert_int_equal(ping(pub), 0);
+	assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(ping(i % 2 == 0 ? other : pub), 0);
+	assert_int_equal(sched_getscheduler(0), SCHED_BATCH);
+	for (int i = 0; i < 300; i++)
+		assert_int_equal(ping(pub), 0);
+	assert_int_equal(sched_getscheduler(0), SCHED_OTHER);
+	fix_close(other);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -230,6 +302,9 @@ int main(void)
 		FIX_TEST(what_waits_for_a_turn_is_kept),
 		FIX_TEST(who_goes_leaves_the_queue),
 		FIX_TEST(roles_have_turns_of_their_own),
+		FIX_TEST(who_asks_nothing_costs_nothing),
+		FIX_TEST(work_is_weighed),
+		FIX_TEST(the_pace_is_that_of_who_asks),
 	};
 
 	if (!fix_prepare(120, NULL, NULL))
