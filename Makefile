@@ -18,7 +18,7 @@ CC := gcc
 CLANG := clang-14
 WARN := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith \
 	-Wwrite-strings -Wvla -Wundef -Wformat=2 -Wimplicit-fallthrough
-BASE_CFLAGS = -std=gnu11 -g -fPIC -pthread -fvisibility=hidden -fno-strict-aliasing -I. -I$(B)/gen \
+BASE_CFLAGS = -std=gnu11 -g -fPIC -pthread -fvisibility=hidden -fno-strict-aliasing -I. -I$(B)/gen -isystem /usr/include/p11-kit-1 \
 	-D_GNU_SOURCE -DCSM_VERSION='"$(VERSION)"' -DCSM_TRIPLET='"$(TRIPLET)"' $(WARN)
 HARDEN := -O2 -D_FORTIFY_SOURCE=2 -fstack-protector-strong -fstack-clash-protection -fcf-protection
 HARDEN_LD := -Wl,-z,relro,-z,now,-z,noexecstack
@@ -34,6 +34,7 @@ LIBS_CLI = -ljansson $(LIBS_TPMFMT) $(LIBS_WIRE) $(LIBS_BASE)
 LIBS_P11 := $(LIBS_WIRE) $(LIBS_BASE) -lcrypto
 LIBS_soft := -lcrypto $(LIBS_BASE)
 LIBS_fake := -lcrypto $(LIBS_BASE)
+LIBS_pkcs11 := -lp11-kit -lcrypto $(LIBS_BASE) -ldl
 LIBS_tpm2 := -ltss2-sys -ltss2-mu -ltss2-rc -lcrypto $(LIBS_WIRE) $(LIBS_BASE)
 
 # ---- what is built from what -------------------------------------------------
@@ -50,13 +51,13 @@ SRC_svc := $(call src,daemon/svc)
 SRC_node := $(call src,daemon/node)
 SRC_ident := $(call src,daemon/ident)
 SRC_alg := $(call src,plugins/alg)
-PLUGINS := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/soft/*.c plugins/tpm2/*.c plugins/fake/*.c))))
+PLUGINS := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/soft/*.c plugins/tpm2/*.c plugins/fake/*.c plugins/pkcs11/*.c))))
 PLUGINS := $(sort $(PLUGINS))
-$(foreach p,soft tpm2 fake,$(eval SRC_$(p) := $(call src,plugins/$(p))))
+$(foreach p,soft tpm2 fake pkcs11,$(eval SRC_$(p) := $(call src,plugins/$(p))))
 # What a back end has beside its own folder.
 WITH_tpm2 := $(SRC_tpmfmt) $(SRC_wire)
 LIB_SRC := $(SRC_base) $(SRC_wire) $(SRC_tpmfmt) $(SRC_client) $(SRC_pki) $(SRC_svc) $(SRC_alg)
-PLUGIN_SRC := $(SRC_soft) $(SRC_tpm2) $(SRC_fake)
+PLUGIN_SRC := $(SRC_soft) $(SRC_tpm2) $(SRC_fake) $(SRC_pkcs11)
 ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_cli) $(SRC_provider) $(SRC_node) $(SRC_ident)
 # Of the daemons' common parts no more than it needs.
 SVC_ident := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp workq)
@@ -118,7 +119,7 @@ $(5)/bin/csm: $$(call obj_$(1),$$(SRC_cli) $$(SRC_tpmfmt) $$(SRC_client) $$(SRC_
 TESTLIB_OBJ_$(1) := $$(call obj_$(1),$$(LIB_SRC) $$(PLUGIN_SRC) $$(filter-out %/main.c,$$(SRC_node) $$(SRC_ident)) $$(call src,tests/lib))
 $(5)/tests/%: $(B)/obj/$(1)/tests/%.o $$(TESTLIB_OBJ_$(1))
 	$$(Q)mkdir -p $$(@D)
-	$$(Q)$(2) $(3) $(4) -o $$@ $$^ -lcmocka $$(LIBS_more) $$(LIBS_DAEMON) $$(LIBS_tpm2) $$(LIBS_CLI) -ltss2-esys -ltss2-tctildr -pthread
+	$$(Q)$(2) $(3) $(4) -o $$@ $$^ -lcmocka $$(LIBS_more) $$(LIBS_DAEMON) $$(LIBS_tpm2) -lp11-kit $$(LIBS_CLI) -ltss2-esys -ltss2-tctildr -pthread
 # Tests of the front ends load the module, and start a node.
 $$(patsubst tests/%.c,$(5)/tests/%,$$(wildcard tests/unit/test_p11_*.c tests/unit/test_provider_*.c)): | programs-$(1)
 -include $$(wildcard $(B)/obj/$(1)/*/*.d $(B)/obj/$(1)/*/*/*.d)

@@ -213,5 +213,6 @@ struct csm_plugin {
 extern const struct csm_plugin csm_plugin_soft;
 extern const struct csm_plugin csm_plugin_tpm2;
 extern const struct csm_plugin csm_plugin_fake;
+extern const struct csm_plugin csm_plugin_pkcs11;
 
 #endif

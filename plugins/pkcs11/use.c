@@ -1,0 +1,219 @@
+/* Decryption, key agreement, random bytes. */
+#include <string.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include "libclient/base/lockmem.h"
+#include "plugins/pkcs11/pkcs11.h"
+
+#define N_ELEMS(a) (sizeof(a) / sizeof((a)[0]))
+#define RSA_BYTES_MAX 512u
+
+/* ---- RSA-OAEP ---- */
+
+static int decrypt_once(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, CK_MECHANISM *mech, const uint8_t *in,
+	size_t in_len, uint8_t plain[static P11_OUT_MAX], size_t *n, CK_RV *rv)
+{
+	CK_ULONG len = P11_OUT_MAX;
+	struct p11_use use;
+	bool begun = false;
+	int r;
+
+	*rv = CKR_OK;
+	if ((r = p11_key_begin(ctx, key, &use)) != 0)
+		return r;
+	if ((*rv = ctx->f->C_DecryptInit(use.session, mech, key->h)) == CKR_OK) {
+		begun = true;
+		*rv = ctx->f->C_Decrypt(use.session, (CK_BYTE_PTR)(uintptr_t)in, in_len, plain, &len);
+	}
+	/* What does not open is told in many ways, CKR_GENERAL_ERROR and CKR_FUNCTION_FAILED among them: for each
+	 * ciphertext the one answer. */
+	if (begun && *rv != CKR_OK && !p11_lost(*rv) && !p11_stale(*rv) && *rv != CKR_DEVICE_ERROR &&
+		*rv != CKR_HOST_MEMORY && *rv != CKR_DEVICE_MEMORY) {
+		p11_end(ctx, &use, CKR_OK);
+		*rv = CKR_OK;
+		return CSM_EINVALID;
+	}
+	p11_end(ctx, &use, *rv);
+	if (p11_stale(*rv))
+		key->generation = 0;
+	if (*rv == CKR_OK && len > RSA_BYTES_MAX)
+		return CSM_EBACKEND;
+	*n = len;
+	return p11_error(*rv);
+}
+
+int p11_decrypt(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const struct csm_scheme *scheme,
+	const uint8_t *in, size_t in_len, const uint8_t *label, size_t label_len, struct csm_plugin_out *out)
+{
+	CK_RSA_PKCS_OAEP_PARAMS oaep;
+	CK_MECHANISM mech = {CKM_RSA_PKCS_OAEP, &oaep, sizeof(oaep)};
+	CSM_WIPED(plain, P11_OUT_MAX);
+	size_t n = 0;
+	CK_RV rv;
+	int r;
+
+	if ((key->use & CSM_USE_DECRYPT) == 0 || csm_scheme_check(key->alg, scheme) != 0 ||
+		scheme->kind != CSM_SCHEME_RSA_OAEP)
+		return CSM_EUNSUPPORTED;
+	if (in_len != (size_t)EVP_PKEY_get_size(key->pkey))
+		return CSM_EINVALID;
+	p11_oaep(scheme->hash, label, label_len, &oaep);
+	r = decrypt_once(ctx, key, &mech, in, in_len, plain, &n, &rv);
+	if (r != 0 && (p11_lost(rv) || p11_stale(rv)))
+		r = decrypt_once(ctx, key, &mech, in, in_len, plain, &n, &rv);
+	csm_wipe_stack(8192);
+	return r != 0 ? r : p11_out(out, plain, n);
+}
+
+/* ---- ECDH ---- */
+
+/* The derived key is an object of the session; its value is read, and it goes again. */
+static CK_RV derive_in(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE base, uint8_t *point,
+	size_t point_len, uint8_t *out, size_t field)
+{
+	CK_OBJECT_CLASS class = CKO_SECRET_KEY;
+	CK_KEY_TYPE type = CKK_GENERIC_SECRET;
+	CK_BBOOL yes = CK_TRUE, no = CK_FALSE;
+	CK_ULONG want = field;
+	CK_ATTRIBUTE template[] = {
+		{CKA_CLASS, &class, sizeof(class)},
+		{CKA_KEY_TYPE, &type, sizeof(type)},
+		{CKA_TOKEN, &no, sizeof(no)},
+		{CKA_SENSITIVE, &no, sizeof(no)},
+		{CKA_EXTRACTABLE, &yes, sizeof(yes)},
+		{CKA_VALUE_LEN, &want, sizeof(want)},
+	};
+	CK_ECDH1_DERIVE_PARAMS ecdh = {.kdf = CKD_NULL, .ulPublicDataLen = point_len, .pPublicData = point};
+	CK_MECHANISM mech = {CKM_ECDH1_DERIVE, &ecdh, sizeof(ecdh)};
+	CK_OBJECT_HANDLE h = CK_INVALID_HANDLE;
+	CK_RV rv, end;
+	size_t n;
+
+	if ((rv = ctx->f->C_DeriveKey(session, &mech, base, template, N_ELEMS(template), &h)) != CKR_OK)
+		return rv;
+	n = p11_attribute(ctx, session, h, CKA_VALUE, out, field, &rv);
+	end = ctx->f->C_DestroyObject(session, h);
+	if (rv == CKR_OK && n != field)
+		rv = CKR_DATA_LEN_RANGE;
+	return rv != CKR_OK ? rv : end;
+}
+
+/* The point bare, as the standard has it now; in an OCTET STRING for those that want it so. */
+static CK_RV derive_either(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE base,
+	const uint8_t *point, size_t point_len, uint8_t *out, size_t field)
+{
+	uint8_t wrapped[P11_POINT_MAX + 3];
+	size_t head = point_len < 128 ? 2 : 3;
+	CK_RV rv;
+
+	memcpy(wrapped + head, point, point_len);
+	wrapped[0] = 0x04;
+	wrapped[1] = 0x81;
+	wrapped[head - 1] = (uint8_t)point_len;
+	rv = derive_in(ctx, session, base, wrapped + head, point_len, out, field);
+	if (p11_unsupported(rv))
+		rv = derive_in(ctx, session, base, wrapped, point_len + head, out, field);
+	return rv;
+}
+
+/* The same agreement from the other side: with a key of ours and the public half of the token's. */
+static int expected(const struct csm_plugin_key *key, EVP_PKEY *ours, uint8_t *out, size_t field)
+{
+	EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_pkey(NULL, ours, NULL);
+	size_t n = field;
+	int r = CSM_EBACKEND;
+
+	if (c != NULL && EVP_PKEY_derive_init(c) == 1 && EVP_PKEY_derive_set_peer(c, key->pkey) == 1 &&
+		EVP_PKEY_derive(c, out, &n) == 1 && n == field)
+		r = 0;
+	EVP_PKEY_CTX_free(c);
+	return r;
+}
+
+/* A key that was just found has to prove that it is ours before anything is agreed with it. */
+static int prove(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, CK_SESSION_HANDLE session, CK_RV *rv)
+{
+	static const char *const groups[] = {"P-256", "P-384", "P-521"};
+	EVP_PKEY *ours = EVP_PKEY_Q_keygen(NULL, NULL, "EC", groups[key->alg]);
+	CSM_WIPED(got, P11_FIELD_MAX);
+	CSM_WIPED(want, P11_FIELD_MAX);
+	uint8_t point[P11_POINT_MAX];
+	size_t field = p11_field(key->alg), n;
+	int r = CSM_ENOMEM;
+
+	if (ours == NULL || (n = p11_point(ours, point)) == 0 || (r = expected(key, ours, want, field)) != 0)
+		goto out;
+	if ((*rv = derive_either(ctx, session, key->h, point, n, got, field)) != CKR_OK)
+		r = p11_error(*rv);
+	else if (CRYPTO_memcmp(got, want, field) != 0)
+		r = CSM_ETAMPERED;
+	else
+		key->derives = true;
+out:
+	EVP_PKEY_free(ours);
+	ERR_clear_error();
+	return r;
+}
+
+static int derive_once(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const uint8_t *point, size_t n,
+	uint8_t *out, CK_RV *rv)
+{
+	struct p11_use use;
+	int r;
+
+	*rv = CKR_OK;
+	if ((r = p11_key_begin(ctx, key, &use)) != 0)
+		return r;
+	if (!key->derives)
+		r = prove(ctx, key, use.session, rv);
+	if (r == 0) {
+		*rv = derive_either(ctx, use.session, key->h, point, n, out, p11_field(key->alg));
+		r = p11_error(*rv);
+	}
+	p11_end(ctx, &use, *rv);
+	if (p11_stale(*rv) || r == CSM_ETAMPERED)
+		key->generation = 0;
+	return r;
+}
+
+int p11_derive(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const uint8_t *peer, size_t peer_len,
+	struct csm_plugin_out *shared)
+{
+	CSM_WIPED(made, P11_FIELD_MAX);
+	uint8_t point[P11_POINT_MAX];
+	EVP_PKEY *other = NULL;
+	size_t n;
+	CK_RV rv;
+	int r;
+
+	if ((key->use & CSM_USE_DERIVE) == 0)
+		return CSM_EUNSUPPORTED;
+	if ((r = p11_spki_read(key->alg, peer, peer_len, &other)) != 0)
+		return r;
+	n = p11_point(other, point);
+	EVP_PKEY_free(other);
+	if (n != 2 * p11_field(key->alg) + 1)
+		return CSM_EINVALID;
+	r = derive_once(ctx, key, point, n, made, &rv);
+	if (r != 0 && (p11_lost(rv) || p11_stale(rv)))
+		r = derive_once(ctx, key, point, n, made, &rv);
+	csm_wipe_stack(8192);
+	return r != 0 ? r : p11_out(shared, made, p11_field(key->alg));
+}
+
+/* ---- random ---- */
+
+int p11_random(struct csm_plugin_ctx *ctx, uint8_t *p, size_t len)
+{
+	struct p11_use use;
+	CK_RV rv;
+	int r;
+
+	if (len == 0)
+		return 0;
+	if ((r = p11_begin(ctx, &use)) != 0)
+		return r;
+	rv = ctx->f->C_GenerateRandom(use.session, p, len);
+	p11_end(ctx, &use, rv);
+	return p11_error(rv);
+}
