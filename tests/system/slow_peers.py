@@ -8,6 +8,7 @@ of the ratios of neighbours. With SLOW_PEERS_FIGURES=FILE the figures go there t
 
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -119,12 +120,10 @@ class Flood:
         kept = min(n, KEPT)
         self.load = subprocess.Popen(["setpriv", "--reuid", str(FLOODER), "--regid", str(FLOODER), "--clear-groups", LOAD,
                                       "csm-sign", "--key", "f", "--backend", "soft", "--clients", str(kept), "--depth",
-                                      "64", "--epoll", "--seconds", "60"],
-                                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        end = time.monotonic() + 20
-        while connections() < kept:
-            assert self.load.poll() is None and time.monotonic() < end, "no flood"
-            time.sleep(0.02)
+                                      "64", "--epoll", "--seconds", "60", "--gate"],
+                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        # All its connections are in before others of its uid could take their places; it goes on until it is ended.
+        assert select.select([self.load.stdout], [], [], 20)[0] and self.load.stdout.readline() == b"ready\n", "no flood"
         self.storm = Storm(FLOODER, 1 / (n - kept)) if n > kept else None
         time.sleep(0.3)
 
@@ -134,6 +133,8 @@ class Flood:
         assert self.load.poll() is None, "the flood ended by itself"
         self.load.terminate()
         self.load.wait(20)
+        self.load.stdin.close()
+        self.load.stdout.close()
 
 
 def connections():
