@@ -35,6 +35,7 @@ LIBS_P11 := $(LIBS_WIRE) $(LIBS_BASE) -lcrypto
 LIBS_soft := -lcrypto $(LIBS_BASE)
 LIBS_fake := -lcrypto $(LIBS_BASE)
 LIBS_pkcs11 := -lp11-kit -lcrypto $(LIBS_BASE) -ldl
+LIBS_hwpluginif := -lcrypto $(LIBS_BASE) -ldl
 LIBS_tpm2 := -ltss2-sys -ltss2-mu -ltss2-rc -lcrypto $(LIBS_WIRE) $(LIBS_BASE)
 
 # ---- what is built from what -------------------------------------------------
@@ -51,13 +52,12 @@ SRC_svc := $(call src,daemon/svc)
 SRC_node := $(call src,daemon/node)
 SRC_ident := $(call src,daemon/ident)
 SRC_alg := $(call src,plugins/alg)
-PLUGINS := $(notdir $(patsubst %/,%,$(dir $(wildcard plugins/soft/*.c plugins/tpm2/*.c plugins/fake/*.c plugins/pkcs11/*.c))))
-PLUGINS := $(sort $(PLUGINS))
-$(foreach p,soft tpm2 fake pkcs11,$(eval SRC_$(p) := $(call src,plugins/$(p))))
+PLUGINS := fake hwpluginif pkcs11 soft tpm2
+$(foreach p,$(PLUGINS),$(eval SRC_$(p) := $(call src,plugins/$(p))))
 # What a back end has beside its own folder.
 WITH_tpm2 := $(SRC_tpmfmt) $(SRC_wire)
 LIB_SRC := $(SRC_base) $(SRC_wire) $(SRC_tpmfmt) $(SRC_client) $(SRC_pki) $(SRC_svc) $(SRC_alg)
-PLUGIN_SRC := $(SRC_soft) $(SRC_tpm2) $(SRC_fake) $(SRC_pkcs11)
+PLUGIN_SRC := $(foreach p,$(PLUGINS),$(SRC_$(p)))
 ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_cli) $(SRC_provider) $(SRC_node) $(SRC_ident)
 # Of the daemons' common parts no more than it needs.
 SVC_ident := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp workq)
@@ -160,6 +160,13 @@ HELPERS := $(patsubst tests/%.c,%,$(wildcard tests/system/*.c tests/interop/*.c 
 # Faults are put into a whole broker, under the sanitizers.
 FAULTS := $(B)/asan/tests/fault/faults
 $(FAULTS): $(call obj_asan,tests/fault/inject.c tests/fault/brokerproc.c)
+# A library and a host of hardware plugins that have nothing of csm in them.
+HWPLUGIN := $(B)/tests/interop/hwplugin/library.so
+$(B)/tests/interop/hwplugin/%.so: tests/interop/hwplugin/%.c $(wildcard tests/interop/hwplugin/*.h)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -g -O1 -fPIC -fvisibility=hidden -D_GNU_SOURCE $(WARN) -shared -o $@ $< -lcrypto
+$(foreach v,asan tsan cov,$(patsubst tests/%.c,$(B)/$(v)/tests/%,$(wildcard tests/unit/test_hwplugin*.c \
+	tests/conformance/test_*.c))): | $(HWPLUGIN)
 # Objects that tests load into the programs of the release.
 PRELOADS := $(B)/tests/fault/powercut.so
 $(B)/tests/fault/%.so: tests/fault/%.c
@@ -180,7 +187,7 @@ TSAN_UNIT := $(filter unit/test_store% unit/test_async unit/test_client% unit/te
 	unit/test_admit unit/test_fair unit/test_audit% unit/test_thread unit/test_backend unit/test_keycache unit/test_dispatch unit/test_conn unit/test_proof unit/test_ident unit/test_do_% unit/test_p11_threads unit/test_provider_threads,$(UNIT))
 .PHONY: tests-built tests-built-long
 tests-built-long: tests-built programs-tsan $(TSAN_UNIT:%=$(B)/tsan/tests/%)
-tests-built: all programs-asan $(UNIT:%=$(B)/asan/tests/%) $(HELPERS:%=$(B)/tests/%) $(PRELOADS) $(FAULTS) \
+tests-built: all programs-asan $(UNIT:%=$(B)/asan/tests/%) $(HELPERS:%=$(B)/tests/%) $(HWPLUGIN) $(PRELOADS) $(FAULTS) \
 	$(FUZZ:%=$(B)/fuzz/tests/fuzz/fuzz_%)
 
 .PHONY: check check-long

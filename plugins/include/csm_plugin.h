@@ -214,5 +214,6 @@ extern const struct csm_plugin csm_plugin_soft;
 extern const struct csm_plugin csm_plugin_tpm2;
 extern const struct csm_plugin csm_plugin_fake;
 extern const struct csm_plugin csm_plugin_pkcs11;
+extern const struct csm_plugin csm_plugin_hwpluginif;
 
 #endif
