@@ -57,6 +57,23 @@ static bool oaep_sha256(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session)
 	return !p11_unsupported(rv);
 }
 
+/* What the configuration leaves of it: not all libraries can do what they say. */
+static uint32_t algs_allowed(const struct csm_plugin_ctx *ctx)
+{
+	const char *at = ctx->host->config != NULL ? ctx->host->config(ctx->host->arg, "algs") : NULL;
+	uint32_t algs = 0;
+	enum csm_alg alg;
+	size_t n;
+
+	for (; at != NULL && *at != '\0'; at += n) {
+		n = strcspn(at, ", ");
+		if (n > 0 && csm_alg_parse((struct csm_str){at, n}, &alg) == 0)
+			algs |= 1u << alg;
+		n += strspn(at + n, ", ");
+	}
+	return algs != 0 ? algs : UINT32_MAX;
+}
+
 void p11_caps_read(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session)
 {
 	static const unsigned ec_bits[] = {256, 384, 521}, rsa_bits[] = {2048, 3072, 4096};
@@ -77,5 +94,6 @@ void p11_caps_read(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session)
 	if (offers(ctx, CKM_EC_EDWARDS_KEY_PAIR_GEN, CKF_GENERATE_KEY_PAIR, NULL) &&
 		offers(ctx, CKM_EDDSA, CKF_SIGN, NULL))
 		caps.algs |= 1u << CSM_ALG_ED25519;
+	caps.algs &= algs_allowed(ctx);
 	ctx->caps = caps;
 }

@@ -66,6 +66,7 @@ static int locate(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const 
 	key->generation = use->generation;
 	key->derives = false;
 	memset(key->signs, 0, sizeof(key->signs));
+	memset(key->opens, 0, sizeof(key->opens));
 	return 0;
 }
 

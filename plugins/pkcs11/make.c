@@ -19,9 +19,21 @@ static CK_MECHANISM_TYPE mechanism(enum csm_alg alg)
 	return alg == CSM_ALG_ED25519 ? CKM_EC_EDWARDS_KEY_PAIR_GEN : CKM_EC_KEY_PAIR_GEN;
 }
 
-/* Nothing but what was asked for may be done with the key, and it never leaves. */
+/* Leave out what says no to a use: the last `uses` of n attributes. */
+static CK_ULONG without_no(CK_ATTRIBUTE *a, CK_ULONG n, CK_ULONG uses)
+{
+	CK_ULONG kept = n - uses;
+
+	for (CK_ULONG i = n - uses; i < n; i++)
+		if (a[i].pValue != &no)
+			a[kept++] = a[i];
+	return kept;
+}
+
+/* Nothing but what was asked for may be done with the key, and it never leaves. Some tokens cannot make a key that does
+ * less than the kind of key can: those are not asked to (lax), and it is csm alone that keeps to the uses. */
 static CK_RV pair_make(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, const struct csm_plugin_keyspec *spec,
-	const struct p11_ref *ref, struct made *ret)
+	const struct p11_ref *ref, bool lax, struct made *ret)
 {
 	static const unsigned bits[] = {
 		[CSM_ALG_RSA2048] = 2048, [CSM_ALG_RSA3072] = 3072, [CSM_ALG_RSA4096] = 4096};
@@ -38,12 +50,11 @@ static CK_RV pair_make(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, co
 		{CKA_PRIVATE, &no, sizeof(no)},
 		{CKA_ID, (void *)(uintptr_t)ref->id, ref->id_len},
 		{CKA_LABEL, (void *)(uintptr_t)ref->label, ref->label_len},
-		{CKA_VERIFY, sign, sizeof(yes)},
 		{rsa ? CKA_MODULUS_BITS : CKA_EC_PARAMS, rsa ? (void *)&modulus : (void *)(uintptr_t)curve,
 			rsa ? sizeof(modulus) : curve_len},
-		/* RSA only */
+		{CKA_VERIFY, sign, sizeof(yes)},
+		{CKA_ENCRYPT, decrypt, sizeof(yes)}, /* RSA only, as the next */
 		{CKA_PUBLIC_EXPONENT, e, sizeof(e)},
-		{CKA_ENCRYPT, decrypt, sizeof(yes)},
 	};
 	CK_ATTRIBUTE priv[] = {
 		{CKA_TOKEN, &yes, sizeof(yes)},
@@ -55,9 +66,25 @@ static CK_RV pair_make(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, co
 		{CKA_SIGN, sign, sizeof(yes)},
 		{rsa ? CKA_DECRYPT : CKA_DERIVE, rsa ? decrypt : derive, sizeof(yes)},
 	};
+	CK_ULONG n_pub = rsa ? N_ELEMS(pub) : N_ELEMS(pub) - 2, n_priv = N_ELEMS(priv);
 
-	return ctx->f->C_GenerateKeyPair(session, &mech, pub, N_ELEMS(pub) - (rsa ? 0 : 2), priv, N_ELEMS(priv),
-		&ret->pub, &ret->priv);
+	if (lax) {
+		n_pub = without_no(pub, n_pub, rsa ? 3 : 1);
+		n_priv = without_no(priv, n_priv, 2);
+	}
+	return ctx->f->C_GenerateKeyPair(session, &mech, pub, n_pub, priv, n_priv, &ret->pub, &ret->priv);
+}
+
+/* Whatever has our CKA_ID, which nobody else can have guessed. */
+static void sweep(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, const struct p11_ref *ref)
+{
+	CK_ATTRIBUTE match = {CKA_ID, (void *)(uintptr_t)ref->id, ref->id_len};
+	CK_OBJECT_HANDLE found[4];
+	CK_ULONG n = 0;
+
+	if (p11_find(ctx, session, &match, 1, found, N_ELEMS(found), &n) == CKR_OK)
+		for (CK_ULONG i = 0; i < n; i++)
+			(void)ctx->f->C_DestroyObject(session, found[i]);
 }
 
 static bool is_set(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE h, CK_ATTRIBUTE_TYPE type,
@@ -76,21 +103,6 @@ static bool is_kept(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, CK_OB
 		is_set(ctx, session, h, CKA_EXTRACTABLE, CK_FALSE);
 }
 
-/* Does the token decrypt with SHA-256? Asked with the key where it could not be asked before. */
-static CK_RV can_decrypt(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE h)
-{
-	CK_RSA_PKCS_OAEP_PARAMS oaep;
-	CK_MECHANISM mech = {CKM_RSA_PKCS_OAEP, &oaep, sizeof(oaep)};
-	CK_BYTE in[1] = {0}, out[P11_OUT_MAX];
-	CK_ULONG n = sizeof(out);
-	CK_RV rv;
-
-	p11_oaep(CSM_HASH_SHA256, NULL, 0, &oaep);
-	if ((rv = ctx->f->C_DecryptInit(session, &mech, h)) == CKR_OK)
-		(void)ctx->f->C_Decrypt(session, in, sizeof(in), out, &n); /* ends the operation */
-	return rv;
-}
-
 static int spki_make(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, const struct csm_plugin_keyspec *spec,
 	const struct made *made, struct csm_plugin_out *spki, CK_RV *rv)
 {
@@ -99,10 +111,13 @@ static int spki_make(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, cons
 
 	if (!is_kept(ctx, session, made->priv))
 		return CSM_EBACKEND;
-	if ((spec->use & CSM_USE_DECRYPT) != 0 && (*rv = can_decrypt(ctx, session, made->priv)) != CKR_OK)
-		return p11_error(*rv);
 	if ((r = p11_public_of(ctx, session, made->pub, spec->alg, &pkey, rv)) == 0)
 		r = p11_spki_write(pkey, spki);
+	/* It has done each of its works once before anybody hears of it. */
+	if (r == 0 && (spec->use & CSM_USE_SIGN) != 0)
+		r = p11_signs(ctx, session, made->priv, spec->alg, pkey, rv);
+	if (r == 0 && (spec->use & CSM_USE_DECRYPT) != 0)
+		r = p11_opens(ctx, session, made->priv, pkey, CSM_HASH_SHA256, NULL, 0, rv);
 	EVP_PKEY_free(pkey);
 	return r;
 }
@@ -131,18 +146,25 @@ static int pair_and_forms(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session,
 	int r;
 
 	name_make(ctx, &ref);
-	if ((*rv = pair_make(ctx, session, spec, &ref, &made)) != CKR_OK)
-		return p11_error(*rv);
+	*rv = pair_make(ctx, session, spec, &ref, false, &made);
+	if (*rv != CKR_OK && !p11_lost(*rv) && !p11_unsupported(*rv)) {
+		sweep(ctx, session, &ref);
+		*rv = pair_make(ctx, session, spec, &ref, true, &made);
+	}
+	if (*rv != CKR_OK) {
+		r = p11_error(*rv);
+		goto out;
+	}
 	if ((r = spki_make(ctx, session, spec, &made, &spki_made, rv)) == 0 &&
 		(r = p11_ref_write(&ref, spec->alg, spki_p, spki_made.len, &pub_made)) == 0 &&
 		spki_made.len <= spki->cap && pub_made.len <= pub->cap) {
 		if (p11_out(spki, spki_p, spki_made.len) == 0 && p11_out(pub, pub_p, pub_made.len) == 0)
 			return 0;
 	}
-	/* Nobody knows of it yet: it goes again. */
-	(void)ctx->f->C_DestroyObject(session, made.priv);
-	(void)ctx->f->C_DestroyObject(session, made.pub);
-	return r != 0 ? r : CSM_ETOO_LARGE;
+	r = r != 0 ? r : CSM_ETOO_LARGE;
+out:
+	sweep(ctx, session, &ref); /* nobody knows of it yet: it goes again */
+	return r;
 }
 
 int p11_generate(struct csm_plugin_ctx *ctx, const struct csm_plugin_keyspec *spec, struct csm_plugin_out *spki,

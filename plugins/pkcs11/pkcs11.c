@@ -1,6 +1,7 @@
 /* The PKCS#11 back end's table: opening, closing, health. */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <syslog.h>
 #include "plugins/pkcs11/pkcs11.h"
 
@@ -28,12 +29,28 @@ static int sessions_read(struct csm_plugin_ctx *ctx)
 	return 0;
 }
 
+static int algs_check(const struct csm_plugin_ctx *ctx)
+{
+	const char *at = config(ctx, "algs");
+	enum csm_alg alg;
+	size_t n;
+
+	for (; at != NULL && *at != '\0'; at += n + strspn(at + n, ", ")) {
+		n = strcspn(at, ", ");
+		if (csm_alg_parse((struct csm_str){at, n}, &alg) != 0) {
+			p11_log(ctx, LOG_WARNING, "algs: names of algorithms are required, with commas", CKR_OK);
+			return CSM_EINVALID;
+		}
+	}
+	return 0;
+}
+
 static int config_read(struct csm_plugin_ctx *ctx)
 {
 	const char *token = config(ctx, "token");
 	int r;
 
-	if ((r = sessions_read(ctx)) != 0)
+	if ((r = sessions_read(ctx)) != 0 || (r = algs_check(ctx)) != 0)
 		return r;
 	r = token != NULL ? p11_uri_token(token, &ctx->uri) : CSM_EINVALID;
 	if (r == CSM_EINVALID)

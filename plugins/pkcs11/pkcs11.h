@@ -26,6 +26,8 @@
 #define P11_FIELD_MAX 66u
 #define P11_POINT_MAX (2 * P11_FIELD_MAX + 1)
 #define P11_KINDS (CSM_SCHEME_RSA_OAEP + 1)
+/* A TPM takes only labels that end in a zero. */
+enum { P11_LABEL_NONE, P11_LABEL_ZERO_ENDED, P11_LABEL_OTHER, P11_LABELS };
 #define P11_HASHES (CSM_HASH_SHA512 + 1)
 
 enum p11_pin { P11_PIN_UNKNOWN, P11_PIN_GOOD, P11_PIN_REFUSED };
@@ -80,7 +82,7 @@ struct csm_plugin_key {
 	uint64_t generation;
 	CK_OBJECT_HANDLE h;
 	/* What it has proved to do since it was found. */
-	bool derives, signs[P11_KINDS][P11_HASHES];
+	bool derives, signs[P11_KINDS][P11_HASHES], opens[P11_HASHES][P11_LABELS];
 };
 
 /* A session taken out of the pool. */
@@ -122,6 +124,8 @@ void p11_caps_read(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session);
 CSM_MUST int p11_begin(struct csm_plugin_ctx *ctx, struct p11_use *ret);
 /* Give it back; rv is the answer that ended the operation. */
 void p11_end(struct csm_plugin_ctx *ctx, const struct p11_use *use, CK_RV rv);
+/* An operation failed in this session, and may still be active in it: it becomes another one. */
+void p11_renew(struct csm_plugin_ctx *ctx, struct p11_use *use);
 uint64_t p11_now_ms(void);
 
 /* ---- ref.c: the stored form ---- */
@@ -189,6 +193,12 @@ int p11_decrypt(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const st
 int p11_derive(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const uint8_t *peer, size_t peer_len,
 	struct csm_plugin_out *shared);
 int p11_random(struct csm_plugin_ctx *ctx, uint8_t *p, size_t len);
+/* Does the private key h sign, in this session, what pkey accepts? CSM_EUNSUPPORTED. */
+CSM_MUST int p11_signs(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE h, enum csm_alg alg,
+	EVP_PKEY *pkey, CK_RV *rv);
+/* Does the private key h open, in this session, what pkey has sealed? CSM_EUNSUPPORTED: not with this hash and label. */
+CSM_MUST int p11_opens(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE h, EVP_PKEY *pkey,
+	enum csm_hash hash, const uint8_t *label, size_t label_len, CK_RV *rv);
 /* Parameters of OAEP; the label is the caller's. */
 void p11_oaep(enum csm_hash hash, const uint8_t *label, size_t label_len, CK_RSA_PKCS_OAEP_PARAMS *ret);
 

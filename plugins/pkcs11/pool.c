@@ -136,6 +136,20 @@ static void suspect(struct csm_plugin_ctx *ctx)
 	ctx->up = false;
 }
 
+void p11_renew(struct csm_plugin_ctx *ctx, struct p11_use *use)
+{
+	CK_SESSION_HANDLE fresh;
+
+	/* The new one first: with the last session the login goes. */
+	if (ctx->f->C_OpenSession(ctx->slot, CKF_SERIAL_SESSION, NULL, NULL, &fresh) != CKR_OK)
+		return;
+	(void)ctx->f->C_CloseSession(use->session);
+	pthread_mutex_lock(&ctx->lock);
+	ctx->pool[use->slot].h = fresh;
+	pthread_mutex_unlock(&ctx->lock);
+	use->session = fresh;
+}
+
 void p11_end(struct csm_plugin_ctx *ctx, const struct p11_use *use, CK_RV rv)
 {
 	pthread_mutex_lock(&ctx->lock);

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <openssl/err.h>
 #include <openssl/rsa.h>
+#include <sodium.h>
 #include "plugins/pkcs11/pkcs11.h"
 
 /* DigestInfo up to the digest (RFC 8017 9.2). */
@@ -92,10 +93,10 @@ static CK_RV sign_in(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, CK_O
 }
 
 /* From the form that the token gives to the one that is given out. CSM_EBACKEND: no such signature can be. */
-static int form(enum csm_alg alg, const struct csm_plugin_key *key, const uint8_t *raw, size_t raw_len,
+static int form(enum csm_alg alg, EVP_PKEY *pkey, const uint8_t *raw, size_t raw_len,
 	uint8_t sig[static CSM_SIGNATURE_MAX], size_t *n)
 {
-	size_t field = p11_field(alg), whole = field != 0 ? 2 * field : (size_t)EVP_PKEY_get_size(key->pkey);
+	size_t field = p11_field(alg), whole = field != 0 ? 2 * field : (size_t)EVP_PKEY_get_size(pkey);
 
 	if (raw_len != whole)
 		return CSM_EBACKEND;
@@ -106,10 +107,10 @@ static int form(enum csm_alg alg, const struct csm_plugin_key *key, const uint8_
 	return 0;
 }
 
-static bool verify_digest(const struct csm_plugin_key *key, const struct csm_scheme *scheme, const uint8_t *in,
+static bool verify_digest(EVP_PKEY *pkey, const struct csm_scheme *scheme, const uint8_t *in,
 	size_t in_len, const uint8_t *sig, size_t n)
 {
-	EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_pkey(NULL, key->pkey, NULL);
+	EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_pkey(NULL, pkey, NULL);
 	EVP_MD *md = EVP_MD_fetch(NULL, csm_hash_name(scheme->hash), NULL);
 	int padding = scheme->kind == CSM_SCHEME_RSA_PSS ? RSA_PKCS1_PSS_PADDING : RSA_PKCS1_PADDING;
 	bool ok = c != NULL && md != NULL && EVP_PKEY_verify_init(c) == 1 &&
@@ -125,17 +126,17 @@ static bool verify_digest(const struct csm_plugin_key *key, const struct csm_sch
 	return ok;
 }
 
-static bool verify(const struct csm_plugin_key *key, const struct csm_scheme *scheme, const uint8_t *in, size_t in_len,
+static bool verify(EVP_PKEY *pkey, const struct csm_scheme *scheme, const uint8_t *in, size_t in_len,
 	const uint8_t *sig, size_t n)
 {
 	EVP_MD_CTX *m;
 	bool ok;
 
 	if (scheme->kind != CSM_SCHEME_ED25519) {
-		ok = verify_digest(key, scheme, in, in_len, sig, n);
+		ok = verify_digest(pkey, scheme, in, in_len, sig, n);
 	} else {
 		m = EVP_MD_CTX_new();
-		ok = m != NULL && EVP_DigestVerifyInit(m, NULL, NULL, NULL, key->pkey) == 1 &&
+		ok = m != NULL && EVP_DigestVerifyInit(m, NULL, NULL, NULL, pkey) == 1 &&
 			EVP_DigestVerify(m, sig, n, in_len != 0 ? in : (const uint8_t *)"", in_len) == 1;
 		EVP_MD_CTX_free(m);
 	}
@@ -151,7 +152,7 @@ static int check(struct csm_plugin_key *key, const struct csm_scheme *scheme, co
 
 	if (*signs && !csm_alg_is_rsa(key->alg))
 		return 0;
-	if (verify(key, scheme, in, in_len, sig, n)) {
+	if (verify(key->pkey, scheme, in, in_len, sig, n)) {
 		*signs = true;
 		return 0;
 	}
@@ -160,6 +161,23 @@ static int check(struct csm_plugin_key *key, const struct csm_scheme *scheme, co
 			any = any || key->signs[kind][hash];
 	key->generation = 0; /* look for it anew */
 	return any ? CSM_EBACKEND : CSM_ETAMPERED;
+}
+
+int p11_signs(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE h, enum csm_alg alg,
+	EVP_PKEY *pkey, CK_RV *rv)
+{
+	struct csm_scheme scheme = csm_scheme_default(alg);
+	uint8_t in[CSM_DIGEST_MAX], raw[P11_OUT_MAX], sig[CSM_SIGNATURE_MAX];
+	size_t in_len = scheme.hash != CSM_HASH_NONE ? csm_hash_size(scheme.hash) : sizeof(in), raw_len = 0, n = 0;
+	struct job job = {.mech = {0, NULL, 0}};
+
+	randombytes_buf(in, sizeof(in));
+	job_make(alg, &scheme, in, in_len, &job);
+	if ((*rv = sign_in(ctx, session, h, &job, raw, &raw_len)) != CKR_OK)
+		return p11_lost(*rv) ? p11_error(*rv) : CSM_EUNSUPPORTED;
+	if (form(alg, pkey, raw, raw_len, sig, &n) != 0 || !verify(pkey, &scheme, in, in_len, sig, n))
+		return CSM_EUNSUPPORTED;
+	return 0;
 }
 
 static int sign_once(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, struct job *job, CK_RV *rv,
@@ -171,7 +189,8 @@ static int sign_once(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, str
 	*rv = CKR_OK;
 	if ((r = p11_key_begin(ctx, key, &use)) != 0)
 		return r;
-	*rv = sign_in(ctx, use.session, key->h, job, raw, n);
+	if ((*rv = sign_in(ctx, use.session, key->h, job, raw, n)) != CKR_OK)
+		p11_renew(ctx, &use);
 	p11_end(ctx, &use, *rv);
 	if (p11_stale(*rv))
 		key->generation = 0;
@@ -197,7 +216,7 @@ int p11_sign(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const struc
 	/* Sessions that are gone, an object that was found before: once more, on what is there now. */
 	if (r != 0 && (p11_lost(rv) || p11_stale(rv)))
 		r = sign_once(ctx, key, &job, &rv, raw, &raw_len);
-	if (r == 0 && (r = form(key->alg, key, raw, raw_len, sig, &n)) == 0)
+	if (r == 0 && (r = form(key->alg, key->pkey, raw, raw_len, sig, &n)) == 0)
 		r = check(key, scheme, in, in_len, sig, n);
 	return r != 0 ? r : p11_out(out, sig, n);
 }

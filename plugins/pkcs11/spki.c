@@ -55,14 +55,15 @@ static EVP_PKEY *from_params(const char *type, OSSL_PARAM *params)
 	return pkey;
 }
 
-/* The bytes of an OCTET STRING that is all of p; else p as it is. */
-static void unwrap(const uint8_t **p, size_t *n)
+/* Out of an OCTET STRING that is all of p and holds `whole` bytes. The length is one byte, or two: there are libraries
+ * that write 133 as one. */
+static void unwrap(const uint8_t **p, size_t *n, size_t whole)
 {
-	size_t head = *n >= 3 && (*p)[1] == 0x81 ? 3 : 2;
+	size_t head = *n - whole;
 
-	if (*n > head && (*p)[0] == 0x04 && (*p)[head - 1] < (head == 2 ? 128 : 256) && (*p)[head - 1] == *n - head) {
+	if ((head == 2 || (head == 3 && (*p)[1] == 0x81)) && (*p)[0] == 0x04 && (*p)[head - 1] == whole) {
 		*p += head;
-		*n -= head;
+		*n = whole;
 	}
 }
 
@@ -72,8 +73,8 @@ int p11_spki_of_point(enum csm_alg alg, const uint8_t *p, size_t n, EVP_PKEY **r
 	OSSL_PARAM params[3];
 	EVP_PKEY *pkey;
 
-	if (n != whole)
-		unwrap(&p, &n);
+	if (n > whole)
+		unwrap(&p, &n, whole);
 	if (n != whole)
 		return CSM_EBACKEND;
 	if (alg == CSM_ALG_ED25519) {

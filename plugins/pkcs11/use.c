@@ -2,6 +2,8 @@
 #include <string.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
+#include <openssl/rsa.h>
+#include <sodium.h>
 #include "libclient/base/lockmem.h"
 #include "plugins/pkcs11/pkcs11.h"
 
@@ -10,43 +12,113 @@
 
 /* ---- RSA-OAEP ---- */
 
-static int decrypt_once(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, CK_MECHANISM *mech, const uint8_t *in,
-	size_t in_len, uint8_t plain[static P11_OUT_MAX], size_t *n, CK_RV *rv)
+/* What does not open is told in many ways, CKR_GENERAL_ERROR and CKR_FUNCTION_FAILED among them: once the operation has
+ * begun, all of them but those that speak of the device are the one answer CKR_ENCRYPTED_DATA_INVALID. */
+static CK_RV decrypt_in(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE h, CK_MECHANISM *mech,
+	const uint8_t *in, size_t in_len, uint8_t plain[static P11_OUT_MAX], size_t *n)
 {
 	CK_ULONG len = P11_OUT_MAX;
+	CK_RV rv;
+
+	if ((rv = ctx->f->C_DecryptInit(session, mech, h)) != CKR_OK)
+		return rv;
+	rv = ctx->f->C_Decrypt(session, (CK_BYTE_PTR)(uintptr_t)in, in_len, plain, &len);
+	if (rv == CKR_OK && len <= RSA_BYTES_MAX)
+		*n = len;
+	else if (rv == CKR_OK)
+		rv = CKR_BUFFER_TOO_SMALL;
+	else if (!p11_lost(rv) && !p11_stale(rv) && rv != CKR_DEVICE_ERROR && rv != CKR_HOST_MEMORY &&
+		rv != CKR_DEVICE_MEMORY)
+		rv = CKR_ENCRYPTED_DATA_INVALID;
+	return rv;
+}
+
+static bool seal_for(EVP_PKEY *pkey, enum csm_hash hash, const uint8_t *label, size_t label_len, const uint8_t *in,
+	size_t in_len, uint8_t out[static RSA_BYTES_MAX], size_t *n)
+{
+	EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_pkey(NULL, pkey, NULL);
+	EVP_MD *md = EVP_MD_fetch(NULL, csm_hash_name(hash), NULL);
+	uint8_t *own = label_len > 0 ? OPENSSL_memdup(label, label_len) : NULL;
+	bool ok = c != NULL && md != NULL && EVP_PKEY_encrypt_init(c) == 1 &&
+		EVP_PKEY_CTX_set_rsa_padding(c, RSA_PKCS1_OAEP_PADDING) == 1 &&
+		EVP_PKEY_CTX_set_rsa_oaep_md(c, md) == 1 && EVP_PKEY_CTX_set_rsa_mgf1_md(c, md) == 1;
+
+	if (ok && label_len > 0) {
+		ok = own != NULL && EVP_PKEY_CTX_set0_rsa_oaep_label(c, own, (int)label_len) == 1;
+		if (ok)
+			own = NULL;
+	}
+	*n = RSA_BYTES_MAX;
+	ok = ok && EVP_PKEY_encrypt(c, out, n, in, in_len) == 1;
+	OPENSSL_free(own);
+	EVP_MD_free(md);
+	EVP_PKEY_CTX_free(c);
+	ERR_clear_error();
+	return ok;
+}
+
+int p11_opens(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE h, EVP_PKEY *pkey,
+	enum csm_hash hash, const uint8_t *label, size_t label_len, CK_RV *rv)
+{
+	CK_RSA_PKCS_OAEP_PARAMS oaep;
+	CK_MECHANISM mech = {CKM_RSA_PKCS_OAEP, &oaep, sizeof(oaep)};
+	uint8_t text[16], sealed[RSA_BYTES_MAX], plain[P11_OUT_MAX];
+	size_t sealed_len, n = 0;
+
+	randombytes_buf(text, sizeof(text));
+	if (!seal_for(pkey, hash, label, label_len, text, sizeof(text), sealed, &sealed_len))
+		return CSM_ENOMEM;
+	p11_oaep(hash, label, label_len, &oaep);
+	if ((*rv = decrypt_in(ctx, session, h, &mech, sealed, sealed_len, plain, &n)) == CKR_OK)
+		return n == sizeof(text) && memcmp(plain, text, n) == 0 ? 0 : CSM_ETAMPERED;
+	return *rv == CKR_ENCRYPTED_DATA_INVALID ? CSM_EUNSUPPORTED : p11_error(*rv);
+}
+
+static unsigned label_kind(struct csm_bin label)
+{
+	if (label.n == 0)
+		return P11_LABEL_NONE;
+	return label.p[label.n - 1] == 0 ? P11_LABEL_ZERO_ENDED : P11_LABEL_OTHER;
+}
+
+static int decrypt_once(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, enum csm_hash hash,
+	struct csm_bin label, struct csm_bin in, uint8_t plain[static P11_OUT_MAX], size_t *n, CK_RV *rv)
+{
+	CK_RSA_PKCS_OAEP_PARAMS oaep;
+	CK_MECHANISM mech = {CKM_RSA_PKCS_OAEP, &oaep, sizeof(oaep)};
+	bool *opens = &key->opens[hash][label_kind(label)];
 	struct p11_use use;
-	bool begun = false;
 	int r;
 
 	*rv = CKR_OK;
 	if ((r = p11_key_begin(ctx, key, &use)) != 0)
 		return r;
-	if ((*rv = ctx->f->C_DecryptInit(use.session, mech, key->h)) == CKR_OK) {
-		begun = true;
-		*rv = ctx->f->C_Decrypt(use.session, (CK_BYTE_PTR)(uintptr_t)in, in_len, plain, &len);
+	p11_oaep(hash, label.p, label.n, &oaep);
+	if ((*rv = decrypt_in(ctx, use.session, key->h, &mech, in.p, in.n, plain, n)) != CKR_OK)
+		p11_renew(ctx, &use);
+	r = *rv == CKR_ENCRYPTED_DATA_INVALID ? CSM_EINVALID : p11_error(*rv);
+	if (r == 0)
+		*opens = true;
+	/* Is it the ciphertext, or does the token not do this at all? */
+	if (r == CSM_EINVALID && !*opens) {
+		r = p11_opens(ctx, use.session, key->h, key->pkey, hash, label.p, label.n, rv);
+		if (r != 0)
+			p11_renew(ctx, &use);
+		*opens = r == 0;
+		r = r == 0 ? CSM_EINVALID : r;
 	}
-	/* What does not open is told in many ways, CKR_GENERAL_ERROR and CKR_FUNCTION_FAILED among them: for each
-	 * ciphertext the one answer. */
-	if (begun && *rv != CKR_OK && !p11_lost(*rv) && !p11_stale(*rv) && *rv != CKR_DEVICE_ERROR &&
-		*rv != CKR_HOST_MEMORY && *rv != CKR_DEVICE_MEMORY) {
-		p11_end(ctx, &use, CKR_OK);
+	if (*rv == CKR_ENCRYPTED_DATA_INVALID)
 		*rv = CKR_OK;
-		return CSM_EINVALID;
-	}
 	p11_end(ctx, &use, *rv);
 	if (p11_stale(*rv))
 		key->generation = 0;
-	if (*rv == CKR_OK && len > RSA_BYTES_MAX)
-		return CSM_EBACKEND;
-	*n = len;
-	return p11_error(*rv);
+	return r;
 }
 
 int p11_decrypt(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const struct csm_scheme *scheme,
 	const uint8_t *in, size_t in_len, const uint8_t *label, size_t label_len, struct csm_plugin_out *out)
 {
-	CK_RSA_PKCS_OAEP_PARAMS oaep;
-	CK_MECHANISM mech = {CKM_RSA_PKCS_OAEP, &oaep, sizeof(oaep)};
+	struct csm_bin sealed = {in, in_len}, with = {label, label_len};
 	CSM_WIPED(plain, P11_OUT_MAX);
 	size_t n = 0;
 	CK_RV rv;
@@ -55,12 +127,11 @@ int p11_decrypt(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const st
 	if ((key->use & CSM_USE_DECRYPT) == 0 || csm_scheme_check(key->alg, scheme) != 0 ||
 		scheme->kind != CSM_SCHEME_RSA_OAEP)
 		return CSM_EUNSUPPORTED;
-	if (in_len != (size_t)EVP_PKEY_get_size(key->pkey))
+	if (in_len != (size_t)EVP_PKEY_get_size(key->pkey) || label_len > INT32_MAX)
 		return CSM_EINVALID;
-	p11_oaep(scheme->hash, label, label_len, &oaep);
-	r = decrypt_once(ctx, key, &mech, in, in_len, plain, &n, &rv);
+	r = decrypt_once(ctx, key, scheme->hash, with, sealed, plain, &n, &rv);
 	if (r != 0 && (p11_lost(rv) || p11_stale(rv)))
-		r = decrypt_once(ctx, key, &mech, in, in_len, plain, &n, &rv);
+		r = decrypt_once(ctx, key, scheme->hash, with, sealed, plain, &n, &rv);
 	csm_wipe_stack(8192);
 	return r != 0 ? r : p11_out(out, plain, n);
 }
