@@ -156,6 +156,9 @@ static int check(struct csm_plugin_key *key, const struct csm_scheme *scheme, co
 		*signs = true;
 		return 0;
 	}
+	/* It was found by its modulus: what is wrong is the salt. */
+	if (scheme->kind == CSM_SCHEME_RSA_PSS)
+		return CSM_EUNSUPPORTED;
 	for (unsigned kind = 0; kind < P11_KINDS; kind++)
 		for (unsigned hash = 0; hash < P11_HASHES; hash++)
 			any = any || key->signs[kind][hash];

@@ -22,8 +22,10 @@ def main():
             env['CSM_PLUGIN_CONF_module'] = SOFTHSM if kind == 'softhsm' else pkcs11_module('libtpm2_pkcs11.so')
             env['CSM_PLUGIN_CONF_token'] = 'pkcs11:token=bench'
             env['CSM_PLUGIN_SECRET_pin'] = PIN
+            algs = os.environ.get('CSM_TOKEN_ALGS', 'p256,p384,p521,rsa2048,rsa3072,rsa4096,ed25519').split(',')
             if kind == 'tpm2':  # it tells of P-521, and fails to sign with it
-                env['CSM_PLUGIN_CONF_algs'] = 'p256,p384,rsa2048,rsa3072'
+                algs.remove('p521')
+            env['CSM_PLUGIN_CONF_algs'] = ','.join(algs)
             env['CSM_TOKEN_DIR'] = top
             return subprocess.run(command, env=dict(os.environ, **env), check=False).returncode
         finally:
