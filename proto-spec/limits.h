@@ -40,6 +40,7 @@
 #define CSM_SUBJECT_MAX 1024u
 #define CSM_RANDOM_MAX (64u * 1024u)
 #define CSM_SEAL_MAX (64u * 1024u)
+#define CSM_CONNECTION_KEYS_MAX 8u /* keys for the life of a connection */
 #define CSM_SIGN_STREAMS_MAX 16u /* open init/update/final operations of one connection */
 
 /* connections */

@@ -9,6 +9,7 @@
 
 struct proof; /* see proof.h */
 struct look_op; /* a request that waits for a look at the program, see proof.c */
+struct connkey;
 struct stream; /* a signature in parts, see do_sign.c */
 
 struct conn {
@@ -31,6 +32,8 @@ struct conn {
 	struct stream *streams;
 	uint64_t next_stream;
 	unsigned n_streams;
+	struct connkey *keys;  /* see connkey.h */
+	unsigned n_keys;
 	struct look_op *in_order; /* steps of signatures in parts, which are judged in the order in which they came */
 	struct proof *proof;   /* of the peer's program; NULL before the first nonce */
 	uint64_t proof_serial; /* counts the proofs */

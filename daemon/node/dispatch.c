@@ -179,40 +179,37 @@ static int object_of(struct req *q, const struct csm_ref *ref, char tail, struct
 
 #define BAD_NAME "a name is not well formed: NAMESPACE:KEY or NAMESPACE:DOMAIN/NAME"
 
-int req_object(struct req *q, struct csm_str text, struct object *o)
+static int named(struct req *q, struct csm_str text, int (*parse)(struct csm_str s, struct csm_ref *ret), char tail,
+	struct object *o)
 {
 	struct csm_ref ref;
-	int r = csm_ref_parse(text, &ref);
+	int r = parse(text, &ref);
 
 	if (r != 0) {
 		req_error(q, r, BAD_NAME);
 		return r;
 	}
-	return object_of(q, &ref, 0, o);
+	return object_of(q, &ref, tail, o);
+}
+
+int req_object(struct req *q, struct csm_str text, struct object *o)
+{
+	return named(q, text, csm_ref_parse, 0, o);
+}
+
+int req_key_object(struct req *q, struct csm_str text, struct object *o)
+{
+	return named(q, text, csm_ref_parse_key, 0, o);
 }
 
 int req_secret_object(struct req *q, struct csm_str text, struct object *o)
 {
-	struct csm_ref ref;
-	int r = csm_ref_parse_secret(text, &ref);
-
-	if (r != 0) {
-		req_error(q, r, BAD_NAME);
-		return r;
-	}
-	return object_of(q, &ref, 0, o);
+	return named(q, text, csm_ref_parse_secret, 0, o);
 }
 
 int req_domain_list(struct req *q, struct csm_str text, struct object *o)
 {
-	struct csm_ref ref;
-	int r = csm_ref_parse(text, &ref);
-
-	if (r != 0) {
-		req_error(q, r, BAD_NAME);
-		return r;
-	}
-	return object_of(q, &ref, '/', o);
+	return named(q, text, csm_ref_parse, '/', o);
 }
 
 int req_namespace(struct req *q, struct csm_str ns, struct object *o)

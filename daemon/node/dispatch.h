@@ -28,7 +28,7 @@ struct object {
 void dispatch_message(struct conn *c, const uint8_t *p, size_t n);
 /* A request that was put off until its peer's program had been looked at. */
 void dispatch_again(struct conn *c, const struct csm_method *m, uint32_t msgid, struct csm_bin raw, const struct look *look);
-/* The connection is closing: its signatures in parts go too. */
+/* The connection is closing: its signatures in parts and its keys go too. */
 void dispatch_forget(struct conn *c);
 
 /* The handlers, one a row of methods.def. */
@@ -44,6 +44,8 @@ void req_error(struct req *q, int r, const char *message);
 
 /* Make names whole: a bare one gets the caller's home namespace. On failure the request has been answered. */
 CSM_MUST int req_object(struct req *q, struct csm_str ref, struct object *o);
+/* Of a key; also "NS:.KEY", see connkey.h. */
+CSM_MUST int req_key_object(struct req *q, struct csm_str ref, struct object *o);
 CSM_MUST int req_secret_object(struct req *q, struct csm_str ref, struct object *o);
 /* "NS:" of the given or the home namespace. */
 CSM_MUST int req_namespace(struct req *q, struct csm_str ns, struct object *o);

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <time.h>
 #include "daemon/node/certinfo.h"
+#include "daemon/node/connkey.h"
 #include "daemon/node/keycall.h"
 #include "daemon/node/keyinfo.h"
 #include "libclient/base/lockmem.h"
@@ -95,6 +96,60 @@ static void create_made(struct op *op)
 	op_done(op);
 }
 
+/* ---- for the connection only ---- */
+
+static void connection_made(struct op *op)
+{
+	struct create_op *c = (struct create_op *)op;
+	struct object *o = &c->change.object;
+	int r = op->r;
+
+	if (r == 0)
+		r = create_record(c);
+	if (r == 0 && op->conn != NULL)
+		r = connkey_put(op->conn, o->text, &op->sop.key);
+	if (r != 0) {
+		op_error(op, r, NULL);
+	} else if (op->conn != NULL) {
+		op_used(op, o->text);
+		conn_result_raw(op->conn, op->msgid, (struct csm_bin){csm_buf_ptr(&c->answer), c->answer.len});
+	}
+	op_done(op);
+}
+
+/* Such a key is the software's: what a chip or an HSM makes may outlive csmd. */
+static int choose_software(struct req *q, const struct csm_msg_key_create_req *m, const struct object *o,
+	enum csm_alg alg, struct csm_backend **ret)
+{
+	const char *why = "a key for the connection only has a name that begins with a dot, and no other key has";
+	int r = CSM_EINVALID;
+
+	if (!connkey_is_name(o->name) || !m->session.v)
+		goto refuse;
+	why = "a key for the connection only is made in software, and cannot be exportable";
+	r = CSM_EUNSUPPORTED;
+	if ((m->backend.p != NULL && !csm_str_eq(m->backend, "soft")) || m->exportable.v)
+		goto refuse;
+	why = NULL;
+	if ((r = connkey_check(q->conn, o->text)) != 0)
+		goto refuse;
+	*ret = broker_backend(q->loop->b, CSM_STR("soft"));
+	why = "the software back end is not there";
+	r = CSM_EUNAVAILABLE;
+	if (*ret == NULL || (*ret)->ctx == NULL)
+		goto refuse;
+	why = "the back end does not have this algorithm";
+	r = CSM_EUNSUPPORTED;
+	if (!csm_backend_has(*ret, alg))
+		goto refuse;
+	return 0;
+refuse:
+	req_error(q, r, why);
+	return r;
+}
+
+/* ---- for good ---- */
+
 /* The strongest back end that is preferred, or the one asked for. Never another one instead. */
 static int choose_backend(struct req *q, struct csm_str name, enum csm_alg alg, struct csm_backend **ret)
 {
@@ -171,13 +226,19 @@ void do_KEY_CREATE(struct req *q)
 	struct change *change;
 	struct object o;
 	char who[REQ_WHO_MAX];
+	bool session;
 	int r;
 
-	if (parse_spec(q, m, &spec) != 0 || req_object(q, m->key, &o) != 0 || req_authorize(q, &o) != 0 ||
-		/* What was done before is told also while the back end is away. */
-		req_replayed(q, &o, m->request_id, &rid, who) || choose_backend(q, m->backend, spec.alg, &be) != 0 ||
-		check_absent(q, &o) != 0 ||
-		req_change(q, &o, &rid, CSM_OP_KEY_CREATE, sizeof(*c), create_clear, &change) != 0)
+	if (parse_spec(q, m, &spec) != 0 || req_key_object(q, m->key, &o) != 0 || req_authorize(q, &o) != 0)
+		return;
+	session = m->session.v || connkey_is_name(o.name);
+	memset(&rid, 0, sizeof(rid));
+	if (session ? choose_software(q, m, &o, spec.alg, &be) != 0 :
+		      /* What was done before is told also while the back end is away. */
+		      req_replayed(q, &o, m->request_id, &rid, who) || choose_backend(q, m->backend, spec.alg, &be) != 0 ||
+			      check_absent(q, &o) != 0)
+		return;
+	if (req_change(q, &o, &rid, CSM_OP_KEY_CREATE, sizeof(*c), create_clear, &change) != 0)
 		return;
 	c = (struct create_op *)change;
 	csm_buf_init(&c->answer, CSM_MESSAGE_MAX, false);
@@ -187,7 +248,8 @@ void do_KEY_CREATE(struct req *q)
 	if (m->tag.n > 0)
 		memcpy(c->tag, m->tag.p, m->tag.n);
 	c->priv = csm_lock_alloc(CSM_PLUGIN_PRIV_MAX);
-	r = c->priv == NULL ? CSM_ENOMEM : op_to_backend(&change->op, be, create_work, create_made);
+	r = c->priv == NULL ? CSM_ENOMEM :
+		op_to_backend(&change->op, be, create_work, session ? connection_made : create_made);
 	if (r != 0) {
 		op_error(&change->op, r, NULL);
 		op_done(&change->op);
@@ -324,6 +386,19 @@ static void delete_committed(struct op *op)
 	op_finish_change(op);
 }
 
+static void delete_own(struct req *q, const struct csm_msg_key_delete_req *m)
+{
+	static const struct csm_msg_empty nothing = {0};
+	struct key_found f;
+
+	if (key_look(q, m->key, m->spki_sha256, &f) != 0)
+		return;
+	req_end_read(q);
+	connkey_drop(q->conn, f.own);
+	req_used(q, f.object.text);
+	req_result(q, &nothing);
+}
+
 void do_KEY_DELETE(struct req *q)
 {
 	const struct csm_msg_key_delete_req *m = q->params;
@@ -333,7 +408,13 @@ void do_KEY_DELETE(struct req *q)
 	struct object o;
 	char who[REQ_WHO_MAX];
 
-	if (req_object(q, m->key, &o) != 0 || req_authorize(q, &o) != 0 ||
+	if (req_key_object(q, m->key, &o) != 0)
+		return;
+	if (connkey_is_name(o.name)) {
+		delete_own(q, m);
+		return;
+	}
+	if (req_authorize(q, &o) != 0 ||
 		req_replayed(q, &o, m->request_id, &rid, who) || key_look(q, m->key, m->spki_sha256, &f) != 0)
 		return;
 	req_end_read(q); /* the record's id is a copy */

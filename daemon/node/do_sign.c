@@ -2,6 +2,7 @@
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
+#include "daemon/node/connkey.h"
 #include "daemon/node/keycall.h"
 
 #define MESSAGE_OR_DIGEST "give either a digest or a message"
@@ -97,6 +98,7 @@ void dispatch_forget(struct conn *c)
 		c->streams = s->next;
 		stream_free(s);
 	}
+	connkey_drop_all(c);
 }
 
 static int stream_new(struct conn *c, const struct key_found *f, const struct csm_scheme *scheme, struct stream **ret)

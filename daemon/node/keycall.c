@@ -1,5 +1,6 @@
 #include <sodium.h>
 #include <string.h>
+#include "daemon/node/connkey.h"
 #include "daemon/node/fair.h"
 #include "daemon/node/keycall.h"
 #include "libclient/base/lockmem.h"
@@ -25,15 +26,38 @@ static int key_is(const struct csm_key_record *rec, struct csm_str want, const c
 	return memcmp(hex, want.p, want.n) == 0 ? 0 : CSM_ECONFLICT;
 }
 
+/* The record without its private part. */
+static int record_of(struct req *q, struct key_found *f)
+{
+	f->own = NULL;
+	if (!connkey_is_name(f->object.name))
+		return csm_store_key_get(f->reader, f->object.ns, f->object.name, false, NULL, &f->rec);
+	f->own = connkey_find(q->conn, f->object.text);
+	if (f->own == NULL)
+		return CSM_ENOT_FOUND;
+	f->rec = f->own->rec;
+	f->rec.priv = (struct csm_bin){NULL, 0};
+	return 0;
+}
+
+/* With it; of a stored key it lies in the loop's buffer, which the caller empties. */
+static int private_of(struct req *q, const struct key_found *f, struct csm_key_record *ret)
+{
+	if (f->own == NULL)
+		return csm_store_key_get(f->reader, f->object.ns, f->object.name, true, &q->loop->key, ret);
+	*ret = f->own->rec;
+	return 0;
+}
+
 int key_look(struct req *q, struct csm_str ref, struct csm_str want, struct key_found *f)
 {
 	const char *why = NULL;
 	int r;
 
-	if ((r = req_object(q, ref, &f->object)) != 0 || (r = req_authorize(q, &f->object)) != 0 ||
+	if ((r = req_key_object(q, ref, &f->object)) != 0 || (r = req_authorize(q, &f->object)) != 0 ||
 		(r = req_begin_read(q, &f->reader)) != 0)
 		return r;
-	r = csm_store_key_get(f->reader, f->object.ns, f->object.name, false, NULL, &f->rec);
+	r = record_of(q, f);
 	if (r == 0 && want.p != NULL)
 		r = key_is(&f->rec, want, &why);
 	if (r == 0)
@@ -144,6 +168,11 @@ static const char *failure_text(const struct key_call *call, int r)
 
 /* ---- on the loop ---- */
 
+static bool is_signature(const struct key_call *call)
+{
+	return call->what == KEY_WHAT_SIGN || call->what == KEY_WHAT_CSR;
+}
+
 static int load_inline(struct req *q, struct key_found *f, struct csm_cached_key **ret)
 {
 	struct csm_key_record rec;
@@ -152,7 +181,7 @@ static int load_inline(struct req *q, struct key_found *f, struct csm_cached_key
 	*ret = csm_keycache_take(&q->loop->keys, f->rec.id);
 	if (*ret != NULL)
 		return 0;
-	r = csm_store_key_get(f->reader, f->object.ns, f->object.name, true, &q->loop->key, &rec);
+	r = private_of(q, f, &rec);
 	if (r == 0)
 		r = csm_cached_key_load(f->be, &rec, ret);
 	csm_buf_reset(&q->loop->key);
@@ -178,7 +207,9 @@ static void run_inline(struct req *q, struct key_found *f, struct key_call *call
 		req_error(q, r, failure_text(call, r));
 		return;
 	}
-	if (call->what == KEY_WHAT_SIGN || call->what == KEY_WHAT_CSR)
+	if (f->own != NULL)
+		f->own->rec.signatures += is_signature(call);
+	else if (is_signature(call))
 		counts_add(&q->loop->b->counts, f->rec.id);
 	req_used(q, f->object.text);
 	req_result(q, &res);
@@ -192,6 +223,7 @@ struct key_op {
 	struct csm_keycache *cache; /* of the threads that work for be */
 	struct csm_key_record rec;  /* slices of key */
 	struct key_call call;       /* slices of input */
+	bool is_own;                /* of the connection */
 	struct csm_buf key, input;  /* secret; apart, since many inputs may wait */
 	struct csm_buf csr;
 	char object[CSM_SECRETREF_MAX];
@@ -236,7 +268,7 @@ static void key_op_apply(struct op *op)
 	if (r == 0)
 		r = make_result(&k->call, (struct csm_bin){k->out.p, k->out.len}, &k->csr, &res);
 	if (r == 0) {
-		if (k->call.what == KEY_WHAT_SIGN || k->call.what == KEY_WHAT_CSR)
+		if (is_signature(&k->call) && !k->is_own)
 			counts_add(&op->loop->b->counts, k->rec.id);
 		op_used(op, (struct csm_str){k->object, k->object_len});
 		op_result(op, op->method->response, &res);
@@ -265,7 +297,7 @@ static int key_op_fill(struct req *q, struct key_found *f, struct key_call *call
 
 	csm_buf_init_message(&k->input, input + 1);
 	csm_buf_init(&k->key, CSM_MESSAGE_MAX, true);
-	r = csm_store_key_get(f->reader, f->object.ns, f->object.name, true, &q->loop->key, &k->rec);
+	r = private_of(q, f, &k->rec);
 	if (r != 0)
 		return r;
 	key = k->rec.spki.n + k->rec.pub.n + k->rec.priv.n;
@@ -302,6 +334,9 @@ static void run_away(struct req *q, struct key_found *f, struct key_call *call)
 	k = (struct key_op *)op;
 	csm_buf_init(&k->csr, CSM_CSR_MAX, false);
 	k->be = f->be;
+	k->is_own = f->own != NULL;
+	if (k->is_own)
+		f->own->rec.signatures += is_signature(call);
 	k->cache = f->be->owner != NULL ? &b->owner_keys[f->be - b->backends] : &b->shared_keys;
 	r = key_op_fill(q, f, call, k);
 	if (r == 0) {

@@ -16,12 +16,14 @@ struct key_call {
 	struct csm_csr *csr;  /* CSR: its tbs is what gets signed; key_call_run takes it over */
 };
 
-/* A key found and allowed for the caller; read transaction open until key_end. */
+struct connkey;
+/* A key found and allowed for the caller; read transaction open until req_end_read. */
 struct key_found {
 	struct object object;
 	struct csm_key_record rec; /* without priv */
 	struct csm_backend *be;
 	struct csm_reader *reader;
+	struct connkey *own; /* a key of this connection, in no store; else NULL */
 };
 /* Name, policy, record, use, back end. want: the request's spki_sha256, p NULL for none: another key is CSM_ECONFLICT. On
  * failure the request has been answered and nothing is open. */

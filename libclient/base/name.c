@@ -136,18 +136,29 @@ static int take_namespace(struct csm_str *s, struct csm_str *ns)
 	return 0;
 }
 
-int csm_ref_parse(struct csm_str s, struct csm_ref *ret)
+static int parse_name(struct csm_str s, bool dotted, struct csm_ref *ret)
 {
 	struct csm_ref ref = {{NULL, 0}, {NULL, 0}, {NULL, 0}};
 	int r = take_namespace(&s, &ref.ns);
+	size_t dot = dotted && s.n > 0 && s.p[0] == '.' ? 1 : 0;
 
 	if (r != 0)
 		return r;
-	if (!csm_name_valid(s))
+	if (s.n > CSM_NAME_MAX || !csm_name_valid((struct csm_str){s.p + dot, s.n - dot}))
 		return CSM_EINVALID;
 	ref.name = s;
 	*ret = ref;
 	return 0;
+}
+
+int csm_ref_parse(struct csm_str s, struct csm_ref *ret)
+{
+	return parse_name(s, false, ret);
+}
+
+int csm_ref_parse_key(struct csm_str s, struct csm_ref *ret)
+{
+	return parse_name(s, true, ret);
 }
 
 int csm_ref_parse_secret(struct csm_str s, struct csm_ref *ret)

@@ -37,6 +37,8 @@ struct csm_ref {
 };
 /* [NAMESPACE:]KEY and [NAMESPACE:]DOMAIN; CSM_EINVALID. */
 CSM_MUST int csm_ref_parse(struct csm_str s, struct csm_ref *ret);
+/* [NAMESPACE:]KEY and [NAMESPACE:].KEY, a key of the caller's connection; CSM_EINVALID. */
+CSM_MUST int csm_ref_parse_key(struct csm_str s, struct csm_ref *ret);
 /* [NAMESPACE:]DOMAIN/NAME; CSM_EINVALID. */
 CSM_MUST int csm_ref_parse_secret(struct csm_str s, struct csm_ref *ret);
 

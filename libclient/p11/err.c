@@ -47,17 +47,22 @@ bool p11_again(int r, unsigned *tries)
 	return true;
 }
 
-int p11_send(int r, struct csm_request *req, struct csm_reply **ret)
+int p11_send_by(struct csm *csm, int r, struct csm_request *req, struct csm_reply **ret)
 {
 	unsigned tries = 0;
 
 	if (r == 0) {
 		do
-			r = csm_call(lib.csm, req, ret);
+			r = csm_call(csm, req, ret);
 		while (p11_again(r, &tries));
 	}
 	csm_request_free(req);
 	return r;
+}
+
+int p11_send(int r, struct csm_request *req, struct csm_reply **ret)
+{
+	return p11_send_by(lib.csm, r, req, ret);
 }
 
 int p11_list(const char *method, const char *ns, const char *after, struct csm_reply **ret)

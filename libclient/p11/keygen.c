@@ -13,8 +13,9 @@ struct order {
 	const struct alg *alg;
 	char name[P11_NAME_MAX + 1];
 	uint8_t id[P11_ID_MAX];
-	size_t id_len;
+	size_t name_len, id_len;
 	bool sign, decrypt, derive, exportable;
+	bool token; /* else the session's: name is its label, and may be empty */
 };
 
 /* Attributes that a template may have. What csm cannot do otherwise has its value here. */
@@ -23,7 +24,7 @@ static const struct attr_row {
 	CK_ATTRIBUTE_TYPE type;
 	enum rule public, private;
 } rows[] = {
-	{CKA_CLASS, OWN, OWN}, {CKA_KEY_TYPE, OWN, OWN}, {CKA_TOKEN, YES, YES}, {CKA_LABEL, OWN, OWN},
+	{CKA_CLASS, OWN, OWN}, {CKA_KEY_TYPE, OWN, OWN}, {CKA_TOKEN, OWN, OWN}, {CKA_LABEL, OWN, OWN},
 	{CKA_ID, OWN, OWN}, {CKA_PRIVATE, ANY, ANY}, {CKA_MODIFIABLE, ANY, ANY}, {CKA_COPYABLE, ANY, ANY},
 	{CKA_DESTROYABLE, ANY, YES}, {CKA_SUBJECT, OWN, OWN}, {CKA_START_DATE, OWN, OWN}, {CKA_END_DATE, OWN, OWN},
 	{CKA_DERIVE, ANY, OWN},
@@ -189,7 +190,7 @@ static CK_RV read_id(struct templ pub, struct templ priv, struct order *o)
 	return o->id_len == other_len && memcmp(o->id, other, other_len) == 0 ? CKR_OK : CKR_TEMPLATE_INCONSISTENT;
 }
 
-/* The label; without one a name from the identifier, or from chance. */
+/* The label; a token's key that has none gets a name from the identifier, or from chance. */
 static CK_RV read_name(struct templ pub, struct templ priv, struct order *o)
 {
 	char hex[P11_NAME_MAX - 3];
@@ -202,6 +203,9 @@ static CK_RV read_name(struct templ pub, struct templ priv, struct order *o)
 	if (rv != CKR_OK)
 		return rv;
 	o->name[n] = '\0';
+	o->name_len = n;
+	if (!o->token)
+		return CKR_OK;
 	if (n > 0)
 		return csm_name_valid((struct csm_str){o->name, n}) ? CKR_OK : CKR_ATTRIBUTE_VALUE_INVALID;
 	randombytes_buf(chance, sizeof(chance));
@@ -213,9 +217,22 @@ static CK_RV read_name(struct templ pub, struct templ priv, struct order *o)
 	return CKR_OK;
 }
 
+/* Both halves of the token, or of the session. There nothing can be taken out. */
+static CK_RV read_token(struct templ pub, struct templ priv, struct order *o)
+{
+	bool public;
+	CK_RV rv = template_bool(priv.t, priv.n, CKA_TOKEN, &o->token);
+
+	public = o->token;
+	if (rv == CKR_OK)
+		rv = template_bool(pub.t, pub.n, CKA_TOKEN, &public);
+	if (rv != CKR_OK)
+		return rv;
+	return public == o->token && (o->token || !o->exportable) ? CKR_OK : CKR_TEMPLATE_INCONSISTENT;
+}
+
 static CK_RV read_templates(const struct mech *mech, struct templ pub, struct templ priv, struct order *o)
 {
-	bool pub_token = false, priv_token = false;
 	CK_RV rv;
 
 	if ((rv = check_all(pub, false)) != CKR_OK || (rv = check_all(priv, true)) != CKR_OK ||
@@ -223,24 +240,19 @@ static CK_RV read_templates(const struct mech *mech, struct templ pub, struct te
 		(rv = check_number(priv, CKA_CLASS, CKO_PRIVATE_KEY)) != CKR_OK ||
 		(rv = check_number(pub, CKA_KEY_TYPE, mech->key_type)) != CKR_OK ||
 		(rv = check_number(priv, CKA_KEY_TYPE, mech->key_type)) != CKR_OK ||
-		(rv = template_bool(pub.t, pub.n, CKA_TOKEN, &pub_token)) != CKR_OK ||
-		(rv = template_bool(priv.t, priv.n, CKA_TOKEN, &priv_token)) != CKR_OK ||
 		(rv = read_alg(mech, pub, o)) != CKR_OK || (rv = read_use(priv, o)) != CKR_OK ||
-		(rv = read_id(pub, priv, o)) != CKR_OK)
+		(rv = read_id(pub, priv, o)) != CKR_OK || (rv = read_token(pub, priv, o)) != CKR_OK)
 		return rv;
-	/* csmd keeps keys; there is none that goes with a session */
-	if (!priv_token)
-		return CKR_TEMPLATE_INCONSISTENT;
 	return read_name(pub, priv, o);
 }
 
-static int create(const char *ns, const struct order *o, struct csm_reply **ret)
+static int create(struct csm *csm, const char *ns, const struct order *o, struct csm_reply **ret)
 {
 	char ref[P11_REF_MAX + 1];
 	struct csm_request *req = NULL;
 	int r = csm_request_new("key.create", &req);
 
-	(void)snprintf(ref, sizeof(ref), "%s:%s", ns, o->name);
+	(void)snprintf(ref, sizeof(ref), "%s:%s", ns, o->token ? o->name : P11_OWN_NAME);
 	if (r == 0)
 		r = csm_request_str(req, "key", ref);
 	if (r == 0)
@@ -251,11 +263,13 @@ static int create(const char *ns, const struct order *o, struct csm_reply **ret)
 		r = csm_request_add_str(req, "use", "decrypt");
 	if (r == 0 && o->derive)
 		r = csm_request_add_str(req, "use", "derive");
-	if (r == 0 && o->id_len > 0)
+	if (r == 0 && o->token && o->id_len > 0)
 		r = csm_request_bin(req, "tag", o->id, o->id_len);
 	if (r == 0 && o->exportable)
 		r = csm_request_bool(req, "exportable", true);
-	return p11_send(r, req, ret);
+	if (r == 0 && !o->token)
+		r = csm_request_bool(req, "session", true);
+	return p11_send_by(csm, r, req, ret);
 }
 
 static CK_RV create_rv(int r)
@@ -268,6 +282,76 @@ static CK_RV create_rv(int r)
 	default:
 		return p11_rv(r, CKR_TOKEN_WRITE_PROTECTED);
 	}
+}
+
+static CK_RV session_object(const struct session *s, CK_OBJECT_CLASS class, struct key *k, const struct order *o,
+	CK_OBJECT_HANDLE *ret)
+{
+	const struct keyinfo *i = atomic_load(&k->info);
+	struct object *obj = object_new(s->slot, class, s->handle, k);
+	CK_RV rv;
+
+	if (obj == NULL)
+		return CKR_HOST_MEMORY;
+	obj->local = true;
+	memcpy(obj->label, o->name, o->name_len);
+	obj->label_len = o->name_len;
+	obj->id_len = o->id_len > 0 ? o->id_len : sizeof(i->id);
+	memcpy(obj->id, o->id_len > 0 ? o->id : i->id, obj->id_len);
+	rv = object_add(object_ref(obj));
+	if (rv == CKR_OK)
+		*ret = obj->handle;
+	object_unref(obj);
+	return rv;
+}
+
+static CK_RV session_objects(const struct session *s, const struct order *o, struct key *private, struct key *public,
+	CK_OBJECT_HANDLE *pub_ret, CK_OBJECT_HANDLE *priv_ret)
+{
+	CK_OBJECT_HANDLE a, b;
+	CK_RV rv = session_object(s, CKO_PRIVATE_KEY, private, o, &a);
+
+	if (rv != CKR_OK)
+		return rv;
+	rv = session_object(s, CKO_PUBLIC_KEY, public, o, &b);
+	if (rv != CKR_OK) {
+		lock_take(&lib.table);
+		object_drop_locked(a);
+		lock_give(&lib.table);
+		return rv;
+	}
+	*priv_ret = a;
+	*pub_ret = b;
+	return CKR_OK;
+}
+
+/* A key of csmd's that lives as long as the connection that made it: each has one of its own. */
+static CK_RV generate_own(const struct session *s, const struct order *o, CK_OBJECT_HANDLE *pub_ret,
+	CK_OBJECT_HANDLE *priv_ret)
+{
+	struct key *private, *public;
+	struct csm_reply *reply;
+	struct csm *own;
+	CK_RV rv;
+	int r;
+
+	if (csm_new(&own) != 0)
+		return CKR_HOST_MEMORY;
+	csm_set_connections(own, 1);
+	r = create(own, slots[s->slot]->ns, o, &reply);
+	rv = r == CSM_EBUSY ? CKR_DEVICE_MEMORY : r != 0 ? create_rv(r) : CKR_OK;
+	if (rv == CKR_OK) {
+		rv = key_of_session(s->slot, own, csm_reply_view(reply), &private, &public);
+		csm_reply_free(reply);
+	}
+	if (rv != CKR_OK) {
+		csm_free(own);
+		return rv;
+	}
+	rv = session_objects(s, o, private, public, pub_ret, priv_ret);
+	key_unref(private);
+	key_unref(public);
+	return rv;
 }
 
 static CK_RV generate(struct session *s, const CK_MECHANISM *m, struct templ pub, struct templ priv,
@@ -284,11 +368,13 @@ static CK_RV generate(struct session *s, const CK_MECHANISM *m, struct templ pub
 	if (m->ulParameterLen != 0)
 		return CKR_MECHANISM_PARAM_INVALID;
 	rv = read_templates(mech, pub, priv, &o);
+	if (rv == CKR_OK && !o.token)
+		return generate_own(s, &o, pub_ret, priv_ret);
 	if (rv == CKR_OK && !session_writes(s))
 		rv = CKR_SESSION_READ_ONLY;
 	if (rv != CKR_OK)
 		return rv;
-	r = create(slots[s->slot]->ns, &o, &reply);
+	r = create(lib.csm, slots[s->slot]->ns, &o, &reply);
 	if (r != 0)
 		return create_rv(r);
 	rv = token_take(s->slot, csm_reply_view(reply), priv_ret, pub_ret);

@@ -316,6 +316,7 @@ static CK_RV copy(const struct session *s, struct object *from, struct object **
 	}
 	lock_take(&lib.table);
 	o->secret_type = from->secret_type;
+	o->local = from->local;
 	o->sensitive = from->sensitive;
 	o->extractable = from->extractable;
 	o->always_sensitive = from->always_sensitive;

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <openssl/evp.h>
 #include <openssl/x509.h>
 #include "libclient/base/err.h"
@@ -65,6 +66,7 @@ CK_RV p11_rv(int r, CK_RV denied);
 bool p11_again(int r, unsigned *tries);
 /* Sends req, unless making it has failed with r, until it is answered otherwise than busy; frees it. */
 CSM_MUST int p11_send(int r, struct csm_request *req, struct csm_reply **ret);
+CSM_MUST int p11_send_by(struct csm *csm, int r, struct csm_request *req, struct csm_reply **ret);
 /* A page of key.list or cert.list. */
 CSM_MUST int p11_list(const char *method, const char *ns, const char *after, struct csm_reply **ret);
 void p11_pad(CK_UTF8CHAR *to, size_t n, const char *text);
@@ -134,7 +136,7 @@ struct keyinfo {
 struct key {
 	_Atomic unsigned refs;
 	CK_SLOT_ID slot;
-	char name[P11_NAME_MAX + 1]; /* empty for a key of a session */
+	char name[P11_NAME_MAX + 1]; /* empty for a public key of a session */
 	char ref[P11_REF_MAX + 1];
 	char alg[16];
 	uint64_t created;
@@ -150,6 +152,11 @@ struct key {
 	uint8_t own_id[P11_ID_MAX]; /* the key's tag: CKA_ID as its maker wanted it */
 	size_t own_id_len;
 	uint64_t told; /* when csmd last said that the key is there */
+	/* A session's private key: the one connection whose key it is in csmd, which ends with it. Used by one thread at a
+	 * time, and not by a child of fork. NULL: a key of csmd's store. */
+	struct csm *own;
+	struct lock own_lock;
+	pid_t owner;
 };
 struct slot {
 	char ns[P11_NAMESPACE_MAX + 1];
@@ -186,6 +193,11 @@ CSM_MUST CK_RV token_list(CK_SLOT_ID slot);
 CSM_MUST CK_RV token_look(CK_SLOT_ID slot, const char *name, size_t n, bool certs);
 /* A new key, as the answer to its creation tells it; its objects. */
 CSM_MUST CK_RV token_take(CK_SLOT_ID slot, struct csm_view v, CK_OBJECT_HANDLE *private, CK_OBJECT_HANDLE *public);
+/* A key pair of a session, as the answer to its creation on `own` tells it. own is taken over on success.
+ * CKR_DEVICE_MEMORY: there are too many. */
+CSM_MUST CK_RV key_of_session(CK_SLOT_ID slot, struct csm *own, struct csm_view v, struct key **private,
+	struct key **public);
+#define P11_OWN_NAME ".key"
 void token_remove(CK_SLOT_ID slot, struct key *k);
 /* A request for this very key. CSM_ECONFLICT from key_send: the name is another's by now, and the key is taken out. */
 CSM_MUST int key_request(const char *method, const struct key *k, const struct keyinfo *i, struct csm_request **ret);

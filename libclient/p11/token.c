@@ -1,11 +1,14 @@
 /* The keys of a namespace, as csmd tells them. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include "libclient/base/name.h"
 #include "libclient/p11/p11.h"
 
+#define OWN_MAX 64u /* each holds a connection */
 
 static _Atomic uint64_t tick;
+static _Atomic unsigned n_own;
 
 uint64_t token_now(void)
 {
@@ -27,6 +30,13 @@ void key_unref(struct key *k)
 {
 	if (k == NULL || atomic_fetch_sub(&k->refs, 1) != 1)
 		return;
+	if (k->own != NULL) {
+		/* in csmd the key goes with its connection; a child of fork closes a copy, and may have found the lock taken */
+		csm_free(k->own);
+		if (k->owner == getpid())
+			lock_free(&k->own_lock);
+		atomic_fetch_sub(&n_own, 1);
+	}
 	keyinfo_free(atomic_load(&k->info));
 	free(k->certs);
 	free(k);
@@ -398,8 +408,23 @@ int key_request(const char *method, const struct key *k, const struct keyinfo *i
 	return r;
 }
 
+static int own_send(int r, struct csm_request *req, struct key *k, struct csm_reply **ret)
+{
+	if (k->owner != getpid()) {
+		csm_request_free(req);
+		return CSM_ENOT_FOUND;
+	}
+	/* a second call at a time would go over a second connection */
+	lock_take(&k->own_lock);
+	r = p11_send_by(k->own, r, req, ret);
+	lock_give(&k->own_lock);
+	return r;
+}
+
 int key_send(int r, struct csm_request *req, struct key *k, struct csm_reply **ret)
 {
+	if (k->own != NULL)
+		return own_send(r, req, k, ret);
 	r = p11_send(r, req, ret);
 	if (r == CSM_ECONFLICT)
 		token_remove(k->slot, k);
@@ -414,6 +439,50 @@ void token_remove(CK_SLOT_ID slot, struct key *k)
 	if (key_find(slots[slot], k->name, &at) && slots[slot]->keys[at] == k)
 		take_out(slots[slot], at);
 	lock_give(&lib.table);
+}
+
+/* ---- a session's ---- */
+
+static CK_RV own_new(CK_SLOT_ID slot, struct csm_view v, struct key **ret)
+{
+	const char *alg = csm_view_str(v, "alg");
+	struct keyinfo *i;
+	struct key *k;
+	CK_RV rv = alg == NULL ? CKR_DEVICE_ERROR : info_of(v, &i);
+
+	if (rv != CKR_OK)
+		return rv;
+	k = key_new(slot, P11_OWN_NAME, alg, csm_view_u64(v, "created"));
+	if (k == NULL) {
+		keyinfo_free(i);
+		return CKR_HOST_MEMORY;
+	}
+	(void)info_set(k, i);
+	*ret = k;
+	return CKR_OK;
+}
+
+CK_RV key_of_session(CK_SLOT_ID slot, struct csm *own, struct csm_view v, struct key **private, struct key **public)
+{
+	struct key *k = NULL, *p = NULL;
+	CK_RV rv = CKR_DEVICE_MEMORY;
+
+	if (atomic_fetch_add(&n_own, 1) >= OWN_MAX)
+		goto out;
+	/* two, so that the private key ends with its own last object */
+	if ((rv = own_new(slot, v, &k)) != CKR_OK || (rv = own_new(slot, v, &p)) != CKR_OK ||
+		(rv = lock_init(&k->own_lock)) != CKR_OK)
+		goto out;
+	k->own = own;
+	k->owner = getpid();
+	*private = k;
+	*public = p;
+	return CKR_OK;
+out:
+	atomic_fetch_sub(&n_own, 1);
+	key_unref(k);
+	key_unref(p);
+	return rv;
 }
 
 /* ---- all of them ---- */

@@ -68,3 +68,38 @@ grep -q '^jar is unsigned' out || fail "an unsigned jar: $(cat out)"
 echo "pay 1000 to bob" >order
 jar -J-XX:-UsePerfData uf signed.jar order
 refused verified signed.jar
+
+step "Java's KeyPairGenerator has keys for its session, which csmd keeps nowhere"
+cat >Pairs.java <<'JAVA'
+import java.security.*;
+import java.security.spec.*;
+public class Pairs {
+    public static void main(String[] args) throws Exception {
+        Provider p = Security.getProvider("SunPKCS11").configure(args[0]);
+        byte[] order = "pay 10 to bob".getBytes();
+        for (String alg : new String[] {"EC", "RSA"}) {
+            KeyPairGenerator g = KeyPairGenerator.getInstance(alg, p);
+            if (alg.equals("EC")) g.initialize(new ECGenParameterSpec("secp256r1"));
+            else g.initialize(2048);
+            KeyPair pair = g.generateKeyPair();
+            String how = alg.equals("EC") ? "SHA256withECDSA" : "SHA256withRSA";
+            Signature s = Signature.getInstance(how, p);
+            s.initSign(pair.getPrivate());
+            s.update(order);
+            byte[] sig = s.sign();
+            /* another provider's opinion */
+            KeyFactory f = KeyFactory.getInstance(alg, alg.equals("EC") ? "SunEC" : "SunRsaSign");
+            Signature v = Signature.getInstance(how, alg.equals("EC") ? "SunEC" : "SunRsaSign");
+            v.initVerify(f.generatePublic(new X509EncodedKeySpec(pair.getPublic().getEncoded())));
+            v.update(order);
+            System.out.println(alg + " " + v.verify(sig) + " " + (pair.getPrivate().getEncoded() == null));
+        }
+    }
+}
+JAVA
+as_uid $uid_a csm key list --json >before
+ok as_uid $uid_a timeout 60 java -XX:TieredStopAtLevel=1 -XX:-UsePerfData "$work/Pairs.java" "$work/java.cfg"
+expect_equal "pairs" "$(cat out)" "EC true true
+RSA true true"
+as_uid $uid_a csm key list --json >after
+expect_same "the keys in csmd" before after

@@ -315,7 +315,8 @@ static void names_that_are_not_well_formed(void **state)
 		struct csm_msg_secret_list_req list = {.domain = csm_str_of(keys[i])};
 		struct csm_msg_list_req ns = {.namespace = csm_str_of(keys[i])};
 
-		assert_int_equal(fix_ask(pub, "key.show", &key), CSM_EINVALID);
+		/* a dot begins the name of a key of the connection, see test_connkey */
+		assert_int_equal(fix_ask(pub, "key.show", &key), strcmp(keys[i], ".x") == 0 ? CSM_ENOT_FOUND : CSM_EINVALID);
 		assert_int_equal(fix_ask(pub, "domain.show", &domain), CSM_EINVALID);
 		assert_int_equal(fix_ask(pub, "domain.create", &domain), CSM_EINVALID);
 		assert_int_equal(fix_ask(pub, "secret.list", &list), CSM_EINVALID);
