@@ -30,6 +30,10 @@
 #define CSM_SIGNATURE_MAX 1024u
 #define CSM_SPKI_MAX 1024u
 #define CSM_CSR_MAX 16384u
+#define CSM_ATTEST_NONCE_MAX 32u
+#define CSM_ATTESTATION_MAX 8192u
+#define CSM_EK_CERT_MAX 4096u            /* as the TPM keeps it, DER */
+#define CSM_TPM_NAME_MAX 66u
 #define CSM_CERT_CHAIN_MAX (64u * 1024u) /* DER, all certificates of a chain together */
 #define CSM_CERTS_MAX 10u                /* certificates of a chain */
 #define CSM_CERT_NAME_MAX 2048u          /* a subject or issuer, as text */

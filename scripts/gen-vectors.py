@@ -67,6 +67,7 @@ EXAMPLES = {
     "key.derive": ({"key": "web:agree", "peer": SPKI}, {"shared": DIGEST}),
     "key.csr": ({"key": "web:tls", "subject": "/O=Example/CN=www", "sans": ["dns:www.example.org", "ip:192.0.2.7"]},
                 {"csr": bytes.fromhex("30820102")}),
+    "key.attest": ({"key": "web:tls", "nonce": DIGEST}, {"statement": bytes.fromhex("8a a776657273696f6e01")}),
     "cert.install": ({"key": "web:tls", "chain": CHAIN, "request_id": "5f1ca0"}, CERT),
     "cert.get": ({"key": "web:tls"}, {**CERT, "chain": CHAIN}),
     "cert.list": ({"namespace": "web"}, {"certs": [CERT_ITEM], "more": False}),
@@ -93,6 +94,8 @@ EXAMPLES = {
     "store.accept": ({}, {}),
     "audit.head": ({}, {"folder": "/var/lib/csm/audit", "seq": 42, "hash": bytes(range(32)), "anchored": 41,
                         "key": bytes(range(32, 64)), "failing": False, "lost": 0, "broken": False}),
+    "attest.activate": ({"ak_name": b"\0\x0b" + DIGEST, "ek_name": b"\0\x0b" + DIGEST[::-1],
+                         "credential": bytes(68), "secret": bytes(68)}, {"proof": DIGEST}),
 }
 
 

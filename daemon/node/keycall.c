@@ -6,6 +6,7 @@
 #include "libclient/base/lockmem.h"
 
 #define OUT_MAX CSM_SIGNATURE_MAX
+_Static_assert(CSM_ATTESTATION_MAX >= OUT_MAX, "an attestation is the longest output");
 #define OWNER_SWEEP_MS 10000u
 
 /* Is it the key that is meant, not one that has taken its name? `want` as key.show tells it. */
@@ -117,6 +118,8 @@ static int perform(struct csm_backend *be, struct csm_cached_key *k, const struc
 		return csm_be_decrypt(be, k->key, &call->scheme, call->in, call->label, out);
 	case KEY_WHAT_DERIVE:
 		return csm_be_derive(be, k->key, call->in, out);
+	case KEY_WHAT_ATTEST:
+		return csm_be_attest(be, k->key, call->in, out);
 	case KEY_WHAT_SIGN:
 	case KEY_WHAT_CSR:
 	default:
@@ -131,6 +134,7 @@ union key_result {
 	struct csm_msg_decrypt_res decrypt;
 	struct csm_msg_derive_res derive;
 	struct csm_msg_csr_res csr;
+	struct csm_msg_attest_res attest;
 };
 
 /* csr: where a finished request goes (a buffer that lives as long as the result). */
@@ -146,6 +150,9 @@ static int make_result(const struct key_call *call, struct csm_bin out, struct c
 	case KEY_WHAT_DERIVE:
 		res->derive.shared = out;
 		break;
+	case KEY_WHAT_ATTEST:
+		res->attest.statement = out;
+		break;
 	case KEY_WHAT_CSR:
 		r = csm_csr_finish(call->csr, out.p, out.n, csr);
 		res->csr.csr = (struct csm_bin){csm_buf_ptr(csr), csr->len};
@@ -160,6 +167,8 @@ static int make_result(const struct key_call *call, struct csm_bin out, struct c
 
 static const char *failure_text(const struct key_call *call, int r)
 {
+	if (r == CSM_EUNSUPPORTED && call->what == KEY_WHAT_ATTEST)
+		return "the key's back end makes no statements about its keys";
 	if (r != CSM_EINVALID)
 		return NULL;
 	return call->what == KEY_WHAT_DECRYPT ? "the cipher text cannot be opened" :
@@ -315,8 +324,8 @@ static int key_op_fill(struct req *q, struct key_found *f, struct key_call *call
 		return r;
 	memcpy(k->object, f->object.text.p, f->object.text.n);
 	k->object_len = f->object.text.n;
-	k->out.p = csm_lock_alloc(OUT_MAX);
-	k->out.cap = OUT_MAX;
+	k->out.cap = call->what == KEY_WHAT_ATTEST ? CSM_ATTESTATION_MAX : OUT_MAX;
+	k->out.p = csm_lock_alloc(k->out.cap);
 	return k->out.p == NULL ? CSM_ENOMEM : 0;
 }
 

@@ -6,12 +6,12 @@
 #include "daemon/node/dispatch.h"
 #include "daemon/pki/csr.h"
 
-enum key_what { KEY_WHAT_SIGN, KEY_WHAT_DECRYPT, KEY_WHAT_DERIVE, KEY_WHAT_CSR };
+enum key_what { KEY_WHAT_SIGN, KEY_WHAT_DECRYPT, KEY_WHAT_DERIVE, KEY_WHAT_CSR, KEY_WHAT_ATTEST };
 
 struct key_call {
 	enum key_what what;
 	struct csm_scheme scheme;
-	struct csm_bin in;    /* digest, message, cipher text or peer; borrowed until key_call_run returns */
+	struct csm_bin in;    /* digest, message, cipher text, peer or nonce; borrowed until key_call_run returns */
 	struct csm_bin label;
 	struct csm_csr *csr;  /* CSR: its tbs is what gets signed; key_call_run takes it over */
 };

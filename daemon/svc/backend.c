@@ -10,7 +10,7 @@
 static const char *const call_names[CSM_CALL__COUNT] = {
 	[CSM_CALL_GENERATE] = "generate", [CSM_CALL_LOAD] = "load", [CSM_CALL_SIGN] = "sign",
 	[CSM_CALL_DECRYPT] = "decrypt", [CSM_CALL_DERIVE] = "derive", [CSM_CALL_SEAL] = "seal",
-	[CSM_CALL_COUNTER] = "counter",
+	[CSM_CALL_COUNTER] = "counter", [CSM_CALL_ATTEST] = "attest",
 };
 
 const char *csm_backend_call_name(enum csm_backend_call call)
@@ -243,6 +243,29 @@ int csm_be_derive(struct csm_backend *be, struct csm_plugin_key *key, struct csm
 	if (be->plugin->derive == NULL)
 		return CSM_EUNSUPPORTED;
 	return finish(be, CSM_CALL_DERIVE, began, be->plugin->derive(be->ctx, key, peer.p, peer.n, shared), shared);
+}
+
+int csm_be_attest(struct csm_backend *be, struct csm_plugin_key *key, struct csm_bin nonce,
+	struct csm_plugin_out *statement)
+{
+	uint64_t began = now_us();
+
+	if (be->ctx == NULL)
+		return CSM_EUNAVAILABLE;
+	if (be->plugin->attest == NULL)
+		return CSM_EUNSUPPORTED;
+	return finish(be, CSM_CALL_ATTEST, began, be->plugin->attest(be->ctx, key, nonce.p, nonce.n, statement), statement);
+}
+
+int csm_be_activate(struct csm_backend *be, const struct csm_plugin_credential *credential, struct csm_plugin_out *proof)
+{
+	uint64_t began = now_us();
+
+	if (be->ctx == NULL)
+		return CSM_EUNAVAILABLE;
+	if (be->plugin->activate == NULL)
+		return CSM_EUNSUPPORTED;
+	return finish(be, CSM_CALL_ATTEST, began, be->plugin->activate(be->ctx, credential, proof), proof);
 }
 
 int csm_be_seal(struct csm_backend *be, struct csm_bin in, struct csm_plugin_out *sealed)

@@ -17,6 +17,7 @@ enum csm_backend_call {
 	CSM_CALL_DERIVE,
 	CSM_CALL_SEAL,
 	CSM_CALL_COUNTER,
+	CSM_CALL_ATTEST,
 	CSM_CALL__COUNT
 };
 const char *csm_backend_call_name(enum csm_backend_call call);
@@ -71,6 +72,10 @@ CSM_MUST int csm_be_decrypt(struct csm_backend *be, struct csm_plugin_key *key, 
 	struct csm_bin in, struct csm_bin label, struct csm_plugin_out *plain);
 CSM_MUST int csm_be_derive(struct csm_backend *be, struct csm_plugin_key *key, struct csm_bin peer,
 	struct csm_plugin_out *shared);
+CSM_MUST int csm_be_attest(struct csm_backend *be, struct csm_plugin_key *key, struct csm_bin nonce,
+	struct csm_plugin_out *statement);
+CSM_MUST int csm_be_activate(struct csm_backend *be, const struct csm_plugin_credential *credential,
+	struct csm_plugin_out *proof);
 CSM_MUST int csm_be_seal(struct csm_backend *be, struct csm_bin in, struct csm_plugin_out *sealed);
 CSM_MUST int csm_be_unseal(struct csm_backend *be, struct csm_bin sealed, struct csm_plugin_out *out);
 CSM_MUST int csm_be_counter(struct csm_backend *be, bool increment, uint64_t *ret);

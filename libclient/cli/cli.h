@@ -37,6 +37,11 @@ enum opt_id {
 	O_FOLLOW,
 	O_KEY,
 	O_PEM,
+	O_NONCE,
+	O_CA,
+	O_AK,
+	O_SECRET_FILE,
+	O_PROOF,
 	O__COUNT
 };
 #define OPT(id) (UINT64_C(1) << (id))
@@ -58,7 +63,7 @@ struct cli {
 	const struct command *cmd;
 	struct csm *csm;
 	const char *value[O__COUNT]; /* NULL: not given; "" for those without an argument */
-	const char *list[OPT_LIST_MAX]; /* the values of --san, --as or --secret: no command takes two of them */
+	const char *list[OPT_LIST_MAX]; /* the values of --san, --as, --secret or --ca: no command takes two of them */
 	size_t list_n;
 	char **arg; /* what is not an option, after object and verb */
 	size_t arg_n;
@@ -200,6 +205,10 @@ int cmd_key_show(struct cli *cli);
 int cmd_key_public(struct cli *cli);
 int cmd_key_reference(struct cli *cli);
 int cmd_key_delete(struct cli *cli);
+int cmd_key_attest(struct cli *cli);
+int cmd_attest_verify(struct cli *cli);
+int cmd_attest_challenge(struct cli *cli);
+int cmd_attest_activate(struct cli *cli);
 int cmd_sign(struct cli *cli);
 int cmd_decrypt(struct cli *cli);
 int cmd_derive(struct cli *cli);

@@ -73,7 +73,7 @@ static int opt_index(int c)
 
 static int take_option(struct cli *cli, int id, const char *arg)
 {
-	if (id == O_SAN || id == O_AS || id == O_SECRET) {
+	if (id == O_SAN || id == O_AS || id == O_SECRET || id == O_CA) {
 		if (cli->list_n == OPT_LIST_MAX)
 			return cli_usage("--%s is given too often", cli_opts[id].name);
 		cli->list[cli->list_n++] = arg;

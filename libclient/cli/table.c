@@ -42,7 +42,17 @@ const struct opt cli_opts[O__COUNT] = {
 	[O_LINES] = {"lines", 'n', "N", NULL, "so many lines; 10 unless given"},
 	[O_FOLLOW] = {"follow", 'f', NULL, NULL, "go on with what is added, until interrupted"},
 	[O_PEM] = {"pem", 0, NULL, NULL, "print the certificate and its chain as PEM"},
-	[O_KEY] = {"key", 0, "HEX", NULL, "the node's key that checkpoints are signed with; the running daemon's unless given"},
+	[O_KEY] = {"key", 0, "KEY", "@file",
+		"audit verify: the node's key that checkpoints are signed with, in hexadecimal digits; the running daemon's unless "
+		"given. attest verify: a file with the key's public half (PEM), which the statement must be about"},
+	[O_NONCE] = {"nonce", 0, "HEX", NULL,
+		"1 to 32 bytes that the statement contains (key attest) or must contain (attest verify)"},
+	[O_CA] = {"ca", 0, "FILE", "@file",
+		"certificates (PEM) of those who are trusted to certify endorsement keys: of the TPM's maker; may be repeated"},
+	[O_AK] = {"ak", 0, "FILE", "@file", "the attestation key's public half (PEM), which must have signed the statement"},
+	[O_SECRET_FILE] = {"secret-file", 0, "FILE", "@file",
+		"the challenge's secret: attest challenge writes it (mode 0600), attest verify reads it"},
+	[O_PROOF] = {"proof", 0, "FILE", "@file", "what csm attest activate answered to the challenge"},
 };
 
 #define INPUT "FILE is read, or standard input where it is absent or \"-\". "
@@ -77,6 +87,35 @@ const struct command cli_commands[] = {
 		cmd_key_reference},
 	{"key", "delete", "NAME", 1, 1, SOCK_PUBLIC, OPT(O_REQUEST_ID), CSM_M_KEY_DELETE, NULL, "delete a key for good",
 		NULL, cmd_key_delete},
+
+	{"key", "attest", "NAME", 1, 1, SOCK_PUBLIC, OPT(O_NONCE) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
+		"an object with attestation (PEM)", "have the TPM state that it holds the key",
+		"A CSM ATTESTATION in PEM, signed by the node's attestation key: the key's public half and attributes, the nonce, and "
+		"the endorsement key with its certificate, where the TPM has one. csm attest verify checks it, elsewhere. Keys of the "
+		"back end soft have no statement.",
+		cmd_key_attest},
+
+	{"attest", "verify", "FILE", 1, 1, SOCK_NONE,
+		OPT(O_NONCE) | OPT(O_CA) | OPT(O_KEY) | OPT(O_AK) | OPT(O_SECRET_FILE) | OPT(O_PROOF), -1,
+		"an object with valid, link (proven, pinned or unproven), ak_name, nonce, attributes, public, ak (PEM) and checks (an "
+		"array of objects with check, result (ok, failed or open) and text)",
+		"check a TPM's statement about a key, without daemon and TPM",
+		"Prints each check; the exit status is 1 if one has failed. Checked are the attestation key's signature, that the "
+		"statement was made inside of a TPM for this nonce and is about this key, that the key was made in its TPM and cannot "
+		"leave it, and, with --ca, that the TPM's maker certified the endorsement key. None of this proves that the "
+		"attestation key is in the TPM of that endorsement key: a program can make all of it up. That is proved once for each "
+		"attestation key by csm attest challenge, csm attest activate on the node, and then --secret-file and --proof here; "
+		"afterwards --ak with that attestation key (field ak of --json) is enough.",
+		cmd_attest_verify},
+	{"attest", "challenge", "FILE", 1, 1, SOCK_NONE, OPT(O_OUTPUT) | OPT(O_SECRET_FILE), -1, "nothing",
+		"make a challenge that only the TPM of a statement's keys can answer",
+		"FILE is a statement of csm key attest, already verified with --ca. The challenge goes to the node, which answers by "
+		"csm attest activate; the secret stays here.",
+		cmd_attest_challenge},
+	{"attest", "activate", "CHALLENGE", 1, 1, SOCK_ADMIN, OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1, "nothing",
+		"answer a challenge with this node's TPM",
+		"Writes a proof that the attestation key and the endorsement key of the challenge are in this node's TPM.",
+		cmd_attest_activate},
 
 	{"sign", NULL, "NAME [FILE]", 1, 2, SOCK_PUBLIC,
 		OPT(O_SCHEME) | OPT(O_DIGEST) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, CSM_M_KEY_SIGN, NULL,

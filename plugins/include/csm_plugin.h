@@ -60,6 +60,14 @@ enum csm_plugin_flag {
 	CSM_PLUGIN_INLINE_EC = 2, /* load and signature of P-256 and Ed25519 take under 200 us: the loop may call */
 };
 
+/* A challenge, as TPM2_MakeCredential gives it: the Names of the keys that it is for, and the encrypted secret. */
+struct csm_plugin_credential {
+	const uint8_t *ak_name, *ek_name, *blob, *secret;
+	size_t ak_name_len, ek_name_len, blob_len, secret_len;
+};
+#define CSM_PLUGIN_PROOF "csm attest proof"
+#define CSM_PLUGIN_PROOF_LEN 32u
+
 /* Where an output goes: at most cap bytes at p; len is set by the back end on success. */
 struct csm_plugin_out {
 	uint8_t *p;
@@ -189,7 +197,8 @@ struct csm_plugin {
 	 * curve; a point off the curve is INVALID. */
 	int (*derive)(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const uint8_t *peer, size_t peer_len,
 		struct csm_plugin_out *shared);
-	/* Optional: a statement by the device over the key and nonce. */
+	/* Optional: a statement by the device over the key and nonce (at most 32 bytes, may be none), in the form that its
+	 * kind has; a TPM's is the message `attestation` of messages.def. */
 	int (*attest)(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const uint8_t *nonce, size_t nonce_len,
 		struct csm_plugin_out *statement);
 
@@ -201,6 +210,12 @@ struct csm_plugin {
 	int (*counter_increment)(struct csm_plugin_ctx *ctx, uint64_t *ret);
 	/* Optional: bytes from the device's generator. */
 	int (*random)(struct csm_plugin_ctx *ctx, uint8_t *p, size_t len);
+
+	/* Optional: prove that the key which signs statements is in the device that the credential was made for. proof (32
+	 * bytes): HMAC-SHA256 with the credential's secret over CSM_PLUGIN_PROOF, its NUL, ak_name and ek_name. CSM_EINVALID:
+	 * the credential is not for these two keys of this device, or was changed. */
+	int (*activate)(struct csm_plugin_ctx *ctx, const struct csm_plugin_credential *credential,
+		struct csm_plugin_out *proof);
 
 	/* Optional. Take a key that is in the device already into use: ref is the back end's own way to name it
 	 * (a PKCS#11 URI, a key folder's name), at most CSM_PLUGIN_REF_MAX bytes. spec and the stored form are filled

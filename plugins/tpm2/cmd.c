@@ -88,7 +88,7 @@ int t2_name_of(struct csm_plugin_ctx *c, const TPMT_PUBLIC *pub, TPM2B_NAME *ret
 	size_t len = 0;
 
 	if (pub->nameAlg != TPM2_ALG_SHA256)
-		return CSM_EUNSUPPORTED;
+		return csm_tpm_name(pub, ret);
 	if (Tss2_MU_TPMT_PUBLIC_Marshal(pub, buf, sizeof(buf), &len) != TSS2_RC_SUCCESS)
 		return CSM_EINVALID;
 	struct t2_part part = {buf, len};

@@ -91,7 +91,7 @@ static bool is_of_template(const TPMT_PUBLIC *got, const TPMT_PUBLIC *asked)
 		got->unique.rsa.size == got->parameters.rsaDetail.keyBits / 8;
 }
 
-static void key_free(struct csm_plugin_key *k)
+void t2_key_free(struct csm_plugin_key *k)
 {
 	if (k == NULL)
 		return;
@@ -103,7 +103,7 @@ static void key_free(struct csm_plugin_key *k)
 	free(k);
 }
 
-static int key_new(struct csm_plugin_ctx *c, const struct csm_plugin_keyspec *spec, const TPMT_PUBLIC *pub,
+int t2_key_new(struct csm_plugin_ctx *c, enum csm_alg alg, unsigned use, const TPMT_PUBLIC *pub,
 	const TPM2B_PRIVATE *priv, struct csm_plugin_key **ret)
 {
 	struct csm_plugin_key *k = calloc(1, sizeof(*k));
@@ -111,8 +111,8 @@ static int key_new(struct csm_plugin_ctx *c, const struct csm_plugin_keyspec *sp
 
 	if (k == NULL || (k->priv = calloc(1, sizeof(*k->priv))) == NULL)
 		goto out;
-	k->alg = spec->alg;
-	k->use = spec->use;
+	k->alg = alg;
+	k->use = use;
 	k->pub = *pub;
 	*k->priv = *priv;
 	if ((r = t2_name_of(c, &k->pub, &k->name)) != 0)
@@ -120,7 +120,7 @@ static int key_new(struct csm_plugin_ctx *c, const struct csm_plugin_keyspec *sp
 	*ret = k;
 	k = NULL;
 out:
-	key_free(k);
+	t2_key_free(k);
 	return r;
 }
 
@@ -135,7 +135,7 @@ static void fresh_add(struct csm_plugin_ctx *c, const struct csm_plugin_keyspec 
 {
 	struct csm_plugin_key *k;
 
-	if (key_new(c, spec, &g->pub.publicArea, &g->priv, &k) != 0)
+	if (t2_key_new(c, spec->alg, spec->use, &g->pub.publicArea, &g->priv, &k) != 0)
 		return;
 	if (t2_run(c, fresh_step, k) != 0) {
 		t2_unload(c, k);
@@ -252,10 +252,10 @@ int t2_load(struct csm_plugin_ctx *c, const struct csm_plugin_keyspec *spec, con
 	int r;
 
 	if ((r = parse_blob(blob, &pub, &priv)) != 0 || (r = check_blob(spec, blob, &pub.publicArea)) != 0 ||
-		(r = key_new(c, spec, &pub.publicArea, &priv, &k)) != 0)
+		(r = t2_key_new(c, spec->alg, spec->use, &pub.publicArea, &priv, &k)) != 0)
 		return r;
 	if ((fresh = fresh_take(c, k)) != NULL) {
-		key_free(k);
+		t2_key_free(k);
 		k = fresh;
 	}
 	*ret = k;
@@ -273,7 +273,7 @@ void t2_unload(struct csm_plugin_ctx *c, struct csm_plugin_key *k)
 		c->ready = false;
 	}
 	t2_tcti_release(&c->tcti, T2_HOLD_MS);
-	key_free(k);
+	t2_key_free(k);
 }
 
 int t2_public_key(struct csm_plugin_ctx *c, struct csm_plugin_key *k, struct csm_plugin_out *spki)

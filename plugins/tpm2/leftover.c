@@ -42,6 +42,9 @@ static bool is_ours(struct csm_plugin_ctx *c, const TPMT_PUBLIC *pub, const TPM2
 		return true;
 	if (qualify(c, t2_name_part(&srk), name, &child) != 0 || !t2_name_equal(told, &child))
 		return false;
+	/* Restricted keys beside ours are others', but for the one that makes statements. */
+	if (c->ak != NULL && t2_name_equal(name, &c->ak->name))
+		return true;
 	return (pub->objectAttributes & (OUR_ATTRIBUTES | TPMA_OBJECT_RESTRICTED)) == OUR_ATTRIBUTES;
 }
 
@@ -64,6 +67,7 @@ TSS2_RC t2_orphans(struct csm_plugin_ctx *c)
 
 	if (!c->srk.pinned || c->shared)
 		return TSS2_RC_SUCCESS;
+	t2_ak_recall(c);
 	if ((rc = t2_cmd_capability(c, TPM2_CAP_HANDLES, T2_TRANSIENT_FIRST, T2_SLOTS_MAX, &cap)) != TSS2_RC_SUCCESS)
 		return rc;
 	for (UINT32 i = 0; i < cap.data.handles.count && i < T2_SLOTS_MAX; i++) {

@@ -68,8 +68,8 @@ TSS2_RC t2_room(struct csm_plugin_ctx *c, unsigned n, bool names_parent)
 		others += names_parent;
 	limit = c->props.slots > others ? c->props.slots - others : 0;
 	/* A resource manager swaps all that we hold at each command: hold one. */
-	if (c->shared && n > 0)
-		limit = 0;
+	if (c->shared && n > 0 && limit > c->two)
+		limit = c->two;
 	while (c->nhot > limit && rc == TSS2_RC_SUCCESS)
 		rc = t2_key_flush(c, c->hot[c->nhot - 1]);
 	return rc;

@@ -70,6 +70,7 @@ static void forget_all(struct csm_plugin_ctx *c)
 	if (c->srk.endorsement)
 		c->srk.handle = 0;
 	c->props.known = false;
+	t2_ek_forget(c);
 }
 
 static TSS2_RC connect_within(struct csm_plugin_ctx *c, int wait_ms, struct t2_boot *now)

@@ -168,6 +168,10 @@ TSS2_RC t2_session_apply(struct csm_plugin_ctx *c, const struct t2_auth *a, TPM2
 	auth->nonce = *nonce_caller;
 	auth->sessionAttributes = TPMA_SESSION_CONTINUESESSION | a->flags;
 	auth->hmac.size = T2_HASH_LEN;
+	/* The HMAC of the first one covers all Names and parameters; the second one only lets the command be. A policy
+	 * session ends with it. */
+	if (a->second != 0)
+		cmd.auths[cmd.count++].sessionHandle = a->second;
 	rc = T2_RC_CRYPTO;
 	if (auth_hmac(c, &k, phash, nonce_caller, &s->nonce_tpm, auth->sessionAttributes, auth->hmac.buffer) != 0)
 		goto out;
@@ -204,7 +208,7 @@ TSS2_RC t2_session_check(struct csm_plugin_ctx *c, const struct t2_auth *a, cons
 
 	auth_key_make(s, a->auth, &k);
 	/* A response that cannot even be taken apart is as little the TPM's as one with a wrong HMAC. */
-	if (Tss2_Sys_GetRspAuths(c->sys, &rsp) != TSS2_RC_SUCCESS || rsp.count != 1 ||
+	if (Tss2_Sys_GetRspAuths(c->sys, &rsp) != TSS2_RC_SUCCESS || rsp.count != 1 + (a->second != 0) ||
 		auth->hmac.size != T2_HASH_LEN || auth->nonce.size == 0 || response_hash(c, phash) != TSS2_RC_SUCCESS ||
 		auth_hmac(c, &k, phash, &auth->nonce, nonce_caller, auth->sessionAttributes, want) != 0 ||
 		CRYPTO_memcmp(want, auth->hmac.buffer, T2_HASH_LEN) != 0)

@@ -65,6 +65,8 @@ static int read_config(struct csm_plugin_ctx *c)
 
 static void ctx_free(struct csm_plugin_ctx *c)
 {
+	t2_key_free(c->ak);
+	t2_ek_forget(c);
 	t2_tcti_drop(&c->tcti);
 	t2_crypt_free(&c->crypt);
 	csm_lock_free(c->sys);
@@ -199,5 +201,7 @@ const struct csm_plugin csm_plugin_tpm2 = {
 	.counter_read = t2_counter_read,
 	.counter_increment = t2_counter_increment,
 	.random = t2_random,
+	.attest = t2_attest,
+	.activate = t2_activate,
 	.idle = t2_idle,
 };

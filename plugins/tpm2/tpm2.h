@@ -72,6 +72,17 @@ struct t2_props {
 	uint32_t lockout_counter, max_auth_fail, lockout_interval;
 };
 
+/* The endorsement key: made again from the TPM's seed when a command needs it. */
+struct t2_ek {
+	bool known;
+	TPMT_PUBLIC template, pub;
+	TPM2B_NAME name;
+	uint8_t *cert; /* DER; NULL: none, for the reason in missing */
+	size_t cert_len;
+	const char *missing;
+	bool absent; /* there is no key either */
+};
+
 struct csm_plugin_ctx {
 	const struct csm_plugin_host *host;
 	struct t2_tcti tcti;
@@ -103,6 +114,9 @@ struct csm_plugin_ctx {
 	/* Keys made and not yet loaded by the broker, the newest first: most are used at once. */
 	struct csm_plugin_key *fresh[T2_FRESH_MAX];
 	size_t nfresh;
+	bool two;      /* for a command that names two keys: the one put in first stays beside the other */
+	struct csm_plugin_key *ak; /* the attestation key; NULL until it is asked for */
+	struct t2_ek ek;
 	TPM2_HANDLE loose; /* an object in the TPM that is no key: 0, or until the next t2_room */
 
 	TPM2B_AUTH owner_auth;
@@ -138,6 +152,7 @@ struct t2_auth {
 	const TPM2B_AUTH *auth; /* NULL: empty */
 	TPMA_SESSION flags;     /* TPMA_SESSION_DECRYPT, _ENCRYPT: which parameters are secret */
 	struct t2_session *session; /* NULL: the context's */
+	TPM2_HANDLE second; /* of the second handle: TPM2_RH_PW with an empty value, or a policy session; 0: none */
 };
 /* For the command prepared in c->sys: encrypt its first parameter, add the authorisation. */
 TSS2_RC t2_session_apply(struct csm_plugin_ctx *c, const struct t2_auth *a, TPM2B_NONCE *nonce_caller);
@@ -170,6 +185,10 @@ CSM_MUST int t2_name_of(struct csm_plugin_ctx *c, const TPMT_PUBLIC *pub, TPM2B_
 bool t2_name_equal(const TPM2B_NAME *a, const TPM2B_NAME *b);
 struct t2_part t2_name_part(const TPM2B_NAME *n);
 
+/* A key of these blobs, not loaded; the caller frees it by t2_unload (key.c). */
+CSM_MUST int t2_key_new(struct csm_plugin_ctx *c, enum csm_alg alg, unsigned use, const TPMT_PUBLIC *pub,
+	const TPM2B_PRIVATE *priv, struct csm_plugin_key **ret);
+void t2_key_free(struct csm_plugin_key *k); /* that is not in the TPM */
 /* Forget the keys that were made and never loaded (key.c). */
 void t2_fresh_drop(struct csm_plugin_ctx *c);
 /* A stored TPM2B_PUBLIC at *off, which is moved behind it; CSM_EINVALID (key.c). */
@@ -202,6 +221,16 @@ TSS2_RC t2_orphans(struct csm_plugin_ctx *c);
 TSS2_RC t2_leftovers(struct csm_plugin_ctx *c);
 /* Tell the next process which session is ours; without a session, that none is. */
 void t2_note_session(struct csm_plugin_ctx *c);
+
+/* ---- attest.c, ek.c: statements ---------------------------------------------------------- */
+
+/* The attestation key as it was remembered, where it was: without a command. */
+void t2_ak_recall(struct csm_plugin_ctx *c);
+/* Have c->ak; made and remembered where there was none. *r: the TPM may have nothing against it, and yet. */
+TSS2_RC t2_ak_ensure(struct csm_plugin_ctx *c, int *r);
+/* What is known of the endorsement key and its certificate; asked once in each life of the TPM. */
+TSS2_RC t2_ek_look(struct csm_plugin_ctx *c);
+void t2_ek_forget(struct csm_plugin_ctx *c);
 
 /* ---- recover.c: getting through ------------------------------------------------------- */
 
@@ -244,6 +273,9 @@ int t2_unseal(struct csm_plugin_ctx *c, const uint8_t *sealed, size_t sealed_len
 int t2_counter_read(struct csm_plugin_ctx *c, uint64_t *ret);
 int t2_counter_increment(struct csm_plugin_ctx *c, uint64_t *ret);
 int t2_random(struct csm_plugin_ctx *c, uint8_t *p, size_t len);
+int t2_attest(struct csm_plugin_ctx *c, struct csm_plugin_key *k, const uint8_t *nonce, size_t nonce_len,
+	struct csm_plugin_out *statement);
+int t2_activate(struct csm_plugin_ctx *c, const struct csm_plugin_credential *credential, struct csm_plugin_out *proof);
 void t2_idle(struct csm_plugin_ctx *c);
 
 /* ---- rsa.c, sign.c ---------------------------------------------------------------------------- */
