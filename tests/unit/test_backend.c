@@ -127,6 +127,18 @@ static int rogue_seal(struct csm_plugin_ctx *ctx, const uint8_t *in, size_t in_l
 	return rogue_sign(ctx, NULL, NULL, in, in_len, out);
 }
 
+static int rogue_attest(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const uint8_t *nonce, size_t nonce_len,
+	struct csm_plugin_out *statement)
+{
+	return rogue_sign(ctx, key, NULL, nonce, nonce_len, statement);
+}
+
+static int rogue_activate(struct csm_plugin_ctx *ctx, const struct csm_plugin_credential *credential,
+	struct csm_plugin_out *proof)
+{
+	return rogue_sign(ctx, NULL, NULL, credential->blob, credential->blob_len, proof);
+}
+
 static int rogue_counter(struct csm_plugin_ctx *ctx, uint64_t *ret)
 {
 	(void)ctx;
@@ -139,7 +151,7 @@ static struct csm_plugin rogue_plugin = {
 	.capabilities = rogue_capabilities, .idle = rogue_idle, .health = rogue_health, .generate = rogue_generate,
 	.load = rogue_load, .unload = rogue_unload, .sign = rogue_sign, .decrypt = rogue_decrypt,
 	.derive = rogue_derive, .seal = rogue_seal, .unseal = rogue_seal, .counter_read = rogue_counter,
-	.counter_increment = rogue_counter,
+	.counter_increment = rogue_counter, .attest = rogue_attest, .activate = rogue_activate,
 };
 static const struct csm_plugin rogue_whole = {.abi = 0};
 
@@ -187,6 +199,8 @@ static int call_as(enum csm_backend_call call)
 		return csm_be_derive(&be, key, in, &out);
 	case CSM_CALL_SEAL:
 		return csm_be_seal(&be, in, &out);
+	case CSM_CALL_ATTEST:
+		return csm_be_attest(&be, key, in, &out);
 	case CSM_CALL_COUNTER:
 	default:
 		return csm_be_counter(&be, false, &n);
@@ -276,7 +290,8 @@ static void codes_that_no_back_end_may_use_become_backend(void **state)
 static void outputs_that_do_not_fit_are_failures(void **state)
 {
 	static const enum csm_backend_call with_output[] = {
-		CSM_CALL_GENERATE, CSM_CALL_SIGN, CSM_CALL_DECRYPT, CSM_CALL_DERIVE, CSM_CALL_SEAL};
+		CSM_CALL_GENERATE, CSM_CALL_SIGN, CSM_CALL_DECRYPT, CSM_CALL_DERIVE, CSM_CALL_SEAL,
+		CSM_CALL_ATTEST};
 	struct csm_plugin_keyspec exportable = {.alg = CSM_ALG_P256, .use = CSM_USE_SIGN, .exportable = true};
 	struct csm_plugin_keyspec p384 = {.alg = CSM_ALG_P384, .use = CSM_USE_SIGN};
 	uint8_t space[16];
@@ -305,6 +320,12 @@ static void outputs_that_do_not_fit_are_failures(void **state)
 	rogue.result = CSM_EINVALID;
 	assert_int_equal(csm_be_unseal(&be, (struct csm_bin){space, 1}, &a), CSM_EINVALID);
 	assert_int_equal(a.len, 0);
+	rogue.result = 0;
+	rogue.len = 17;
+	assert_int_equal(csm_be_activate(&be, &(struct csm_plugin_credential){.blob = space, .blob_len = 1}, &a), CSM_EBACKEND);
+	assert_int_equal(a.len, 0);
+	rogue.len = 16;
+	assert_int_equal(csm_be_activate(&be, &(struct csm_plugin_credential){.blob = space, .blob_len = 1}, &a), 0);
 }
 
 static void what_the_back_end_lacks_is_unsupported(void **state)
@@ -327,6 +348,11 @@ static void what_the_back_end_lacks_is_unsupported(void **state)
 	assert_int_equal(csm_be_sign(&be, key, &ecdsa, (struct csm_bin){space, 32}, &out), 0);
 	assert_int_equal(csm_be_sign(&be, key, &ed, (struct csm_bin){space, 3}, &out), 0);
 	rogue_plugin.decrypt = NULL;
+	rogue_plugin.attest = NULL;
+	rogue_plugin.activate = NULL;
+	assert_int_equal(csm_be_attest(&be, key, (struct csm_bin){space, 1}, &out), CSM_EUNSUPPORTED);
+	assert_int_equal(csm_be_activate(&be, &(struct csm_plugin_credential){.blob = space, .blob_len = 1}, &out),
+		CSM_EUNSUPPORTED);
 	rogue_plugin.derive = NULL;
 	rogue_plugin.seal = rogue_plugin.unseal = NULL;
 	rogue_plugin.counter_increment = NULL;
