@@ -28,6 +28,7 @@ pc = $(shell pkg-config --libs $(1) 2>/dev/null)
 LIBS_BASE := -lsodium
 LIBS_WIRE := -lmsgpackc
 LIBS_DAEMON = -levent_core -levent_pthreads -llmdb -lyaml -lseccomp -ljansson -lcrypto $(LIBS_WIRE) $(LIBS_BASE) -ldl
+LIBS_PLUGHOST = -lseccomp $(LIBS_WIRE) $(LIBS_BASE) -ldl
 LIBS_IDENT = -lseccomp -lcrypto $(LIBS_WIRE) $(LIBS_BASE)
 LIBS_TPMFMT := -ltss2-mu -lcrypto
 LIBS_CLI = -ljansson $(LIBS_TPMFMT) $(LIBS_WIRE) $(LIBS_BASE)
@@ -51,15 +52,18 @@ SRC_pki := $(call src,daemon/pki)
 SRC_svc := $(call src,daemon/svc)
 SRC_node := $(call src,daemon/node)
 SRC_ident := $(call src,daemon/ident)
+SRC_plughost := $(call src,daemon/plughost)
+SRC_remote := $(call src,plugins/remote)
 SRC_alg := $(call src,plugins/alg)
 PLUGINS := fake hwpluginif pkcs11 soft tpm2
 $(foreach p,$(PLUGINS),$(eval SRC_$(p) := $(call src,plugins/$(p))))
 # What a back end has beside its own folder.
 WITH_tpm2 := $(SRC_tpmfmt) $(SRC_wire)
-LIB_SRC := $(SRC_base) $(SRC_wire) $(SRC_tpmfmt) $(SRC_client) $(SRC_pki) $(SRC_svc) $(SRC_alg)
+LIB_SRC := $(SRC_base) $(SRC_wire) $(SRC_tpmfmt) $(SRC_client) $(SRC_pki) $(SRC_svc) $(SRC_alg) $(SRC_remote)
 PLUGIN_SRC := $(foreach p,$(PLUGINS),$(SRC_$(p)))
-ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_cli) $(SRC_provider) $(SRC_node) $(SRC_ident)
+ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_cli) $(SRC_provider) $(SRC_node) $(SRC_ident) $(SRC_plughost)
 # Of the daemons' common parts no more than it needs.
+SVC_plughost := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp)
 SVC_ident := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp workq)
 
 GEN := $(B)/gen/csm/errors.h
@@ -104,19 +108,22 @@ $(5)/lib/ossl-modules/csm.so: $$(call obj_$(1),$$(SRC_provider) $$(SRC_client) $
 	$$(Q)$(2) $(3) $(4) -shared -Wl,-Bsymbolic -Wl,--version-script=libclient/provider/csm.map -o $$@ \
 		$$(filter %.o,$$^) -lcrypto $$(LIBS_WIRE) $$(LIBS_BASE) -pthread
 
-CSMD_OBJ_$(1) := $$(call obj_$(1),$$(SRC_node) $$(SRC_svc) $$(SRC_pki) $$(SRC_alg) $$(SRC_wire) $$(SRC_base))
+CSMD_OBJ_$(1) := $$(call obj_$(1),$$(SRC_node) $$(SRC_svc) $$(SRC_remote) $$(SRC_pki) $$(SRC_alg) $$(SRC_wire) $$(SRC_base))
 $(5)/bin/csmd: $$(CSMD_OBJ_$(1))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_DAEMON) -pthread
 $(5)/bin/csm-ident: $$(call obj_$(1),$$(SRC_ident) $$(SVC_ident) $$(SRC_wire) $$(SRC_base))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_IDENT) -pthread
+$(5)/bin/csm-plughost: $$(call obj_$(1),$$(SRC_plughost) plugins/remote/channel.c $$(SVC_plughost) $$(SRC_wire) $$(SRC_base))
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_PLUGHOST) -pthread
 $(5)/bin/csm: $$(call obj_$(1),$$(SRC_cli) $$(SRC_tpmfmt) $$(SRC_client) $$(SRC_wire) $$(SRC_base))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_CLI) -pthread
 
 # Tests: every tests/{unit,vectors,conformance}/test_*.c is a program over all of the code.
-TESTLIB_OBJ_$(1) := $$(call obj_$(1),$$(LIB_SRC) $$(PLUGIN_SRC) $$(filter-out %/main.c,$$(SRC_node) $$(SRC_ident)) $$(call src,tests/lib))
+TESTLIB_OBJ_$(1) := $$(call obj_$(1),$$(LIB_SRC) $$(PLUGIN_SRC) $$(filter-out %/main.c,$$(SRC_node) $$(SRC_ident) $$(SRC_plughost)) $$(call src,tests/lib))
 $(5)/tests/%: $(B)/obj/$(1)/tests/%.o $$(TESTLIB_OBJ_$(1))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) $(4) -o $$@ $$^ -lcmocka $$(LIBS_more) $$(LIBS_DAEMON) $$(LIBS_tpm2) -lp11-kit $$(LIBS_CLI) -ltss2-esys -ltss2-tctildr -pthread
@@ -124,7 +131,7 @@ $(5)/tests/%: $(B)/obj/$(1)/tests/%.o $$(TESTLIB_OBJ_$(1))
 $$(patsubst tests/%.c,$(5)/tests/%,$$(wildcard tests/unit/test_p11_*.c tests/unit/test_provider_*.c)): | programs-$(1)
 -include $$(wildcard $(B)/obj/$(1)/*/*.d $(B)/obj/$(1)/*/*/*.d)
 .PHONY: programs-$(1)
-programs-$(1): $$(if $$(SRC_node),$(5)/bin/csmd $(5)/bin/csm-ident) $$(if $$(SRC_cli),$(5)/bin/csm) \
+programs-$(1): $$(if $$(SRC_node),$(5)/bin/csmd $(5)/bin/csm-ident $(5)/bin/csm-plughost) $$(if $$(SRC_cli),$(5)/bin/csm) \
 	$$(if $$(SRC_client),$(5)/lib/libcsm.so.0 $(5)/lib/libcsm.a) \
 	$$(if $$(SRC_provider),$(5)/lib/ossl-modules/csm.so) \
 	$$(if $$(SRC_p11),$(5)/lib/pkcs11/csm-pkcs11.so) $$(PLUGINS:%=$(5)/lib/csm/plugins/%.so)
@@ -179,7 +186,7 @@ unit: $(UNIT:%=$(B)/asan/tests/%) ## build and run the unit, vector and conforma
 
 CONFORMANCE := $(patsubst tests/%.c,$(B)/asan/tests/%,$(wildcard tests/conformance/test_*.c))
 .PHONY: check-plugin
-check-plugin: $(CONFORMANCE) ## conformance suite over one back end: P=soft, tpm2, fake or a path/to/x.so
+check-plugin: $(CONFORMANCE) programs-asan ## conformance suite over one back end: P=soft, tpm2, fake, a path/to/x.so, or remote: before these
 	$(Q)for t in $^; do $(if $(P),CSM_PLUGIN=$(P)) timeout 300 $$t || exit 1; done
 
 # What scripts/check.sh runs; at full counts the parts with threads once more under the thread sanitizer.

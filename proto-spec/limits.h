@@ -47,6 +47,14 @@
 #define CSM_CONNECTION_KEYS_MAX 8u /* keys for the life of a connection */
 #define CSM_SIGN_STREAMS_MAX 16u /* open init/update/final operations of one connection */
 
+/* back ends in processes of their own */
+#define CSM_PLUGHOSTS_MAX 8u
+#define CSM_PLUG_CHANNELS 4u             /* descriptors between the broker and one csm-plughost */
+#define CSM_PLUG_KEYS_MAX 4096u          /* loaded in one at once */
+#define CSM_PLUG_OUT_MAX (64u * 1024u)   /* what it gives out at once */
+#define CSM_PLUG_CALL_MS 10000u          /* of a call, unless told otherwise */
+#define CSM_PLUG_LONG 12u                /* making a key may take so many times as long */
+
 /* connections */
 #define CSM_CONNECTIONS_MAX 16384u
 #define CSM_CONNECTIONS_PER_UID 256u

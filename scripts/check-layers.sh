@@ -35,7 +35,7 @@ BEGIN {
     lib("^lmdb\\.h$", "^(daemon/svc/store|tests/)")
     lib("^event2/", "^(daemon/(svc|node)|tests)/")
     lib("^yaml\\.h$", "^(daemon/svc|tests)/")
-    lib("^seccomp\\.h$", "^(daemon/(svc|node|ident)|tests)/")
+    lib("^seccomp\\.h$", "^(daemon/(svc|node|ident|plughost)|tests)/")
     lib("^jansson\\.h$", "^(libclient/cli/|daemon/svc/audit|tests/)")
     lib("^cmocka\\.h$", "^tests/")
     lib("^hiredis/", "^tests/")

@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <linux/landlock.h>
 #include <unistd.h>
@@ -25,6 +26,12 @@ struct ruleset_attr {
 	(FS_READ | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG | \
 		LANDLOCK_ACCESS_FS_MAKE_DIR | FS_TRUNCATE)
 
+/* What a library's own folder may need beside: locks by link, sockets, its devices. */
+#define FS_MORE \
+	(LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_MAKE_SYM | LANDLOCK_ACCESS_FS_MAKE_SOCK | FS_REFER | FS_IOCTL_DEV)
+#define FS_OF_FILES \
+	(LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | FS_TRUNCATE | FS_IOCTL_DEV)
+
 static int allow(int ruleset, const char *path, uint64_t access)
 {
 	struct landlock_path_beneath_attr rule = {.allowed_access = access};
@@ -44,13 +51,51 @@ static uint64_t fs_of_abi(long abi)
 	return FS_ABI1 | (abi >= 2 ? FS_REFER : 0) | (abi >= 3 ? FS_TRUNCATE : 0) | (abi >= 5 ? FS_IOCTL_DEV : 0);
 }
 
-static int make_ruleset(long abi)
+static int make_ruleset(long abi, unsigned but)
 {
-	struct ruleset_attr attr = {
-		.fs = fs_of_abi(abi), .net = abi >= 4 ? NET_TCP : 0, .scoped = abi >= 6 ? SCOPE_ALL : 0};
+	struct ruleset_attr attr = {.fs = fs_of_abi(abi),
+		.net = abi >= 4 && !(but & CSM_LANDLOCK_NETWORK) ? NET_TCP : 0,
+		.scoped = abi >= 6 && !(but & CSM_LANDLOCK_SOCKETS) ? SCOPE_ALL : 0};
 	size_t size = abi >= 6 ? 24 : abi >= 4 ? 16 : 8;
 
 	return (int)syscall(SYS_landlock_create_ruleset, &attr, size, 0);
+}
+
+/* A file has no rights of a folder; what is not there has none at all. */
+static int allow_path(int ruleset, const char *path, uint64_t access)
+{
+	struct stat st;
+
+	if (stat(path, &st) != 0)
+		return 0;
+	if (!S_ISDIR(st.st_mode))
+		access &= FS_OF_FILES;
+	return allow(ruleset, path, access);
+}
+
+int csm_landlock_paths(const char *const read[], const char *const write[], unsigned but, long *ret)
+{
+	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+	int ruleset, r = 0;
+
+	*ret = abi < 1 ? 0 : abi;
+	if (abi < 1)
+		return 0;
+	ruleset = make_ruleset(abi, but);
+	if (ruleset < 0)
+		return CSM_ESYSTEM;
+	for (size_t i = 0; r == 0 && read[i] != NULL; i++)
+		r = allow_path(ruleset, read[i], FS_READ & fs_of_abi(abi));
+	for (size_t i = 0; r == 0 && write[i] != NULL; i++)
+		r = allow_path(ruleset, write[i], (FS_WRITE | FS_MORE) & fs_of_abi(abi));
+#ifdef CSM_COVERAGE
+	if (r == 0)
+		r = allow(ruleset, "/", FS_WRITE & fs_of_abi(abi));
+#endif
+	if (r == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) != 0)
+		r = CSM_ESYSTEM;
+	close(ruleset);
+	return r;
 }
 
 int csm_sandbox_landlock(const struct csm_sandbox *s, struct csm_sandbox_report *report)
@@ -65,7 +110,7 @@ int csm_sandbox_landlock(const struct csm_sandbox *s, struct csm_sandbox_report 
 		return 0;
 	}
 	fs = fs_of_abi(abi);
-	ruleset = make_ruleset(abi);
+	ruleset = make_ruleset(abi, 0);
 	if (ruleset < 0)
 		return CSM_ESYSTEM;
 	r = allow(ruleset, s->write_dir, FS_WRITE & fs);

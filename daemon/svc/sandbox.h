@@ -27,6 +27,10 @@ CSM_MUST int csm_sandbox_drop(uid_t uid, gid_t gid);
 CSM_MUST int csm_sandbox_drop_but(uid_t uid, gid_t gid, uint64_t keep);
 /* No new privileges, no core dumps, not dumpable, so that no process of the same user may ptrace. */
 CSM_MUST int csm_sandbox_harden(void);
+/* Files: only these, each list ended by NULL, files or folders; what is not there is passed over. No TCP, no abstract
+ * sockets, no signals to processes outside, but for `but`. *ret: the kernel's version of Landlock, 0 when it has none. */
+enum csm_landlock_but { CSM_LANDLOCK_NETWORK = 1, CSM_LANDLOCK_SOCKETS = 2 };
+CSM_MUST int csm_landlock_paths(const char *const read[], const char *const write[], unsigned but, long *ret);
 /* All of it: drop, harden, Landlock, seccomp. */
 CSM_MUST int csm_sandbox_enter(const struct csm_sandbox *s, struct csm_sandbox_report *report);
 

@@ -1,0 +1,74 @@
+/* The broker's side of one csm-plughost: its channels, and calls over them. */
+#ifndef CSM_REMOTE_LINK_H
+#define CSM_REMOTE_LINK_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include "plugins/remote/channel.h"
+#include "plugins/remote/remote.h"
+
+/* The channels of one process. */
+struct link {
+	uint64_t epoch;      /* differs for each process */
+	atomic_uint refs;    /* the context's, and one of each call */
+	atomic_bool broken;
+	bool serial;
+	size_t n;            /* channels that are used */
+	struct csm_channel channel[CSM_PLUG_CHANNELS];
+	bool busy[CSM_PLUG_CHANNELS]; /* under the context's lock */
+};
+
+struct csm_plugin_ctx {
+	const struct csm_plugin_host *host;
+	int64_t call_ms;
+	pthread_mutex_t lock;     /* of the link, and while one is made */
+	pthread_cond_t free_now;
+	struct link *link;        /* NULL: none */
+	struct csm_plugin_caps caps;
+	atomic_uint slots;
+	uint64_t *dead;           /* numbers to be unloaded, of the link with dead_epoch; under dead_lock */
+	size_t n_dead, cap_dead;
+	uint64_t dead_epoch;
+	pthread_mutex_t dead_lock;
+	pthread_mutex_t health_lock; /* of what follows */
+	struct csm_plugin_health health;
+	char reason[161], device[161], protection[CSM_TOKEN_STR_MAX + 1];
+};
+
+/* A call in hand: a channel of its own. */
+struct call {
+	struct csm_plugin_ctx *ctx;
+	struct link *link;
+	struct csm_channel *channel;
+	size_t at;
+	int64_t deadline_ms;
+};
+
+/* Make the link, or take the one that was kept from a try before. With ctx->lock held. */
+CSM_MUST int link_connect(struct csm_plugin_ctx *ctx);
+/* Close the context's link; the process behind it ends. */
+void link_drop(struct csm_plugin_ctx *ctx);
+/* Keep the link for the next try to open a back end of this host. */
+void link_park(struct csm_plugin_ctx *ctx);
+
+/* Take a channel, waiting for one that is free; `times` as long as usual is the whole call's. CSM_EUNAVAILABLE. */
+CSM_MUST int call_begin(struct csm_plugin_ctx *ctx, unsigned times, struct call *ret);
+/* Ask, and serve what is asked back. Slices of *res live until the next run or the end. What is no answer breaks the
+ * link: CSM_EUNAVAILABLE. */
+CSM_MUST int call_run(struct call *c, enum csm_plug_method what, const struct csm_msg_plug_call *m, void *res);
+void call_end(struct call *c);
+
+/* Forget a loaded key or an operation over there; sent along with the next call. */
+void link_forget(struct csm_plugin_ctx *ctx, uint64_t epoch, uint64_t number, bool op);
+
+/* ---- hostside.c: what the back end asks of its host ---- */
+/* Answer into c->out and send. CSM_EPROTOCOL: it must not be asked. */
+CSM_MUST int hostside_serve(struct csm_plugin_ctx *ctx, struct csm_channel *c, const struct csm_frame *f, int64_t deadline_ms);
+
+/* ---- remote.c ---- */
+/* Take over what plug.open or plug.state told. CSM_EPROTOCOL. */
+CSM_MUST int remote_take_state(struct csm_plugin_ctx *ctx, const struct csm_msg_plug_state *m);
+/* It is not usable: why. */
+void remote_away(struct csm_plugin_ctx *ctx, const char *why);
+
+#endif
