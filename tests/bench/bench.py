@@ -27,6 +27,7 @@ from peers import PIN, SOFTHSM, Peers, pkcs11_module
 FOREIGN_MAX = 0.10
 TIME_LIMIT = 400  # seconds of the whole run; a round is measured again only while the rest still fits
 OVERHEAD = 0.5  # seconds of one measurement beside what is measured
+WARM_UP = 0.2  # seconds, of the generator
 CORE = 0  # where both sides are put for round trips on one core
 BUILD = os.environ.get('CSM_BUILD', 'build')
 LOAD = f'{BUILD}/tests/bench/load'
@@ -94,10 +95,27 @@ def set_core(pid, cores):
         os.sched_setaffinity(int(task), cores)
 
 
+def processor_ns(pid):
+    """What its threads have used; none of them ends meanwhile."""
+    spent = 0
+    for task in os.listdir(f'/proc/{pid}/task'):
+        with open(f'/proc/{pid}/task/{task}/schedstat', encoding='ascii') as f:
+            spent += int(f.read().split()[0])
+    return spent
+
+
 class Bench:
     def __init__(self, seconds, clock):
         self.seconds = seconds
         self.clock = clock
+
+    def costed(self, server, measure):
+        """With the processor time of the process `server` for each request, those of the warming up among them."""
+        before = processor_ns(server)
+        result = measure()
+        seconds = result['seconds'] + WARM_UP
+        result['server_us'] = round((processor_ns(server) - before) / 1e3 / (result['rate'] * seconds), 1)
+        return result
 
     def load(self, work, clients=1, depth=1, options=(), env=None, core=None, server=None):
         """The load generator; with core, it and the process `server` are on that core."""
@@ -198,7 +216,8 @@ def groups(bench, peers):
             f'bare socket server that signs, {cpus} loops': lambda: load('signer', 8, 16, options=['--socket', signer]),
         }),
         ('tpm', 'P-256 signatures, one hot key in the TPM (swtpm)', {
-            'csm, 8 blocking clients': lambda: load('csm-sign', 8, options=tpm),
+            'csm, 8 blocking clients': lambda: bench.costed(
+                int(os.environ['CSM_PID']), lambda: load('csm-sign', 8, options=tpm)),
             'bare SAPI loop': lambda: bench.sapi_loop('stock'),
             'csm, 1 blocking client': lambda: load('csm-sign', 1, options=tpm),
             "csm's back end without the broker": lambda: bench.sapi_loop('plugin'),
@@ -272,7 +291,7 @@ def measure_group(members, rounds, tries, end):
 
 
 def series(rounds, name, figure):
-    return [r[name][figure] for r in rounds if r[name] is not None and r[name][figure] is not None]
+    return [r[name][figure] for r in rounds if r[name] is not None and r[name].get(figure) is not None]
 
 
 def summarize(rounds):
@@ -330,6 +349,9 @@ def measure_loads(args, clock, peers, begin, report):
         rounds, again = measure_group(members, args.rounds, args.tries, begin + TIME_LIMIT - left)
         report['groups'][name] = {'title': title, 'again': again, 'members': summarize(rounds), 'rounds': rounds}
         table.print_group(title, report['groups'][name])
+        costs = {of: series(rounds, of, 'server_us') for of, r in rounds[0].items() if r is not None and 'server_us' in r}
+        if costs:
+            report['figures'][name] = {**costs, 'details': []}
 
 
 FIGURES = {'memory': figures.measure_memory, 'start': figures.measure_start, 'others': figures.measure_others}

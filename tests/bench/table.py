@@ -48,6 +48,7 @@ LIMITS = (
     ('memory', 'connections add', '10,000 connections add', 'MiB', 10),
     ('start', 'full', 'start to first answer, 100,000 secrets', 'ms', 150),
     ('start', 'empty', 'start to first answer, no secrets', 'ms', None),
+    ('tpm', 'csm, 8 blocking clients', "csmd's processor time a TPM command", 'us', 100),
     ('others', '1000 silent connections', "a client's p99 beside 1,000 silent connections", 'x', 2),
     ('others', '1000 half messages', '... beside 1,000 half messages', 'x', 2),
     ('others', 'a flood of one uid, 1000 connections', '... beside a flood from 1,000 connections', 'x', 2),
@@ -132,7 +133,7 @@ def print_ratios(rows):
 
 
 def print_limits(rows):
-    print('\nmemory, start, and what bad peers do to others (medians; the root key in a file)')
+    print('\nmemory, start, processor time, and what bad peers do to others (medians; the root key in a file)')
     for r in rows:
         span = f'{r["low"]:.1f} to {r["high"]:.1f}' if r['value'] is not None else 'not measured'
         bar = f'under {r["bar"]} {r["unit"]}' if r['bar'] is not None else ''
