@@ -247,7 +247,7 @@ static bool admin_may(int perm)
 	}
 }
 
-static int decide(struct req *q, int perm, struct csm_str object)
+int req_decide(struct req *q, int perm, struct csm_str object)
 {
 	const struct csm_subject *s;
 	int r;
@@ -271,7 +271,7 @@ int req_subject(struct req *q, const struct csm_subject **ret)
 
 bool req_may(struct req *q, int perm, struct csm_str object)
 {
-	return decide(q, perm, object) == 0;
+	return req_decide(q, perm, object) == 0;
 }
 
 /* A refusal on its way to the audit log: its answer is given when the line is durable. */
@@ -340,7 +340,7 @@ static void refuse(struct req *q, int r, const struct object *o)
 
 int req_authorize(struct req *q, const struct object *o)
 {
-	int r = decide(q, q->method->perm, o->text);
+	int r = req_decide(q, q->method->perm, o->text);
 
 	if (r != 0)
 		refuse(q, r, o);

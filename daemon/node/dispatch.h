@@ -60,6 +60,8 @@ void req_refuse(struct req *q, int r, struct csm_str object, const char *why);
 /* Answer for an object that is not there: not_found for who may list, else denied. */
 void req_missing(struct req *q, int list_perm, const struct object *o);
 bool req_may(struct req *q, int perm, struct csm_str object);
+/* The same with its reason: CSM_EDENIED is policy's own answer; nothing is told of it to anyone. */
+CSM_MUST int req_decide(struct req *q, int perm, struct csm_str object);
 /* The caller under the policy, with its program where that is proven. */
 CSM_MUST int req_subject(struct req *q, const struct csm_subject **ret);
 /* A copy whose slices point into itself. */

@@ -97,6 +97,22 @@ static void list_namespaces(struct req *q, const struct csm_subject *s, struct c
 	req_end_read(q);
 }
 
+/* Those of `all` where policy denies a list. */
+static void list_denied(struct req *q, int perm, const struct csm_strs *all, struct csm_strs *ret)
+{
+	char text[CSM_NAMESPACE_MAX + 1];
+
+	ret->v = csm_pool_alloc(&q->loop->pool, (all->n + 1) * sizeof(*ret->v));
+	if (ret->v == NULL)
+		return;
+	for (size_t i = 0; i < all->n; i++) {
+		memcpy(text, all->v[i].p, all->v[i].n);
+		text[all->v[i].n] = ':';
+		if (req_decide(q, perm, (struct csm_str){text, all->v[i].n + 1}) == CSM_EDENIED)
+			ret->v[ret->n++] = all->v[i];
+	}
+}
+
 void do_WHOAMI(struct req *q)
 {
 	struct csm_msg_whoami_res res = {0};
@@ -125,5 +141,7 @@ void do_WHOAMI(struct req *q)
 	res.pod = csm_str_of(f->pod);
 	res.label = csm_str_of(f->label);
 	list_namespaces(q, s, res.namespace, &res.namespaces);
+	list_denied(q, CSM_PERM_KEY_LIST, &res.namespaces, &res.no_key_list);
+	list_denied(q, CSM_PERM_CERT_LIST, &res.namespaces, &res.no_cert_list);
 	req_result(q, &res);
 }

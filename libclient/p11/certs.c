@@ -216,6 +216,8 @@ CK_RV certs_list(CK_SLOT_ID slot)
 	CK_RV rv = CKR_OK;
 	int r;
 
+	if (!slot_lists(slot, LIST_CERTS))
+		return CKR_OK;
 	while (more && rv == CKR_OK) {
 		r = p11_list("cert.list", s->ns, after, &reply);
 		/* who may not list has what he asked for by name */

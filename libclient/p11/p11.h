@@ -162,11 +162,13 @@ struct slot {
 	char ns[P11_NAMESPACE_MAX + 1];
 	bool present;
 	bool event; /* it came or went, and nobody was told */
+	bool no_list[2]; /* by enum listing: csmd said that it would deny that */
 	CK_ULONG sessions, rw_sessions;
 	CK_USER_TYPE user; /* NOBODY */
 	struct key **keys; /* sorted by name */
 	size_t n_keys, room;
 };
+enum listing { LIST_KEYS, LIST_CERTS };
 #define NOBODY ((CK_USER_TYPE)-1)
 /* Guarded by the table's lock; a slot stays where it is until C_Finalize, and keeps its namespace. */
 #define SLOTS_MAX 1024u
@@ -177,6 +179,8 @@ CSM_MUST CK_RV slots_init(void);
 void slots_free(void);
 /* Ask csmd who we are: slots come up or lose their token. grow: new slots may be added. */
 void slots_refresh(bool grow);
+/* May the slot be listed, as far as csmd says? What was refused once is asked anew; no refusal is asked for. */
+bool slot_lists(CK_SLOT_ID id, enum listing what);
 /* Under the table's lock: NULL for a number that is none. */
 struct slot *slot_get(CK_SLOT_ID id);
 

@@ -101,6 +101,16 @@ static void take_namespace(const char *ns, bool grow, bool *seen)
 	set_present(s, true);
 }
 
+static bool has_item(struct csm_view v, const char *field, const char *wanted)
+{
+	const char *s;
+
+	for (size_t i = 0; (s = csm_view_item(v, field, i)) != NULL; i++)
+		if (strcmp(s, wanted) == 0)
+			return true;
+	return false;
+}
+
 static void take_whoami(struct csm_view v, bool grow)
 {
 	bool seen[SLOTS_MAX] = {false};
@@ -110,9 +120,28 @@ static void take_whoami(struct csm_view v, bool grow)
 		take_namespace(csm_view_str(v, "namespace"), grow, seen);
 	for (size_t i = 0; i < n; i++)
 		take_namespace(csm_view_item(v, "namespaces", i), grow, seen);
-	for (size_t i = 0; i < n_slots; i++)
+	for (size_t i = 0; i < n_slots; i++) {
 		if (!seen[i])
 			set_present(slots[i], false);
+		slots[i]->no_list[LIST_KEYS] = has_item(v, "no_key_list", slots[i]->ns);
+		slots[i]->no_list[LIST_CERTS] = has_item(v, "no_cert_list", slots[i]->ns);
+	}
+}
+
+bool slot_lists(CK_SLOT_ID id, enum listing what)
+{
+	bool no;
+
+	lock_take(&lib.table);
+	no = slots[id]->no_list[what];
+	lock_give(&lib.table);
+	if (!no)
+		return true;
+	slots_refresh(false);
+	lock_take(&lib.table);
+	no = slots[id]->no_list[what];
+	lock_give(&lib.table);
+	return !no;
 }
 
 void slots_refresh(bool grow)

@@ -517,6 +517,8 @@ CK_RV token_list(CK_SLOT_ID slot)
 	bool more = true;
 	CK_RV rv = CKR_OK;
 
+	if (!slot_lists(slot, LIST_KEYS))
+		return CKR_OK;
 	while (more && rv == CKR_OK) {
 		int r = p11_list("key.list", s->ns, after, &reply);
 

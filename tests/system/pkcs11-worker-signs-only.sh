@@ -32,6 +32,11 @@ out=$(as_uid $uid_a "$node/bin/p11_probe" "$node/bin/csm-pkcs11.so" web tokens s
 expect_lines worker "web tokens: 0x0 sign: 0x0 create: 0xe2 delete: 0x1b tls list: 0x0 sign: 0x0" "$out"
 ok csm key show web:tls
 
+step "a listing that policy denies is not asked for, until policy allows it"
+expect_equal "denied listings" "$(grep -c 'method=\(key\|cert\).list.*error=denied' "$node/csmd.log")" 0
+expect_equal "not his" "$(as_uid $uid_a csm whoami --json | json no_key_list)" '["web"]'
+expect_equal "the administrator's" "$(csm whoami --json | json no_key_list)" '[]'
+
 step "what is not his is not there"
 out=$(as_uid $uid_a "$node/bin/p11_probe" "$node/bin/csm-pkcs11.so" other sign key)
 expect_lines "another namespace" "sign: 0xe0" "$out"
@@ -60,3 +65,20 @@ YAML
 touch "$work/gone"
 wait "$pid" || fail "the probe failed"
 expect_lines "after the rule" "sign: 0x0 pause: 0x0 sign-again: 0x68 sign: 0x68" "$(cat "$work/out.probe")"
+
+step "a right to list that comes is there for the next listing of a session that is open"
+(as_uid $uid_a "$node/bin/p11_probe" "$node/bin/csm-pkcs11.so" web list pause "$work/given" list >"$work/out.probe") &
+pid=$!
+node_await 20 grep -q 'list: 0x0' "$work/out.probe" || fail "no listing"
+expect_lines "before" "list: 0x0" "$(cat "$work/out.probe")"
+policy <<YAML
+version: 1
+identities:
+  admin:  {uid: 0}
+  worker: {uid: $uid_a}
+rules:
+  - {allow: [key.list, key.public], to: [worker], on: ["web:*"]}
+YAML
+touch "$work/given"
+wait $pid || fail "the program: $(cat "$work/out.probe")"
+expect_lines "then" "list: 0x0 pause: 0x0 tls list: 0x0" "$(cat "$work/out.probe")"
