@@ -192,7 +192,7 @@ static void check_attest(struct check *c)
 {
 	const struct csm_attestation *a = c->a;
 	const TPMS_ATTEST *s = &a->attest;
-	bool certify = s->magic == TPM2_GENERATED_VALUE && s->type == TPM2_ST_ATTEST_CERTIFY;
+	bool certify = s->type == TPM2_ST_ATTEST_CERTIFY;
 	const TPM2B_NAME *name = &s->attested.certify.name;
 
 	say(c, "signature", signature_good(a), "the attestation key signed the statement",

@@ -297,6 +297,16 @@ static bool is_named(const TPM2B_NAME *name, const uint8_t *p, size_t n)
 	return name->size == n && memcmp(name->name, p, n) == 0;
 }
 
+/* Our Names and authorisations are right, so it is a parameter, or what it decrypts to. libtpms calls an RSA secret that
+ * does not decrypt a failure; a TPM that has failed indeed says so to the next command too. */
+static bool is_bad_credential(TSS2_RC rc)
+{
+	TSS2_RC base = t2_rc_base(rc);
+
+	return rc == TPM2_RC_FAILURE || base == TPM2_RC_INTEGRITY || base == TPM2_RC_VALUE || base == TPM2_RC_SIZE ||
+		base == TPM2_RC_INSUFFICIENT || base == TPM2_RC_ECC_POINT;
+}
+
 static TSS2_RC activate_step(struct csm_plugin_ctx *c, void *arg)
 {
 	struct activate_arg *s = arg;
@@ -320,9 +330,7 @@ static TSS2_RC activate_step(struct csm_plugin_ctx *c, void *arg)
 	rc2 = loose_flush(c);
 	if (t2_rc_is_transport(rc2) || t2_rc_is_transport(rc2 = t2_key_flush(c, c->ak)))
 		return rc2;
-	/* Our Names are right, so the credential is not. */
-	if (t2_rc_base(rc) == TPM2_RC_INTEGRITY || t2_rc_base(rc) == TPM2_RC_VALUE || t2_rc_base(rc) == TPM2_RC_SIZE ||
-		t2_rc_base(rc) == TPM2_RC_INSUFFICIENT || t2_rc_base(rc) == TPM2_RC_ECC_POINT)
+	if (is_bad_credential(rc))
 		return TSS2_RC_SUCCESS;
 	if (rc == TSS2_RC_SUCCESS)
 		s->r = 0;
