@@ -25,8 +25,8 @@
 #include <stdbool.h>
 #include "libclient/base/err.h"
 
-/* 2: host->secret, secret_refused and reset; find. */
-#define CSM_PLUGIN_ABI 2u
+/* 2: host->secret, secret_refused and reset; find. 3: keyspec.tag, discard. */
+#define CSM_PLUGIN_ABI 3u
 
 enum csm_alg {
 	CSM_ALG_P256,
@@ -79,7 +79,10 @@ struct csm_plugin_keyspec {
 	enum csm_alg alg;
 	unsigned use; /* enum csm_use, or'ed */
 	bool exportable;
+	/* generate only: CSM_PLUGIN_TAG bytes, drawn at random, by which discard finds what was made. May be NULL. */
+	const uint8_t *tag;
 };
+#define CSM_PLUGIN_TAG 16u
 
 /* The stored form of a key: SubjectPublicKeyInfo (DER), and an opaque public and private part.
  * The private part is a secret unless the back end's table says wrapped. */
@@ -223,6 +226,9 @@ struct csm_plugin {
 	 * deletes it. CSM_ENOT_FOUND: there is none; CSM_ECONFLICT: ref fits several. */
 	int (*find)(struct csm_plugin_ctx *ctx, const char *ref, struct csm_plugin_keyspec *spec,
 		struct csm_plugin_out *spki, struct csm_plugin_out *pub, struct csm_plugin_out *priv);
+	/* Optional: of a device that itself keeps what generate makes. End the key that was made under this tag, and
+	 * nothing else: it was never stored, or its record was deleted. 0 too when there is none. */
+	int (*discard)(struct csm_plugin_ctx *ctx, const uint8_t tag[CSM_PLUGIN_TAG]);
 };
 
 extern const struct csm_plugin csm_plugin_soft;

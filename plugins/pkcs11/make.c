@@ -5,6 +5,7 @@
 #include "plugins/pkcs11/pkcs11.h"
 
 #define N_ELEMS(a) (sizeof(a) / sizeof((a)[0]))
+_Static_assert(P11_ID_NEW == CSM_PLUGIN_TAG, "the tag is the CKA_ID");
 
 struct made {
 	CK_OBJECT_HANDLE pub, priv;
@@ -75,16 +76,17 @@ static CK_RV pair_make(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, co
 	return ctx->f->C_GenerateKeyPair(session, &mech, pub, n_pub, priv, n_priv, &ret->pub, &ret->priv);
 }
 
-/* Whatever has our CKA_ID, which nobody else can have guessed. */
-static void sweep(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, const struct p11_ref *ref)
+/* Whatever has this CKA_ID of ours: it was drawn at random, nobody else's object has it. */
+static CK_RV sweep(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, const uint8_t id[static P11_ID_NEW])
 {
-	CK_ATTRIBUTE match = {CKA_ID, (void *)(uintptr_t)ref->id, ref->id_len};
+	CK_ATTRIBUTE match = {CKA_ID, (void *)(uintptr_t)id, P11_ID_NEW};
 	CK_OBJECT_HANDLE found[4];
 	CK_ULONG n = 0;
+	CK_RV rv = p11_find(ctx, session, &match, 1, found, N_ELEMS(found), &n);
 
-	if (p11_find(ctx, session, &match, 1, found, N_ELEMS(found), &n) == CKR_OK)
-		for (CK_ULONG i = 0; i < n; i++)
-			(void)ctx->f->C_DestroyObject(session, found[i]);
+	for (CK_ULONG i = 0; i < n && rv == CKR_OK; i++)
+		rv = ctx->f->C_DestroyObject(session, found[i]);
+	return rv;
 }
 
 static bool is_set(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE h, CK_ATTRIBUTE_TYPE type,
@@ -122,14 +124,17 @@ static int spki_make(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, cons
 	return r;
 }
 
-static void name_make(const struct csm_plugin_ctx *ctx, struct p11_ref *ref)
+static void name_make(const struct csm_plugin_ctx *ctx, const uint8_t *tag, struct p11_ref *ref)
 {
 	char hex[2 * P11_ID_NEW + 1];
 
 	ref->made = true;
 	memcpy(ref->serial, ctx->token.serialNumber, sizeof(ref->serial));
 	ref->id_len = P11_ID_NEW;
-	randombytes_buf(ref->id, ref->id_len);
+	if (tag != NULL)
+		memcpy(ref->id, tag, ref->id_len);
+	else
+		randombytes_buf(ref->id, ref->id_len);
 	sodium_bin2hex(hex, sizeof(hex), ref->id, 4);
 	memcpy(ref->label, "csm-", 4);
 	memcpy(ref->label + 4, hex, 8);
@@ -145,10 +150,10 @@ static int pair_and_forms(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session,
 	struct p11_ref ref = {0};
 	int r;
 
-	name_make(ctx, &ref);
+	name_make(ctx, spec->tag, &ref);
 	*rv = pair_make(ctx, session, spec, &ref, false, &made);
 	if (*rv != CKR_OK && !p11_lost(*rv) && !p11_unsupported(*rv)) {
-		sweep(ctx, session, &ref);
+		(void)sweep(ctx, session, ref.id);
 		*rv = pair_make(ctx, session, spec, &ref, true, &made);
 	}
 	if (*rv != CKR_OK) {
@@ -163,38 +168,56 @@ static int pair_and_forms(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session,
 	}
 	r = r != 0 ? r : CSM_ETOO_LARGE;
 out:
-	sweep(ctx, session, &ref); /* nobody knows of it yet: it goes again */
+	(void)sweep(ctx, session, ref.id); /* nobody knows of it yet: it goes again */
 	return r;
+}
+
+/* A session that may write, for this only: tokens have few of them. */
+static int writer_open(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE *ret, CK_RV *rv)
+{
+	if (ctx->pin != P11_PIN_GOOD)
+		return CSM_EUNAVAILABLE;
+	*rv = ctx->f->C_OpenSession(ctx->slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL, ret);
+	return p11_error(*rv);
 }
 
 int p11_generate(struct csm_plugin_ctx *ctx, const struct csm_plugin_keyspec *spec, struct csm_plugin_out *spki,
 	struct csm_plugin_out *pub, struct csm_plugin_out *priv)
 {
 	CK_SESSION_HANDLE session = CK_INVALID_HANDLE;
+	CK_RV rv = CKR_OK;
 	struct p11_use use;
-	CK_RV rv;
 	int r;
 
 	if ((r = p11_spec_check(ctx, spec)) != 0)
 		return r;
 	if ((r = p11_begin(ctx, &use)) != 0)
 		return r;
-	rv = CKR_OK;
-	r = CSM_EUNAVAILABLE;
-	if (ctx->pin != P11_PIN_GOOD)
-		goto out;
-	/* A session that may write, for this only: tokens have few of them. */
-	if ((rv = ctx->f->C_OpenSession(ctx->slot, CKF_SERIAL_SESSION | CKF_RW_SESSION, NULL, NULL, &session)) !=
-		CKR_OK) {
-		r = p11_error(rv);
-		goto out;
+	if ((r = writer_open(ctx, &session, &rv)) == 0) {
+		if ((r = pair_and_forms(ctx, session, spec, spki, pub, &rv)) == 0)
+			priv->len = 0;
+		else
+			p11_log(ctx, LOG_INFO, "a key was not made", rv);
+		(void)ctx->f->C_CloseSession(session);
 	}
-	if ((r = pair_and_forms(ctx, session, spec, spki, pub, &rv)) == 0)
-		priv->len = 0;
-	else
-		p11_log(ctx, LOG_INFO, "a key was not made", rv);
-	(void)ctx->f->C_CloseSession(session);
-out:
+	p11_end(ctx, &use, rv);
+	return r;
+}
+
+int p11_discard(struct csm_plugin_ctx *ctx, const uint8_t tag[CSM_PLUGIN_TAG])
+{
+	CK_SESSION_HANDLE session = CK_INVALID_HANDLE;
+	CK_RV rv = CKR_OK;
+	struct p11_use use;
+	int r;
+
+	if ((r = p11_begin(ctx, &use)) != 0)
+		return r;
+	if ((r = writer_open(ctx, &session, &rv)) == 0) {
+		rv = sweep(ctx, session, tag);
+		r = p11_error(rv);
+		(void)ctx->f->C_CloseSession(session);
+	}
 	p11_end(ctx, &use, rv);
 	return r;
 }

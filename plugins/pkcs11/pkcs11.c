@@ -134,4 +134,6 @@ const struct csm_plugin csm_plugin_pkcs11 = {
 	.decrypt = p11_decrypt,
 	.derive = p11_derive,
 	.random = p11_random,
+	.find = p11_adopt,
+	.discard = p11_discard,
 };

@@ -163,6 +163,9 @@ CSM_MUST int p11_out(struct csm_plugin_out *out, const void *p, size_t n);
 /* The one private key of the reference. CSM_EUNAVAILABLE: none is there; CSM_ETAMPERED: more than one. */
 CSM_MUST int p11_find_private(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, enum csm_alg alg,
 	const struct p11_ref *ref, CK_OBJECT_HANDLE *ret, CK_RV *rv);
+/* Does the private key h agree on what pkey's owner would? CSM_ETAMPERED: no. */
+CSM_MUST int p11_derives(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE h, enum csm_alg alg,
+	EVP_PKEY *pkey, CK_RV *rv);
 /* The handles that match, at most cap; the count, which says cap when there may be more. */
 CK_RV p11_find(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, CK_ATTRIBUTE *match, CK_ULONG n_match,
 	CK_OBJECT_HANDLE *found, CK_ULONG cap, CK_ULONG *n);
@@ -183,6 +186,11 @@ void p11_unload(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key);
 int p11_public_key(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, struct csm_plugin_out *spki);
 CSM_MUST int p11_spec_check(const struct csm_plugin_ctx *ctx, const struct csm_plugin_keyspec *spec);
 int p11_generate(struct csm_plugin_ctx *ctx, const struct csm_plugin_keyspec *spec, struct csm_plugin_out *spki,
+	struct csm_plugin_out *pub, struct csm_plugin_out *priv);
+
+int p11_discard(struct csm_plugin_ctx *ctx, const uint8_t tag[CSM_PLUGIN_TAG]);
+/* adopt.c */
+int p11_adopt(struct csm_plugin_ctx *ctx, const char *ref, struct csm_plugin_keyspec *spec, struct csm_plugin_out *spki,
 	struct csm_plugin_out *pub, struct csm_plugin_out *priv);
 
 /* ---- use.c, sign.c: slots ---- */

@@ -188,38 +188,36 @@ static CK_RV derive_either(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session
 }
 
 /* The same agreement from the other side: with a key of ours and the public half of the token's. */
-static int expected(const struct csm_plugin_key *key, EVP_PKEY *ours, uint8_t *out, size_t field)
+static int expected(EVP_PKEY *theirs, EVP_PKEY *ours, uint8_t *out, size_t field)
 {
 	EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_pkey(NULL, ours, NULL);
 	size_t n = field;
 	int r = CSM_EBACKEND;
 
-	if (c != NULL && EVP_PKEY_derive_init(c) == 1 && EVP_PKEY_derive_set_peer(c, key->pkey) == 1 &&
+	if (c != NULL && EVP_PKEY_derive_init(c) == 1 && EVP_PKEY_derive_set_peer(c, theirs) == 1 &&
 		EVP_PKEY_derive(c, out, &n) == 1 && n == field)
 		r = 0;
 	EVP_PKEY_CTX_free(c);
 	return r;
 }
 
-/* A key that was just found has to prove that it is ours before anything is agreed with it. */
-static int prove(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, CK_SESSION_HANDLE session, CK_RV *rv)
+int p11_derives(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, CK_OBJECT_HANDLE h, enum csm_alg alg,
+	EVP_PKEY *pkey, CK_RV *rv)
 {
 	static const char *const groups[] = {"P-256", "P-384", "P-521"};
-	EVP_PKEY *ours = EVP_PKEY_Q_keygen(NULL, NULL, "EC", groups[key->alg]);
+	EVP_PKEY *ours = EVP_PKEY_Q_keygen(NULL, NULL, "EC", groups[alg]);
 	CSM_WIPED(got, P11_FIELD_MAX);
 	CSM_WIPED(want, P11_FIELD_MAX);
 	uint8_t point[P11_POINT_MAX];
-	size_t field = p11_field(key->alg), n;
+	size_t field = p11_field(alg), n;
 	int r = CSM_ENOMEM;
 
-	if (ours == NULL || (n = p11_point(ours, point)) == 0 || (r = expected(key, ours, want, field)) != 0)
+	if (ours == NULL || (n = p11_point(ours, point)) == 0 || (r = expected(pkey, ours, want, field)) != 0)
 		goto out;
-	if ((*rv = derive_either(ctx, session, key->h, point, n, got, field)) != CKR_OK)
+	if ((*rv = derive_either(ctx, session, h, point, n, got, field)) != CKR_OK)
 		r = p11_error(*rv);
 	else if (CRYPTO_memcmp(got, want, field) != 0)
 		r = CSM_ETAMPERED;
-	else
-		key->derives = true;
 out:
 	EVP_PKEY_free(ours);
 	ERR_clear_error();
@@ -235,8 +233,10 @@ static int derive_once(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, c
 	*rv = CKR_OK;
 	if ((r = p11_key_begin(ctx, key, &use)) != 0)
 		return r;
+	/* A key that was just found has to prove that it is ours before anything is agreed with it. */
 	if (!key->derives)
-		r = prove(ctx, key, use.session, rv);
+		r = p11_derives(ctx, use.session, key->h, key->alg, key->pkey, rv);
+	key->derives = key->derives || r == 0;
 	if (r == 0) {
 		*rv = derive_either(ctx, use.session, key->h, point, n, out, p11_field(key->alg));
 		r = p11_error(*rv);
