@@ -64,7 +64,7 @@ int tpm2_key_generate(struct tpm2_env *e, enum csm_alg alg, unsigned use, struct
 	int r;
 
 	k->key = NULL;
-	k->spec = (struct csm_plugin_keyspec){alg, use, false};
+	k->spec = (struct csm_plugin_keyspec){.alg = alg, .use = use};
 	if ((r = tpm2->generate(e->ctx, &k->spec, &spki, &pub, &priv)) != 0)
 		return r;
 	k->spki_len = spki.len;

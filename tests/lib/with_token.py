@@ -24,7 +24,7 @@ def main():
             env['CSM_PLUGIN_SECRET_pin'] = PIN
             algs = os.environ.get('CSM_TOKEN_ALGS', 'p256,p384,p521,rsa2048,rsa3072,rsa4096,ed25519').split(',')
             if kind == 'tpm2':  # it tells of P-521, and fails to sign with it
-                algs.remove('p521')
+                algs = [a for a in algs if a != 'p521']
             env['CSM_PLUGIN_CONF_algs'] = ','.join(algs)
             env['CSM_TOKEN_DIR'] = top
             return subprocess.run(command, env=dict(os.environ, **env), check=False).returncode
