@@ -13,6 +13,7 @@
 #include "daemon/node/ask.h"
 #include "daemon/node/conn.h"
 #include "daemon/node/host.h"
+#include "daemon/node/plug.h"
 #include "daemon/node/reload.h"
 #include "daemon/node/root.h"
 #include "daemon/pki/cert.h"
@@ -43,7 +44,7 @@ struct main_state {
 struct csm_backend *broker_backend(struct broker *b, struct csm_str name)
 {
 	for (size_t i = 0; i < b->n_backends; i++)
-		if (csm_str_eq(name, b->backends[i].plugin->name))
+		if (csm_str_eq(name, csm_backend_name(&b->backends[i])))
 			return &b->backends[i];
 	return NULL;
 }
@@ -332,6 +333,8 @@ static void on_control(evutil_socket_t fd, short what, void *arg)
 		event_base_loopbreak(m->b.base);
 	} else if (r == 0 && msg.type == CTL_RELOAD && msg.fd >= 0) {
 		policy_reload(&m->b, msg.fd);
+	} else if (r == 0 && msg.type == CTL_CONN && msg.fd >= 0 && msg.len == 1 + sizeof(struct plug_channel)) {
+		plug_take(&m->b, &msg);
 	} else if (r == 0 && msg.type == CTL_CONN && msg.fd >= 0 && msg.len >= 1) {
 		accept_role(&m->b, msg.fd, (enum csm_role)msg.body[0]);
 	} else if (r == 0 && msg.fd >= 0) {
@@ -528,7 +531,10 @@ int broker_main(void)
 	}
 	csm_lockheap_openssl_without(NULL);
 	for (size_t i = 0; i < n_early; i++)
-		accept_role(&m.b, early[i].fd, (enum csm_role)early[i].body[0]);
+		if (early[i].len > 1)
+			close(early[i].fd); /* none comes before CTL_START */
+		else
+			accept_role(&m.b, early[i].fd, (enum csm_role)early[i].body[0]);
 	if (control_send(CONTROL_FD, CTL_READY, NULL, 0, -1) != 0)
 		_exit(1);
 	event_base_dispatch(m.b.base);

@@ -15,7 +15,7 @@
 #include "daemon/svc/store.h"
 
 #define BROKER_LOOPS_MAX 64u
-#define BROKER_BACKENDS_MAX 8u
+#define BROKER_BACKENDS_MAX 12u /* soft, fake, tpm2, and those in csm-plughost */
 
 enum broker_state { BROKER_STARTING, BROKER_READY, BROKER_LOCKED, BROKER_STOPPING };
 
@@ -34,7 +34,7 @@ struct broker {
 	size_t n_backends;
 	struct csm_workq *workers;       /* slow work of parallel back ends */
 	struct csm_keycache shared_keys; /* of the workers; locks by itself */
-	struct csm_keycache owner_keys[BROKER_BACKENDS_MAX]; /* of a serial back end, touched by its owner only */
+	struct csm_keycache owner_keys[BROKER_BACKENDS_MAX]; /* of one with threads of its own, which alone load and unload */
 	_Atomic(struct csm_store *) store; /* NULL until it could be opened */
 	char store_why[256];             /* why not, for status; written before state */
 	_Atomic enum broker_state state;

@@ -11,7 +11,7 @@
 #include "libclient/wire/enc.h"
 
 #define SETUP_MAX (2u * 1024u * 1024u)
-#define SETUP_FIELDS 12u
+#define SETUP_FIELDS (12u + 2u * CSM_PLUGHOSTS_MAX)
 
 int control_send(int sock, uint8_t type, const void *body, size_t len, int fd)
 {
@@ -107,7 +107,12 @@ static int setup_encode(const struct setup *s, struct csm_buf *b)
 		(r = csm_enc_u64(b, s->broker_gid)) != 0 || (r = csm_enc_u64(b, s->supervisor_pid)) != 0 || (r = csm_enc_u64(b, s->reload_seq)) != 0 ||
 		(r = csm_enc_str(b, s->plugin_dir)) != 0 || (r = csm_enc_str(b, s->device)) != 0 ||
 		(r = enc_opt_bin(b, s->owner_auth)) != 0 ||
-		(r = enc_opt_bin(b, s->root_secret)) != 0 || (r = csm_enc_array(b, (uint32_t)(3 * s->n_names))) != 0)
+		(r = enc_opt_bin(b, s->root_secret)) != 0)
+		return r;
+	for (size_t i = 0; i < CSM_PLUGHOSTS_MAX; i++)
+		if ((r = enc_opt_bin(b, s->pins[i])) != 0 || (r = csm_enc_u64(b, s->pin_marks[i])) != 0)
+			return r;
+	if ((r = csm_enc_array(b, (uint32_t)(3 * s->n_names))) != 0)
 		return r;
 	for (size_t i = 0; i < s->n_names; i++)
 		if ((r = csm_enc_bool(b, s->names[i].group)) != 0 || (r = csm_enc_str(b, s->names[i].name)) != 0 ||
@@ -214,6 +219,9 @@ static int setup_decode(struct csm_dec *d, struct setup *s)
 		(r = csm_dec_str(d, &s->device)) != 0 ||
 		(r = dec_opt_bin(d, &s->owner_auth)) != 0 || (r = dec_opt_bin(d, &s->root_secret)) != 0)
 		return r;
+	for (size_t i = 0; i < CSM_PLUGHOSTS_MAX; i++)
+		if ((r = dec_opt_bin(d, &s->pins[i])) != 0 || (r = csm_dec_u64(d, &s->pin_marks[i])) != 0)
+			return r;
 	return setup_decode_names(d, s);
 }
 

@@ -15,7 +15,7 @@ enum control_type {
 	/* to the broker */
 	CTL_SETUP = 1,    /* fd: a memfd with struct setup, encoded */
 	CTL_LISTENER = 2, /* fd: listening socket; body: role byte */
-	CTL_CONN = 3,     /* fd: a connection of a fixed role; body: role byte */
+	CTL_CONN = 3,     /* fd: a connection of a fixed role; body: role byte; of csm-plughost: struct plug_channel after it */
 	CTL_START = 4,    /* all has been handed over */
 	CTL_RELOAD = 5,   /* fd: memfd with struct setup; the policy in it becomes the one in force */
 	CTL_STOP = 6,
@@ -23,8 +23,14 @@ enum control_type {
 	CTL_READY = 16,       /* serving */
 	CTL_WANT_RELOAD = 17, /* an administrator asked for it; body: uint64_t, comes back in the setup */
 	CTL_RELOADED = 18,    /* body: one byte, 1 when the new policy is in force */
+	CTL_PLUG_RESET = 19,  /* body: struct plug_channel: that process is to be ended, if it still runs */
 	/* on DEVICE */
 	CTL_DEVICE = 32, /* asked without a body, answered with a descriptor or a body: errno as one byte */
+};
+
+/* Which csm-plughost, by the order of csmd.yaml; the how manieth of its processes; which of its channels. */
+struct plug_channel {
+	uint32_t plughost, generation, channel;
 };
 
 struct control_msg {
@@ -54,6 +60,8 @@ struct setup {
 	struct csm_str device;      /* the TPM: "/dev/tpmrm0", "swtpm:path=..."; empty: there is none */
 	struct csm_bin owner_auth;  /* the TPM's owner authorisation, p NULL: none given */
 	struct csm_bin root_secret; /* root key file, passphrase or credential; p NULL: none */
+	struct csm_bin pins[CSM_PLUGHOSTS_MAX]; /* of the back ends of csmd.yaml, in its order; p NULL: none given */
+	uint64_t pin_marks[CSM_PLUGHOSTS_MAX];  /* another one once the file is another; 0: no file */
 	uint64_t reload_seq;        /* the newest CTL_WANT_RELOAD that came before the files were read */
 	struct setup_name *names;
 	size_t n_names;

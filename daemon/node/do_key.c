@@ -64,7 +64,7 @@ static int create_record(struct create_op *c)
 	int r;
 
 	randombytes_buf(rec->id, sizeof(rec->id));
-	rec->backend = csm_str_of(c->be->plugin->name);
+	rec->backend = csm_str_of(csm_backend_name(c->be));
 	rec->protection = csm_str_of(c->be->caps.protection);
 	rec->alg = c->spec.alg;
 	rec->use = c->spec.use;

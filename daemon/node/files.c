@@ -181,6 +181,35 @@ static int read_root_secret(struct files *f, bool check)
 	return r;
 }
 
+/* Another file, or another content, gives another number; never 0. */
+static uint64_t mark_of(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) != 0)
+		return 1;
+	return ((uint64_t)st.st_ino * 0x9e3779b97f4a7c15u ^ (uint64_t)st.st_ctim.tv_sec * 1000000000u ^
+		       (uint64_t)st.st_ctim.tv_nsec ^ (uint64_t)st.st_size << 48) |
+		1;
+}
+
+static int read_pins(struct files *f)
+{
+	for (size_t i = 0; i < f->cfg.n_plughosts; i++) {
+		struct file_plughost *p = &f->plughosts[i];
+		const char *path = f->cfg.plughosts[i].pin_file;
+		int r;
+
+		if (path == NULL)
+			continue;
+		p->pin_mark = mark_of(path);
+		if ((r = read_secret(path, &p->pin, &p->pin_len)) != 0)
+			return r;
+		strip_newline(p->pin, &p->pin_len);
+	}
+	return 0;
+}
+
 /* ---- names ---- */
 
 static bool user_number(const char *name, uid_t *uid, gid_t *gid)
@@ -203,8 +232,34 @@ static bool user_number(const char *name, uid_t *uid, gid_t *gid)
 	return true;
 }
 
+/* A back end without a user is away, the others are not; one with the user of another process is refused. */
+static int find_plughost_users(struct files *f)
+{
+	for (size_t i = 0; i < f->cfg.n_plughosts; i++) {
+		const struct csm_plughost_config *c = &f->cfg.plughosts[i];
+		struct file_plughost *p = &f->plughosts[i];
+		bool taken;
+
+		if (!user_number(c->user, &p->uid, &p->gid)) {
+			log_err("backends: %s: there is no user %s: it is not started", c->name, c->user);
+			p->uid = (uid_t)-1;
+			continue;
+		}
+		taken = p->uid == 0 || p->uid == f->broker_uid || p->uid == f->ident_uid;
+		for (size_t k = 0; k < i; k++)
+			taken = taken || p->uid == f->plughosts[k].uid;
+		if (taken) {
+			log_err("backends: %s: its user %s is that of another process: it needs one of its own", c->name, c->user);
+			return CSM_EINVALID;
+		}
+	}
+	return 0;
+}
+
 static int find_users(struct files *f)
 {
+	for (size_t i = 0; i < CSM_PLUGHOSTS_MAX; i++)
+		f->plughosts[i].uid = (uid_t)-1;
 	f->broker_uid = f->ident_uid = (uid_t)-1;
 	f->broker_gid = f->ident_gid = (gid_t)-1;
 	if (geteuid() != 0)
@@ -216,7 +271,7 @@ static int find_users(struct files *f)
 	/* Only where a rule needs it; supervisor.c says so then. */
 	if (!user_number(f->cfg.user_ident, &f->ident_uid, &f->ident_gid))
 		f->ident_uid = (uid_t)-1;
-	return 0;
+	return find_plughost_users(f);
 }
 
 static void found_name(void *arg, bool group, const char *name)
@@ -399,7 +454,8 @@ int files_read(const struct supervisor_options *opt, struct files *ret)
 	int r;
 
 	if ((r = read_config(opt, &f)) != 0 || (r = files_reread_policy(&f)) != 0 || (r = check_policy(&f)) != 0 ||
-		(r = find_users(&f)) != 0 || (r = find_plugins(opt, &f)) != 0 || (r = read_root_secret(&f, opt->check)) != 0)
+		(r = find_users(&f)) != 0 || (r = find_plugins(opt, &f)) != 0 || (r = read_root_secret(&f, opt->check)) != 0 ||
+		(r = read_pins(&f)) != 0)
 		goto out;
 	if (f.cfg.tpm_owner_auth_file != NULL) {
 		if ((r = read_secret(f.cfg.tpm_owner_auth_file, &f.owner_auth, &f.owner_auth_len)) != 0)
@@ -425,6 +481,8 @@ void files_clear(struct files *f)
 	clear_names(f);
 	csm_lock_free(f->root_secret);
 	csm_lock_free(f->owner_auth);
+	for (size_t i = 0; i < CSM_PLUGHOSTS_MAX; i++)
+		csm_lock_free(f->plughosts[i].pin);
 	csm_config_clear(&f->cfg);
 	memset(f, 0, sizeof(*f));
 }

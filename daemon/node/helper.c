@@ -58,36 +58,111 @@ void helper_want(struct helper *h, bool wanted, int64_t now_ms)
 		kill(h->pid, SIGTERM);
 }
 
-/* In the child: its socket in its place, nothing else, and the program. */
-static void become(const struct helper *h, int sock, char *const argv[])
+/* In the child: its sockets in their places, nothing else, and the program. */
+static void become(const struct helper *h, const struct helper_start *how, int pair[][2])
 {
-#ifdef CSM_SANITIZED
-	char **env = environ; /* how the sanitizers report, where coverage is kept */
-#else
-	char *env[] = {NULL};
-#endif
-	int fd = fcntl(sock, F_DUPFD, 10);
+	char **env = how->envp;
+	int fd[CSM_PLUG_CHANNELS];
 	sigset_t none;
 
+#ifdef CSM_SANITIZED
+	/* How the sanitizers report, where coverage is kept. */
+	for (char **e = environ; *e != NULL; e++)
+		if (strncmp(*e, "ASAN_", 5) == 0 || strncmp(*e, "UBSAN_", 6) == 0 || strncmp(*e, "GCOV_", 5) == 0 ||
+			strncmp(*e, "LSAN_", 5) == 0 || strncmp(*e, "TSAN_", 5) == 0)
+			env = environ;
+#endif
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	if (fd < 0 || dup2(fd, HELPER_FD) < 0)
-		_exit(127);
-	if (syscall(SYS_close_range, HELPER_FD + 1, ~0u, CLOSE_RANGE_CLOEXEC) != 0)
-		close(fd);
+	for (size_t i = 0; i < how->sockets; i++)
+		if ((fd[i] = fcntl(pair[i][1], F_DUPFD, 20)) < 0)
+			_exit(127);
+	for (size_t i = 0; i < how->sockets; i++)
+		if (dup2(fd[i], HELPER_FD + (int)i) < 0)
+			_exit(127);
+	if (syscall(SYS_close_range, HELPER_FD + how->sockets, ~0u, CLOSE_RANGE_CLOEXEC) != 0)
+		for (size_t i = 0; i < how->sockets; i++)
+			close(fd[i]);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	syscall(SYS_execveat, h->exe_fd, "", argv, env, AT_EMPTY_PATH);
+	syscall(SYS_execveat, h->exe_fd, "", how->argv, env, AT_EMPTY_PATH);
 	_exit(127);
 }
 
-static pid_t spawn(const struct helper *h, int sock, const struct csm_config *cfg, uid_t uid, gid_t gid)
+/* At once the first time, then after 100 ms doubling to 2 s; back to the start after 5 s of life. */
+static void plan(struct helper *h, int64_t now_ms)
+{
+	h->again_ms = now_ms + h->delay_ms;
+	h->delay_ms = h->delay_ms == 0           ? DELAY_FIRST_MS
+		: h->delay_ms * 2 > DELAY_MAX_MS ? DELAY_MAX_MS
+						 : h->delay_ms * 2;
+}
+
+static int make_pairs(int pair[][2], size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair[i]) != 0) {
+			while (i-- > 0) {
+				close(pair[i][0]);
+				close(pair[i][1]);
+			}
+			return CSM_ESYSTEM;
+		}
+	return 0;
+}
+
+static int hand_over(const struct helper *h, const struct helper_start *how, int pair[][2])
+{
+	uint8_t body[1 + sizeof(struct plug_channel)] = {(uint8_t)h->role};
+	int r = 0;
+
+	for (size_t i = 0; i < how->sockets && r == 0; i++) {
+		struct plug_channel which = {(uint32_t)how->plughost, h->generation, (uint32_t)i};
+
+		memcpy(body + 1, &which, sizeof(which));
+		r = control_send(how->control, CTL_CONN, body, how->plughost < 0 ? 1 : sizeof(body), pair[i][0]);
+	}
+	return r;
+}
+
+void helper_start_as(struct helper *h, const struct helper_start *how)
+{
+	int pair[CSM_PLUG_CHANNELS][2];
+
+	h->again_ms = -1;
+	if (h->exe_fd < 0 || !h->wanted || h->pid > 0)
+		return;
+	h->born_ms = how->now_ms;
+	if (how->control < 0 || make_pairs(pair, how->sockets) != 0) {
+		plan(h, how->now_ms);
+		return;
+	}
+	h->generation++;
+	h->pid = fork();
+	if (h->pid == 0)
+		become(h, how, pair);
+	if (h->pid < 0) {
+		log_err("%s could not be started: %s", h->name, strerror(errno));
+		h->pid = 0;
+		plan(h, how->now_ms);
+	} else if (hand_over(h, how, pair) != 0) {
+		/* Which ends then, and is started again. */
+		log_warn("the broker did not take the connection of %s", h->name);
+	}
+	for (size_t i = 0; i < how->sockets; i++) {
+		close(pair[i][0]);
+		close(pair[i][1]);
+	}
+}
+
+void helper_start(struct helper *h, int control, const struct csm_config *cfg, uid_t uid, gid_t gid, int64_t now_ms)
 {
 	static char opt_level[] = "--log-level", opt_uid[] = "--uid", opt_gid[] = "--gid",
 		    opt_required[] = "--sandbox-required";
 	char name[32], u[16], g[16], level[16];
-	char *argv[10] = {name};
+	char *argv[10] = {name}, *envp[] = {NULL};
+	struct helper_start how = {
+		.control = control, .argv = argv, .envp = envp, .sockets = 1, .plughost = -1, .now_ms = now_ms};
 	size_t n = 1;
-	pid_t pid;
 
 	snprintf(name, sizeof(name), "%s", h->name);
 	snprintf(u, sizeof(u), "%u", uid);
@@ -104,45 +179,7 @@ static pid_t spawn(const struct helper *h, int sock, const struct csm_config *cf
 	if (cfg->require_sandbox)
 		argv[n++] = opt_required;
 	argv[n] = NULL;
-	pid = fork();
-	if (pid == 0)
-		become(h, sock, argv);
-	return pid;
-}
-
-/* At once the first time, then after 100 ms doubling to 2 s; back to the start after 5 s of life. */
-static void plan(struct helper *h, int64_t now_ms)
-{
-	h->again_ms = now_ms + h->delay_ms;
-	h->delay_ms = h->delay_ms == 0           ? DELAY_FIRST_MS
-		: h->delay_ms * 2 > DELAY_MAX_MS ? DELAY_MAX_MS
-						 : h->delay_ms * 2;
-}
-
-void helper_start(struct helper *h, int control, const struct csm_config *cfg, uid_t uid, gid_t gid, int64_t now_ms)
-{
-	uint8_t role = (uint8_t)h->role;
-	int pair[2];
-
-	h->again_ms = -1;
-	if (h->exe_fd < 0 || !h->wanted || h->pid > 0)
-		return;
-	h->born_ms = now_ms;
-	if (control < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) {
-		plan(h, now_ms);
-		return;
-	}
-	h->pid = spawn(h, pair[1], cfg, uid, gid);
-	if (h->pid < 0) {
-		log_err("%s could not be started: %s", h->name, strerror(errno));
-		h->pid = 0;
-		plan(h, now_ms);
-	} else if (control_send(control, CTL_CONN, &role, 1, pair[0]) != 0) {
-		log_warn("the broker did not take the connection of %s",
-			h->name); /* which ends then, and is started again */
-	}
-	close(pair[0]);
-	close(pair[1]);
+	helper_start_as(h, &how);
 }
 
 bool helper_reap(struct helper *h, pid_t pid, int status, bool stopping, int64_t now_ms)

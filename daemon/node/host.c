@@ -5,35 +5,31 @@
 #include <time.h>
 #include <unistd.h>
 #include "daemon/node/host.h"
+#include "daemon/node/plug.h"
 #include "daemon/svc/log.h"
 #include "libclient/base/lockmem.h"
 
 #define DEVICE_WAIT_MS 2000
 
-/* One back end's view of the broker. */
-struct host_arg {
-	struct broker *b;
-	struct csm_backend *be;
-	struct csm_store *pins;
-	char *owner_auth; /* locked memory, or NULL */
-	char device[256];
-	struct csm_job job; /* open or look, on the owner's thread */
-	atomic_bool queued;
-};
 static struct host_arg args[BROKER_BACKENDS_MAX];
 
-static int ask_device(void *arg)
+int host_ask_device(void *arg)
 {
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	struct pollfd p = {.fd = DEVICE_FD, .events = POLLIN};
 	struct control_msg msg;
+	bool answered;
 
 	(void)arg;
+	pthread_mutex_lock(&lock);
 	/* An answer that came too late for its question is not the answer to this one. */
 	while (poll(&p, 1, 0) == 1 && control_recv(DEVICE_FD, &msg) == 0)
 		if (msg.fd >= 0)
 			close(msg.fd);
-	if (control_send(DEVICE_FD, CTL_DEVICE, NULL, 0, -1) != 0 || poll(&p, 1, DEVICE_WAIT_MS) != 1 ||
-		control_recv(DEVICE_FD, &msg) != 0) {
+	answered = control_send(DEVICE_FD, CTL_DEVICE, NULL, 0, -1) == 0 && poll(&p, 1, DEVICE_WAIT_MS) == 1 &&
+		control_recv(DEVICE_FD, &msg) == 0;
+	pthread_mutex_unlock(&lock);
+	if (!answered) {
 		errno = EIO;
 		return -1;
 	}
@@ -60,10 +56,10 @@ static void log_line(void *arg, int level, const char *text)
 {
 	struct host_arg *a = arg;
 
-	csm_log(level, "%s: %s", a->be->plugin->name, text);
+	csm_log(level, "%s: %s", csm_backend_name(a->be), text);
 }
 
-static const char *tpm_config(struct host_arg *a, const char *name)
+const char *host_tpm_config(struct host_arg *a, const char *name)
 {
 	const struct csm_config *c = &a->b->cfg;
 	bool socket = strncmp(a->device, "/dev/", 5) != 0;
@@ -88,7 +84,7 @@ static const char *config_of(void *arg, const char *name)
 	struct host_arg *a = arg;
 
 	if (strcmp(a->be->plugin->name, "tpm2") == 0)
-		return tpm_config(a, name);
+		return host_tpm_config(a, name);
 	if (strcmp(a->be->plugin->name, "fake") == 0 && strcmp(name, "script") == 0)
 		return a->b->cfg.fake_script;
 	return NULL;
@@ -124,6 +120,20 @@ static int take_owner_auth(struct broker *b, struct host_arg *a)
 	return 0;
 }
 
+/* Those that have a process of their own. */
+static void add_plughosts(struct broker *b)
+{
+	for (size_t i = 0; i < b->cfg.n_plughosts && b->n_backends < BROKER_BACKENDS_MAX; i++) {
+		struct csm_backend *be = &b->backends[b->n_backends];
+		struct host_arg *a = &args[b->n_backends++];
+
+		a->b = b;
+		a->be = be;
+		snprintf(a->device, sizeof(a->device), "%.*s", (int)b->setup.device.n, b->setup.device.p);
+		plug_init(a, (unsigned)i);
+	}
+}
+
 int host_load_backends(struct broker *b)
 {
 	/* The TPM last: host_open_backends may find that the node has none. */
@@ -137,6 +147,11 @@ int host_load_backends(struct broker *b)
 		struct csm_backend *be = &b->backends[b->n_backends];
 		struct host_arg *a = &args[b->n_backends];
 
+		if (i == 2) {
+			add_plughosts(b);
+			be = &b->backends[b->n_backends];
+			a = &args[b->n_backends];
+		}
 		if (!enabled(b, names[i]))
 			continue;
 		if ((r = csm_backend_load_so(be, dir, names[i], &why)) != 0)
@@ -151,7 +166,7 @@ int host_load_backends(struct broker *b)
 		snprintf(a->device, sizeof(a->device), "%.*s", (int)b->setup.device.n, b->setup.device.p);
 		if (strcmp(names[i], "tpm2") == 0 && take_owner_auth(b, a) != 0)
 			return CSM_ENOMEM;
-		be->host = (struct csm_plugin_host){.arg = a, .device = ask_device, .remember = remember,
+		be->host = (struct csm_plugin_host){.arg = a, .device = host_ask_device, .remember = remember,
 			.recall = recall, .log = log_line, .config = config_of};
 		b->n_backends++;
 	}
@@ -194,8 +209,9 @@ int host_open_backends(struct broker *b, struct csm_store *pins)
 	}
 	for (size_t i = 0; i < b->n_backends; i++) {
 		args[i].pins = pins;
-		if (csm_backend_open(&b->backends[i]) != 0)
-			log_warn("back end %s is not there yet: %s", b->backends[i].plugin->name,
+		/* A process of its own is only about to start. */
+		if (args[i].plug == NULL && csm_backend_open(&b->backends[i]) != 0)
+			log_warn("back end %s is not there yet: %s", csm_backend_name(&b->backends[i]),
 				csm_err_text(b->backends[i].last_open));
 		/* host_tick tries again only those with a thread of their own. */
 		if (b->backends[i].last_open == CSM_ENOMEM && !(b->backends[i].plugin->flags & CSM_PLUGIN_SERIAL))
@@ -209,23 +225,35 @@ static void look(struct csm_job *job)
 {
 	struct host_arg *a = (struct host_arg *)((char *)job - offsetof(struct host_arg, job));
 
+	if (a->plug != NULL && a->be->ctx != NULL)
+		csm_remote_look(a->be->ctx);
 	if (a->be->ctx == NULL && csm_backend_open(a->be) == 0)
-		log_info("back end %s is there", a->be->plugin->name);
+		log_info("back end %s is there", csm_backend_name(a->be));
 	else
 		csm_be_health_refresh(a->be);
 	a->queued = false;
 }
 
+void host_look(struct host_arg *a)
+{
+	if (a->be->owner == NULL || atomic_exchange(&a->queued, true))
+		return;
+	a->job.run = look;
+	a->job.user = UINT32_MAX;
+	if (csm_workq_push(a->be->owner, &a->job) != 0)
+		a->queued = false;
+}
+
+struct host_arg *host_arg_of(struct broker *b, unsigned plughost)
+{
+	for (size_t i = 0; i < b->n_backends; i++)
+		if (args[i].plug != NULL && plug_number(args[i].plug) == plughost)
+			return &args[i];
+	return NULL;
+}
+
 void host_tick(struct broker *b)
 {
-	for (size_t i = 0; i < b->n_backends; i++) {
-		struct host_arg *a = &args[i];
-
-		if (a->be->owner == NULL || atomic_exchange(&a->queued, true))
-			continue;
-		a->job.run = look;
-		a->job.user = UINT32_MAX;
-		if (csm_workq_push(a->be->owner, &a->job) != 0)
-			a->queued = false;
-	}
+	for (size_t i = 0; i < b->n_backends; i++)
+		host_look(&args[i]);
 }

@@ -4,6 +4,26 @@
 
 #include "daemon/node/broker.h"
 
+struct plug;
+/* One back end's view of the broker. */
+struct host_arg {
+	struct broker *b;
+	struct csm_backend *be;
+	struct csm_store *pins;
+	struct plug *plug; /* its process, or NULL: it is in here */
+	char *owner_auth;  /* locked memory, or NULL */
+	char device[256];
+	struct csm_job job; /* open or look, on the owner's thread */
+	atomic_bool queued;
+};
+/* A fresh descriptor to the TPM; -1 with errno. Any thread. */
+int host_ask_device(void *arg);
+/* The TPM's section of the configuration, as its back end is told it. */
+const char *host_tpm_config(struct host_arg *a, const char *name);
+/* Open it, or see how it is: soon, on a thread that may. Any thread. */
+void host_look(struct host_arg *a);
+struct host_arg *host_arg_of(struct broker *b, unsigned plughost); /* NULL: there is none */
+
 /* Load the objects of all back ends that are to be there. Before the sandbox. */
 CSM_MUST int host_load_backends(struct broker *b);
 /* Open what can be opened; choose the preferred one. pins: where small records are kept. Before threads. */

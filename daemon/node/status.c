@@ -49,7 +49,7 @@ static void fill_backend(struct csm_backend *be, bool totals, struct status_spac
 	struct csm_plugin_health *h = &space->health[i].h;
 
 	csm_be_health(be, &space->health[i]);
-	s->name = csm_str_of(be->plugin->name);
+	s->name = csm_str_of(csm_backend_name(be));
 	s->state = be->ctx == NULL || !h->usable ? CSM_STR("unavailable") : h->lockout ? CSM_STR("lockout") : CSM_STR("ready");
 	if (h->reason != NULL && (be->ctx == NULL || !h->usable))
 		s->reason = csm_str_of(h->reason);
@@ -161,7 +161,7 @@ static void fill_warnings(struct broker *b, struct status_space *space, struct c
 		if (b->backends[i].ctx == NULL || !space->health[i].h.usable) {
 			char text[256];
 
-			snprintf(text, sizeof(text), "back end %s is away: %s", b->backends[i].plugin->name,
+			snprintf(text, sizeof(text), "back end %s is away: %s", csm_backend_name(&b->backends[i]),
 				space->health[i].reason[0] != '\0' ? space->health[i].reason : "no reason known");
 			warn(space, w, text);
 		}
@@ -272,10 +272,10 @@ static void add_backend(struct csm_backend *be, struct metrics *m)
 
 	csm_be_health(be, &health);
 	add(m, "csm_backend_up", "gauge", "Whether the back end is usable", be->ctx != NULL && h->usable, "backend",
-		be->plugin->name, NULL, NULL);
+		csm_backend_name(be), NULL, NULL);
 	if (be->owner != NULL)
 		add(m, "csm_backend_queue", "gauge", "Operations waiting for the back end", csm_workq_depth(be->owner),
-			"backend", be->plugin->name, NULL, NULL);
+			"backend", csm_backend_name(be), NULL, NULL);
 	if (h->device != NULL) {
 		add(m, "csm_tpm_commands_total", "counter", "Commands sent to the TPM", h->commands, NULL, NULL, NULL, NULL);
 		add(m, "csm_tpm_lockout", "gauge", "Whether the TPM is in dictionary attack lockout", h->lockout, NULL, NULL,
@@ -296,7 +296,7 @@ static void add_backend_calls(struct broker *b, struct metrics *m, int what)
 			struct csm_backend *be = &b->backends[i];
 			uint64_t n = what == 0 ? be->calls[c] : what == 1 ? be->failures[c] : be->micros[c];
 
-			add(m, names[what], "counter", helps[what], n, "backend", be->plugin->name, "call",
+			add(m, names[what], "counter", helps[what], n, "backend", csm_backend_name(be), "call",
 				csm_backend_call_name((enum csm_backend_call)c));
 		}
 }

@@ -40,6 +40,7 @@ struct supervisor {
 	bool stopping, ready;
 	int64_t kill_ms;
 	struct helper ident;
+	struct plughosts plughosts;
 };
 
 static int64_t now_ms(void)
@@ -184,9 +185,13 @@ static int send_setup(struct supervisor *s, uint8_t type)
 		.names = f->names,
 		.n_names = f->n_names,
 	};
-	int fd, r = setup_to_memfd(&setup, &fd);
+	int fd, r;
 
-	if (r != 0)
+	for (size_t i = 0; i < CSM_PLUGHOSTS_MAX; i++) {
+		setup.pins[i] = (struct csm_bin){f->plughosts[i].pin, f->plughosts[i].pin_len};
+		setup.pin_marks[i] = f->plughosts[i].pin_mark;
+	}
+	if ((r = setup_to_memfd(&setup, &fd)) != 0)
 		return r;
 	r = control_send(s->control, type, NULL, 0, fd);
 	close(fd);
@@ -261,7 +266,8 @@ static void reap(struct supervisor *s)
 	pid_t pid;
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
-		if (helper_reap(&s->ident, pid, status, s->stopping, now_ms()) || pid != s->broker)
+		if (helper_reap(&s->ident, pid, status, s->stopping, now_ms()) ||
+			plughosts_reap(&s->plughosts, pid, status, s->stopping, now_ms()) || pid != s->broker)
 			continue;
 		if (!s->stopping && WIFSIGNALED(status))
 			log_err("the broker was ended by signal %d", WTERMSIG(status));
@@ -282,6 +288,7 @@ static void start_helpers(struct supervisor *s)
 {
 	if (s->ident.again_ms >= 0 && now_ms() >= s->ident.again_ms)
 		helper_start(&s->ident, s->control, &s->files.cfg, s->files.ident_uid, s->files.ident_gid, now_ms());
+	plughosts_start(&s->plughosts, s->control, &s->files, now_ms());
 }
 
 /* In a process of its own: a file may be on a file system whose server does not answer. */
@@ -366,6 +373,14 @@ static void on_control(struct supervisor *s)
 			memcpy(&s->reload_seq, msg.body, sizeof(s->reload_seq));
 		reload(s);
 		break;
+	case CTL_PLUG_RESET:
+		if (msg.len == sizeof(struct plug_channel)) {
+			struct plug_channel which;
+
+			memcpy(&which, msg.body, sizeof(which));
+			plughosts_reset(&s->plughosts, &which);
+		}
+		break;
 	case CTL_RELOADED:
 		notify_systemd("READY=1");
 		break;
@@ -395,7 +410,10 @@ static void on_device(struct supervisor *s)
 static int wait_ms(const struct supervisor *s)
 {
 	int64_t until = s->stopping ? s->kill_ms : s->again_ms, helper = s->stopping ? -1 : s->ident.again_ms, left;
+	int64_t plug = s->stopping ? -1 : plughosts_next(&s->plughosts);
 
+	if (helper < 0 || (plug >= 0 && plug < helper))
+		helper = plug;
 	if (until < 0 || (helper >= 0 && helper < until))
 		until = helper;
 	if (until < 0)
@@ -406,7 +424,7 @@ static int wait_ms(const struct supervisor *s)
 
 static void serve(struct supervisor *s)
 {
-	while (!s->stopping || s->broker > 0 || s->ident.pid > 0) {
+	while (!s->stopping || s->broker > 0 || s->ident.pid > 0 || plughosts_run(&s->plughosts)) {
 		struct pollfd p[3] = {{.fd = s->signal_fd, .events = POLLIN}, {.fd = s->control, .events = POLLIN},
 			{.fd = s->device_sock, .events = POLLIN}};
 		int control = s->control, device = s->device_sock;
@@ -425,6 +443,8 @@ static void serve(struct supervisor *s)
 			kill(s->broker, SIGKILL);
 		if (s->stopping && s->ident.pid > 0 && now_ms() >= s->kill_ms)
 			kill(s->ident.pid, SIGKILL);
+		if (s->stopping && now_ms() >= s->kill_ms)
+			plughosts_kill(&s->plughosts);
 		if (!s->stopping && s->again_ms >= 0 && now_ms() >= s->again_ms)
 			start_broker(s);
 		if (!s->stopping)
@@ -453,6 +473,7 @@ int supervisor_main(const struct supervisor_options *opt)
 		return 1;
 	device_name(&s.files.cfg, s.device, sizeof(s.device));
 	helper_find(&s.ident, "csm-ident", CSM_R_IDENT);
+	plughosts_find(&s.plughosts, &s.files, now_ms());
 	start_broker(&s);
 	look_at_helpers(&s);
 	serve(&s);

@@ -29,6 +29,13 @@ struct files {
 	char policy_error[200]; /* why the policy file could not be read; empty: it was */
 	uid_t broker_uid, ident_uid; /* (uid_t)-1: stay */
 	gid_t broker_gid, ident_gid;
+	struct file_plughost {       /* of cfg.plughosts */
+		uid_t uid;           /* (uid_t)-1: stay, or there is no such user */
+		gid_t gid;
+		uint8_t *pin;        /* locked memory */
+		size_t pin_len;
+		uint64_t pin_mark;
+	} plughosts[CSM_PLUGHOSTS_MAX];
 	bool needs_ident; /* the policy names an executable; of the last one that was good */
 };
 /* Read and parse everything. On failure what is wrong has been logged. */
@@ -51,6 +58,15 @@ struct helper {
 	int64_t born_ms, again_ms; /* again_ms: when to start the next one; -1: not waiting */
 	int delay_ms;
 	bool wanted;
+	uint32_t generation; /* starts so far */
+};
+/* What a helper is started as. */
+struct helper_start {
+	int control; /* where the broker's ends of its sockets go */
+	char **argv, **envp;
+	size_t sockets;    /* HELPER_FD and so on */
+	int plughost;      /* its number; -1: another helper */
+	int64_t now_ms;
 };
 /* Look for the program beside ours, as built or as installed. */
 void helper_find(struct helper *h, const char *name, enum csm_role role);
@@ -58,8 +74,26 @@ void helper_find(struct helper *h, const char *name, enum csm_role role);
 void helper_want(struct helper *h, bool wanted, int64_t now_ms);
 /* Start it as uid and gid ((uid_t)-1: stay) and hand the other end of its socket to the broker. */
 void helper_start(struct helper *h, int control, const struct csm_config *cfg, uid_t uid, gid_t gid, int64_t now_ms);
+/* Start it with these arguments. */
+void helper_start_as(struct helper *h, const struct helper_start *how);
 /* True when that was this helper; another start is planned, unless `stopping`. */
 bool helper_reap(struct helper *h, pid_t pid, int status, bool stopping, int64_t now_ms);
+
+/* ---- plughosts.c: a helper for each back end of csmd.yaml that has a process of its own ---- */
+struct plughosts {
+	struct helper h[CSM_PLUGHOSTS_MAX];
+	char names[CSM_PLUGHOSTS_MAX][32];
+	size_t n;
+};
+void plughosts_find(struct plughosts *p, const struct files *f, int64_t now_ms);
+/* Start those whose time has come. */
+void plughosts_start(struct plughosts *p, int control, const struct files *f, int64_t now_ms);
+/* The broker cannot use this process any longer. */
+void plughosts_reset(struct plughosts *p, const struct plug_channel *which);
+bool plughosts_reap(struct plughosts *p, pid_t pid, int status, bool stopping, int64_t now_ms);
+int64_t plughosts_next(const struct plughosts *p); /* when the next start is due; -1: none is */
+bool plughosts_run(const struct plughosts *p);
+void plughosts_kill(struct plughosts *p);
 
 /* ---- sockets.c ---- */
 #define SOCKETS_MAX 2

@@ -42,10 +42,22 @@ int csm_backend_load_so(struct csm_backend *be, const char *dir, const char *nam
 		be->so = NULL;
 		return CSM_EUNSUPPORTED;
 	}
-	be->plugin = *found;
+	csm_backend_use(be, *found, NULL, 0);
+	return 0;
+}
+
+void csm_backend_use(struct csm_backend *be, const struct csm_plugin *plugin, const char *name, unsigned threads)
+{
+	be->plugin = plugin;
+	be->name = name;
+	be->threads = threads;
 	pthread_mutex_init(&be->health_lock, NULL);
 	be->last_open = CSM_EUNAVAILABLE;
-	return 0;
+}
+
+const char *csm_backend_name(const struct csm_backend *be)
+{
+	return be->name != NULL ? be->name : be->plugin->name;
 }
 
 /* A back end answers in CSM_E*; what is none of those it may use becomes BACKEND. */
@@ -99,8 +111,8 @@ static void on_idle(void *arg)
 int csm_backend_start(struct csm_backend *be, size_t queue_max, size_t queue_per_user)
 {
 	struct csm_workq_options opt = {
-		.name = be->plugin->name,
-		.threads = 1,
+		.name = csm_backend_name(be),
+		.threads = be->plugin->flags & CSM_PLUGIN_SERIAL ? 1 : be->threads,
 		.max = queue_max,
 		.max_per_user = queue_per_user,
 		.idle = on_idle,
@@ -108,7 +120,7 @@ int csm_backend_start(struct csm_backend *be, size_t queue_max, size_t queue_per
 		.arg = be,
 	};
 
-	if (!(be->plugin->flags & CSM_PLUGIN_SERIAL))
+	if (opt.threads == 0)
 		return 0;
 	return csm_workq_new(&opt, &be->owner);
 }
@@ -186,6 +198,29 @@ int csm_be_generate(struct csm_backend *be, const struct csm_plugin_keyspec *spe
 	r = be->plugin->generate(be->ctx, spec, spki, pub, priv);
 	if (r == 0 && (pub->len > pub->cap || priv->len > priv->cap))
 		r = CSM_EBACKEND;
+	return finish(be, CSM_CALL_GENERATE, began, r, spki);
+}
+
+int csm_be_find(struct csm_backend *be, const char *ref, struct csm_plugin_keyspec *spec, struct csm_plugin_out *spki,
+	struct csm_plugin_out *pub, struct csm_plugin_out *priv)
+{
+	uint64_t began = now_us();
+	int r;
+
+	if (be->ctx == NULL)
+		return CSM_EUNAVAILABLE;
+	if (be->plugin->find == NULL)
+		return CSM_EUNSUPPORTED;
+	spki->len = pub->len = priv->len = 0;
+	r = be->plugin->find(be->ctx, ref, spec, spki, pub, priv);
+	if (r == 0 && (pub->len > pub->cap || priv->len > priv->cap || spec->alg >= CSM_ALG__COUNT ||
+			      csm_alg_check_use(spec->alg, spec->use) != 0))
+		r = CSM_EBACKEND;
+	spec->exportable = false;
+	if (r == CSM_ENOT_FOUND || r == CSM_ECONFLICT) {
+		(void)finish(be, CSM_CALL_GENERATE, began, CSM_EINVALID, spki);
+		return r;
+	}
 	return finish(be, CSM_CALL_GENERATE, began, r, spki);
 }
 

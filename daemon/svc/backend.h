@@ -30,11 +30,13 @@ struct csm_backend_health {
 
 struct csm_backend {
 	const struct csm_plugin *plugin;
+	const char *name;        /* NULL: the plugin's */
+	unsigned threads;        /* of its own, for a plugin that is not SERIAL and whose calls may block; 0: none */
 	struct csm_plugin_host host;
 	_Atomic(struct csm_plugin_ctx *) ctx; /* NULL until opened; set once caps are known */
 	struct csm_plugin_caps caps;
 	void *so;
-	struct csm_workq *owner; /* SERIAL: the thread that calls it; NULL before csm_backend_start */
+	struct csm_workq *owner; /* the thread or threads that call it; NULL: any may, or before csm_backend_start */
 	bool preferred;          /* new keys go here by default */
 	int last_open;           /* result of the last try to open */
 	pthread_mutex_t health_lock;
@@ -42,12 +44,16 @@ struct csm_backend {
 	atomic_ullong calls[CSM_CALL__COUNT], failures[CSM_CALL__COUNT], micros[CSM_CALL__COUNT];
 };
 
+const char *csm_backend_name(const struct csm_backend *be);
+
+/* Make a table of this program's own a back end; nothing is opened. */
+void csm_backend_use(struct csm_backend *be, const struct csm_plugin *plugin, const char *name, unsigned threads);
 /* Load `dir`/`name`.so and check its ABI; nothing is opened. CSM_ENOT_FOUND when there is no such file,
  * CSM_EUNSUPPORTED for another ABI; why (static or dlerror's text) for the log. */
 CSM_MUST int csm_backend_load_so(struct csm_backend *be, const char *dir, const char *name, const char **why);
 /* Probe and open. Called before threads, later on the owner's thread. */
 CSM_MUST int csm_backend_open(struct csm_backend *be);
-/* Start the owner's thread of a SERIAL back end; none for others. */
+/* Start the owner's thread of a SERIAL back end, or the threads of its own; none for others. */
 CSM_MUST int csm_backend_start(struct csm_backend *be, size_t queue_max, size_t queue_per_user);
 /* Finish what is queued and end the owner's thread; then the caller's thread may call the back end. */
 void csm_backend_stop(struct csm_backend *be);
@@ -63,6 +69,9 @@ bool csm_backend_has(const struct csm_backend *be, enum csm_alg alg);
 /* The slots; see csm_plugin.h. All but health answer CSM_EUNAVAILABLE while the back end is not open. */
 CSM_MUST int csm_be_generate(struct csm_backend *be, const struct csm_plugin_keyspec *spec, struct csm_plugin_out *spki,
 	struct csm_plugin_out *pub, struct csm_plugin_out *priv);
+/* A key that is in the device; CSM_ENOT_FOUND, CSM_ECONFLICT. */
+CSM_MUST int csm_be_find(struct csm_backend *be, const char *ref, struct csm_plugin_keyspec *spec,
+	struct csm_plugin_out *spki, struct csm_plugin_out *pub, struct csm_plugin_out *priv);
 CSM_MUST int csm_be_load(struct csm_backend *be, const struct csm_plugin_keyspec *spec,
 	const struct csm_plugin_blob *blob, struct csm_plugin_key **ret);
 void csm_be_unload(struct csm_backend *be, struct csm_plugin_key *key);

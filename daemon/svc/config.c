@@ -4,9 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/svc/yaml.h"
+#include "daemon/svc/config_int.h"
 
-#define TEXT_MAX 4096u
+#define TEXT_MAX CONFIG_TEXT_MAX
 #define SOCKET_PATH_MAX 107u /* of sockaddr_un, with its NUL */
 #define LOOPS_MAX 256u
 #define SWTPM_CONF_MAX 255u
@@ -17,14 +17,9 @@
 #define MAP_SIZE_MAX (UINT64_C(16) << 40)
 #define EPOCH_INTERVAL_MAX_S (24u * 3600u)
 
-/* Where a value goes and how it is read. */
-struct reader {
-	struct csm_config *c;
-	struct csm_policy_error *err;
-};
 typedef int read_fn(struct reader *rd, const struct csm_yaml_node *n, void *to);
 
-static int set_string(char **field, struct csm_str s)
+int config_set(char **field, struct csm_str s)
 {
 	char *p = strndup(s.p, s.n);
 
@@ -46,8 +41,7 @@ static bool only_of(struct csm_str s, const char *chars)
 #define LOWER "abcdefghijklmnopqrstuvwxyz"
 #define DIGITS "0123456789"
 
-/* Absolute, and without parts that lead elsewhere than they say. */
-static bool is_path(struct csm_str s)
+bool config_is_path(struct csm_str s)
 {
 	if (s.n < 2 || s.p[0] != '/' || s.p[s.n - 1] == '/' || strstr(s.p, "//") != NULL)
 		return false;
@@ -64,12 +58,12 @@ static int read_path_of(struct reader *rd, const struct csm_yaml_node *n, size_t
 
 	if (r != 0)
 		return r;
-	if (!is_path(s))
+	if (!config_is_path(s))
 		return csm_yaml_fail(n, rd->err, "must be an absolute path without '.', '..' and '//'");
-	return set_string(to, s);
+	return config_set(to, s);
 }
 
-static int read_path(struct reader *rd, const struct csm_yaml_node *n, void *to)
+int config_read_path(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
 	return read_path_of(rd, n, TEXT_MAX, to);
 }
@@ -102,10 +96,10 @@ static int read_text(struct reader *rd, const struct csm_yaml_node *n, void *to)
 	struct csm_str s;
 	int r = csm_yaml_string(n, TEXT_MAX, &s, rd->err);
 
-	return r != 0 ? r : set_string(to, s);
+	return r != 0 ? r : config_set(to, s);
 }
 
-static int read_user(struct reader *rd, const struct csm_yaml_node *n, void *to)
+int config_read_user(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
 	struct csm_str s;
 	uint64_t uid;
@@ -121,7 +115,7 @@ static int read_user(struct reader *rd, const struct csm_yaml_node *n, void *to)
 	} else if (!only_of(s, LOWER "ABCDEFGHIJKLMNOPQRSTUVWXYZ" DIGITS "_.-") || s.p[0] == '-') {
 		return csm_yaml_fail(n, rd->err, "must be the name or number of a user");
 	}
-	return set_string(to, s);
+	return config_set(to, s);
 }
 
 static int read_flag(struct reader *rd, const struct csm_yaml_node *n, void *to)
@@ -142,9 +136,7 @@ static int read_backend(struct reader *rd, const struct csm_yaml_node *n, void *
 
 	if (r != 0)
 		return r;
-	if (!csm_str_eq(s, "auto") && !is_backend(s))
-		return csm_yaml_fail(n, rd->err, "must be auto or one of: " BACKENDS);
-	return set_string(to, s);
+	return config_set(to, s); /* which there are is known in the end */
 }
 
 /* A list of back ends becomes "soft,tpm2". */
@@ -169,7 +161,7 @@ static int read_backends(struct reader *rd, const struct csm_yaml_node *n, void 
 		memcpy(buf + used, s.p, s.n);
 		used += s.n;
 	}
-	return set_string(to, (struct csm_str){buf, used});
+	return config_set(to, (struct csm_str){buf, used});
 }
 
 /* One of a few words; returns its index in *ret. */
@@ -211,7 +203,7 @@ static int read_bus_protection(struct reader *rd, const struct csm_yaml_node *n,
 	size_t i = 0;
 	int r = read_word(rd, n, words, 1, &i);
 
-	return r != 0 ? r : set_string(to, n->text);
+	return r != 0 ? r : config_set(to, n->text);
 }
 
 static int read_audit_mode(struct reader *rd, const struct csm_yaml_node *n, void *to)
@@ -242,13 +234,13 @@ static int read_log_level(struct reader *rd, const struct csm_yaml_node *n, void
 	size_t i = 0;
 	int r = read_word(rd, n, words, 4, &i);
 
-	return r != 0 ? r : set_string(to, n->text);
+	return r != 0 ? r : config_set(to, n->text);
 }
 
 static int read_device(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
 	if (n->kind == CSM_YAML_SCALAR && csm_str_eq(n->text, "auto"))
-		return set_string(to, n->text);
+		return config_set(to, n->text);
 	return read_path_of(rd, n, TEXT_MAX, to);
 }
 
@@ -284,11 +276,11 @@ static int read_tcti(struct reader *rd, const struct csm_yaml_node *n, void *to)
 	if (s.n >= 6 && memcmp(s.p, "swtpm:", 6) == 0)
 		good = is_swtpm((struct csm_str){s.p + 6, s.n - 6});
 	else if (s.n > 7 && memcmp(s.p, "device:", 7) == 0)
-		good = is_path((struct csm_str){s.p + 7, s.n - 7});
+		good = config_is_path((struct csm_str){s.p + 7, s.n - 7});
 	if (!good)
 		return csm_yaml_fail(n, rd->err,
 			"must be swtpm, swtpm:path=PATH, swtpm:host=ADDRESS,port=NUMBER or device:/PATH");
-	return set_string(to, s);
+	return config_set(to, s);
 }
 
 /* The value itself is never repeated: what stands here by mistake is a secret. */
@@ -309,9 +301,9 @@ static int read_owner_auth(struct reader *rd, const struct csm_yaml_node *n, voi
 			"must be \"\" or \"@/path\" of a file that holds it: a secret does not belong in this file");
 	s.p++;
 	s.n--;
-	if (!is_path(s))
+	if (!config_is_path(s))
 		return csm_yaml_fail(n, rd->err, "after '@' must come an absolute path without '.', '..' and '//'");
-	return set_string(to, s);
+	return config_set(to, s);
 }
 
 /* A number with a unit, as "64GiB". */
@@ -383,6 +375,20 @@ static int read_epoch_interval(struct reader *rd, const struct csm_yaml_node *n,
 	return 0;
 }
 
+int config_read_seconds(struct reader *rd, const struct csm_yaml_node *n, uint64_t min, uint64_t max, uint64_t *ret)
+{
+	static const struct unit units[] = {{"s", 1}, {"min", 60}, {"h", 3600}};
+	uint64_t v = 0;
+	int r = read_measure(rd, n, units, 3, "10s", &v);
+
+	if (r != 0)
+		return r;
+	if (v < min || v > max)
+		return csm_yaml_fail(n, rd->err, "must be from %us to %us", (unsigned)min, (unsigned)max);
+	*ret = v;
+	return 0;
+}
+
 static int read_count(struct reader *rd, const struct csm_yaml_node *n, uint64_t min, uint64_t max, void *to)
 {
 	uint64_t v;
@@ -440,13 +446,13 @@ static const struct config_key {
 } keys[] = {
 	K(NULL, "socket", socket, read_socket),
 	K(NULL, "admin_socket", admin_socket, read_socket),
-	K(NULL, "state_dir", state_dir, read_path),
+	K(NULL, "state_dir", state_dir, config_read_path),
 	K(NULL, "policy", policy, read_optional_path),
 	K(NULL, "plugin_dir", plugin_dir, read_plugin_dir),
-	K("users", "broker", user_broker, read_user),
-	K("users", "enrol", user_enrol, read_user),
-	K("users", "ident", user_ident, read_user),
-	K("users", "plughost", user_plughost, read_user),
+	K("users", "broker", user_broker, config_read_user),
+	K("users", "enrol", user_enrol, config_read_user),
+	K("users", "ident", user_ident, config_read_user),
+	K("users", "plughost", user_plughost, config_read_user),
 	K(NULL, "root_key", root_key, read_root_key),
 	K(NULL, "root_key_file", root_key_file, read_text),
 	K(NULL, "root_key_unprotected", root_key_unprotected, read_flag),
@@ -465,7 +471,7 @@ static const struct config_key {
 	K("audit", "max_files", audit_max_files, read_audit_files),
 	K("limits", "connections_per_uid", connections_per_uid, read_connections),
 	K("limits", "connections", connections, read_connections_all),
-	K("kubernetes", "kubepods_root", kubepods_root, read_path),
+	K("kubernetes", "kubepods_root", kubepods_root, config_read_path),
 	K(NULL, "loops", loops, read_loops),
 	K(NULL, "nice", nice, read_nice),
 	K(NULL, "log_level", log_level, read_log_level),
@@ -499,7 +505,12 @@ static int read_section(struct reader *rd, const struct csm_yaml_node *map, cons
 		}
 		while (i < N_KEYS && !(in_section(&keys[i], section) && csm_str_eq(c->key, keys[i].key)))
 			i++;
-		r = i < N_KEYS ? keys[i].read(rd, c, (char *)rd->c + keys[i].off) : csm_yaml_fail(c, rd->err, "unknown key");
+		if (i < N_KEYS)
+			r = keys[i].read(rd, c, (char *)rd->c + keys[i].off);
+		else if (section != NULL && strcmp(section, "backends") == 0)
+			r = config_read_plughost(rd, c);
+		else
+			r = csm_yaml_fail(c, rd->err, "unknown key");
 	}
 	return r;
 }
@@ -527,7 +538,7 @@ static int check_root_key(struct reader *rd, const struct csm_yaml_node *root)
 			return csm_yaml_fail(file, rd->err, "must be the name of a credential, not a path");
 		return 0;
 	}
-	if (!is_path(csm_str_of(c->root_key_file)))
+	if (!config_is_path(csm_str_of(c->root_key_file)))
 		return csm_yaml_fail(file, rd->err, "must be an absolute path without '.', '..' and '//'");
 	if (inside(c->root_key_file, c->state_dir))
 		return csm_yaml_fail(file, rd->err, "must lie outside state_dir, or it is in every copy of the store");
@@ -555,9 +566,13 @@ static int check_backends(struct reader *rd, const struct csm_yaml_node *root)
 	const struct csm_config *c = rd->c;
 	const struct csm_yaml_node *map = csm_yaml_get(root, "backends");
 	const struct csm_yaml_node *def = map != NULL ? csm_yaml_get(map, "default") : NULL;
+	int r = map != NULL ? config_check_plughosts(rd, map) : 0;
 
-	if (def == NULL || strcmp(c->backend_default, "auto") == 0)
-		return 0;
+	if (r != 0 || def == NULL || strcmp(c->backend_default, "auto") == 0 ||
+		csm_config_plughost(c, c->backend_default) != NULL)
+		return r;
+	if (!is_backend(csm_str_of(c->backend_default)))
+		return csm_yaml_fail(def, rd->err, "must be auto or one of: " BACKENDS);
 	if (strcmp(c->backend_default, "fake") == 0)
 		return c->fake_script != NULL ? 0 : csm_yaml_fail(def, rd->err, "fake is there only with a script for it");
 	if (c->backends != NULL && !in_list(c->backends, c->backend_default))
@@ -580,7 +595,7 @@ static int set_defaults(struct csm_config *c)
 	};
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
-		if (set_string(texts[i].field, csm_str_of(texts[i].value)) != 0)
+		if (config_set(texts[i].field, csm_str_of(texts[i].value)) != 0)
 			return CSM_ENOMEM;
 	c->root_key = CSM_ROOT_TPM;
 	c->map_size = UINT64_C(64) << 30;
@@ -624,5 +639,6 @@ void csm_config_clear(struct csm_config *c)
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 		free(texts[i]);
+	config_clear_plughosts(c);
 	*c = (struct csm_config){0};
 }

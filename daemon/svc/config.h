@@ -7,6 +7,22 @@
 
 enum csm_root_key_mode { CSM_ROOT_TPM, CSM_ROOT_PASSPHRASE, CSM_ROOT_FILE, CSM_ROOT_CREDENTIAL };
 
+/* A back end that runs in a csm-plughost of its own: backends: {NAME: {type: ...}}. */
+enum csm_plughost_network { CSM_NETWORK_NONE, CSM_NETWORK_LOCAL, CSM_NETWORK_FULL };
+#define CSM_PLUGHOST_LIST_MAX 8u
+struct csm_plughost_pair {
+	char *name, *value;
+};
+struct csm_plughost_config {
+	char *name, *type, *user;
+	char *pin_file, *pin_secret; /* where its PIN is; both NULL: it has none */
+	enum csm_plughost_network network;
+	unsigned timeout_ms;
+	char *read[CSM_PLUGHOST_LIST_MAX], *write[CSM_PLUGHOST_LIST_MAX]; /* files and folders; NULL ends */
+	struct csm_plughost_pair option[CSM_PLUGHOST_LIST_MAX];           /* for the back end: module, token, ... */
+	struct csm_plughost_pair environment[CSM_PLUGHOST_LIST_MAX];
+};
+
 /* Strings are owned by the structure; names of users stay text here ("csm" or "64001"). */
 struct csm_config {
 	char *socket, *admin_socket, *state_dir;
@@ -16,6 +32,8 @@ struct csm_config {
 	char *root_key_file;        /* root_key_file: path, for file, passphrase and credential (a name) */
 	char *backend_default;      /* "auto" or a name */
 	char *backends;             /* backends: {enable: [soft, tpm2]}: comma list, NULL for all present */
+	struct csm_plughost_config *plughosts;
+	size_t n_plughosts;
 	char *fake_script;          /* backends: {fake: "..."}: NULL unless given */
 	char *tpm_device, *tpm_tcti, *tpm_owner_auth_file, *tpm_bus_protection; /* owner_auth: "" (NULL) or "@/path" */
 	char *kubepods_root;
@@ -38,5 +56,8 @@ struct csm_config {
 /* text NULL: the defaults. CSM_EINVALID with *err. */
 CSM_MUST int csm_config_parse(const char *text, size_t n, struct csm_config *ret, struct csm_policy_error *err);
 void csm_config_clear(struct csm_config *c);
+/* NULL for what is not there. */
+const struct csm_plughost_config *csm_config_plughost(const struct csm_config *c, const char *name);
+const char *csm_plughost_option(const struct csm_plughost_config *p, const char *name);
 
 #endif

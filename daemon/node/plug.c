@@ -1,0 +1,217 @@
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include "daemon/node/loop.h"
+#include "daemon/node/plug.h"
+#include "daemon/svc/log.h"
+#include "libclient/base/lockmem.h"
+
+#define RECORDS_MAX 16u    /* that one back end keeps */
+#define RECORD_NAME_MAX 100u
+#define SAME_LINE_MS 60000u
+
+struct plug {
+	const struct csm_plughost_config *c;
+	unsigned number;
+	char timeout[16];
+	pthread_mutex_t lock;
+	int fd[CSM_PLUG_CHANNELS]; /* of the newest process */
+	size_t come, taken;        /* of fd */
+	uint32_t generation;       /* of the process that fd belong to */
+	char last_line[200];
+	uint64_t last_line_ms;
+	unsigned records;
+};
+static struct plug plugs[CSM_PLUGHOSTS_MAX];
+
+unsigned plug_number(const struct plug *p)
+{
+	return p->number;
+}
+
+/* ---- channels ---- */
+
+void plug_take(struct broker *b, const struct control_msg *msg)
+{
+	struct plug_channel which;
+	struct host_arg *a;
+	struct plug *p;
+	bool all;
+
+	memcpy(&which, msg->body + 1, sizeof(which));
+	a = host_arg_of(b, which.plughost);
+	if (a == NULL || which.channel >= CSM_PLUG_CHANNELS) {
+		close(msg->fd);
+		return;
+	}
+	p = a->plug;
+	pthread_mutex_lock(&p->lock);
+	if (which.generation != p->generation)
+		while (p->come > p->taken)
+			close(p->fd[--p->come]);
+	if (which.generation != p->generation || p->come == CSM_PLUG_CHANNELS) {
+		p->generation = which.generation;
+		p->come = p->taken = 0;
+	}
+	p->fd[p->come++] = msg->fd;
+	all = p->come == CSM_PLUG_CHANNELS;
+	pthread_mutex_unlock(&p->lock);
+	if (all)
+		host_look(a);
+}
+
+/* The next channel of a process of which all have come. */
+static int plug_device(void *arg)
+{
+	struct plug *p = ((struct host_arg *)arg)->plug;
+	int fd = -1;
+
+	pthread_mutex_lock(&p->lock);
+	if (p->come == CSM_PLUG_CHANNELS && p->taken < p->come)
+		fd = p->fd[p->taken++];
+	pthread_mutex_unlock(&p->lock);
+	errno = EAGAIN;
+	return fd;
+}
+
+static void plug_reset(void *arg)
+{
+	struct plug *p = ((struct host_arg *)arg)->plug;
+	struct plug_channel which = {.plughost = p->number};
+
+	pthread_mutex_lock(&p->lock);
+	which.generation = p->generation;
+	/* One that has come meanwhile is not meant. */
+	if (p->come == CSM_PLUG_CHANNELS && p->taken == 0)
+		which.generation--;
+	pthread_mutex_unlock(&p->lock);
+	if (control_send(CONTROL_FD, CTL_PLUG_RESET, &which, sizeof(which), -1) != 0)
+		log_warn("%s: its process could not be ended", p->c->name);
+}
+
+/* ---- what the back end asks for ---- */
+
+static const char *plug_config(void *arg, const char *name)
+{
+	static __thread char number[16];
+	struct host_arg *a = arg;
+	struct plug *p = a->plug;
+	const char *own;
+
+	if (strcmp(name, "csm.plugin") == 0)
+		return p->c->type;
+	if (strcmp(name, "csm.timeout_ms") == 0)
+		return p->timeout;
+	if (strcmp(name, "csm.device") == 0) {
+		snprintf(number, sizeof(number), "%d", strcmp(p->c->type, "tpm2") == 0 ? host_ask_device(NULL) : -1);
+		return number;
+	}
+	own = csm_plughost_option(p->c, name);
+	if (own == NULL && strcmp(p->c->type, "tpm2") == 0 && strcmp(name, "owner_auth") != 0)
+		own = host_tpm_config(a, name);
+	/* It is there because somebody has written it down. */
+	return own == NULL && strcmp(p->c->type, "fake") == 0 && strcmp(name, "script") == 0 ? "" : own;
+}
+
+/* Its records have its name before theirs: none is another's. */
+static bool record_name(const struct plug *p, const char *name, char out[static RECORD_NAME_MAX])
+{
+	return (size_t)snprintf(out, RECORD_NAME_MAX, "plug.%s.%s", p->c->name, name) < RECORD_NAME_MAX;
+}
+
+static int plug_remember(void *arg, const char *name, const uint8_t *data, size_t len)
+{
+	struct host_arg *a = arg;
+	char full[RECORD_NAME_MAX];
+	uint8_t old[256];
+	size_t n = sizeof(old);
+
+	if (len > sizeof(old) || !record_name(a->plug, name, full))
+		return CSM_ETOO_LARGE;
+	if (csm_store_recall(a->pins, full, old, &n) == CSM_ENOT_FOUND && a->plug->records++ >= RECORDS_MAX)
+		return CSM_ENO_SPACE;
+	return csm_store_remember_now(a->pins, full, data, len);
+}
+
+static int plug_recall(void *arg, const char *name, uint8_t *data, size_t *len)
+{
+	struct host_arg *a = arg;
+	char full[RECORD_NAME_MAX];
+
+	return record_name(a->plug, name, full) ? csm_store_recall(a->pins, full, data, len) : CSM_ENOT_FOUND;
+}
+
+static void plug_log(void *arg, int level, const char *text)
+{
+	struct plug *p = ((struct host_arg *)arg)->plug;
+	uint64_t now = monotonic_ms();
+	bool same;
+
+	/* What is tried again each second says the same each second. */
+	pthread_mutex_lock(&p->lock);
+	same = strncmp(p->last_line, text, sizeof(p->last_line) - 1) == 0 && now - p->last_line_ms < SAME_LINE_MS;
+	if (!same) {
+		snprintf(p->last_line, sizeof(p->last_line), "%s", text);
+		p->last_line_ms = now;
+	}
+	pthread_mutex_unlock(&p->lock);
+	if (!same)
+		csm_log(level, "%s: %s", p->c->name, text);
+}
+
+/* ---- its PIN ---- */
+
+/* The mark of the PIN that was refused: as long as it is the same, it is not tried again. */
+static bool was_refused(struct host_arg *a, uint64_t mark)
+{
+	char name[RECORD_NAME_MAX];
+	uint64_t refused = 0;
+	size_t n = sizeof(refused);
+
+	return record_name(a->plug, "refused:pin", name) &&
+		csm_store_recall(a->pins, name, (uint8_t *)&refused, &n) == 0 && n == sizeof(refused) && refused == mark;
+}
+
+static int plug_secret(void *arg, const char *name, uint8_t *out, size_t *len)
+{
+	struct host_arg *a = arg;
+	struct csm_bin pin = a->b->setup.pins[a->plug->number];
+
+	if (strcmp(name, "pin") != 0 || pin.p == NULL)
+		return CSM_ENOT_FOUND;
+	if (was_refused(a, a->b->setup.pin_marks[a->plug->number]))
+		return CSM_EDENIED;
+	if (pin.n > *len)
+		return CSM_ETOO_LARGE;
+	memcpy(out, pin.p, pin.n);
+	*len = pin.n;
+	return 0;
+}
+
+static void plug_secret_refused(void *arg, const char *name)
+{
+	struct host_arg *a = arg;
+	uint64_t mark = a->b->setup.pin_marks[a->plug->number];
+	char full[RECORD_NAME_MAX];
+
+	if (strcmp(name, "pin") != 0 || !record_name(a->plug, "refused:pin", full))
+		return;
+	log_err("%s: the PIN is wrong: it is not tried again before its file is written anew", a->plug->c->name);
+	if (csm_store_remember_now(a->pins, full, (const uint8_t *)&mark, sizeof(mark)) != 0)
+		log_err("%s: that the PIN is wrong could not be written down", a->plug->c->name);
+}
+
+void plug_init(struct host_arg *a, unsigned number)
+{
+	struct plug *p = &plugs[number];
+
+	*p = (struct plug){.c = &a->b->cfg.plughosts[number], .number = number};
+	pthread_mutex_init(&p->lock, NULL);
+	snprintf(p->timeout, sizeof(p->timeout), "%u", p->c->timeout_ms);
+	a->plug = p;
+	csm_backend_use(a->be, &csm_plugin_remote, p->c->name, CSM_PLUG_CHANNELS);
+	a->be->host = (struct csm_plugin_host){.arg = a, .device = plug_device, .reset = plug_reset, .remember = plug_remember,
+		.recall = plug_recall, .log = plug_log, .config = plug_config, .secret = plug_secret,
+		.secret_refused = plug_secret_refused};
+}
