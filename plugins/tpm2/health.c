@@ -81,6 +81,7 @@ TSS2_RC t2_lockout_read(struct csm_plugin_ctx *c)
 {
 	TPMS_CAPABILITY_DATA cap;
 	const TPML_TAGGED_TPM_PROPERTY *list = &cap.data.tpmProperties;
+	uint32_t counter = c->props.lockout_counter;
 	TSS2_RC rc;
 
 	c->props.read_ms = t2_now_ms();
@@ -89,6 +90,11 @@ TSS2_RC t2_lockout_read(struct csm_plugin_ctx *c)
 		return rc;
 	c->props.lockout = (prop(list, TPM2_PT_PERMANENT, 0) & TPMA_PERMANENT_INLOCKOUT) != 0;
 	c->props.lockout_counter = prop(list, TPM2_PT_LOCKOUT_COUNTER, 0);
+	/* Each failed try, each healed one and each reset of the chip begins the interval anew. */
+	if (c->props.lockout_counter != counter || c->props.lockout_life != c->life || c->props.lockout_ms == 0) {
+		c->props.lockout_ms = t2_now_ms();
+		c->props.lockout_life = c->life;
+	}
 	c->props.max_auth_fail = prop(list, TPM2_PT_MAX_AUTH_FAIL, 0);
 	c->props.lockout_interval = prop(list, TPM2_PT_LOCKOUT_INTERVAL, 0);
 	return TSS2_RC_SUCCESS;
@@ -126,13 +132,17 @@ static void refresh(struct csm_plugin_ctx *c)
 	c->own_commands += c->tcti.commands - before;
 }
 
+/* An upper bound: one try is healed in each interval, the first one at most an interval after the counter was seen to
+ * change. When within it, the TPM does not tell. */
 static uint32_t lockout_seconds(const struct t2_props *p)
 {
-	uint64_t s;
+	uint64_t s, gone = (t2_now_ms() - p->lockout_ms) / 1000;
 
 	if (!p->lockout || p->lockout_counter < p->max_auth_fail)
 		return 0;
 	s = ((uint64_t)p->lockout_counter - p->max_auth_fail + 1) * p->lockout_interval;
+	/* It is not over before the TPM says so. */
+	s = s > gone ? s - gone : 1;
 	return s > UINT32_MAX ? UINT32_MAX : (uint32_t)s;
 }
 

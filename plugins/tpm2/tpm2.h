@@ -70,6 +70,8 @@ struct t2_props {
 	uint64_t read_ms;
 	bool lockout;
 	uint32_t lockout_counter, max_auth_fail, lockout_interval;
+	uint64_t lockout_ms; /* since when the counter is known to have this value */
+	uint32_t lockout_life;
 };
 
 /* The endorsement key: made again from the TPM's seed when a command needs it. */
