@@ -57,11 +57,12 @@ SRC_remote := $(call src,plugins/remote)
 SRC_alg := $(call src,plugins/alg)
 PLUGINS := fake hwpluginif pkcs11 soft tpm2
 $(foreach p,$(PLUGINS),$(eval SRC_$(p) := $(call src,plugins/$(p))))
+SRC_hwlib := $(call src,plugins/tpm2/hwlib)
 # What a back end has beside its own folder.
 WITH_tpm2 := $(SRC_tpmfmt) $(SRC_wire)
 LIB_SRC := $(SRC_base) $(SRC_wire) $(SRC_tpmfmt) $(SRC_client) $(SRC_pki) $(SRC_svc) $(SRC_alg) $(SRC_remote)
 PLUGIN_SRC := $(foreach p,$(PLUGINS),$(SRC_$(p)))
-ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_cli) $(SRC_provider) $(SRC_node) $(SRC_ident) $(SRC_plughost)
+ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_hwlib) $(SRC_cli) $(SRC_provider) $(SRC_node) $(SRC_ident) $(SRC_plughost)
 # Of the daemons' common parts no more than it needs.
 SVC_plughost := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp)
 SVC_ident := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp workq)
@@ -102,6 +103,13 @@ $(5)/lib/csm/plugins/%.so:
 $$(foreach p,$$(PLUGINS),$$(eval $(5)/lib/csm/plugins/$$(p).so: \
 	$$(call obj_$(1),$$(SRC_$$(p)) $$(WITH_$$(p)) $$(SRC_alg) $$(SRC_base))))
 
+# The TPM, to hosts of hardware plugins.
+$(5)/lib/csm/hwplugin/csm-tpm2-hwplugin.so: $$(call obj_$(1),$$(SRC_hwlib) $$(filter-out %/export.c,$$(SRC_tpm2)) $$(WITH_tpm2) \
+	$$(SRC_alg) $$(SRC_base)) plugins/tpm2/hwlib/csm-tpm2-hwplugin.map
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$(2) $(3) $(4) -shared -Wl,-Bsymbolic -Wl,--version-script=plugins/tpm2/hwlib/csm-tpm2-hwplugin.map -o $$@ \
+		$$(filter %.o,$$^) $$(LIBS_tpm2) -pthread
+
 # OpenSSL's module has libcsm in it: nothing of it is seen from outside.
 $(5)/lib/ossl-modules/csm.so: $$(call obj_$(1),$$(SRC_provider) $$(SRC_client) $$(SRC_wire) $$(SRC_base)) libclient/provider/csm.map
 	$$(Q)mkdir -p $$(@D)
@@ -134,7 +142,7 @@ $$(patsubst tests/%.c,$(5)/tests/%,$$(wildcard tests/unit/test_p11_*.c tests/uni
 programs-$(1): $$(if $$(SRC_node),$(5)/bin/csmd $(5)/bin/csm-ident $(5)/bin/csm-plughost) $$(if $$(SRC_cli),$(5)/bin/csm) \
 	$$(if $$(SRC_client),$(5)/lib/libcsm.so.0 $(5)/lib/libcsm.a) \
 	$$(if $$(SRC_provider),$(5)/lib/ossl-modules/csm.so) \
-	$$(if $$(SRC_p11),$(5)/lib/pkcs11/csm-pkcs11.so) $$(PLUGINS:%=$(5)/lib/csm/plugins/%.so)
+	$$(if $$(SRC_p11),$(5)/lib/pkcs11/csm-pkcs11.so) $(5)/lib/csm/hwplugin/csm-tpm2-hwplugin.so $$(PLUGINS:%=$(5)/lib/csm/plugins/%.so)
 endef
 
 FUZZ_SAN := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all
@@ -168,7 +176,10 @@ HELPERS := $(patsubst tests/%.c,%,$(wildcard tests/system/*.c tests/interop/*.c 
 FAULTS := $(B)/asan/tests/fault/faults
 $(FAULTS): $(call obj_asan,tests/fault/inject.c tests/fault/brokerproc.c)
 # A library and a host of hardware plugins that have nothing of csm in them.
-HWPLUGIN := $(B)/tests/interop/hwplugin/library.so
+HWPLUGIN := $(B)/tests/interop/hwplugin/library.so $(B)/tests/interop/hwplugin/host
+$(B)/tests/interop/hwplugin/host: tests/interop/hwplugin/host.c tests/interop/hwplugin/abi.h
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -g -O1 -D_GNU_SOURCE $(WARN) -o $@ $< -lcrypto -ldl -pthread
 $(B)/tests/interop/hwplugin/%.so: tests/interop/hwplugin/%.c $(wildcard tests/interop/hwplugin/*.h)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -std=gnu11 -g -O1 -fPIC -fvisibility=hidden -D_GNU_SOURCE $(WARN) -shared -o $@ $< -lcrypto

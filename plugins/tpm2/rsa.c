@@ -98,20 +98,35 @@ out:
 	return r;
 }
 
-int t2_pss_raw(struct csm_plugin_ctx *c, struct csm_plugin_key *k, enum csm_hash hash, const uint8_t *digest,
-	struct csm_plugin_out *sig)
+int t2_rsa_bare(struct csm_plugin_ctx *c, struct csm_plugin_key *k, const uint8_t *in, size_t len,
+	struct csm_plugin_out *out)
 {
-	struct rsa_arg a = {.k = k, .scheme.scheme = TPM2_ALG_NULL, .in.size = k->pub.unique.rsa.size};
+	struct rsa_arg a = {.k = k, .scheme.scheme = TPM2_ALG_NULL};
 	int r;
 
 	if ((k->pub.objectAttributes & TPMA_OBJECT_DECRYPT) == 0)
 		return CSM_EUNSUPPORTED;
-	if ((r = pss_encode(k, hash, digest, a.in.buffer)) != 0 || (r = t2_run(c, rsa_step, &a)) != 0)
+	if (len != k->pub.unique.rsa.size)
+		return CSM_EINVALID;
+	a.in.size = (UINT16)len;
+	memcpy(a.in.buffer, in, len);
+	if ((r = t2_run(c, rsa_step, &a)) != 0)
 		return r;
-	if (a.refused)
-		return CSM_EBACKEND;
-	if ((r = t2_put_rsa(k, &a.out, sig)) != 0)
+	return a.refused ? CSM_EINVALID : t2_put_rsa(k, &a.out, out);
+}
+
+int t2_pss_raw(struct csm_plugin_ctx *c, struct csm_plugin_key *k, enum csm_hash hash, const uint8_t *digest,
+	struct csm_plugin_out *sig)
+{
+	uint8_t em[TPM2_MAX_RSA_KEY_BYTES];
+	int r;
+
+	if ((k->pub.objectAttributes & TPMA_OBJECT_DECRYPT) == 0)
+		return CSM_EUNSUPPORTED;
+	if ((r = pss_encode(k, hash, digest, em)) != 0)
 		return r;
+	if ((r = t2_rsa_bare(c, k, em, k->pub.unique.rsa.size, sig)) != 0)
+		return r == CSM_EINVALID ? CSM_EBACKEND : r;
 	return t2_pss_is_ours(k, hash, digest, sig) ? 0 : CSM_EBACKEND;
 }
 

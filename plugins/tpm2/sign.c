@@ -85,33 +85,45 @@ int t2_put_rsa(const struct csm_plugin_key *k, const TPM2B_PUBLIC_KEY_RSA *in, s
 	return 0;
 }
 
+int t2_sign_with(struct csm_plugin_ctx *c, struct csm_plugin_key *k, const TPMT_SIG_SCHEME *scheme,
+	const uint8_t *digest, size_t len, TPMT_SIGNATURE *ret)
+{
+	struct sign_arg a = {.k = k, .scheme = *scheme};
+	int r;
+
+	if (len > sizeof(a.digest.buffer))
+		return CSM_EINVALID;
+	a.digest.size = (UINT16)len;
+	memcpy(a.digest.buffer, digest, len);
+	if ((r = t2_run(c, sign_step, &a)) != 0)
+		return r;
+	if (a.sig.sigAlg != scheme->scheme || a.sig.signature.any.hashAlg != scheme->details.any.hashAlg)
+		return CSM_EBACKEND;
+	*ret = a.sig;
+	return 0;
+}
+
 int t2_sign(struct csm_plugin_ctx *c, struct csm_plugin_key *k, const struct csm_scheme *scheme, const uint8_t *in,
 	size_t in_len, struct csm_plugin_out *sig)
 {
-	struct sign_arg a = {.k = k};
-	TPMI_ALG_HASH hash = t2_hash_alg(scheme->hash);
+	TPMT_SIG_SCHEME asked = {.details.any.hashAlg = t2_hash_alg(scheme->hash)};
+	TPMT_SIGNATURE made;
 	int r;
 
 	if ((r = csm_scheme_check(k->alg, scheme)) != 0)
 		return r;
-	if (in_len != csm_hash_size(scheme->hash) || in_len > sizeof(a.digest.buffer) ||
-		scheme->kind == CSM_SCHEME_RSA_OAEP)
+	if (in_len != csm_hash_size(scheme->hash) || scheme->kind == CSM_SCHEME_RSA_OAEP)
 		return CSM_EINVALID;
 	if ((k->use & CSM_USE_SIGN) == 0 || (k->pub.objectAttributes & TPMA_OBJECT_SIGN_ENCRYPT) == 0)
 		return CSM_EUNSUPPORTED;
-	a.scheme.scheme = scheme->kind == CSM_SCHEME_ECDSA ? TPM2_ALG_ECDSA :
-		scheme->kind == CSM_SCHEME_RSA_PSS         ? TPM2_ALG_RSAPSS :
-							     TPM2_ALG_RSASSA;
-	a.scheme.details.any.hashAlg = hash;
-	a.digest.size = (UINT16)in_len;
-	memcpy(a.digest.buffer, in, in_len);
-	if ((r = t2_run(c, sign_step, &a)) != 0)
+	asked.scheme = scheme->kind == CSM_SCHEME_ECDSA ? TPM2_ALG_ECDSA :
+		scheme->kind == CSM_SCHEME_RSA_PSS      ? TPM2_ALG_RSAPSS :
+							  TPM2_ALG_RSASSA;
+	if ((r = t2_sign_with(c, k, &asked, in, in_len, &made)) != 0)
 		return r;
-	if (a.sig.sigAlg != a.scheme.scheme || a.sig.signature.any.hashAlg != hash)
-		return CSM_EBACKEND;
-	if (a.sig.sigAlg == TPM2_ALG_ECDSA)
-		return ecdsa_der(&a.sig.signature.ecdsa, sig);
-	if ((r = t2_put_rsa(k, &a.sig.signature.rsassa.sig, sig)) != 0 || scheme->kind != CSM_SCHEME_RSA_PSS)
+	if (made.sigAlg == TPM2_ALG_ECDSA)
+		return ecdsa_der(&made.signature.ecdsa, sig);
+	if ((r = t2_put_rsa(k, &made.signature.rsassa.sig, sig)) != 0 || scheme->kind != CSM_SCHEME_RSA_PSS)
 		return r;
 	/* Which salt a TPM takes is not to be asked: as long as the digest, or the longest that fits. */
 	if (t2_pss_is_ours(k, scheme->hash, in, sig))

@@ -124,7 +124,7 @@ static int judge(struct csm_plugin_ctx *c, const TPMT_PUBLIC *pub, const TPM2B_N
 		}
 	} else {
 		if ((why = objection(c, pub)) != NULL) {
-			t2_reason(c, "the object at 0x%08x is not accepted as storage root key: %s", T2_SRK_HANDLE, why);
+			t2_reason(c, "the object at 0x%08x is not accepted as storage root key: %s", c->parent, why);
 			return CSM_EUNAVAILABLE;
 		}
 		if ((r = pin(c, name)) != 0)
@@ -238,7 +238,7 @@ static int open_made(struct csm_plugin_ctx *c, TSS2_RC *rc)
 
 int t2_srk_open(struct csm_plugin_ctx *c, TSS2_RC *rc)
 {
-	TPM2_HANDLE h = c->srk.endorsement ? c->srk.handle : T2_SRK_HANDLE;
+	TPM2_HANDLE h = c->srk.endorsement ? c->srk.handle : c->parent;
 	TPMT_PUBLIC pub;
 	TPM2B_NAME name;
 	int r;
@@ -249,7 +249,7 @@ int t2_srk_open(struct csm_plugin_ctx *c, TSS2_RC *rc)
 	if (c->srk.endorsement && h == 0)
 		return open_made(c, rc);
 	if (!c->srk.endorsement)
-		h = T2_SRK_HANDLE;
+		h = c->parent;
 	if ((*rc = t2_room(c, 0, true)) != TSS2_RC_SUCCESS)
 		return 0;
 	*rc = t2_cmd_read_public(c, h, &pub, &name, NULL);
@@ -260,6 +260,10 @@ int t2_srk_open(struct csm_plugin_ctx *c, TSS2_RC *rc)
 	if (*rc != TSS2_RC_SUCCESS && t2_rc_base(*rc) != TPM2_RC_HANDLE && *rc != TPM2_RC_REFERENCE_H0)
 		return 0;
 	c->srk.handle = 0;
+	if (c->parent != T2_SRK_HANDLE) {
+		t2_reason(c, "there is no key at 0x%08x", c->parent);
+		return CSM_EUNAVAILABLE;
+	}
 	if (c->srk.pinned && !c->srk.endorsement) {
 		t2_reason(c, "the storage root key is gone: the TPM was cleared, or another TPM is in its place");
 		return CSM_EUNAVAILABLE;

@@ -32,7 +32,7 @@ static int probe(const struct csm_plugin_host *host)
 static int read_config(struct csm_plugin_ctx *c)
 {
 	const char *auth = config(c->host, "owner_auth"), *dev = config(c->host, "device");
-	const char *index = config(c->host, "nv_index");
+	const char *index = config(c->host, "nv_index"), *parent = config(c->host, "parent");
 	size_t n;
 
 	c->shared = config_true(c->host, "shared");
@@ -48,6 +48,15 @@ static int read_config(struct csm_plugin_ctx *c)
 			return CSM_EINVALID;
 		memcpy(c->owner_auth.buffer, auth, n);
 		c->owner_auth.size = (UINT16)n;
+	}
+	c->parent = T2_SRK_HANDLE;
+	if (parent != NULL) {
+		char *end;
+		unsigned long v = strtoul(parent, &end, 0);
+
+		if (*end != '\0' || v >> TPM2_HR_SHIFT != TPM2_HT_PERSISTENT || v > UINT32_MAX)
+			return CSM_EINVALID;
+		c->parent = (TPM2_HANDLE)v;
 	}
 	c->nv_index = T2_NV_INDEX;
 	c->nv_choices = T2_NV_CHOICES;

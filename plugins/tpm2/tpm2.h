@@ -93,6 +93,7 @@ struct csm_plugin_ctx {
 	struct t2_crypt crypt;
 
 	bool shared, accept_foreign;
+	TPM2_HANDLE parent; /* where the storage root key is: T2_SRK_HANDLE, or one that is given and never made */
 	bool ready;          /* storage root key verified, session up; the connection may be given up */
 	bool opened;         /* leftovers of an earlier process were dealt with */
 	bool lost_answer;    /* an object may have been made that we know nothing of */
@@ -284,6 +285,12 @@ void t2_idle(struct csm_plugin_ctx *c);
 
 int t2_put_rsa(const struct csm_plugin_key *k, const TPM2B_PUBLIC_KEY_RSA *in, struct csm_plugin_out *sig);
 /* A PSS signature over the digest, with the salt as long as it? */
+/* TPM2_Sign of the digest; whatever scheme and hash the TPM takes. */
+CSM_MUST int t2_sign_with(struct csm_plugin_ctx *c, struct csm_plugin_key *k, const TPMT_SIG_SCHEME *scheme,
+	const uint8_t *digest, size_t len, TPMT_SIGNATURE *ret);
+/* The bare private operation on a block as long as the modulus; CSM_EUNSUPPORTED unless the key may decrypt. */
+CSM_MUST int t2_rsa_bare(struct csm_plugin_ctx *c, struct csm_plugin_key *k, const uint8_t *in, size_t len,
+	struct csm_plugin_out *out);
 bool t2_pss_is_ours(const struct csm_plugin_key *k, enum csm_hash hash, const uint8_t *digest,
 	const struct csm_plugin_out *sig);
 /* PSS by our own encoding and the bare private operation; CSM_EUNSUPPORTED unless the key may decrypt. */
