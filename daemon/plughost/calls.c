@@ -77,6 +77,7 @@ static int make_key(struct work *w, enum csm_plug_method what)
 	pub = (struct csm_plugin_out){.p = w->room + CSM_SPKI_MAX, .cap = CSM_PLUGIN_PUB_MAX};
 	priv = (struct csm_plugin_out){.p = w->room + CSM_SPKI_MAX + CSM_PLUGIN_PUB_MAX, .cap = CSM_PLUGIN_PRIV_MAX};
 	if (what == CSM_PLUG_GENERATE) {
+		spec.tag = w->m.extra.n == CSM_PLUGIN_TAG ? w->m.extra.p : NULL;
 		r = p->generate(w->s->ctx, &spec, &spki, &pub, &priv);
 	} else if (what == CSM_PLUG_IMPORT && p->import != NULL) {
 		r = p->import(w->s->ctx, &spec, w->m.data.p, w->m.data.n, &spki, &pub, &priv);
@@ -255,6 +256,10 @@ static int perform(struct work *w, enum csm_plug_method what)
 	case CSM_PLUG_SIGN_UPDATE:
 	case CSM_PLUG_SIGN_FINAL:
 		return with_op(w, what);
+	case CSM_PLUG_DISCARD:
+		if (w->s->plugin->discard == NULL)
+			return CSM_EUNSUPPORTED;
+		return w->m.extra.n == CSM_PLUGIN_TAG ? w->s->plugin->discard(w->s->ctx, w->m.extra.p) : CSM_EINVALID;
 	case CSM_PLUG_COUNTER:
 	case CSM_PLUG_SEAL:
 	case CSM_PLUG_UNSEAL:
@@ -271,6 +276,7 @@ static uint64_t slots_of(const struct csm_plugin *p)
 {
 	return (p->import != NULL ? UINT64_C(1) << CSM_PLUG_IMPORT : 0) |
 		(p->find != NULL ? UINT64_C(1) << CSM_PLUG_FIND : 0) |
+		(p->discard != NULL ? UINT64_C(1) << CSM_PLUG_DISCARD : 0) |
 		(p->sign_init != NULL ? UINT64_C(1) << CSM_PLUG_SIGN_INIT : 0) |
 		(p->decrypt != NULL ? UINT64_C(1) << CSM_PLUG_DECRYPT : 0) |
 		(p->derive != NULL ? UINT64_C(1) << CSM_PLUG_DERIVE : 0) |

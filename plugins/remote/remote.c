@@ -289,6 +289,8 @@ static int remote_generate(struct csm_plugin_ctx *ctx, const struct csm_plugin_k
 {
 	call_t m = {.alg = some(spec->alg), .use = some(spec->use), .exportable = {spec->exportable, true}};
 
+	if (spec->tag != NULL)
+		m.extra = bin(spec->tag, CSM_PLUGIN_TAG);
 	return new_key(ctx, CSM_PLUG_GENERATE, &m, NULL, spki, pub, priv);
 }
 
@@ -314,6 +316,22 @@ static int remote_find(struct csm_plugin_ctx *ctx, const char *ref, struct csm_p
 	if (m.ref.n > CSM_PLUGIN_REF_MAX || !csm_utf8_valid(m.ref.p, m.ref.n))
 		return CSM_EINVALID;
 	return new_key(ctx, CSM_PLUG_FIND, &m, spec, spki, pub, priv);
+}
+
+static int remote_discard(struct csm_plugin_ctx *ctx, const uint8_t tag[CSM_PLUGIN_TAG])
+{
+	call_t m = {.extra = bin(tag, CSM_PLUGIN_TAG)};
+	struct call c;
+	result_t res;
+	int r;
+
+	if (!has(ctx, CSM_PLUG_DISCARD))
+		return CSM_EUNSUPPORTED;
+	if ((r = call_begin(ctx, 1, &c)) != 0)
+		return r;
+	r = call_run(&c, CSM_PLUG_DISCARD, &m, &res);
+	call_end(&c);
+	return r;
 }
 
 /* Loaded in the process that the call goes to, or loaded there now. */
@@ -556,6 +574,7 @@ const struct csm_plugin csm_plugin_remote = {
 	.generate = remote_generate,
 	.import = remote_import,
 	.find = remote_find,
+	.discard = remote_discard,
 	.load = remote_load,
 	.unload = remote_unload,
 	.public_key = remote_public_key,

@@ -15,6 +15,7 @@ export ASAN_OPTIONS=${ASAN_OPTIONS:-}:detect_leaks=0
 # Larger RSA keys take long to make, and differ in nothing else.
 [ -n "${CSM_LONG:-}" ] || export CSM_TOKEN_ALGS=p256,p384,p521,rsa2048,ed25519
 
+object=$CSM_PLUGIN
 conform() { # TOKEN PROGRAM WHAT-IT-LACKS...
     local token=$1 program=$2 skipped
     shift 2
@@ -30,3 +31,8 @@ conform softhsm test_plugins multi_part_signatures sealing counters_grow
 conform softhsm test_plugins_damage decrypt_outputs
 conform tpm2 test_plugins multi_part_signatures sealing counters_grow ed25519_messages
 conform tpm2 test_plugins_damage derive_outputs
+
+# In the process that csmd gives it, where it has no files but its own.
+CSM_PLUGIN=remote:$object
+conform softhsm test_plugins multi_part_signatures sealing counters_grow
+conform tpm2 test_plugins multi_part_signatures sealing counters_grow ed25519_messages

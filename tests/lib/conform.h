@@ -31,7 +31,7 @@ extern struct target target;
 
 /* Run the tests once for each back end: all that are built in, here and in a process of their own (csm-plughost), or
  * the one that CSM_PLUGIN names: a name or the path of a shared object, after remote: for one in csm-plughost. Its configuration is what CSM_PLUGIN_CONF_<name> in the environment says, its
- * secrets what CSM_PLUGIN_SECRET_<name> says, its device the path CSM_PLUGIN_DEVICE; a TPM is a private swtpm. Returns the exit status for main. */
+ * secrets what CSM_PLUGIN_SECRET_<name> says, its device the path CSM_PLUGIN_DEVICE, what csm-plughost may write to the folder CSM_PLUGIN_WRITE; a TPM is a private swtpm. Returns the exit status for main. */
 int conform_run(const char *suite, const struct CMUnitTest *tests, size_t n);
 int conform_reopen(void); /* close and open again; the slot's answer */
 

@@ -57,8 +57,12 @@ static void child(const struct plughost *h, int pair[][2])
 		if (dup2(fd[i], 3 + (int)i) < 0)
 			_exit(127);
 	closefrom(3 + (int)CSM_PLUG_CHANNELS);
+	const char *write_to = getenv("CSM_PLUGIN_WRITE");
+
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	execl(exe, "csm-plughost", "--plugin", h->plugin, "--read", dir, "--network", "local", "--log-level", "error", NULL);
+	/* What a library may write to, as csmd.yaml would say it. */
+	execl(exe, "csm-plughost", "--plugin", h->plugin, "--read", dir, "--network", "local", "--log-level", "error",
+		write_to != NULL ? "--write" : NULL, write_to, NULL);
 	perror(exe);
 	_exit(127);
 }
@@ -192,6 +196,7 @@ struct csm_plugin plughost_table(const struct csm_plugin *like)
 	t.flags = like->flags;
 	t.import = like->import != NULL ? t.import : NULL;
 	t.find = like->find != NULL ? t.find : NULL;
+	t.discard = like->discard != NULL ? t.discard : NULL;
 	if (like->sign_init == NULL) {
 		t.sign_init = NULL;
 		t.sign_update = NULL;

@@ -26,7 +26,7 @@ def main():
             if kind == 'tpm2':  # it tells of P-521, and fails to sign with it
                 algs = [a for a in algs if a != 'p521']
             env['CSM_PLUGIN_CONF_algs'] = ','.join(algs)
-            env['CSM_TOKEN_DIR'] = top
+            env['CSM_TOKEN_DIR'] = env['CSM_PLUGIN_WRITE'] = top
             return subprocess.run(command, env=dict(os.environ, **env), check=False).returncode
         finally:
             peers.close()
