@@ -19,6 +19,7 @@ struct create_op {
 	uint8_t spki[CSM_SPKI_MAX], pub[CSM_PLUGIN_PUB_MAX], tag[CSM_KEY_TAG_MAX];
 	uint8_t *priv; /* CSM_PLUGIN_PRIV_MAX bytes of locked memory */
 	size_t spki_len, pub_len, priv_len, tag_len;
+	char existing[CSM_PLUGIN_REF_MAX + 1]; /* empty: a new key */
 };
 
 static void create_clear(struct op *op)
@@ -36,7 +37,8 @@ static void create_work(struct op *op)
 	struct csm_plugin_out pub = {.p = c->pub, .cap = sizeof(c->pub)};
 	struct csm_plugin_out priv = {.p = c->priv, .cap = CSM_PLUGIN_PRIV_MAX};
 
-	op->r = csm_be_generate(c->be, &c->spec, &spki, &pub, &priv);
+	op->r = c->existing[0] != '\0' ? csm_be_find(c->be, c->existing, &c->spec, &spki, &pub, &priv) :
+					 csm_be_generate(c->be, &c->spec, &spki, &pub, &priv);
 	c->spki_len = spki.len;
 	c->pub_len = pub.len;
 	c->priv_len = priv.len;
@@ -164,9 +166,24 @@ static int choose_backend(struct req *q, struct csm_str name, enum csm_alg alg, 
 		req_error(q, CSM_EUNAVAILABLE, NULL);
 		return CSM_EUNAVAILABLE;
 	}
-	if (!csm_backend_has(*ret, alg)) {
+	if (alg != CSM_ALG__COUNT && !csm_backend_has(*ret, alg)) {
 		req_error(q, CSM_EUNSUPPORTED, "the back end does not have this algorithm");
 		return CSM_EUNSUPPORTED;
+	}
+	return 0;
+}
+
+/* Whoever may make keys may not therefore take what others have put into a device. */
+static int check_existing(struct req *q, const struct csm_msg_key_create_req *m)
+{
+	if (q->conn->role != CSM_R_ADMIN) {
+		req_error(q, CSM_EROLE, "a key that exists is taken into use by the administrator");
+		return CSM_EROLE;
+	}
+	if (m->alg.p != NULL || m->use.n > 0 || m->exportable.set || m->session.set || m->existing.n == 0 ||
+		memchr(m->existing.p, '\0', m->existing.n) != NULL) {
+		req_error(q, CSM_EINVALID, "of a key that exists neither algorithm nor use can be chosen");
+		return CSM_EINVALID;
 	}
 	return 0;
 }
@@ -176,6 +193,10 @@ static int parse_spec(struct req *q, const struct csm_msg_key_create_req *m, str
 	unsigned use;
 	int r;
 
+	if (m->existing.p != NULL) {
+		spec->alg = CSM_ALG__COUNT; /* the device tells */
+		return check_existing(q, m);
+	}
 	spec->alg = CSM_ALG_P256;
 	if (m->alg.p != NULL && (r = csm_alg_parse(m->alg, &spec->alg)) != 0) {
 		req_error(q, r, "there is no such algorithm");
@@ -244,6 +265,8 @@ void do_KEY_CREATE(struct req *q)
 	csm_buf_init(&c->answer, CSM_MESSAGE_MAX, false);
 	c->be = be;
 	c->spec = spec;
+	if (m->existing.n > 0)
+		memcpy(c->existing, m->existing.p, m->existing.n);
 	c->tag_len = m->tag.n;
 	if (m->tag.n > 0)
 		memcpy(c->tag, m->tag.p, m->tag.n);

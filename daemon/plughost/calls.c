@@ -31,7 +31,8 @@ static bool spec_of(const call_t *m, struct csm_plugin_keyspec *ret)
 	if (m->alg.v >= CSM_ALG__COUNT)
 		return false;
 	*ret = (struct csm_plugin_keyspec){
-		.alg = (enum csm_alg)m->alg.v, .use = (unsigned)m->use.v, .exportable = m->exportable.v};
+		.alg = (enum csm_alg)m->alg.v, .use = (unsigned)m->use.v, .exportable = m->exportable.v,
+		.tag = m->extra.n == CSM_PLUGIN_TAG ? m->extra.p : NULL};
 	return true;
 }
 
@@ -77,7 +78,6 @@ static int make_key(struct work *w, enum csm_plug_method what)
 	pub = (struct csm_plugin_out){.p = w->room + CSM_SPKI_MAX, .cap = CSM_PLUGIN_PUB_MAX};
 	priv = (struct csm_plugin_out){.p = w->room + CSM_SPKI_MAX + CSM_PLUGIN_PUB_MAX, .cap = CSM_PLUGIN_PRIV_MAX};
 	if (what == CSM_PLUG_GENERATE) {
-		spec.tag = w->m.extra.n == CSM_PLUGIN_TAG ? w->m.extra.p : NULL;
 		r = p->generate(w->s->ctx, &spec, &spki, &pub, &priv);
 	} else if (what == CSM_PLUG_IMPORT && p->import != NULL) {
 		r = p->import(w->s->ctx, &spec, w->m.data.p, w->m.data.n, &spki, &pub, &priv);
@@ -200,6 +200,11 @@ static int without_key(struct work *w, enum csm_plug_method what)
 		return w->m.more.v ? p->counter_increment(w->s->ctx, &w->res.number.v)
 				   : p->counter_read(w->s->ctx, &w->res.number.v);
 	}
+	if (what == CSM_PLUG_DISCARD) {
+		if (w->m.data.n != CSM_PLUGIN_TAG)
+			return CSM_EINVALID;
+		return p->discard == NULL ? CSM_EUNSUPPORTED : p->discard(w->s->ctx, w->m.data.p);
+	}
 	if ((r = take_room(w, &out)) != 0)
 		return r;
 	r = CSM_EUNSUPPORTED;
@@ -256,14 +261,11 @@ static int perform(struct work *w, enum csm_plug_method what)
 	case CSM_PLUG_SIGN_UPDATE:
 	case CSM_PLUG_SIGN_FINAL:
 		return with_op(w, what);
-	case CSM_PLUG_DISCARD:
-		if (w->s->plugin->discard == NULL)
-			return CSM_EUNSUPPORTED;
-		return w->m.extra.n == CSM_PLUGIN_TAG ? w->s->plugin->discard(w->s->ctx, w->m.extra.p) : CSM_EINVALID;
 	case CSM_PLUG_COUNTER:
 	case CSM_PLUG_SEAL:
 	case CSM_PLUG_UNSEAL:
 	case CSM_PLUG_RANDOM:
+	case CSM_PLUG_DISCARD:
 		return without_key(w, what);
 	default:
 		return with_key(w, what);

@@ -19,6 +19,7 @@ enum opt_id {
 	O_BACKEND,
 	O_USE,
 	O_EXPORTABLE,
+	O_EXISTING,
 	O_REQUEST_ID,
 	O_NAMESPACE,
 	O_DER,

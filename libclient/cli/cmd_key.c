@@ -15,6 +15,7 @@ int cmd_key_create(struct cli *cli)
 		.alg = csm_str_of(cli->value[O_ALG]),
 		.backend = csm_str_of(cli->value[O_BACKEND]),
 		.exportable = {cli->value[O_EXPORTABLE] != NULL, cli->value[O_EXPORTABLE] != NULL},
+		.existing = csm_str_of(cli->value[O_EXISTING]),
 		.request_id = csm_str_of(cli->value[O_REQUEST_ID]),
 		.use = {uses, 0},
 	};

@@ -223,7 +223,7 @@ static int open_daemon(struct cli *cli)
 		return r;
 	if (cli->value[O_SOCKET] != NULL)
 		return csm_set_socket(cli->csm, cli->value[O_SOCKET]);
-	if (cli->cmd->socket == SOCK_ADMIN)
+	if (cli->cmd->socket == SOCK_ADMIN || cli->value[O_EXISTING] != NULL)
 		return open_admin(cli);
 	if (cli->cmd->socket == SOCK_ADMIN_OF_ROOT)
 		return open_admin_of_root(cli);

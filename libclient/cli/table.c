@@ -18,6 +18,8 @@ const struct opt cli_opts[O__COUNT] = {
 		"what for: sign, decrypt, derive, with commas between; what fits the algorithm unless given"},
 	[O_EXPORTABLE] = {"exportable", 0, NULL, NULL,
 		"let the administrator export the key for this machine's TPM (in a later version: this one exports none)"},
+	[O_EXISTING] = {"existing", 0, "REF", NULL,
+		"take a key that is in the back end's device into use: a PKCS#11 URI, or the name of a key folder; for root"},
 	[O_REQUEST_ID] = {"request-id", 0, "ID", NULL,
 		"name the request: the same one again within a day is done only once"},
 	[O_NAMESPACE] = {"namespace", 0, "NS", NULL, "the namespace; the caller's home unless given"},
@@ -69,10 +71,13 @@ const struct command cli_commands[] = {
 		"show the daemon's counters in Prometheus' text format", NULL, cmd_metrics},
 
 	{"key", "create", "NAME", 1, 1, SOCK_PUBLIC,
-		OPT(O_ALG) | OPT(O_BACKEND) | OPT(O_USE) | OPT(O_EXPORTABLE) | OPT(O_REQUEST_ID), CSM_M_KEY_CREATE, NULL,
+		OPT(O_ALG) | OPT(O_BACKEND) | OPT(O_USE) | OPT(O_EXPORTABLE) | OPT(O_EXISTING) | OPT(O_REQUEST_ID),
+		CSM_M_KEY_CREATE, NULL,
 		"make a key",
 		"The private part never leaves the daemon's back end. Algorithms that the strongest back end does not have, like "
-		"ed25519 in a TPM, want --backend soft; csm status lists what each one has.",
+		"ed25519 in a TPM, want --backend soft; csm status lists what each one has. With --existing no key is made: "
+		"the one that the back end knows by REF gets this name; its algorithm and uses are the device's. That is "
+		"for the administrator alone, and goes over his socket; name the namespace in NAME.",
 		cmd_key_create},
 	{"key", "list", "", 0, 0, SOCK_PUBLIC, OPT(O_NAMESPACE), -1,
 		"an array of objects with namespace, name, alg, backend, protection and created", "list the keys of a namespace",

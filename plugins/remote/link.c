@@ -140,6 +140,7 @@ int link_connect(struct csm_plugin_ctx *ctx)
 	int r = 0;
 
 	if (l != NULL && !l->broken) {
+		ctx->serial = l->serial;
 		ctx->link = l;
 		return 0;
 	}
@@ -156,6 +157,7 @@ int link_connect(struct csm_plugin_ctx *ctx)
 		return CSM_EUNAVAILABLE;
 	}
 	l->n = l->serial ? 1 : CSM_PLUG_CHANNELS;
+	ctx->serial = l->serial;
 	ctx->link = l;
 	return 0;
 }

@@ -26,6 +26,7 @@ struct csm_plugin_ctx {
 	struct link *link;        /* NULL: none */
 	struct csm_plugin_caps caps;
 	atomic_uint slots;
+	atomic_bool serial;
 	uint64_t *dead;           /* numbers to be unloaded, of the link with dead_epoch; under dead_lock */
 	size_t n_dead, cap_dead;
 	uint64_t dead_epoch;

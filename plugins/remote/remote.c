@@ -125,9 +125,11 @@ void csm_remote_look(struct csm_plugin_ctx *ctx)
 	look(ctx, false);
 }
 
+/* Only one with a thread of its own is told. */
 static void remote_idle(struct csm_plugin_ctx *ctx)
 {
-	look(ctx, true);
+	if (ctx->serial)
+		look(ctx, true);
 }
 
 /* ---- open and close ---- */
@@ -320,18 +322,9 @@ static int remote_find(struct csm_plugin_ctx *ctx, const char *ref, struct csm_p
 
 static int remote_discard(struct csm_plugin_ctx *ctx, const uint8_t tag[CSM_PLUGIN_TAG])
 {
-	call_t m = {.extra = bin(tag, CSM_PLUGIN_TAG)};
-	struct call c;
-	result_t res;
-	int r;
+	call_t m = {.data = bin(tag, CSM_PLUGIN_TAG)};
 
-	if (!has(ctx, CSM_PLUG_DISCARD))
-		return CSM_EUNSUPPORTED;
-	if ((r = call_begin(ctx, 1, &c)) != 0)
-		return r;
-	r = call_run(&c, CSM_PLUG_DISCARD, &m, &res);
-	call_end(&c);
-	return r;
+	return simple(ctx, CSM_PLUG_DISCARD, &m, NULL, NULL);
 }
 
 /* Loaded in the process that the call goes to, or loaded there now. */
@@ -389,6 +382,7 @@ static int remote_load(struct csm_plugin_ctx *ctx, const struct csm_plugin_keysp
 	if (key == NULL)
 		return r;
 	key->spec = *spec;
+	key->spec.tag = NULL;
 	if ((r = keep_blob(key, blob)) == 0 && (r = call_begin(ctx, 1, &c)) == 0) {
 		r = ensure_loaded(&c, key);
 		call_end(&c);
