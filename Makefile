@@ -27,13 +27,13 @@ HARDEN_LD := -Wl,-z,relro,-z,now,-z,noexecstack
 pc = $(shell pkg-config --libs $(1) 2>/dev/null)
 LIBS_BASE := -lsodium
 LIBS_WIRE := -lmsgpackc
-LIBS_DAEMON = -levent_core -levent_pthreads -llmdb -lyaml -lseccomp -ljansson -lcrypto $(LIBS_WIRE) $(LIBS_BASE) -ldl
+LIBS_DAEMON = -levent_core -levent_pthreads -llmdb -lyaml -lseccomp -ljansson $(LIBS_TPMFMT) $(LIBS_WIRE) $(LIBS_BASE) -ldl
 LIBS_PLUGHOST = -lseccomp $(LIBS_WIRE) $(LIBS_BASE) -ldl
 LIBS_IDENT = -lseccomp -lcrypto $(LIBS_WIRE) $(LIBS_BASE)
 LIBS_TPMFMT := -ltss2-mu -lcrypto
 LIBS_CLI = -ljansson $(LIBS_TPMFMT) $(LIBS_WIRE) $(LIBS_BASE)
 LIBS_P11 := $(LIBS_WIRE) $(LIBS_BASE) -lcrypto
-LIBS_soft := -lcrypto $(LIBS_BASE)
+LIBS_soft := $(LIBS_TPMFMT) $(LIBS_WIRE) $(LIBS_BASE)
 LIBS_fake := -lcrypto $(LIBS_BASE)
 LIBS_pkcs11 := -lp11-kit -lcrypto $(LIBS_BASE) -ldl
 LIBS_hwpluginif := -lcrypto $(LIBS_BASE) -ldl
@@ -60,6 +60,7 @@ $(foreach p,$(PLUGINS),$(eval SRC_$(p) := $(call src,plugins/$(p))))
 SRC_hwlib := $(call src,plugins/tpm2/hwlib)
 # What a back end has beside its own folder.
 WITH_tpm2 := $(SRC_tpmfmt) $(SRC_wire)
+WITH_soft := $(SRC_tpmfmt) $(SRC_wire)
 LIB_SRC := $(SRC_base) $(SRC_wire) $(SRC_tpmfmt) $(SRC_client) $(SRC_pki) $(SRC_svc) $(SRC_alg) $(SRC_remote)
 PLUGIN_SRC := $(foreach p,$(PLUGINS),$(SRC_$(p)))
 ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_hwlib) $(SRC_cli) $(SRC_provider) $(SRC_node) $(SRC_ident) $(SRC_plughost)
@@ -116,7 +117,7 @@ $(5)/lib/ossl-modules/csm.so: $$(call obj_$(1),$$(SRC_provider) $$(SRC_client) $
 	$$(Q)$(2) $(3) $(4) -shared -Wl,-Bsymbolic -Wl,--version-script=libclient/provider/csm.map -o $$@ \
 		$$(filter %.o,$$^) -lcrypto $$(LIBS_WIRE) $$(LIBS_BASE) -pthread
 
-CSMD_OBJ_$(1) := $$(call obj_$(1),$$(SRC_node) $$(SRC_svc) $$(SRC_remote) $$(SRC_pki) $$(SRC_alg) $$(SRC_wire) $$(SRC_base))
+CSMD_OBJ_$(1) := $$(call obj_$(1),$$(SRC_node) $$(SRC_svc) $$(SRC_remote) $$(SRC_pki) $$(SRC_alg) $$(SRC_tpmfmt) $$(SRC_wire) $$(SRC_base))
 $(5)/bin/csmd: $$(CSMD_OBJ_$(1))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_DAEMON) -pthread

@@ -34,6 +34,8 @@
 #define CSM_ATTESTATION_MAX 8192u
 #define CSM_EK_CERT_MAX 4096u            /* as the TPM keeps it, DER */
 #define CSM_TPM_NAME_MAX 66u
+#define CSM_WRAPPED_MAX 4096u     /* a key that comes in or goes out wrapped */
+#define CSM_STORAGE_PEM_MAX 2048u /* a storage key in PEM */
 #define CSM_CERT_CHAIN_MAX (64u * 1024u) /* DER, all certificates of a chain together */
 #define CSM_CERTS_MAX 10u                /* certificates of a chain */
 #define CSM_CERT_NAME_MAX 2048u          /* a subject or issuer, as text */

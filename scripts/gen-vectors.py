@@ -22,7 +22,8 @@ SIGNATURE = bytes.fromhex("3006020101020102")
 PEM = "-----BEGIN PUBLIC KEY-----\nMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n-----END PUBLIC KEY-----\n"
 SPKI = bytes.fromhex("301306072a8648ce3d020106082a8648ce3d030107")
 INFO = {"namespace": "web", "name": "tls", "alg": "p256", "backend": "tpm2", "protection": "tpm", "use": ["sign"],
-        "exportable": False, "created": 1767225600, "public": PEM, "spki_sha256": "ab" * 32, "signatures": 41}
+        "exportable": False, "created": 1767225600, "public": PEM, "spki_sha256": "ab" * 32, "signatures": 41,
+        "origin": "made"}
 ITEM = {k: INFO[k] for k in ("namespace", "name", "alg", "backend", "protection", "created")}
 KEY_CERT = {"serial": "0A1B2C", "not_after": 1798761600, "state": "valid", "fingerprint": "cd" * 32}
 CERT = {"namespace": "web", "name": "tls", "serial": "0A1B2C", "subject": "/O=Example/CN=www",
@@ -57,6 +58,9 @@ EXAMPLES = {
     "key.show": ({"key": "web:tls"}, {**INFO, "certificate": KEY_CERT}),
     "key.public": ({"key": "web:tls"}, {"alg": "p256", "spki": SPKI, "public": PEM}),
     "key.delete": ({"key": "web:tls", "request_id": "5f1c9b", "spki_sha256": INFO["spki_sha256"]}, {}),
+    "key.import": ({"key": "web:tls", "wrapped": b"CSMWRAP\x01" + bytes(24), "request_id": "5f1ca2"},
+                   {**INFO, "origin": "imported"}),
+    "key.export": ({"key": "web:tls"}, {"tss2": bytes.fromhex("30820104")}),
     "key.sign": ({"key": "web:tls", "scheme": "ecdsa-sha256", "digest": DIGEST},
                  {"scheme": "ecdsa-sha256", "signature": SIGNATURE}),
     "key.sign_init": ({"key": "web:tls", "scheme": "ecdsa-sha256"}, {"stream": 1}),

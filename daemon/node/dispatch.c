@@ -225,7 +225,8 @@ int req_namespace(struct req *q, struct csm_str ns, struct object *o)
 
 /* ---- policy ---- */
 
-/* What the administrator may do in every namespace: look at what there is and take it away, but not use it. */
+/* What the administrator may do in every namespace: look at what there is and take it away, but not use it; and export
+ * what was made for that. */
 static bool admin_may(int perm)
 {
 	switch (perm) {
@@ -233,6 +234,7 @@ static bool admin_may(int perm)
 	case CSM_PERM_KEY_SHOW:
 	case CSM_PERM_KEY_PUBLIC:
 	case CSM_PERM_KEY_DELETE:
+	case CSM_PERM_KEY_EXPORT:
 	case CSM_PERM_CERT_LIST:
 	case CSM_PERM_CERT_GET:
 	case CSM_PERM_CERT_DELETE:

@@ -1,10 +1,11 @@
-/* key.create, list, show, public, delete. */
+/* key.create, import, list, show, public, delete. */
 #include <sodium.h>
 #include <string.h>
 #include <time.h>
 #include "daemon/node/certinfo.h"
 #include "daemon/node/connkey.h"
 #include "daemon/node/keycall.h"
+#include "daemon/node/keyimport.h"
 #include "daemon/node/keyinfo.h"
 #include "libclient/base/lockmem.h"
 #include "libclient/wire/msg.h"
@@ -15,6 +16,8 @@ struct create_op {
 	struct change change;
 	struct csm_backend *be;
 	struct csm_plugin_keyspec spec;
+	enum csm_key_origin origin;
+	struct csm_buf wrapped; /* import only */
 	struct csm_buf answer; /* the key_info, encoded */
 	uint8_t spki[CSM_SPKI_MAX], pub[CSM_PLUGIN_PUB_MAX], tag[CSM_KEY_TAG_MAX];
 	uint8_t *priv; /* CSM_PLUGIN_PRIV_MAX bytes of locked memory */
@@ -26,6 +29,7 @@ static void create_clear(struct op *op)
 {
 	struct create_op *c = (struct create_op *)op;
 
+	csm_buf_free(&c->wrapped);
 	csm_buf_free(&c->answer);
 	csm_lock_free(c->priv);
 }
@@ -37,8 +41,12 @@ static void create_work(struct op *op)
 	struct csm_plugin_out pub = {.p = c->pub, .cap = sizeof(c->pub)};
 	struct csm_plugin_out priv = {.p = c->priv, .cap = CSM_PLUGIN_PRIV_MAX};
 
-	op->r = c->existing[0] != '\0' ? csm_be_find(c->be, c->existing, &c->spec, &spki, &pub, &priv) :
-					 csm_be_generate(c->be, &c->spec, &spki, &pub, &priv);
+	if (c->wrapped.len > 0)
+		op->r = csm_be_import(c->be, &c->spec, (struct csm_bin){csm_buf_ptr(&c->wrapped), c->wrapped.len}, &spki,
+			&pub, &priv);
+	else
+		op->r = c->existing[0] != '\0' ? csm_be_find(c->be, c->existing, &c->spec, &spki, &pub, &priv) :
+						 csm_be_generate(c->be, &c->spec, &spki, &pub, &priv);
 	c->spki_len = spki.len;
 	c->pub_len = pub.len;
 	c->priv_len = priv.len;
@@ -71,6 +79,7 @@ static int create_record(struct create_op *c)
 	rec->alg = c->spec.alg;
 	rec->use = c->spec.use;
 	rec->exportable = c->spec.exportable;
+	rec->origin = c->origin;
 	rec->created = (uint64_t)time(NULL);
 	rec->spki = (struct csm_bin){c->spki, c->spki_len};
 	rec->pub = (struct csm_bin){c->pub, c->pub_len};
@@ -84,8 +93,11 @@ static int create_record(struct create_op *c)
 static void create_made(struct op *op)
 {
 	struct create_op *c = (struct create_op *)op;
+	const char *why = NULL;
 	int r = op->r;
 
+	if (r == CSM_EINVALID && c->wrapped.len > 0)
+		why = "the key cannot be opened here: it is damaged, or was made for another node";
 	if (r == 0)
 		r = create_record(c);
 	if (r == 0) {
@@ -94,7 +106,7 @@ static void create_made(struct op *op)
 	}
 	if (r == 0)
 		return;
-	op_error(op, r, NULL);
+	op_error(op, r, why);
 	op_done(op);
 }
 
@@ -151,6 +163,38 @@ refuse:
 }
 
 /* ---- for good ---- */
+
+/* What a key's record says of its maker, and what it is made from, if it is not made here. */
+struct create_from {
+	enum csm_key_origin origin;
+	struct csm_bin tag, wrapped;
+};
+
+static void create_start(struct change *change, struct csm_backend *be, const struct csm_plugin_keyspec *spec,
+	const struct create_from *from, void (*made)(struct op *))
+{
+	struct create_op *c = (struct create_op *)change;
+	int r;
+
+	csm_buf_init(&c->answer, CSM_MESSAGE_MAX, false);
+	csm_buf_init(&c->wrapped, CSM_WRAPPED_MAX, true);
+	c->be = be;
+	c->spec = *spec;
+	c->origin = from->origin;
+	c->tag_len = from->tag.n;
+	if (from->tag.n > 0)
+		memcpy(c->tag, from->tag.p, from->tag.n);
+	c->priv = csm_lock_alloc(CSM_PLUGIN_PRIV_MAX);
+	r = c->priv == NULL ? CSM_ENOMEM : 0;
+	if (r == 0 && from->wrapped.n > 0)
+		r = csm_buf_put(&c->wrapped, from->wrapped.p, from->wrapped.n);
+	if (r == 0)
+		r = op_to_backend(&change->op, be, create_work, made);
+	if (r != 0) {
+		op_error(&change->op, r, NULL);
+		op_done(&change->op);
+	}
+}
 
 /* The strongest back end that is preferred, or the one asked for. Never another one instead. */
 static int choose_backend(struct req *q, struct csm_str name, enum csm_alg alg, struct csm_backend **ret)
@@ -243,12 +287,10 @@ void do_KEY_CREATE(struct req *q)
 	struct csm_plugin_keyspec spec = {0};
 	struct csm_request_id rid;
 	struct csm_backend *be;
-	struct create_op *c;
 	struct change *change;
 	struct object o;
 	char who[REQ_WHO_MAX];
 	bool session;
-	int r;
 
 	if (parse_spec(q, m, &spec) != 0 || req_key_object(q, m->key, &o) != 0 || req_authorize(q, &o) != 0)
 		return;
@@ -259,24 +301,40 @@ void do_KEY_CREATE(struct req *q)
 		      req_replayed(q, &o, m->request_id, &rid, who) || choose_backend(q, m->backend, spec.alg, &be) != 0 ||
 			      check_absent(q, &o) != 0)
 		return;
-	if (req_change(q, &o, &rid, CSM_OP_KEY_CREATE, sizeof(*c), create_clear, &change) != 0)
+	if (req_change(q, &o, &rid, CSM_OP_KEY_CREATE, sizeof(struct create_op), create_clear, &change) != 0)
 		return;
-	c = (struct create_op *)change;
-	csm_buf_init(&c->answer, CSM_MESSAGE_MAX, false);
-	c->be = be;
-	c->spec = spec;
 	if (m->existing.n > 0)
-		memcpy(c->existing, m->existing.p, m->existing.n);
-	c->tag_len = m->tag.n;
-	if (m->tag.n > 0)
-		memcpy(c->tag, m->tag.p, m->tag.n);
-	c->priv = csm_lock_alloc(CSM_PLUGIN_PRIV_MAX);
-	r = c->priv == NULL ? CSM_ENOMEM :
-		op_to_backend(&change->op, be, create_work, session ? connection_made : create_made);
+		memcpy(((struct create_op *)change)->existing, m->existing.p, m->existing.n);
+	create_start(change, be, &spec, &(struct create_from){.origin = CSM_KEY_MADE, .tag = m->tag},
+		session ? connection_made : create_made);
+}
+
+/* ---- import ---- */
+
+void do_KEY_IMPORT(struct req *q)
+{
+	const struct csm_msg_key_import_req *m = q->params;
+	struct csm_plugin_keyspec spec = {0};
+	struct csm_backend *be = NULL;
+	struct csm_request_id rid;
+	struct change *change;
+	struct object o;
+	const char *why = "there is no wrapped key in the request";
+	char who[REQ_WHO_MAX];
+	int r;
+
+	if (req_object(q, m->key, &o) != 0 || req_authorize(q, &o) != 0 || req_replayed(q, &o, m->request_id, &rid, who))
+		return;
+	r = m->wrapped.n == 0 ? CSM_EINVALID : keyimport_look(q->loop->b, m->wrapped, &spec, &be, &why);
 	if (r != 0) {
-		op_error(&change->op, r, NULL);
-		op_done(&change->op);
+		req_error(q, r, why);
+		return;
 	}
+	if (check_absent(q, &o) != 0 ||
+		req_change(q, &o, &rid, CSM_OP_KEY_CREATE, sizeof(struct create_op), create_clear, &change) != 0)
+		return;
+	create_start(change, be, &spec,
+		&(struct create_from){m->exposed.v ? CSM_KEY_EXPOSED : CSM_KEY_IMPORTED, m->tag, m->wrapped}, create_made);
 }
 
 /* ---- look ---- */

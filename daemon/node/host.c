@@ -52,6 +52,17 @@ static int recall(void *arg, const char *name, uint8_t *p, size_t *len)
 	return csm_store_recall(a->pins, name, p, len);
 }
 
+/* What hangs on the root key; the store is not asked while the main thread still opens it. */
+static int node_secret(void *arg, const char *name, uint8_t *p)
+{
+	struct host_arg *a = arg;
+	enum broker_state state = a->b->state;
+
+	if (state != BROKER_READY && state != BROKER_LOCKED)
+		return CSM_EUNAVAILABLE;
+	return csm_store_node_secret(a->pins, name, p);
+}
+
 static void log_line(void *arg, int level, const char *text)
 {
 	struct host_arg *a = arg;
@@ -167,7 +178,7 @@ int host_load_backends(struct broker *b)
 		if (strcmp(names[i], "tpm2") == 0 && take_owner_auth(b, a) != 0)
 			return CSM_ENOMEM;
 		be->host = (struct csm_plugin_host){.arg = a, .device = host_ask_device, .remember = remember,
-			.recall = recall, .log = log_line, .config = config_of};
+			.recall = recall, .log = log_line, .config = config_of, .node_secret = node_secret};
 		b->n_backends++;
 	}
 	return 0;
@@ -231,6 +242,7 @@ static void look(struct csm_job *job)
 		log_info("back end %s is there", csm_backend_name(a->be));
 	else
 		csm_be_health_refresh(a->be);
+	csm_be_storage_refresh(a->be);
 	a->queued = false;
 }
 

@@ -5,7 +5,7 @@
 #include "daemon/node/keyinfo.h"
 #include "plugins/include/csm_alg.h"
 
-int keyinfo_pem(struct csm_bin spki, char *out, size_t cap, struct csm_str *ret)
+int keyinfo_armour(const char *label, struct csm_bin der, char *out, size_t cap, struct csm_str *ret)
 {
 	BIO *bio = BIO_new(BIO_s_mem());
 	char *text;
@@ -14,7 +14,7 @@ int keyinfo_pem(struct csm_bin spki, char *out, size_t cap, struct csm_str *ret)
 
 	if (bio == NULL)
 		return CSM_ENOMEM;
-	if (PEM_write_bio(bio, "PUBLIC KEY", "", spki.p, (long)spki.n) <= 0)
+	if (PEM_write_bio(bio, label, "", der.p, (long)der.n) <= 0)
 		goto out;
 	n = BIO_get_mem_data(bio, &text);
 	r = CSM_ETOO_LARGE;
@@ -28,10 +28,17 @@ out:
 	return r;
 }
 
+int keyinfo_pem(struct csm_bin spki, char *out, size_t cap, struct csm_str *ret)
+{
+	return keyinfo_armour("PUBLIC KEY", spki, out, cap, ret);
+}
+
 int keyinfo_fill(struct csm_str ns, struct csm_str name, const struct csm_key_record *rec, struct keyinfo_space *space,
 	struct csm_msg_key_info *ret)
 {
 	static const enum csm_use uses[] = {CSM_USE_SIGN, CSM_USE_DECRYPT, CSM_USE_DERIVE};
+	static const char *const origins[] = {
+		[CSM_KEY_MADE] = "made", [CSM_KEY_IMPORTED] = "imported", [CSM_KEY_EXPOSED] = "exposed"};
 	uint8_t hash[crypto_hash_sha256_BYTES];
 	int r;
 
@@ -53,6 +60,7 @@ int keyinfo_fill(struct csm_str ns, struct csm_str name, const struct csm_key_re
 	ret->created.v = rec->created;
 	ret->spki_sha256 = csm_str_of(space->spki_sha256);
 	ret->signatures.v = rec->signatures;
+	ret->origin = csm_str_of(origins[rec->origin]);
 	ret->tag = rec->tag.n > 0 ? rec->tag : (struct csm_bin){0};
 	return 0;
 }

@@ -14,7 +14,9 @@ struct keyinfo_space {
 	struct csm_str uses[3];
 };
 
-/* PEM of a SubjectPublicKeyInfo (RFC 7468). */
+/* PEM (RFC 7468) with any label. */
+CSM_MUST int keyinfo_armour(const char *label, struct csm_bin der, char *out, size_t cap, struct csm_str *ret);
+/* PEM of a SubjectPublicKeyInfo. */
 CSM_MUST int keyinfo_pem(struct csm_bin spki, char *out, size_t cap, struct csm_str *ret);
 /* Fill *ret; it borrows rec, ns, name and space. */
 CSM_MUST int keyinfo_fill(struct csm_str ns, struct csm_str name, const struct csm_key_record *rec,

@@ -2,7 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <sodium.h>
 #include "daemon/node/ask.h"
+#include "daemon/node/keyimport.h"
+#include "daemon/node/keyinfo.h"
 #include "daemon/node/status.h"
 #include "daemon/svc/lockheap.h"
 #include "libclient/base/lockmem.h"
@@ -42,6 +45,22 @@ static void fill_tpm(const struct csm_plugin_health *h, bool totals, struct stat
 	t->resets.v = h->resets;
 }
 
+static void fill_storage(struct csm_backend *be, struct status_space *space, size_t i)
+{
+	struct csm_msg_backend_status *s = &space->backends[i];
+	struct csm_bin key;
+	struct csm_str pem;
+	uint8_t p[CSM_PLUGIN_STORAGE_MAX], name[CSM_TPM_NAME_LEN];
+
+	key = (struct csm_bin){p, csm_be_storage_key(be, p)};
+	if (key.n == 0 || keyimport_name(key, name) != 0 ||
+		keyinfo_armour(CSM_PEM_STORAGE, key, space->storage_key[i], sizeof(space->storage_key[i]), &pem) != 0)
+		return;
+	s->storage_key = pem;
+	sodium_bin2hex(space->storage_name[i], sizeof(space->storage_name[i]), name, sizeof(name));
+	s->storage_name = csm_str_of(space->storage_name[i]);
+}
+
 static void fill_backend(struct csm_backend *be, bool totals, struct status_space *space, size_t i,
 	struct csm_msg_status_res *ret)
 {
@@ -58,6 +77,7 @@ static void fill_backend(struct csm_backend *be, bool totals, struct status_spac
 	for (unsigned a = 0; a < CSM_ALG__COUNT; a++)
 		if (csm_backend_has(be, (enum csm_alg)a))
 			space->algs[i][s->algorithms.n++] = csm_str_of(csm_alg_name((enum csm_alg)a));
+	fill_storage(be, space, i);
 	if (h->device != NULL) {
 		fill_tpm(h, totals, space);
 		ret->tpm = &space->tpm;

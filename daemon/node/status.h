@@ -9,6 +9,8 @@ struct status_space {
 	struct csm_msg_backend_status backends[BROKER_BACKENDS_MAX];
 	struct csm_str algs[BROKER_BACKENDS_MAX][CSM_ALG__COUNT];
 	struct csm_backend_health health[BROKER_BACKENDS_MAX];
+	char storage_key[BROKER_BACKENDS_MAX][CSM_STORAGE_PEM_MAX];
+	char storage_name[BROKER_BACKENDS_MAX][69];
 	struct csm_msg_tpm_status tpm;
 	struct csm_msg_store_status store;
 	struct csm_msg_ident_status ident;

@@ -8,7 +8,7 @@
 #define IDLE_MS 5u
 
 static const char *const call_names[CSM_CALL__COUNT] = {
-	[CSM_CALL_GENERATE] = "generate", [CSM_CALL_LOAD] = "load", [CSM_CALL_SIGN] = "sign",
+	[CSM_CALL_GENERATE] = "generate", [CSM_CALL_IMPORT] = "import", [CSM_CALL_LOAD] = "load", [CSM_CALL_SIGN] = "sign",
 	[CSM_CALL_DECRYPT] = "decrypt", [CSM_CALL_DERIVE] = "derive", [CSM_CALL_SEAL] = "seal",
 	[CSM_CALL_COUNTER] = "counter", [CSM_CALL_ATTEST] = "attest",
 };
@@ -96,6 +96,7 @@ int csm_backend_open(struct csm_backend *be)
 		be->ctx = ctx;
 	be->last_open = map_result(r);
 	csm_be_health_refresh(be);
+	csm_be_storage_refresh(be);
 	return be->last_open;
 }
 
@@ -106,6 +107,7 @@ static void on_idle(void *arg)
 	if (be->ctx != NULL && be->plugin->idle != NULL)
 		be->plugin->idle(be->ctx);
 	csm_be_health_refresh(be);
+	csm_be_storage_refresh(be);
 }
 
 int csm_backend_start(struct csm_backend *be, size_t queue_max, size_t queue_per_user)
@@ -222,6 +224,23 @@ int csm_be_find(struct csm_backend *be, const char *ref, struct csm_plugin_keysp
 		return r;
 	}
 	return finish(be, CSM_CALL_GENERATE, began, r, spki);
+}
+
+int csm_be_import(struct csm_backend *be, const struct csm_plugin_keyspec *spec, struct csm_bin wrapped,
+	struct csm_plugin_out *spki, struct csm_plugin_out *pub, struct csm_plugin_out *priv)
+{
+	uint64_t began = now_us();
+	int r;
+
+	if (be->ctx == NULL)
+		return CSM_EUNAVAILABLE;
+	if (be->plugin->import == NULL || !csm_backend_has(be, spec->alg) || (spec->use & ~be->caps.uses) != 0)
+		return CSM_EUNSUPPORTED;
+	spki->len = pub->len = priv->len = 0;
+	r = be->plugin->import(be->ctx, spec, wrapped.p, wrapped.n, spki, pub, priv);
+	if (r == 0 && (pub->len > pub->cap || priv->len > priv->cap))
+		r = CSM_EBACKEND;
+	return finish(be, CSM_CALL_IMPORT, began, r, spki);
 }
 
 int csm_be_load(struct csm_backend *be, const struct csm_plugin_keyspec *spec, const struct csm_plugin_blob *blob,
@@ -352,6 +371,34 @@ void csm_be_health_refresh(struct csm_backend *be)
 	pthread_mutex_lock(&be->health_lock);
 	be->health = now;
 	pthread_mutex_unlock(&be->health_lock);
+}
+
+void csm_be_storage_refresh(struct csm_backend *be)
+{
+	uint8_t now[CSM_PLUGIN_STORAGE_MAX];
+	struct csm_plugin_out out = {.p = now, .cap = sizeof(now)};
+
+	if (be->ctx == NULL || be->plugin->storage_key == NULL || be->plugin->storage_key(be->ctx, &out) != 0 ||
+		out.len > sizeof(now))
+		out.len = 0;
+	pthread_mutex_lock(&be->health_lock);
+	memcpy(be->storage, now, out.len);
+	be->storage_len = out.len;
+	pthread_mutex_unlock(&be->health_lock);
+}
+
+size_t csm_be_storage_key(struct csm_backend *be, uint8_t out[static CSM_PLUGIN_STORAGE_MAX])
+{
+	size_t n;
+
+	/* One that may be called from any thread is asked when it has not told yet. */
+	if (!(be->plugin->flags & CSM_PLUGIN_SERIAL) && be->storage_len == 0)
+		csm_be_storage_refresh(be);
+	pthread_mutex_lock(&be->health_lock);
+	n = be->storage_len;
+	memcpy(out, be->storage, n);
+	pthread_mutex_unlock(&be->health_lock);
+	return n;
 }
 
 void csm_be_health(struct csm_backend *be, struct csm_backend_health *ret)

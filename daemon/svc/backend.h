@@ -11,6 +11,7 @@
 
 enum csm_backend_call {
 	CSM_CALL_GENERATE,
+	CSM_CALL_IMPORT,
 	CSM_CALL_LOAD,
 	CSM_CALL_SIGN,
 	CSM_CALL_DECRYPT,
@@ -41,6 +42,8 @@ struct csm_backend {
 	int last_open;           /* result of the last try to open */
 	pthread_mutex_t health_lock;
 	struct csm_backend_health health; /* SERIAL: as of the owner's last call, under health_lock */
+	uint8_t storage[CSM_PLUGIN_STORAGE_MAX]; /* the storage key as it was last seen, under health_lock */
+	size_t storage_len;                      /* 0: none, or not known yet */
 	atomic_ullong calls[CSM_CALL__COUNT], failures[CSM_CALL__COUNT], micros[CSM_CALL__COUNT];
 };
 
@@ -72,6 +75,8 @@ CSM_MUST int csm_be_generate(struct csm_backend *be, const struct csm_plugin_key
 /* A key that is in the device; CSM_ENOT_FOUND, CSM_ECONFLICT. */
 CSM_MUST int csm_be_find(struct csm_backend *be, const char *ref, struct csm_plugin_keyspec *spec,
 	struct csm_plugin_out *spki, struct csm_plugin_out *pub, struct csm_plugin_out *priv);
+CSM_MUST int csm_be_import(struct csm_backend *be, const struct csm_plugin_keyspec *spec, struct csm_bin wrapped,
+	struct csm_plugin_out *spki, struct csm_plugin_out *pub, struct csm_plugin_out *priv);
 CSM_MUST int csm_be_load(struct csm_backend *be, const struct csm_plugin_keyspec *spec,
 	const struct csm_plugin_blob *blob, struct csm_plugin_key **ret);
 void csm_be_unload(struct csm_backend *be, struct csm_plugin_key *key);
@@ -90,6 +95,10 @@ CSM_MUST int csm_be_unseal(struct csm_backend *be, struct csm_bin sealed, struct
 CSM_MUST int csm_be_counter(struct csm_backend *be, bool increment, uint64_t *ret);
 /* Any thread: a SERIAL back end's is at most as old as its last call, or csm_be_health_refresh. */
 void csm_be_health(struct csm_backend *be, struct csm_backend_health *ret);
+/* The storage key, a TPM2B_PUBLIC, at most CSM_PLUGIN_STORAGE_MAX bytes; 0 of them: there is none, or it is not known
+ * now. Any thread: as of the owner's last look, which it takes when it is idle and each second. */
+size_t csm_be_storage_key(struct csm_backend *be, uint8_t out[static CSM_PLUGIN_STORAGE_MAX]);
+void csm_be_storage_refresh(struct csm_backend *be); /* on the thread that may call the back end */
 /* Look anew; on the thread that may call the back end. */
 void csm_be_health_refresh(struct csm_backend *be);
 

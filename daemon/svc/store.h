@@ -69,6 +69,9 @@ void csm_store_stop(struct csm_store *s);
 void csm_store_close(struct csm_store *s);
 
 bool csm_store_locked(const struct csm_store *s);
+/* A secret of 32 bytes by name, from the root key: the same for as long as the store has that. CSM_EUNAVAILABLE while the
+ * root key is not known. Any thread, once csm_store_root_open has returned or on its thread. */
+CSM_MUST int csm_store_node_secret(struct csm_store *s, const char *name, uint8_t out[static 32]);
 struct csm_store_stat {
 	uint32_t schema;
 	uint64_t epoch, used, size;
@@ -91,12 +94,18 @@ CSM_MUST int csm_reader_begin(struct csm_reader *r);
 void csm_reader_end(struct csm_reader *r);
 
 #define CSM_KEY_ID_LEN 16
+enum csm_key_origin {
+	CSM_KEY_MADE,     /* here */
+	CSM_KEY_IMPORTED, /* elsewhere: others may have it */
+	CSM_KEY_EXPOSED,  /* and its files told it to everyone who had them */
+};
 struct csm_key_record {
 	uint8_t id[CSM_KEY_ID_LEN]; /* drawn by the store at creation: the same name made anew has another */
 	struct csm_str backend;
 	enum csm_alg alg;
 	unsigned use;
 	bool exportable;
+	enum csm_key_origin origin;
 	struct csm_str protection;
 	uint64_t created;    /* seconds since 1970, set by the store when 0 */
 	uint64_t signatures; /* from the counter record */

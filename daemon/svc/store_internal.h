@@ -215,6 +215,7 @@ struct root {
 struct subkeys { /* derived from the root key at open; guarded, read-only */
 	struct prk scope, root, request;
 	uint8_t audit_seed[KEY_LEN]; /* of the key that signs checkpoints */
+	uint8_t node[KEY_LEN];       /* of csm_store_node_secret */
 };
 CSM_MUST int store_root_read(struct csm_store *s, MDB_txn *txn, struct aead *a, struct root *ret);
 CSM_MUST int store_root_write(struct csm_store *s, MDB_txn *txn, struct aead *a, struct root *root);

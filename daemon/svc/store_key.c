@@ -11,6 +11,15 @@ _Static_assert(CSM_USE_SIGN == 1 && CSM_USE_DECRYPT == 2 && CSM_USE_DERIVE == 4,
 #define CLEAR_FIXED (CSM_KEY_ID_LEN + 2u + 2u + 1u)
 #define FLAG_EXPORTABLE 1u
 #define FLAG_TAGGED 2u /* a tag comes last */
+#define FLAG_IMPORTED 4u
+#define FLAG_EXPOSED 8u /* with FLAG_IMPORTED */
+#define FLAGS (FLAG_EXPORTABLE | FLAG_TAGGED | FLAG_IMPORTED | FLAG_EXPOSED)
+
+static uint8_t flags_of(const struct csm_key_record *rec)
+{
+	return (uint8_t)((rec->exportable ? FLAG_EXPORTABLE : 0) | (rec->tag.n > 0 ? FLAG_TAGGED : 0) |
+		(rec->origin != CSM_KEY_MADE ? FLAG_IMPORTED : 0) | (rec->origin == CSM_KEY_EXPOSED ? FLAG_EXPOSED : 0));
+}
 
 static bool put_bytes(uint8_t *p, size_t cap, size_t *n, const void *s, size_t len)
 {
@@ -32,7 +41,7 @@ int store_key_clear_put(const struct csm_key_record *rec, uint8_t *p, size_t cap
 	memcpy(p, rec->id, CSM_KEY_ID_LEN);
 	put16(p + 16, (uint16_t)rec->alg);
 	put16(p + 18, (uint16_t)rec->use);
-	p[20] = (uint8_t)((rec->exportable ? FLAG_EXPORTABLE : 0) | (rec->tag.n > 0 ? FLAG_TAGGED : 0));
+	p[20] = flags_of(rec);
 	if (!put_bytes(p, cap, &at, rec->backend.p, rec->backend.n) ||
 		!put_bytes(p, cap, &at, rec->protection.p, rec->protection.n) ||
 		!put_bytes(p, cap, &at, rec->spki.p, rec->spki.n) || !put_bytes(p, cap, &at, rec->pub.p, rec->pub.n) ||
@@ -66,11 +75,15 @@ int store_key_clear_get(struct csm_bin clear, struct csm_key_record *ret)
 	if (clear.n < CLEAR_FIXED)
 		return CSM_ETAMPERED;
 	memcpy(rec.id, clear.p, CSM_KEY_ID_LEN);
-	if (get16(clear.p + 16) >= CSM_ALG__COUNT || (clear.p[20] & ~(FLAG_EXPORTABLE | FLAG_TAGGED)) != 0)
+	if (get16(clear.p + 16) >= CSM_ALG__COUNT || (clear.p[20] & ~FLAGS) != 0 ||
+		(clear.p[20] & (FLAG_IMPORTED | FLAG_EXPOSED)) == FLAG_EXPOSED)
 		return CSM_ETAMPERED;
 	rec.alg = (enum csm_alg)get16(clear.p + 16);
 	rec.use = get16(clear.p + 18);
 	rec.exportable = (clear.p[20] & FLAG_EXPORTABLE) != 0;
+	rec.origin = (clear.p[20] & FLAG_EXPOSED) != 0 ? CSM_KEY_EXPOSED :
+		(clear.p[20] & FLAG_IMPORTED) != 0     ? CSM_KEY_IMPORTED :
+							 CSM_KEY_MADE;
 	tagged = (clear.p[20] & FLAG_TAGGED) != 0;
 	clear.p += CLEAR_FIXED;
 	clear.n -= CLEAR_FIXED;

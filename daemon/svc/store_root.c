@@ -106,6 +106,7 @@ static int derive_subkeys(struct csm_store *s, const uint8_t *key, uint8_t check
 	prk_label_key(prk, "request", k);
 	prk_init(&s->sub->request, k);
 	prk_label_key(prk, "audit", s->sub->audit_seed);
+	prk_label_key(prk, "node", s->sub->node);
 	prk_label_key(prk, "check", k);
 	memcpy(check, k, ROOTKEY_CHECK);
 	(void)csm_lock_again(s->sub, sizeof(*s->sub));
@@ -269,4 +270,16 @@ bool store_root_epoch_next(const struct csm_store *s, struct root *root)
 		return false;
 	root->epoch++;
 	return true;
+}
+
+int csm_store_node_secret(struct csm_store *s, const char *name, uint8_t out[static 32])
+{
+	CSM_WIPED(state, sizeof(struct prk));
+	struct prk *prk = (struct prk *)state;
+
+	if (!s->ready)
+		return CSM_EUNAVAILABLE;
+	prk_init(prk, s->sub->node);
+	prk_label_key(prk, name, out);
+	return 0;
 }

@@ -43,6 +43,9 @@ enum opt_id {
 	O_AK,
 	O_SECRET_FILE,
 	O_PROOF,
+	O_TO,
+	O_NAME,
+	O_ACCEPT_EXPOSED,
 	O__COUNT
 };
 #define OPT(id) (UINT64_C(1) << (id))
@@ -132,6 +135,8 @@ CSM_MUST int parse_u64(const char *what, const char *s, uint64_t max, uint64_t *
 /* ---- prompt.c ---- */
 /* A line from the terminal, not shown as it is typed, and typed twice; b is empty. */
 CSM_MUST int prompt_secret(struct csm_str name, struct csm_buf *b);
+/* The same of what is known already: typed once. */
+CSM_MUST int prompt_passphrase(struct csm_str name, struct csm_buf *b);
 
 /* ---- print.c, json.c ---- */
 /* Print an answer: with --json as one object, else as lines "field: value". */
@@ -210,6 +215,9 @@ int cmd_key_attest(struct cli *cli);
 int cmd_attest_verify(struct cli *cli);
 int cmd_attest_challenge(struct cli *cli);
 int cmd_attest_activate(struct cli *cli);
+int cmd_key_import(struct cli *cli);
+int cmd_key_export(struct cli *cli);
+int cmd_wrap_key(struct cli *cli);
 int cmd_sign(struct cli *cli);
 int cmd_decrypt(struct cli *cli);
 int cmd_derive(struct cli *cli);

@@ -10,6 +10,7 @@
 
 #define DEFAULT_ADMIN "/run/csm/admin.sock"
 #define ARENA_BYTES (1024u * 1024u)
+#define ARENA_OPENSSL (4u * 1024u * 1024u) /* with all that OpenSSL allocates */
 
 void cli_note(const char *fmt, ...)
 {
@@ -257,12 +258,17 @@ static int run(struct cli *cli)
 
 /* Values of secrets pass through this process: no core file, no ptrace. A command that is executed
  * starts without this. */
-static void harden(void)
+static void harden(int argc, char **argv)
 {
+	size_t arena = ARENA_BYTES;
+
+	for (int i = 1; i < argc; i++)
+		if (strcmp(argv[i], "wrap-key") == 0 || strcmp(argv[i], "import") == 0)
+			arena = ARENA_OPENSSL;
 #ifndef CSM_SANITIZED
 	(void)prctl(PR_SET_DUMPABLE, 0);
 #endif
-	if (csm_lockmem_init(ARENA_BYTES) != 0)
+	if (csm_lockmem_init(arena) != 0)
 		cli_note("no locked memory: secrets may reach swap space");
 }
 
@@ -276,7 +282,7 @@ int main(int argc, char **argv)
 		cli_note("out of memory");
 		return 1;
 	}
-	harden();
+	harden(argc, argv);
 	cli.arg = args;
 	if (argc == 2 && strcmp(argv[1], "--version") == 0) {
 		printf("csm %s\n", csm_version());

@@ -48,7 +48,14 @@ static int read_twice(int tty, struct csm_str name, struct csm_buf *b)
 	return r;
 }
 
-int prompt_secret(struct csm_str name, struct csm_buf *b)
+static int read_once(int tty, struct csm_str name, struct csm_buf *b)
+{
+	(void)dprintf(tty, "%.*s: ", (int)name.n, name.p);
+	return read_line(tty, b);
+}
+
+/* Ask on the terminal, where there is one: CSM_ENOT_FOUND. */
+static int prompt(struct csm_str name, struct csm_buf *b, int (*ask)(int tty, struct csm_str name, struct csm_buf *b))
 {
 	struct termios old, quiet;
 	int tty = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY), r;
@@ -56,8 +63,7 @@ int prompt_secret(struct csm_str name, struct csm_buf *b)
 	if (tty < 0 || tcgetattr(tty, &old) != 0) {
 		if (tty >= 0)
 			(void)close(tty);
-		return cli_usage("there is no terminal to ask for %.*s: use %.*s=- or %.*s=@FILE", (int)name.n, name.p,
-			(int)name.n, name.p, (int)name.n, name.p);
+		return CSM_ENOT_FOUND;
 	}
 	quiet = old;
 	/* ^C ends the line and is read: a signal would leave the terminal without echo */
@@ -67,10 +73,27 @@ int prompt_secret(struct csm_str name, struct csm_buf *b)
 		r = client_err_errno(CSM_ESYSTEM, "/dev/tty");
 		goto out;
 	}
-	r = read_twice(tty, name, b);
+	r = ask(tty, name, b);
 	(void)tcsetattr(tty, TCSAFLUSH, &old);
 	(void)dprintf(tty, "\n");
 out:
 	(void)close(tty);
 	return r;
+}
+
+int prompt_secret(struct csm_str name, struct csm_buf *b)
+{
+	int r = prompt(name, b, read_twice);
+
+	if (r != CSM_ENOT_FOUND)
+		return r;
+	return cli_usage("there is no terminal to ask for %.*s: use %.*s=- or %.*s=@FILE", (int)name.n, name.p, (int)name.n,
+		name.p, (int)name.n, name.p);
+}
+
+int prompt_passphrase(struct csm_str name, struct csm_buf *b)
+{
+	int r = prompt(name, b, read_once);
+
+	return r == CSM_ENOT_FOUND ? cli_usage("there is no terminal to ask for %.*s", (int)name.n, name.p) : r;
 }

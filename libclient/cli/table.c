@@ -17,7 +17,7 @@ const struct opt cli_opts[O__COUNT] = {
 	[O_USE] = {"use", 0, "USES", "sign decrypt derive",
 		"what for: sign, decrypt, derive, with commas between; what fits the algorithm unless given"},
 	[O_EXPORTABLE] = {"exportable", 0, NULL, NULL,
-		"let the administrator export the key for this machine's TPM (in a later version: this one exports none)"},
+		"let the administrator export the key (csm key export); a TPM's only"},
 	[O_EXISTING] = {"existing", 0, "REF", NULL,
 		"take a key that is in the back end's device into use: a PKCS#11 URI, or the name of a key folder; for root"},
 	[O_REQUEST_ID] = {"request-id", 0, "ID", NULL,
@@ -55,6 +55,11 @@ const struct opt cli_opts[O__COUNT] = {
 	[O_SECRET_FILE] = {"secret-file", 0, "FILE", "@file",
 		"the challenge's secret: attest challenge writes it (mode 0600), attest verify reads it"},
 	[O_PROOF] = {"proof", 0, "FILE", "@file", "what csm attest activate answered to the challenge"},
+	[O_TO] = {"to", 0, "FILE", "@file", "the node's storage key: what csm status --json printed there, or its storage_key"},
+	[O_NAME] = {"name", 0, "HEX", NULL,
+		"the Name that the storage key must have: storage_name of csm status, learned in another way than the key"},
+	[O_ACCEPT_EXPOSED] = {"accept-exposed", 0, NULL, NULL,
+		"take a key although its files tell it to everyone who had them"},
 };
 
 #define INPUT "FILE is read, or standard input where it is absent or \"-\". "
@@ -90,6 +95,20 @@ const struct command cli_commands[] = {
 		"A CSM KEY REFERENCE in PEM: the key's namespace and name, and the SHA-256 of its public half. Programs that read a "
 		"private key from a file use the key by it, through OpenSSL's provider csm.",
 		cmd_key_reference},
+	{"key", "import", "NAME FILE...", 2, 5, SOCK_PUBLIC, OPT(O_BACKEND) | OPT(O_ACCEPT_EXPOSED) | OPT(O_REQUEST_ID),
+		CSM_M_KEY_IMPORT, NULL, "make a key of one that was made elsewhere and wrapped for this node",
+		"FILE is what csm wrap-key wrote, or a TSS2 PRIVATE KEY that tpm2-openssl or tpm2-tools made in this machine's TPM "
+		"under 0x81000001, without authorisation and policy. A private key in clear is refused and not sent. The up to four "
+		"files of ONAP's tpm-util (public and private half, seed, inner key, in any order) are recognised; since they tell "
+		"the private key to everyone who had them, they are taken with --accept-exposed only, and to the back end "
+		"that --backend names. csm key show tells how a key came (origin: imported, exposed).",
+		cmd_key_import},
+	{"key", "export", "NAME", 1, 1, SOCK_ADMIN, OPT(O_OUTPUT), CSM_M_KEY_EXPORT, "an object with tss2 (PEM)",
+		"write a TPM's key for other programs on this machine",
+		"A TSS2 PRIVATE KEY in PEM of a key that was made with --exportable, which tpm2-openssl and tpm2-tools load: parent "
+		"0x81000001, no authorisation. It is of no use on another machine; on this one, whoever has the file and may use the "
+		"TPM signs with the key, and csm neither judges, counts nor logs that.",
+		cmd_key_export},
 	{"key", "delete", "NAME", 1, 1, SOCK_PUBLIC, OPT(O_REQUEST_ID), CSM_M_KEY_DELETE, NULL, "delete a key for good",
 		NULL, cmd_key_delete},
 
@@ -121,6 +140,15 @@ const struct command cli_commands[] = {
 		"answer a challenge with this node's TPM",
 		"Writes a proof that the attestation key and the endorsement key of the challenge are in this node's TPM.",
 		cmd_attest_activate},
+	{"wrap-key", NULL, "PEM", 1, 1, SOCK_NONE,
+		OPT(O_TO) | OPT(O_NAME) | OPT(O_BACKEND) | OPT(O_USE) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
+		"an object with wrapped (PEM)", "wrap a private key for one node",
+		"For the machine where keys are made: it needs no TPM and no daemon. PEM is a private key (RSA of 2048, 3072 or 4096 "
+		"bits, P-256, P-384, P-521); where it is encrypted the terminal is asked for the passphrase; \"-\" is standard "
+		"input. --to is what csm status --json prints on the node; --backend chooses one of its back ends there (the preferred "
+		"one unless given). The result can be opened by that node alone: csm key import. Whoever can give you another storage "
+		"key gets the private key: compare its Name with --name.",
+		cmd_wrap_key},
 
 	{"sign", NULL, "NAME [FILE]", 1, 2, SOCK_PUBLIC,
 		OPT(O_SCHEME) | OPT(O_DIGEST) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, CSM_M_KEY_SIGN, NULL,

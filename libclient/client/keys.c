@@ -7,7 +7,8 @@
 #define USES_MAX 4
 
 _Static_assert(CSM_SIGNATURE_BYTES == CSM_SIGNATURE_MAX && CSM_PUBLIC_BYTES == CSM_SPKI_MAX &&
-		       CSM_REQUEST_BYTES == CSM_CSR_MAX && CSM_CHAIN_BYTES == CSM_CERT_CHAIN_MAX && CSM_SEAL_DATA_BYTES == CSM_SEAL_MAX,
+		       CSM_REQUEST_BYTES == CSM_CSR_MAX && CSM_CHAIN_BYTES == CSM_CERT_CHAIN_MAX && CSM_SEAL_DATA_BYTES == CSM_SEAL_MAX &&
+		       CSM_WRAPPED_BYTES == CSM_WRAPPED_MAX,
 	"csm.h names the same sizes as limits.h");
 
 int client_give(struct csm_bin from, void *out, size_t *len)
@@ -107,6 +108,31 @@ int csm_key_delete(struct csm *c, const char *key)
 	struct csm_msg_key_delete_req req = {.key = csm_str_of(key)};
 
 	return client_call_new(c, CSM_M_KEY_DELETE, &req, NULL);
+}
+
+int csm_key_import(struct csm *c, const char *key, const void *wrapped, size_t wrapped_len, bool exposed,
+	struct csm_reply **ret)
+{
+	struct csm_msg_key_import_req req = {
+		.key = csm_str_of(key),
+		.wrapped = client_bin(wrapped, wrapped_len),
+		.exposed = {exposed, exposed},
+	};
+
+	return client_call_new(c, CSM_M_KEY_IMPORT, &req, ret);
+}
+
+int csm_key_export(struct csm *c, const char *key, void *out, size_t *len)
+{
+	struct csm_msg_key_export_req req = {.key = csm_str_of(key)};
+	struct csm_reply rep;
+	int r = client_call(c, CSM_M_KEY_EXPORT, &req, &rep);
+
+	if (r != 0)
+		return r;
+	r = client_give(((struct csm_msg_key_export_res *)rep.msg)->tss2, out, len);
+	reply_clear(&rep);
+	return r;
 }
 
 static int sign(struct csm *c, struct csm_msg_sign_req *req, void *out, size_t *len)

@@ -1,5 +1,5 @@
 /* Names, and the outer wrap. TPM 2.0 part 1: 11.4.10 (KDFa, KDFe), 16 (Names), 22.4 and 24 (the wrap). */
-#include "libclient/tpmfmt/tpmfmt.h"
+#include "libclient/tpmfmt/dup.h"
 
 #include <string.h>
 #include <openssl/core_names.h>
@@ -259,15 +259,15 @@ int csm_tpm_seed(const TPMT_PUBLIC *to, const char *label, uint8_t seed[static C
 
 /* ---- the wrap ---- */
 
-static int cfb(const uint8_t *key, size_t key_len, const uint8_t *in, size_t len, uint8_t *out)
+static int cfb(int encrypt, const uint8_t *key, size_t key_len, const uint8_t *in, size_t len, uint8_t *out)
 {
 	static const uint8_t iv[16];
 	EVP_CIPHER *cipher = EVP_CIPHER_fetch(NULL, key_len == 32 ? "AES-256-CFB" : "AES-128-CFB", NULL);
 	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
 	int n = 0, m = 0, r = CSM_EBACKEND;
 
-	if (cipher != NULL && ctx != NULL && EVP_EncryptInit_ex2(ctx, cipher, key, iv, NULL) == 1 &&
-		EVP_EncryptUpdate(ctx, out, &n, in, (int)len) == 1 && EVP_EncryptFinal_ex(ctx, out + n, &m) == 1 &&
+	if (cipher != NULL && ctx != NULL && EVP_CipherInit_ex2(ctx, cipher, key, iv, encrypt, NULL) == 1 &&
+		EVP_CipherUpdate(ctx, out, &n, in, (int)len) == 1 && EVP_CipherFinal_ex(ctx, out + n, &m) == 1 &&
 		(size_t)n + (size_t)m == len)
 		r = 0;
 	EVP_CIPHER_CTX_free(ctx);
@@ -296,7 +296,7 @@ int csm_tpm_wrap(const TPMT_PUBLIC *to, const char *label, const TPM2B_NAME *nam
 
 	if ((r = csm_tpm_seed(to, label, seed, &seed_len, secret)) == 0 &&
 		(r = kdfa(to->nameAlg, seed, seed_len, "STORAGE", parts[1], key, key_len)) == 0 &&
-		(r = cfb(key, key_len, data, len, enc)) == 0 &&
+		(r = cfb(1, key, key_len, data, len, enc)) == 0 &&
 		(r = kdfa(to->nameAlg, seed, seed_len, "INTEGRITY", (struct part){"", 0}, key, hash_len)) == 0 &&
 		(r = hmac_parts(hash, key, hash_len, parts, 2, mac)) == 0) {
 		out[0] = 0;
@@ -306,5 +306,76 @@ int csm_tpm_wrap(const TPMT_PUBLIC *to, const char *label, const TPM2B_NAME *nam
 	}
 	OPENSSL_cleanse(seed, sizeof(seed));
 	OPENSSL_cleanse(key, sizeof(key));
+	return r;
+}
+
+/* ---- the way back, for a storage key outside of a TPM ---- */
+
+#define PARENT_HASH TPM2_ALG_SHA256
+#define PARENT_HASH_LEN 32u
+#define PARENT_KEY_LEN 16u
+#define P256_LEN 32u
+
+int csm_tpm_unwrap_seed(const uint8_t *seed, size_t seed_len, const TPM2B_NAME *name, struct csm_bin in,
+	struct csm_buf *plain)
+{
+	uint8_t key[CSM_TPM_SEED_MAX], mac[CSM_TPM_SEED_MAX], *room;
+	struct csm_bin told;
+	int r;
+
+	if (!csm_tpm_take_2b(&in, PARENT_HASH_LEN, &told) || told.n != PARENT_HASH_LEN || in.n == 0 ||
+		in.n > CSM_TPM_SENSITIVE_MAX)
+		return CSM_EINVALID;
+	struct part parts[] = {{in.p, in.n}, {name->name, name->size}};
+
+	if ((r = kdfa(PARENT_HASH, seed, seed_len, "INTEGRITY", (struct part){"", 0}, key, PARENT_HASH_LEN)) != 0 ||
+		(r = hmac_parts("SHA256", key, PARENT_HASH_LEN, parts, 2, mac)) != 0)
+		goto out;
+	r = CSM_EINVALID;
+	if (CRYPTO_memcmp(mac, told.p, PARENT_HASH_LEN) != 0)
+		goto out;
+	if ((r = csm_buf_reserve(plain, in.n, &room)) == 0 &&
+		(r = kdfa(PARENT_HASH, seed, seed_len, "STORAGE", parts[1], key, PARENT_KEY_LEN)) == 0 &&
+		(r = cfb(0, key, PARENT_KEY_LEN, in.p, in.n, room)) == 0)
+		csm_buf_commit(plain, in.n);
+out:
+	OPENSSL_cleanse(key, sizeof(key));
+	return r;
+}
+
+/* The point of the sender, as a key; off the curve is CSM_EINVALID. */
+static int sender_get(struct csm_bin secret, EVP_PKEY **ret)
+{
+	TPMT_PUBLIC pub = {.type = TPM2_ALG_ECC, .parameters.eccDetail.curveID = TPM2_ECC_NIST_P256};
+	TPMS_ECC_POINT *q = &pub.unique.ecc;
+	struct csm_bin x, y;
+
+	if (!csm_tpm_take_2b(&secret, P256_LEN, &x) || !csm_tpm_take_2b(&secret, P256_LEN, &y) || secret.n != 0 || x.n == 0 ||
+		y.n == 0)
+		return CSM_EINVALID;
+	q->x.size = (UINT16)x.n;
+	q->y.size = (UINT16)y.n;
+	memcpy(q->x.buffer, x.p, x.n);
+	memcpy(q->y.buffer, y.p, y.n);
+	return csm_tpm_public_evp(&pub, ret) == 0 ? 0 : CSM_EINVALID;
+}
+
+int csm_tpm_unwrap(EVP_PKEY *parent, const TPM2B_NAME *name, struct csm_bin secret, struct csm_bin in, struct csm_buf *plain)
+{
+	static const uint8_t counter[4] = {0, 0, 0, 1};
+	uint8_t z[P256_LEN], qe[P256_LEN], qs[P256_LEN], seed[CSM_TPM_SEED_MAX];
+	struct part parts[] = {{counter, 4}, {z, sizeof(z)}, {CSM_TPM_DUPLICATE, sizeof(CSM_TPM_DUPLICATE)},
+		{qe, sizeof(qe)}, {qs, sizeof(qs)}};
+	EVP_PKEY *sender = NULL;
+	int r;
+
+	if ((r = sender_get(secret, &sender)) == 0 && (r = ecdh(parent, sender, z, sizeof(z))) == 0 &&
+		(r = coordinate(sender, OSSL_PKEY_PARAM_EC_PUB_X, qe, sizeof(qe))) == 0 &&
+		(r = coordinate(parent, OSSL_PKEY_PARAM_EC_PUB_X, qs, sizeof(qs))) == 0 &&
+		(r = hash_parts(PARENT_HASH, parts, sizeof(parts) / sizeof(parts[0]), seed)) == 0)
+		r = csm_tpm_unwrap_seed(seed, PARENT_HASH_LEN, name, in, plain);
+	OPENSSL_cleanse(seed, sizeof(seed));
+	OPENSSL_cleanse(z, sizeof(z));
+	EVP_PKEY_free(sender);
 	return r;
 }

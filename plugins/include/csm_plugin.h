@@ -97,6 +97,7 @@ struct csm_plugin_blob {
 #define CSM_PLUGIN_PUB_MAX 2048u
 #define CSM_PLUGIN_PRIV_MAX 4096u
 #define CSM_PLUGIN_REF_MAX 512u
+#define CSM_PLUGIN_STORAGE_MAX 768u
 
 struct csm_plugin_ctx; /* an opened back end */
 struct csm_plugin_key; /* a loaded key */
@@ -144,6 +145,9 @@ struct csm_plugin_host {
 	/* The device has refused that secret: from now on, over restarts too, the host hands it out to nobody until its
 	 * configuration changes. To be called at once, before anything else is tried. May be NULL. */
 	void (*secret_refused)(void *arg, const char *name);
+	/* A secret of this node's own, of 32 bytes, by name: the same each time as long as the node has its root key.
+	 * CSM_EUNAVAILABLE until that is there. May be NULL (then there is none). Any thread; wipe the copy after use. */
+	int (*node_secret)(void *arg, const char *name, uint8_t *p);
 	/* The device does not answer, or not in its language: whoever runs it is to end it and to start it anew; the
 	 * descriptors of before are dead. May be NULL. */
 	void (*reset)(void *arg);
@@ -169,7 +173,10 @@ struct csm_plugin {
 	/* Make a key pair. spki: SubjectPublicKeyInfo DER. */
 	int (*generate)(struct csm_plugin_ctx *ctx, const struct csm_plugin_keyspec *spec,
 		struct csm_plugin_out *spki, struct csm_plugin_out *pub, struct csm_plugin_out *priv);
-	/* Optional. Take a key wrapped for this back end. */
+	/* Optional pair. The public key that keys are wrapped to, as a TPM2B_PUBLIC of at most CSM_PLUGIN_STORAGE_MAX
+	 * bytes; and take a key wrapped to it (proto-spec/WRAPPED-KEY.md), or one that the device itself gave out for
+	 * others (a TSS2 PRIVATE KEY). CSM_EINVALID: it is damaged, or was wrapped for another node. */
+	int (*storage_key)(struct csm_plugin_ctx *ctx, struct csm_plugin_out *pub);
 	int (*import)(struct csm_plugin_ctx *ctx, const struct csm_plugin_keyspec *spec, const uint8_t *wrapped,
 		size_t wrapped_len, struct csm_plugin_out *spki, struct csm_plugin_out *pub,
 		struct csm_plugin_out *priv);

@@ -36,7 +36,7 @@ static int pkey_make(enum csm_alg alg, EVP_PKEY **ret)
 	return r;
 }
 
-static int spec_check(const struct csm_plugin_keyspec *spec)
+int soft_spec_check(const struct csm_plugin_keyspec *spec)
 {
 	/* No message carries a private key of this back end out: exportable is not offered. */
 	if ((unsigned)spec->alg >= CSM_ALG__COUNT || spec->exportable)
@@ -52,7 +52,7 @@ static int soft_generate(struct csm_plugin_ctx *ctx, const struct csm_plugin_key
 	int r;
 
 	(void)ctx;
-	if ((r = spec_check(spec)) != 0)
+	if ((r = soft_spec_check(spec)) != 0)
 		return r;
 	if ((r = pkey_make(spec->alg, &pkey)) == 0 && (r = soft_spki_write(spec->alg, pkey, &spki_made)) == 0 &&
 		(r = soft_priv_write(spec->alg, pkey, &priv_made)) == 0) {
@@ -83,7 +83,7 @@ static int soft_load(struct csm_plugin_ctx *ctx, const struct csm_plugin_keyspec
 	struct csm_plugin_key *key;
 	int r;
 
-	if ((r = spec_check(spec)) != 0)
+	if ((r = soft_spec_check(spec)) != 0)
 		return r;
 	if ((key = calloc(1, sizeof(*key))) == NULL)
 		return CSM_ENOMEM;
@@ -205,6 +205,8 @@ const struct csm_plugin csm_plugin_soft = {
 	.capabilities = soft_capabilities,
 	.health = soft_health,
 	.generate = soft_generate,
+	.storage_key = soft_storage_key,
+	.import = soft_import,
 	.load = soft_load,
 	.unload = soft_unload,
 	.public_key = soft_public_key,

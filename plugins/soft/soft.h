@@ -53,6 +53,13 @@ CSM_MUST int soft_rsa_consistent(EVP_PKEY *pkey);
  * never taken for a damaged key or a bad argument; else r. */
 CSM_MUST int soft_failed(int r);
 
+/* ---- import.c: slots of the table ---- */
+int soft_storage_key(struct csm_plugin_ctx *ctx, struct csm_plugin_out *pub);
+int soft_import(struct csm_plugin_ctx *ctx, const struct csm_plugin_keyspec *spec, const uint8_t *wrapped,
+	size_t wrapped_len, struct csm_plugin_out *spki, struct csm_plugin_out *pub, struct csm_plugin_out *priv);
+/* Algorithm known, not exportable, uses that it can have. CSM_EUNSUPPORTED, CSM_EINVALID. */
+CSM_MUST int soft_spec_check(const struct csm_plugin_keyspec *spec);
+
 /* ---- use.c: the slots of the table ---- */
 int soft_sign(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const struct csm_scheme *scheme,
 	const uint8_t *in, size_t in_len, struct csm_plugin_out *sig);

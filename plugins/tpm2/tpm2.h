@@ -261,6 +261,9 @@ int t2_capabilities(struct csm_plugin_ctx *c, struct csm_plugin_caps *ret);
 void t2_health(struct csm_plugin_ctx *c, struct csm_plugin_health *ret);
 int t2_generate(struct csm_plugin_ctx *c, const struct csm_plugin_keyspec *spec, struct csm_plugin_out *spki,
 	struct csm_plugin_out *pub, struct csm_plugin_out *priv);
+int t2_storage_key(struct csm_plugin_ctx *c, struct csm_plugin_out *pub);
+int t2_import(struct csm_plugin_ctx *c, const struct csm_plugin_keyspec *spec, const uint8_t *wrapped,
+	size_t wrapped_len, struct csm_plugin_out *spki, struct csm_plugin_out *pub, struct csm_plugin_out *priv);
 int t2_load(struct csm_plugin_ctx *c, const struct csm_plugin_keyspec *spec, const struct csm_plugin_blob *blob,
 	struct csm_plugin_key **ret);
 void t2_unload(struct csm_plugin_ctx *c, struct csm_plugin_key *k);

@@ -80,6 +80,14 @@ static int rogue_generate(struct csm_plugin_ctx *ctx, const struct csm_plugin_ke
 	return answer(spec->exportable ? priv : spec->alg == CSM_ALG_P384 ? pub : spki);
 }
 
+static int rogue_import(struct csm_plugin_ctx *ctx, const struct csm_plugin_keyspec *spec, const uint8_t *wrapped,
+	size_t wrapped_len, struct csm_plugin_out *spki, struct csm_plugin_out *pub, struct csm_plugin_out *priv)
+{
+	(void)wrapped;
+	(void)wrapped_len;
+	return rogue_generate(ctx, spec, spki, pub, priv);
+}
+
 static int rogue_load(struct csm_plugin_ctx *ctx, const struct csm_plugin_keyspec *spec,
 	const struct csm_plugin_blob *blob, struct csm_plugin_key **ret)
 {
@@ -148,7 +156,7 @@ static int rogue_counter(struct csm_plugin_ctx *ctx, uint64_t *ret)
 
 static struct csm_plugin rogue_plugin = {
 	.abi = CSM_PLUGIN_ABI, .name = "rogue", .probe = rogue_probe, .open = rogue_open, .close = rogue_close,
-	.capabilities = rogue_capabilities, .idle = rogue_idle, .health = rogue_health, .generate = rogue_generate,
+	.capabilities = rogue_capabilities, .idle = rogue_idle, .health = rogue_health, .generate = rogue_generate, .import = rogue_import,
 	.load = rogue_load, .unload = rogue_unload, .sign = rogue_sign, .decrypt = rogue_decrypt,
 	.derive = rogue_derive, .seal = rogue_seal, .unseal = rogue_seal, .counter_read = rogue_counter,
 	.counter_increment = rogue_counter, .attest = rogue_attest, .activate = rogue_activate,
@@ -189,6 +197,8 @@ static int call_as(enum csm_backend_call call)
 	switch (call) {
 	case CSM_CALL_GENERATE:
 		return csm_be_generate(&be, &spec, &out, &pub, &priv);
+	case CSM_CALL_IMPORT:
+		return csm_be_import(&be, &spec, in, &out, &pub, &priv);
 	case CSM_CALL_LOAD:
 		return csm_be_load(&be, &spec, &blob, &loaded);
 	case CSM_CALL_SIGN:
@@ -290,7 +300,7 @@ static void codes_that_no_back_end_may_use_become_backend(void **state)
 static void outputs_that_do_not_fit_are_failures(void **state)
 {
 	static const enum csm_backend_call with_output[] = {
-		CSM_CALL_GENERATE, CSM_CALL_SIGN, CSM_CALL_DECRYPT, CSM_CALL_DERIVE, CSM_CALL_SEAL,
+		CSM_CALL_GENERATE, CSM_CALL_IMPORT, CSM_CALL_SIGN, CSM_CALL_DECRYPT, CSM_CALL_DERIVE, CSM_CALL_SEAL,
 		CSM_CALL_ATTEST};
 	struct csm_plugin_keyspec exportable = {.alg = CSM_ALG_P256, .use = CSM_USE_SIGN, .exportable = true};
 	struct csm_plugin_keyspec p384 = {.alg = CSM_ALG_P384, .use = CSM_USE_SIGN};

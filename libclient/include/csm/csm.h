@@ -48,6 +48,7 @@ enum {
 	CSM_REQUEST_BYTES = 16384,   /* a certificate request, DER */
 	CSM_CHAIN_BYTES = 65536,     /* a certificate with its chain, DER */
 	CSM_SEAL_DATA_BYTES = 65536, /* what csm_seal takes */
+	CSM_WRAPPED_BYTES = 4096,    /* a wrapped key, or a TSS2 PRIVATE KEY */
 	CSM_SEAL_EXTRA_BYTES = 512,  /* by how much the sealed form may be longer */
 };
 
@@ -192,6 +193,15 @@ CSM_MUST int csm_key_show(struct csm *csm, const char *key, struct csm_reply **r
 /* The public key: SubjectPublicKeyInfo as DER. */
 CSM_MUST int csm_key_public(struct csm *csm, const char *key, void *out, size_t *len);
 CSM_MUST int csm_key_delete(struct csm *csm, const char *key);
+/* Make a key of one that was wrapped for this node: the bytes in the CSM WRAPPED KEY of csm wrap-key (WRAPPED-KEY.md), or
+ * in a TSS2 PRIVATE KEY made in this node's TPM, without their PEM. Never a private key in clear. exposed: the key was in
+ * files that told it to everyone; it is kept with the key. *ret (may be NULL): key_info. CSM_EEXISTS; CSM_EINVALID: it is
+ * damaged, or for another node, and nothing has changed. */
+CSM_MUST int csm_key_import(struct csm *csm, const char *key, const void *wrapped, size_t wrapped_len, bool exposed,
+	struct csm_reply **ret);
+/* The TSS2 PRIVATE KEY (DER) of a TPM's key that was made exportable, else CSM_EUNSUPPORTED; for the administrator, on
+ * the administrator's socket. Whoever has it and may use the TPM, signs: the caller wipes it. */
+CSM_MUST int csm_key_export(struct csm *csm, const char *key, void *out, size_t *len);
 
 /* Sign, decrypt, derive, csr and delete go by the key's name. A caller who holds a key's public half for long, and is
  * not to be served by another key that has taken the name, makes the request by csm_request_new and sets its field

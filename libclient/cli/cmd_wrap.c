@@ -1,0 +1,143 @@
+/* csm wrap-key: a private key for a node, so that nobody on the way and nothing on the node but its TPM (or csmd) has it
+ * in clear. Needs neither a TPM nor a daemon. */
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include <sodium.h>
+#include "libclient/base/lockmem.h"
+#include "libclient/cli/wrap.h"
+
+#define STACK_LEFT 65536u
+
+/* OpenSSL asks for the passphrase; what is typed goes to its buffer and nowhere else. */
+static int passphrase(char *out, int size, int writing, void *arg)
+{
+	struct csm_buf b;
+	int n = -1;
+
+	(void)writing;
+	csm_buf_init(&b, CSM_SECRET_MAX, true);
+	*(int *)arg = prompt_passphrase(CSM_STR("the private key's passphrase"), &b);
+	if (*(int *)arg == 0 && b.len <= (size_t)size) {
+		memcpy(out, csm_buf_ptr(&b), b.len);
+		n = (int)b.len;
+	}
+	csm_buf_free(&b);
+	return n;
+}
+
+static int read_private(const char *path, EVP_PKEY **ret)
+{
+	struct csm_buf text;
+	EVP_PKEY *key = NULL;
+	BIO *bio = NULL;
+	int asked = 0, r;
+
+	csm_buf_init(&text, WRAP_FILE_MAX, true);
+	if ((r = io_read(path, &text)) != 0)
+		goto out;
+	r = client_err_plain(CSM_ENOMEM);
+	if ((bio = BIO_new_mem_buf(csm_buf_ptr(&text), (int)text.len)) == NULL)
+		goto out;
+	if ((key = PEM_read_bio_PrivateKey(bio, NULL, passphrase, &asked)) != NULL) {
+		*ret = key;
+		r = 0;
+	} else {
+		r = asked != 0 ? asked :
+				 client_err(CSM_EINVALID, "%s holds no private key in PEM, or the passphrase is not its", path);
+	}
+out:
+	ERR_clear_error();
+	BIO_free(bio);
+	csm_buf_free(&text);
+	return r;
+}
+
+/* What it is for, as attributes. */
+static int attributes_of(struct cli *cli, TPMT_PUBLIC *pub)
+{
+	const char *use = cli->value[O_USE];
+	bool rsa = pub->type == TPM2_ALG_RSA;
+
+	pub->objectAttributes = TPMA_OBJECT_USERWITHAUTH | TPMA_OBJECT_NODA;
+	if (use == NULL)
+		use = rsa ? "sign,decrypt" : "sign";
+	while (*use != '\0') {
+		size_t n = strcspn(use, ",");
+		struct csm_str word = {use, n};
+
+		if (csm_str_eq(word, "sign"))
+			pub->objectAttributes |= TPMA_OBJECT_SIGN_ENCRYPT;
+		else if (csm_str_eq(word, rsa ? "decrypt" : "derive"))
+			pub->objectAttributes |= TPMA_OBJECT_DECRYPT;
+		else
+			return cli_usage("--use: this key can %s", rsa ? "sign and decrypt" : "sign and derive");
+		use += n + (use[n] != '\0');
+	}
+	return 0;
+}
+
+/* --name pins the storage key; without it, it is told, to be compared with what the node's administrator sees. */
+static int check_name(struct cli *cli, const struct storage *to)
+{
+	char hex[2 * CSM_TPM_NAME_LEN + 1];
+
+	sodium_bin2hex(hex, sizeof(hex), to->name.name, CSM_TPM_NAME_LEN);
+	if (cli->value[O_NAME] != NULL && strcasecmp(cli->value[O_NAME], hex) != 0)
+		return client_err(CSM_EINVALID, "the storage key is another one than --name says: its Name is %s", hex);
+	if (cli->value[O_NAME] == NULL)
+		cli_note("for the storage key %s, %s; that it is the node's was not checked (--name does)", hex,
+			storage_is_tpm(to) ? "which says that it is a TPM's" : "which is csmd's own, not a TPM's");
+	return 0;
+}
+
+static int wrap(struct cli *cli, const struct storage *to, struct csm_buf *body)
+{
+	struct csm_buf sensitive;
+	EVP_PKEY *key = NULL;
+	TPMT_PUBLIC pub;
+	int r = read_private(cli->arg[0], &key);
+
+	if (r != 0)
+		return r;
+	csm_buf_init(&sensitive, CSM_TPM_SENSITIVE_MAX, true);
+	if (csm_tpm_public_of(key, &pub) != 0)
+		r = client_err(CSM_EUNSUPPORTED,
+			"only RSA keys of 2048, 3072 and 4096 bits with the usual exponent and keys on P-256, P-384 and P-521 can "
+			"be wrapped");
+	if (r == 0 && (r = attributes_of(cli, &pub)) == 0 && (r = csm_tpm_sensitive_put(key, &pub, &sensitive)) != 0)
+		r = client_err_plain(r);
+	EVP_PKEY_free(key);
+	if (r == 0)
+		r = wrap_sensitive(to, &pub, (struct csm_bin){csm_buf_ptr(&sensitive), sensitive.len}, body);
+	csm_buf_free(&sensitive);
+	csm_wipe_stack(STACK_LEFT);
+	return r;
+}
+
+int cmd_wrap_key(struct cli *cli)
+{
+	struct csm_buf body, pem;
+	struct storage to;
+	int r;
+
+	if (cli->value[O_TO] == NULL)
+		return cli_usage("csm wrap-key needs --to: the node's storage key");
+	if ((r = wrap_protect()) != 0 || (r = storage_of_file(cli, cli->value[O_TO], &to)) != 0 ||
+		(r = check_name(cli, &to)) != 0)
+		return r;
+	csm_buf_init(&body, CSM_WRAPPED_MAX, false);
+	csm_buf_init(&pem, WRAP_FILE_MAX, false);
+	r = wrap(cli, &to, &body);
+	if (r == 0)
+		r = pem_put(&pem, CSM_PEM_WRAPPED, csm_buf_ptr(&body), body.len);
+	if (r == 0 && cli->json)
+		r = print_text_field(cli, "wrapped", (const char *)csm_buf_ptr(&pem), pem.len);
+	else if (r == 0)
+		r = out_put(cli, false, csm_buf_ptr(&pem), pem.len);
+	csm_buf_free(&pem);
+	csm_buf_free(&body);
+	return r;
+}
