@@ -84,6 +84,8 @@
 #define CSM_POLICY_IDENTITIES_MAX 1024u
 #define CSM_POLICY_RULES_MAX 4096u
 #define CSM_POLICY_WARNINGS_MAX 64u
+#define CSM_POLICY_NAMES_TOLD_MAX 256u /* of users, and of groups, in the answer to a check */
+#define CSM_POLICY_NAME_TOLD_MAX 256u
 #define CSM_YAML_DEPTH_MAX 6u
 #define CSM_YAML_NODES_MAX 131072u
 #define CSM_YAML_CHILDREN_MAX 8192u /* of one mapping or list */

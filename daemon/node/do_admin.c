@@ -175,6 +175,37 @@ static void list_exes(struct req *q, const struct csm_policy *p, struct csm_msg_
 			.path = csm_str_of(e.path), .uid = {e.uid, e.uid != UINT32_MAX}, .user = csm_str_of(e.user)};
 }
 
+struct names {
+	struct csm_pool *pool;
+	struct csm_strs *users, *groups;
+};
+
+static void name_found(void *arg, bool group, const char *name)
+{
+	struct names *n = arg;
+	struct csm_strs *to = group ? n->groups : n->users;
+	size_t len = strlen(name);
+	char *copy = to->v == NULL || to->n == CSM_POLICY_NAMES_TOLD_MAX || len > CSM_POLICY_NAME_TOLD_MAX ? NULL :
+		csm_pool_alloc(n->pool, len + 1);
+
+	if (copy == NULL)
+		return;
+	memcpy(copy, name, len + 1);
+	to->v[to->n++] = (struct csm_str){copy, len};
+}
+
+/* What could be told is told. */
+static void list_names(struct req *q, struct csm_str policy, struct csm_msg_check_res *res)
+{
+	struct names n = {&q->loop->pool, &res->users, &res->groups};
+	struct csm_policy_error err;
+
+	res->users.v = csm_pool_alloc(n.pool, CSM_POLICY_NAMES_TOLD_MAX * sizeof(*res->users.v));
+	res->groups.v = csm_pool_alloc(n.pool, CSM_POLICY_NAMES_TOLD_MAX * sizeof(*res->groups.v));
+	if (csm_policy_names(policy.p, policy.n, name_found, &n, &err) != 0)
+		res->users.n = res->groups.n = 0;
+}
+
 void do_POLICY_CHECK(struct req *q)
 {
 	const struct csm_msg_check_req *m = q->params;
@@ -206,8 +237,10 @@ void do_POLICY_CHECK(struct req *q)
 		snprintf(text, 320, "line %u: %s", warnings[i].line, warnings[i].message);
 		res.warnings.v[res.warnings.n++] = csm_str_of(text);
 	}
-	if (p != NULL)
+	if (p != NULL) {
 		list_exes(q, p, &res);
+		list_names(q, m->policy, &res);
+	}
 	req_result(q, &res);
 	csm_policy_unref(p);
 }

@@ -1,4 +1,5 @@
 /* Commands about the daemon itself. */
+#include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
@@ -86,13 +87,32 @@ static void check_text(const char *file, const struct csm_msg_check_res *res)
 			res->message.p != NULL ? res->message.p : "not valid");
 }
 
-/* What the daemon cannot see: who can write the programs that the policy names. */
-static void warn_of_files(struct csm_msg_check_res *m, char texts[][WARNING_MAX], struct csm_str warnings[])
+/* Names that no process can have. */
+static size_t warn_of_names(const struct csm_strs *names, bool group, char texts[][WARNING_MAX], struct csm_str warnings[],
+	size_t n)
+{
+	for (size_t i = 0; i < names->n && n < WARNINGS_MAX; i++) {
+		const char *name = names->v[i].p;
+
+		if (group ? getgrnam(name) != NULL : getpwnam(name) != NULL)
+			continue;
+		snprintf(texts[n], WARNING_MAX, "there is no %s %s on this machine: who is named so has no such identity",
+			group ? "group" : "user", name);
+		warnings[n] = csm_str_of(texts[n]);
+		n++;
+	}
+	return n;
+}
+
+/* What the daemon cannot see: names, and who can write the programs that the policy names. */
+static void warn_of_machine(struct csm_msg_check_res *m, char texts[][WARNING_MAX], struct csm_str warnings[])
 {
 	size_t n = 0;
 
 	for (; n < m->warnings.n && n < WARNINGS_MAX; n++)
 		warnings[n] = m->warnings.v[n];
+	n = warn_of_names(&m->users, false, texts, warnings, n);
+	n = warn_of_names(&m->groups, true, texts, warnings, n);
 	for (size_t i = 0; i < m->exes.n && n < WARNINGS_MAX; i++) {
 		const struct csm_msg_check_exe *e = &m->exes.v[i];
 		const struct passwd *pw = e->user.p != NULL ? getpwnam(e->user.p) : NULL;
@@ -129,7 +149,7 @@ int cmd_policy_check(struct cli *cli)
 	r = client_call_new(cli->csm, CSM_M_POLICY_CHECK, &req, &rep);
 	if (r != 0)
 		goto out;
-	warn_of_files(rep->msg, texts, warnings);
+	warn_of_machine(rep->msg, texts, warnings);
 	if (cli->json)
 		r = print_reply(cli, csm_reply_view(rep));
 	else

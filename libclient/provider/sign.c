@@ -241,8 +241,8 @@ static int begin(struct sigctx *c, void *keydata, bool sign)
 	if (key == NULL || key->pub == NULL)
 		return prov_err(c->prov, CSM_EINVALID, "there is no key");
 	if (sign && key->name == NULL)
-		return prov_err(c->prov, CSM_EINVALID, "not a key of csmd, or only its public half; a program's own key comes here where csm's provider is "
-			"asked before the default one, see csm-provider(7)");
+		return prov_err(c->prov, CSM_EINVALID, "not a key of csmd, or only its public half; a program's own key comes "
+			"here where csm's provider is asked before the default one, see csm-provider(7)");
 	end_verify(c);
 	if (key != c->key) {
 		pkey_unref(c->key);

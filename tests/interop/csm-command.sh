@@ -41,6 +41,15 @@ ok csm policy check checked.yaml
 expect_equal "what is told" "$(cat out)" "checked.yaml: warning: line 4: rule 1: secret.get has no effect: it is asked on \
 NAMESPACE:DOMAIN/NAME, which nothing in 'on' matches
 checked.yaml: valid"
+cat >named.yaml <<YAML
+version: 1
+identities: {a: {user: root, group: no-such-group}, b: {user: no-such-user}, c: {user: root, group: root}}
+YAML
+ok csm policy check named.yaml
+grep -q 'there is no user no-such-user on this machine' out && grep -q 'there is no group no-such-group on this machine' out &&
+    ! grep -q 'no .* root' out || fail "names: $(cat out)"
+expect_equal "names in JSON" "$(csm policy check --json named.yaml | json users | tr ',' '\n' | tr -d '[]" ' | sort | tr '\n' ' ')" \
+    "no-such-user root "
 : >empty.yaml
 expect_exit 1 csm policy check empty.yaml
 expect_equal "an empty one" "$(cat out)" "empty.yaml:1:1: the file is empty"
