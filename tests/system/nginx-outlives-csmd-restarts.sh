@@ -117,26 +117,14 @@ for round in $(seq "$(count 2 50)"); do
 done
 expect_equal "the workers" "$(all_workers)" "$workers"
 
-# Reloaded: two workers, none of them an old one.
-reload() {
-    local old new
-    old=$(all_workers)
-    kill -HUP "$nginx_pid"
-    node_await 20 other_workers "$old" || fail "nginx does not reload: $(tail nginx/error.log)"
-}
-other_workers() {
-    local new
-    new=$(all_workers)
-    [ "$(wc -w <<<"$new")" -eq 2 ] && ! grep -qwFf <(tr ' ' '\n' <<<"$1") <<<"$new"
-}
+reload() { py "$top/tests/system/nginx_reloads.py" "$nginx_pid" "$1"; } # ROUNDS
 descriptors() { find "/proc/$nginx_pid/fd" -mindepth 1 | wc -l; }
-memory() { awk '/^Private_/ { n += $2 } END { print n }' "/proc/$nginx_pid/smaps_rollup"; }
 
 step "reloads under traffic drop no handshake"
 begin=$(now)
 traffic reloads
 for _ in $(seq 5); do
-    reload
+    reload 1 >/dev/null
     so_many_more reloads 8 || fail "no traffic"
 done
 quiet
@@ -145,15 +133,12 @@ works reloads "$begin" "$(now)"
 step "reloads leave nothing behind"
 before=$(descriptors)
 connections=$(status_field connections)
-rounds=$(count 20 10000)
-for i in $(seq "$rounds"); do
-    reload
-    [ "$i" -ne $((rounds / 4)) ] || grown=$(memory)
-done
+reload "$(count 20 10000)" >memory
+read -r quarter whole <memory
 expect_equal "descriptors of the master" "$(descriptors)" "$before"
 now_connections=$(status_field connections)
 [ "$now_connections" -le $((connections + 4)) ] || fail "csmd has $now_connections connections, it had $connections"
-[ -z "${CSM_LONG:-}" ] || [ "$(memory)" -le $((grown + 1024)) ] || fail "nginx grows: $grown kB, then $(memory) kB"
+[ -z "${CSM_LONG:-}" ] || [ "$whole" -le $((quarter + 1024)) ] || fail "nginx grows: $quarter KiB, then $whole KiB"
 traffic after
 so_many_more after 16 || fail "no traffic"
 quiet
