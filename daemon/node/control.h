@@ -26,6 +26,9 @@ enum control_type {
 	CTL_PLUG_RESET = 19,  /* body: struct plug_channel: that process is to be ended, if it still runs */
 	/* on DEVICE */
 	CTL_DEVICE = 32, /* asked without a body, answered with a descriptor or a body: errno as one byte */
+	/* The same for a file that the configuration names: asked anew each time, since it may be replaced meanwhile. */
+	CTL_POLICY_KEY = 33,
+	CTL_POLICY_FILE = 34,
 };
 
 /* Which csm-plughost, by the order of csmd.yaml; the how manieth of its processes; which of its channels. */

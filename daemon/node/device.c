@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 #include "daemon/node/supervisor.h"
@@ -120,4 +121,25 @@ int device_open(const char *name)
 		return connect_swtpm(name + 6);
 	errno = name[0] == '\0' ? ENODEV : EPROTONOSUPPORT;
 	return -1;
+}
+
+/* Whoever can write the key says what the root key is sealed under next; the approved policies are signed. */
+int policy_file_open(const struct csm_config *cfg, bool key)
+{
+	const char *path = key ? cfg->tpm_policy_key : cfg->tpm_policy_file;
+	struct stat st;
+	int fd;
+
+	if (path == NULL)
+		return fail_with(-1, ENOENT);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	if (fd < 0)
+		return -1;
+	if (fstat(fd, &st) != 0)
+		return fail_with(fd, errno);
+	if (!S_ISREG(st.st_mode))
+		return fail_with(fd, EINVAL);
+	if (key && ((st.st_mode & 022) != 0 || (st.st_uid != 0 && st.st_uid != geteuid())))
+		return fail_with(fd, EPERM);
+	return fd;
 }

@@ -13,20 +13,19 @@
 
 static struct host_arg args[BROKER_BACKENDS_MAX];
 
-int host_ask_device(void *arg)
+static int ask(uint8_t what)
 {
 	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 	struct pollfd p = {.fd = DEVICE_FD, .events = POLLIN};
 	struct control_msg msg;
 	bool answered;
 
-	(void)arg;
 	pthread_mutex_lock(&lock);
 	/* An answer that came too late for its question is not the answer to this one. */
 	while (poll(&p, 1, 0) == 1 && control_recv(DEVICE_FD, &msg) == 0)
 		if (msg.fd >= 0)
 			close(msg.fd);
-	answered = control_send(DEVICE_FD, CTL_DEVICE, NULL, 0, -1) == 0 && poll(&p, 1, DEVICE_WAIT_MS) == 1 &&
+	answered = control_send(DEVICE_FD, what, NULL, 0, -1) == 0 && poll(&p, 1, DEVICE_WAIT_MS) == 1 &&
 		control_recv(DEVICE_FD, &msg) == 0;
 	pthread_mutex_unlock(&lock);
 	if (!answered) {
@@ -36,6 +35,34 @@ int host_ask_device(void *arg)
 	if (msg.fd < 0)
 		errno = msg.len > 0 && msg.body[0] != 0 ? msg.body[0] : ENODEV;
 	return msg.fd;
+}
+
+int host_ask_device(void *arg)
+{
+	(void)arg;
+	return ask(CTL_DEVICE);
+}
+
+/* A file as it is now; NULL where it cannot be read whole. Valid until the next one. */
+static const char *file_text(struct host_arg *a, uint8_t what)
+{
+	int fd = ask(what);
+	size_t n = 0;
+	ssize_t got = 1;
+
+	if (fd < 0 && a->text_errno != errno) /* it is asked for again each second */
+		log_warn("%s cannot be read: %s", what == CTL_POLICY_KEY ? "tpm: policy_key" : "tpm: policy_file", strerror(errno));
+	a->text_errno = fd < 0 ? errno : 0;
+	while (fd >= 0 && got > 0 && n < sizeof(a->text)) {
+		got = read(fd, a->text + n, sizeof(a->text) - n);
+		n += got > 0 ? (size_t)got : 0;
+	}
+	if (fd >= 0)
+		close(fd);
+	if (fd < 0 || got < 0 || n == 0 || n == sizeof(a->text) || memchr(a->text, '\0', n) != NULL)
+		return NULL;
+	a->text[n] = '\0';
+	return a->text;
 }
 
 static int remember(void *arg, const char *name, const uint8_t *p, size_t len)
@@ -87,6 +114,14 @@ const char *host_tpm_config(struct host_arg *a, const char *name)
 		return c->tpm_accept_foreign ? "true" : "false";
 	if (strcmp(name, "bus_protection") == 0)
 		return c->tpm_bus_protection;
+	if (strcmp(name, "pcrs") == 0)
+		return c->tpm_pcrs;
+	if (strcmp(name, "signed_policy") == 0)
+		return c->tpm_policy_key != NULL ? "true" : NULL;
+	if (strcmp(name, "policy_ref") == 0)
+		return c->tpm_policy_ref;
+	if (strcmp(name, "policy_key") == 0 || strcmp(name, "policy_file") == 0)
+		return file_text(a, name[7] == 'k' ? CTL_POLICY_KEY : CTL_POLICY_FILE);
 	return NULL;
 }
 

@@ -5,6 +5,8 @@
 #include "daemon/node/broker.h"
 
 struct plug;
+#define POLICY_TEXT_MAX 32768u
+
 /* One back end's view of the broker. */
 struct host_arg {
 	struct broker *b;
@@ -13,6 +15,8 @@ struct host_arg {
 	struct plug *plug; /* its process, or NULL: it is in here */
 	char *owner_auth;  /* locked memory, or NULL */
 	char device[256];
+	char text[POLICY_TEXT_MAX]; /* of a file that was asked for last */
+	int text_errno;
 	struct csm_job job; /* open or look, on the owner's thread */
 	atomic_bool queued;
 };

@@ -1,4 +1,5 @@
 #include <sodium.h>
+#include <stdio.h>
 #include <string.h>
 #include "daemon/node/root.h"
 #include "libclient/base/lockmem.h"
@@ -153,4 +154,72 @@ int root_source(struct broker *b, struct csm_root_source *ret, const char **why)
 	ret->wrap = outside_wrap;
 	ret->unwrap = outside_unwrap;
 	return 0;
+}
+
+/* ---- sealing anew ---- */
+
+int root_unseal(struct broker *b, struct csm_store *store, uint8_t key[static 32])
+{
+	struct csm_backend *be = broker_backend(b, CSM_STR("tpm2"));
+	struct csm_plugin_out out = {.p = key, .cap = ROOT_LEN};
+	uint8_t wrapped[ROOT_WRAPPED_MAX];
+	size_t n = sizeof(wrapped);
+	int r;
+
+	if (be == NULL || store == NULL)
+		return CSM_EUNAVAILABLE;
+	if ((r = csm_store_root_wrapped(store, wrapped, &n)) != 0 ||
+		(r = csm_be_unseal(be, (struct csm_bin){wrapped, n}, &out)) != 0)
+		return r;
+	return out.len == ROOT_LEN ? csm_store_root_check(store, key) : CSM_ETAMPERED;
+}
+
+static void reseal_why(struct csm_backend *be, struct root_reseal *ret, const char *what, int r)
+{
+	struct csm_backend_health health;
+
+	csm_be_health(be, &health);
+	snprintf(ret->why, sizeof(ret->why), "%s: %.120s", what,
+		r == CSM_EDENIED && health.h.seal_refused != NULL ? health.h.seal_refused : csm_err_text(r));
+}
+
+int root_seal_proven(struct broker *b, const uint8_t key[static 32], struct root_reseal *ret)
+{
+	CSM_WIPED(again, ROOT_LEN);
+	struct csm_backend *be = broker_backend(b, CSM_STR("tpm2"));
+	struct csm_plugin_out sealed = {.p = ret->wrapped, .cap = sizeof(ret->wrapped)}, out = {.p = again, .cap = ROOT_LEN};
+	struct csm_backend_health health;
+	int r;
+
+	if (be == NULL)
+		return CSM_EUNAVAILABLE;
+	if ((r = csm_be_seal(be, (struct csm_bin){key, ROOT_LEN}, &sealed)) != 0) {
+		reseal_why(be, ret, "nothing has changed, the root key cannot be sealed", r);
+		return r;
+	}
+	r = csm_be_unseal(be, (struct csm_bin){sealed.p, sealed.len}, &out);
+	if (r == 0 && (out.len != ROOT_LEN || sodium_memcmp(again, key, ROOT_LEN) != 0))
+		r = CSM_EBACKEND;
+	if (r != 0) {
+		reseal_why(be, ret, "nothing has changed, the root key would not come out again", r);
+		return r;
+	}
+	csm_be_health(be, &health);
+	snprintf(ret->sealed, sizeof(ret->sealed), "%s", health.h.sealed != NULL ? health.h.sealed : "none");
+	ret->len = sealed.len;
+	return 0;
+}
+
+int root_reseal(struct broker *b, struct root_reseal *ret)
+{
+	CSM_WIPED(key, ROOT_LEN);
+	int r = root_unseal(b, b->store, key);
+
+	if (r != 0) {
+		reseal_why(broker_backend(b, CSM_STR("tpm2")), ret, "nothing has changed, the root key cannot be had", r);
+		return r;
+	}
+	if ((r = root_seal_proven(b, key, ret)) != 0 && root_unseal(b, b->store, key) != 0)
+		snprintf(ret->why, sizeof(ret->why), "the root key can be had no more: the TPM is away");
+	return r;
 }

@@ -163,6 +163,34 @@ static void audit_warnings(struct broker *b, struct status_space *space, struct 
 	}
 }
 
+/* Where the root key is, and what the administrator can do about it. */
+static void root_key_state(struct broker *b, struct status_space *space, struct csm_msg_status_res *ret)
+{
+	struct csm_strs *w = &ret->warnings;
+	struct csm_plugin_health *h = NULL;
+	char text[256];
+
+	for (size_t i = 0; i < b->n_backends; i++)
+		if (b->cfg.root_key == CSM_ROOT_TPM && strcmp(b->backends[i].plugin->name, "tpm2") == 0)
+			h = &space->health[i].h;
+	ret->root_key_state = b->store != NULL ? CSM_STR("open") : CSM_STR("unavailable");
+	if (h == NULL)
+		return;
+	if (h->sealed != NULL)
+		ret->root_key_sealed = csm_str_of(h->sealed);
+	if (b->store != NULL) {
+		if (h->seal_due)
+			warn(space, w, "the root key is not sealed as the configuration has it: csm reseal");
+	} else if (h->other_device) {
+		ret->root_key_state = CSM_STR("lost");
+		warn(space, w, "the TPM that has the root key was cleared, or another one is in its place");
+	} else if (h->seal_refused != NULL) {
+		ret->root_key_state = CSM_STR("refused");
+		snprintf(text, sizeof(text), "root key refused by its PCR policy: %.180s", h->seal_refused);
+		warn(space, w, text);
+	}
+}
+
 static void fill_warnings(struct broker *b, struct status_space *space, struct csm_msg_status_res *ret)
 {
 	struct csm_strs *w = &ret->warnings;
@@ -188,6 +216,7 @@ static void fill_warnings(struct broker *b, struct status_space *space, struct c
 	audit_warnings(b, space, w);
 	if (b->store == NULL && b->store_why[0] != '\0')
 		warn(space, w, b->store_why);
+	root_key_state(b, space, ret);
 	if (space->store.low_space.v)
 		warn(space, w, "low space in the store");
 }

@@ -399,9 +399,12 @@ static void on_device(struct supervisor *s)
 		return;
 	if (msg.fd >= 0)
 		close(msg.fd);
-	fd = device_open(s->device);
+	if (msg.type == CTL_POLICY_KEY || msg.type == CTL_POLICY_FILE)
+		fd = policy_file_open(&s->files.cfg, msg.type == CTL_POLICY_KEY);
+	else
+		fd = device_open(s->device);
 	e = (uint8_t)(fd < 0 && errno < 256 ? errno : 0);
-	if (control_send(s->device_sock, CTL_DEVICE, &e, 1, fd) != 0)
+	if (control_send(s->device_sock, msg.type, &e, 1, fd) != 0)
 		log_warn("the broker did not take the TPM's descriptor");
 	if (fd >= 0)
 		close(fd);

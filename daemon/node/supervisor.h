@@ -115,5 +115,7 @@ void notify_systemd(const char *state);
 void device_name(const struct csm_config *cfg, char *out, size_t cap);
 /* A fresh descriptor; -1 with errno. */
 int device_open(const char *name);
+/* tpm: policy_key or policy_file, for the broker; -1 with errno (EPERM: others than root could write the key). */
+int policy_file_open(const struct csm_config *cfg, bool key);
 
 #endif

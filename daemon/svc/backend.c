@@ -322,6 +322,14 @@ int csm_be_activate(struct csm_backend *be, const struct csm_plugin_credential *
 	return finish(be, CSM_CALL_ATTEST, began, be->plugin->activate(be->ctx, credential, proof), proof);
 }
 
+/* The one thing that a back end denies: its device is in another state than what was sealed. */
+static int finish_seal(struct csm_backend *be, uint64_t began, int r, struct csm_plugin_out *out)
+{
+	int mapped = finish(be, CSM_CALL_SEAL, began, r, out);
+
+	return r == CSM_EDENIED ? r : mapped;
+}
+
 int csm_be_seal(struct csm_backend *be, struct csm_bin in, struct csm_plugin_out *sealed)
 {
 	uint64_t began = now_us();
@@ -330,7 +338,7 @@ int csm_be_seal(struct csm_backend *be, struct csm_bin in, struct csm_plugin_out
 		return CSM_EUNAVAILABLE;
 	if (be->plugin->seal == NULL)
 		return CSM_EUNSUPPORTED;
-	return finish(be, CSM_CALL_SEAL, began, be->plugin->seal(be->ctx, in.p, in.n, sealed), sealed);
+	return finish_seal(be, began, be->plugin->seal(be->ctx, in.p, in.n, sealed), sealed);
 }
 
 int csm_be_unseal(struct csm_backend *be, struct csm_bin sealed, struct csm_plugin_out *out)
@@ -341,7 +349,7 @@ int csm_be_unseal(struct csm_backend *be, struct csm_bin sealed, struct csm_plug
 		return CSM_EUNAVAILABLE;
 	if (be->plugin->unseal == NULL)
 		return CSM_EUNSUPPORTED;
-	return finish(be, CSM_CALL_SEAL, began, be->plugin->unseal(be->ctx, sealed.p, sealed.n, out), out);
+	return finish_seal(be, began, be->plugin->unseal(be->ctx, sealed.p, sealed.n, out), out);
 }
 
 int csm_be_counter(struct csm_backend *be, bool increment, uint64_t *ret)
@@ -368,6 +376,8 @@ void csm_be_health_refresh(struct csm_backend *be)
 	}
 	snprintf(now.reason, sizeof(now.reason), "%s", reason != NULL ? reason : "");
 	snprintf(now.device, sizeof(now.device), "%s", now.h.device != NULL ? now.h.device : "");
+	snprintf(now.sealed, sizeof(now.sealed), "%s", now.h.sealed != NULL ? now.h.sealed : "");
+	snprintf(now.refused, sizeof(now.refused), "%s", now.h.seal_refused != NULL ? now.h.seal_refused : "");
 	pthread_mutex_lock(&be->health_lock);
 	be->health = now;
 	pthread_mutex_unlock(&be->health_lock);
@@ -410,4 +420,6 @@ void csm_be_health(struct csm_backend *be, struct csm_backend_health *ret)
 	pthread_mutex_unlock(&be->health_lock);
 	ret->h.reason = ret->reason[0] != '\0' ? ret->reason : NULL;
 	ret->h.device = ret->device[0] != '\0' ? ret->device : NULL;
+	ret->h.sealed = ret->sealed[0] != '\0' ? ret->sealed : NULL;
+	ret->h.seal_refused = ret->refused[0] != '\0' ? ret->refused : NULL;
 }

@@ -26,7 +26,7 @@ const char *csm_backend_call_name(enum csm_backend_call call);
 /* A back end's health with strings of its own. */
 struct csm_backend_health {
 	struct csm_plugin_health h;
-	char reason[160], device[160];
+	char reason[160], device[160], sealed[80], refused[160];
 };
 
 struct csm_backend {

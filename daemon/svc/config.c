@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "daemon/svc/config_int.h"
+#include "daemon/svc/config_tpm.h"
 
 #define TEXT_MAX CONFIG_TEXT_MAX
 #define SOCKET_PATH_MAX 107u /* of sockaddr_un, with its NUL */
@@ -306,6 +307,14 @@ static int read_owner_auth(struct reader *rd, const struct csm_yaml_node *n, voi
 	return config_set(to, s);
 }
 
+static int read_pcrs(struct reader *rd, const struct csm_yaml_node *n, void *to)
+{
+	char text[CONFIG_PCRS_TEXT];
+	int r = config_pcrs(n, text, rd->err);
+
+	return r != 0 ? r : config_set(to, csm_str_of(text));
+}
+
 /* A number with a unit, as "64GiB". */
 struct unit {
 	const char *name;
@@ -464,6 +473,10 @@ static const struct config_key {
 	K("tpm", "owner_auth", tpm_owner_auth_file, read_owner_auth),
 	K("tpm", "bus_protection", tpm_bus_protection, read_bus_protection),
 	K("tpm", "accept_foreign_primary", tpm_accept_foreign, read_flag),
+	K("tpm", "pcrs", tpm_pcrs, read_pcrs),
+	K("tpm", "policy_key", tpm_policy_key, config_read_path),
+	K("tpm", "policy_file", tpm_policy_file, config_read_path),
+	K("tpm", "policy_ref", tpm_policy_ref, read_text),
 	K("store", "map_size", map_size, read_map_size),
 	K("store", "epoch_interval", epoch_interval_s, read_epoch_interval),
 	K("audit", "mode", audit_strict, read_audit_mode),
@@ -620,6 +633,8 @@ int csm_config_parse(const char *text, size_t n, struct csm_config *ret, struct 
 	if (r == 0 && text != NULL && (r = csm_yaml_parse(text, n, CSM_CONFIG_MAX, &y, err)) == 0) {
 		if ((r = read_section(&rd, y.root, NULL)) == 0 && (r = check_root_key(&rd, y.root)) == 0)
 			r = check_backends(&rd, y.root);
+		if (r == 0)
+			r = config_tpm_check(&c, y.root, err);
 		csm_yaml_free(&y);
 	}
 	if (r != 0) {
@@ -635,7 +650,7 @@ void csm_config_clear(struct csm_config *c)
 	char *const texts[] = {c->socket, c->admin_socket, c->state_dir, c->policy, c->plugin_dir, c->user_broker,
 		c->user_enrol, c->user_ident, c->user_plughost, c->root_key_file, c->backend_default, c->backends,
 		c->fake_script, c->tpm_device, c->tpm_tcti, c->tpm_owner_auth_file, c->tpm_bus_protection,
-		c->kubepods_root, c->log_level};
+		c->tpm_pcrs, c->tpm_policy_key, c->tpm_policy_file, c->tpm_policy_ref, c->kubepods_root, c->log_level};
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 		free(texts[i]);

@@ -36,6 +36,8 @@ struct csm_config {
 	size_t n_plughosts;
 	char *fake_script;          /* backends: {fake: "..."}: NULL unless given */
 	char *tpm_device, *tpm_tcti, *tpm_owner_auth_file, *tpm_bus_protection; /* owner_auth: "" (NULL) or "@/path" */
+	char *tpm_pcrs;             /* tpm: {pcrs: [0, 2, 7]} as "0,2,7"; NULL: none */
+	char *tpm_policy_key, *tpm_policy_file, *tpm_policy_ref; /* NULL unless given; files, and a text of at most 32 bytes */
 	char *kubepods_root;
 	char *log_level;            /* log_level: error | warning | info | debug */
 	uint64_t map_size;          /* bytes; "64GiB" */

@@ -48,6 +48,10 @@ struct csm_store_options {
 CSM_MUST int csm_store_env_open(const struct csm_store_options *opt, struct csm_store **ret);
 /* The rest of csm_store_open; `why` must live until it succeeds. A failure leaves the store as after csm_store_env_open, to be tried again or closed. */
 CSM_MUST int csm_store_root_open(struct csm_store *s, const struct csm_root_source *root);
+/* The wrapped root key as it is stored; *len is capacity on entry. Any thread, also between the steps. */
+CSM_MUST int csm_store_root_wrapped(struct csm_store *s, uint8_t *p, size_t *len);
+/* Is this the root key of the store? CSM_EINVALID: it is not. Any thread, also between the steps. */
+CSM_MUST int csm_store_root_check(struct csm_store *s, const uint8_t key[static 32]);
 /* The root key mode that the store was made with; NULL: it is new. */
 const char *csm_store_mode(const struct csm_store *s);
 
@@ -184,6 +188,7 @@ enum csm_op_kind {
 	CSM_OP_NAMESPACE,     /* make the namespace's record if it is not there */
 	CSM_OP_COUNTS,        /* fold signature counts in */
 	CSM_OP_REMEMBER,      /* a small record (back end pins): name, payload; at most 127 and 65536 bytes */
+	CSM_OP_ROOT_KEY,      /* the root key wrapped anew, as its source would unwrap it: payload, at most 4096 bytes */
 	CSM_OP_ANCHOR,        /* commit, so that the store names the audit log's last line */
 	CSM_OP_EPOCH,         /* raise the epoch now; EUNAVAILABLE: the counter is away and will follow */
 	CSM_OP_ACCEPT,        /* accept the store as it is (store.accept); ESTATE when it is not locked */

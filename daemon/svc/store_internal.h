@@ -224,6 +224,8 @@ CSM_MUST int store_schema_put(struct csm_store *s, MDB_txn *txn);
 /* The key from its source: made (and its record put into txn) or unwrapped; s->sub is set. */
 CSM_MUST int store_root_key_make(struct csm_store *s, MDB_txn *txn);
 CSM_MUST int store_root_key_get(struct csm_store *s, MDB_txn *txn);
+/* Another wrapped form of the same root key in its record. */
+CSM_MUST int store_root_key_put(struct csm_store *s, MDB_txn *txn, struct csm_bin wrapped);
 /* The mode that the store was made with; the caller frees it. CSM_ENOT_FOUND in a new store. */
 CSM_MUST int store_root_mode(struct csm_store *s, MDB_txn *txn, char **ret);
 /* A pin and the sum over pins. */

@@ -479,6 +479,8 @@ static int op_do(struct group *g, struct csm_store_op *op)
 		return counts_add(g, op);
 	case CSM_OP_REMEMBER:
 		return remember(g, op);
+	case CSM_OP_ROOT_KEY:
+		return store_root_key_put(g->s, g->txn, op->payload);
 	case CSM_OP_ANCHOR:
 	case CSM_OP_EPOCH:
 	case CSM_OP_ACCEPT:

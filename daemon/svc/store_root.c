@@ -114,19 +114,20 @@ static int derive_subkeys(struct csm_store *s, const uint8_t *key, uint8_t check
 }
 
 /* length of mode (1), mode, length of wrapped (2), wrapped, check (16) */
-static int rootkey_put(struct csm_store *s, MDB_txn *txn, const struct csm_plugin_out *wrapped, const uint8_t *check)
+static int rootkey_put(struct csm_store *s, MDB_txn *txn, struct csm_bin wrapped, const uint8_t *check)
 {
-	size_t mode = strlen(s->mode), n = 1 + mode + 2 + wrapped->len + ROOTKEY_CHECK;
+	size_t mode = strlen(s->mode), n = 1 + mode + 2 + wrapped.n + ROOTKEY_CHECK;
 	uint8_t value[1 + UINT8_MAX + 2 + WRAPPED_MAX + ROOTKEY_CHECK], *p = value;
 
-	if (mode > UINT8_MAX || wrapped->len > WRAPPED_MAX)
+	if (mode > UINT8_MAX || wrapped.n > WRAPPED_MAX)
 		return CSM_ETOO_LARGE;
 	*p++ = (uint8_t)mode;
 	memcpy(p, s->mode, mode);
 	p += mode;
-	put16(p, (uint16_t)wrapped->len);
-	memcpy(p + 2, wrapped->p, wrapped->len);
-	memcpy(p + 2 + wrapped->len, check, ROOTKEY_CHECK);
+	put16(p, (uint16_t)wrapped.n);
+	if (wrapped.n > 0)
+		memcpy(p + 2, wrapped.p, wrapped.n);
+	memcpy(p + 2 + wrapped.n, check, ROOTKEY_CHECK);
 	return store_put(txn, s->meta, rootkey_name, (struct csm_bin){value, n});
 }
 
@@ -172,6 +173,71 @@ int store_root_mode(struct csm_store *s, MDB_txn *txn, char **ret)
 	return 0;
 }
 
+int store_root_key_put(struct csm_store *s, MDB_txn *txn, struct csm_bin wrapped)
+{
+	uint8_t check[ROOTKEY_CHECK];
+	struct rootkey rk;
+	struct csm_bin v;
+	int r;
+
+	if (wrapped.n == 0)
+		return CSM_EINVALID;
+	if ((r = store_get(txn, s->meta, rootkey_name, &v)) != 0 || (r = rootkey_parse(v, &rk)) != 0)
+		return r;
+	memcpy(check, rk.check, sizeof(check));
+	return rootkey_put(s, txn, wrapped, check);
+}
+
+/* Both for any thread: a read transaction of their own. */
+static int rootkey_read(struct csm_store *s, MDB_txn **txn, struct rootkey *rk)
+{
+	struct csm_bin v;
+	int rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, txn), r;
+
+	if (rc != 0)
+		return store_err(rc);
+	if ((r = store_get(*txn, s->meta, rootkey_name, &v)) == 0)
+		r = rootkey_parse(v, rk);
+	if (r != 0)
+		mdb_txn_abort(*txn);
+	return r;
+}
+
+int csm_store_root_wrapped(struct csm_store *s, uint8_t *p, size_t *len)
+{
+	struct rootkey rk;
+	MDB_txn *txn;
+	int r = rootkey_read(s, &txn, &rk);
+
+	if (r != 0)
+		return r;
+	r = CSM_ETOO_LARGE;
+	if (rk.wrapped.n <= *len) {
+		memcpy(p, rk.wrapped.p, rk.wrapped.n);
+		*len = rk.wrapped.n;
+		r = 0;
+	}
+	mdb_txn_abort(txn);
+	return r;
+}
+
+int csm_store_root_check(struct csm_store *s, const uint8_t key[static 32])
+{
+	CSM_WIPED(k, KEY_LEN);
+	CSM_WIPED(top, sizeof(struct prk));
+	struct rootkey rk;
+	MDB_txn *txn;
+	int r = rootkey_read(s, &txn, &rk);
+
+	if (r != 0)
+		return r;
+	prk_init((struct prk *)top, key);
+	prk_label_key((struct prk *)top, "check", k);
+	r = sodium_memcmp(k, rk.check, ROOTKEY_CHECK) == 0 ? 0 : CSM_EINVALID;
+	mdb_txn_abort(txn);
+	return r;
+}
+
 int store_root_key_make(struct csm_store *s, MDB_txn *txn)
 {
 	uint8_t wrapped[WRAPPED_MAX], check[ROOTKEY_CHECK];
@@ -193,7 +259,7 @@ int store_root_key_make(struct csm_store *s, MDB_txn *txn)
 	}
 	if ((r = derive_subkeys(s, key, check)) != 0)
 		goto out;
-	r = rootkey_put(s, txn, &out, check);
+	r = rootkey_put(s, txn, (struct csm_bin){wrapped, out.len}, check);
 out:
 	sodium_free(key);
 	return r;
@@ -220,7 +286,10 @@ int store_root_key_get(struct csm_store *s, MDB_txn *txn)
 		return CSM_ENOMEM;
 	r = s->root.unwrap(s->root.arg, rk.wrapped.p, rk.wrapped.n, key);
 	if (r != 0) {
-		store_why(s, "the root key cannot be had (%s)", csm_err_text(r));
+		if (r == CSM_EDENIED)
+			store_why(s, "the root key is refused by its PCR policy");
+		else
+			store_why(s, "the root key cannot be had (%s)", csm_err_text(r));
 		goto out;
 	}
 	if ((r = derive_subkeys(s, key, check)) != 0)

@@ -46,6 +46,9 @@ enum opt_id {
 	O_TO,
 	O_NAME,
 	O_ACCEPT_EXPOSED,
+	O_SIGNER,
+	O_PCRS,
+	O_REF,
 	O__COUNT
 };
 #define OPT(id) (UINT64_C(1) << (id))
@@ -243,6 +246,8 @@ int cmd_policy_check(struct cli *cli);
 int cmd_policy_explain(struct cli *cli);
 int cmd_policy_reload(struct cli *cli);
 int cmd_store_accept(struct cli *cli);
+int cmd_reseal(struct cli *cli);
+int cmd_approval_sign(struct cli *cli);
 int cmd_audit_verify(struct cli *cli);
 int cmd_audit_tail(struct cli *cli);
 int cmd_help(struct cli *cli);

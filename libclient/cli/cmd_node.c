@@ -203,6 +203,13 @@ int cmd_policy_reload(struct cli *cli)
 	return cli_show(cli, CSM_M_POLICY_RELOAD, &req);
 }
 
+int cmd_reseal(struct cli *cli)
+{
+	struct csm_msg_empty req = {0};
+
+	return cli_show(cli, CSM_M_RESEAL, &req);
+}
+
 int cmd_store_accept(struct cli *cli)
 {
 	struct csm_msg_empty req = {0};

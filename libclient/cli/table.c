@@ -60,6 +60,9 @@ const struct opt cli_opts[O__COUNT] = {
 		"the Name that the storage key must have: storage_name of csm status, learned in another way than the key"},
 	[O_ACCEPT_EXPOSED] = {"accept-exposed", 0, NULL, NULL,
 		"take a key although its files tell it to everyone who had them"},
+	[O_SIGNER] = {"signer", 0, "FILE", "@file", "the private key that signs, in PEM: P-256, RSA-2048 or RSA-3072"},
+	[O_PCRS] = {"pcrs", 0, "FILE", "@file", "PCRs with their values, as tpm2_pcrread sha256:0,2,7 prints them; - is standard input"},
+	[O_REF] = {"ref", 0, "TEXT", NULL, "what csmd.yaml has as policy_ref; nothing unless given"},
 };
 
 #define INPUT "FILE is read, or standard input where it is absent or \"-\". "
@@ -242,6 +245,18 @@ const struct command cli_commands[] = {
 		cmd_policy_reload},
 	{"store", "accept", "", 0, 0, SOCK_ADMIN, 0, CSM_M_STORE_ACCEPT, NULL,
 		"accept a store that was changed behind the daemon", NULL, cmd_store_accept},
+	{"reseal", NULL, "", 0, 0, SOCK_ADMIN, 0, CSM_M_RESEAL, NULL,
+		"seal the root key anew under what the configuration says of PCRs or a signed policy",
+		"The root key in the TPM comes out only while the TPM is in the state that it was sealed under: csmd.yaml(5), tpm. After "
+		"a change of these keys and a restart of csmd this brings the stored root key in line with them. It is proven that the "
+		"new form opens before the old one is given up.",
+		cmd_reseal},
+	{"approval", "sign", "", 0, 0, SOCK_NONE, OPT(O_SIGNER) | OPT(O_PCRS) | OPT(O_REF) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
+		"an object with approval (the text)", "approve values of PCRs for nodes whose root key is under a signed policy",
+		"Needs neither a daemon nor a TPM: it is for the machine that has the signer's key. What it prints goes into the file "
+		"that csmd.yaml names as policy_file, beside earlier approvals as long as these shall hold: before a firmware update, "
+		"one of the values that the PCRs will have after it.",
+		cmd_approval_sign},
 	{"audit", "verify", "[FILE]...", 0, ARGS_ANY, SOCK_ADMIN, OPT(O_KEY), -1,
 		"an object with whole, files, lines, first, last, head, anchored, checkpoints, key, signed_to, unsigned_from (null "
 		"where all is vouched for), problems and notes (each an array of objects with problem, file, line, seq, last and text)",

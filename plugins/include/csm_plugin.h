@@ -14,8 +14,8 @@
  *
  * Errors are CSM_E* of err.h: UNSUPPORTED, UNAVAILABLE (away now, may come back; nothing
  * has changed), LOCKOUT, INVALID (the caller's data: a ciphertext that does not decrypt),
- * TOO_LARGE (an output does not fit), TAMPERED (a stored form is damaged), NOT_FOUND and CONFLICT (find only),
- * BACKEND (all else).
+ * TOO_LARGE (an output does not fit), TAMPERED (a stored form is damaged), NOT_FOUND and CONFLICT (find only), DENIED (seal
+ * and unseal only), BACKEND (all else).
  * A scheme or use that the key does not have is UNSUPPORTED. */
 #ifndef CSM_PLUGIN_H
 #define CSM_PLUGIN_H
@@ -123,6 +123,11 @@ struct csm_plugin_health {
 	uint32_t lockout_counter;
 	uint32_t lockout_seconds; /* upper bound of the time left */
 	uint32_t resets;          /* TPM resets seen since open */
+	const char *sealed;       /* what the last blob of seal or unseal is bound to besides the device: "none",
+	                           * "sha256:0,2,7" (PCRs), "signed"; NULL: there was none */
+	bool seal_due;            /* the configuration has something else by now: it should be sealed anew */
+	bool other_device;        /* not the one that what is remembered belongs to: cleared, or replaced */
+	const char *seal_refused; /* why that did not let it out; NULL: it did */
 };
 
 /* What a back end may ask of its host. All callbacks may be called from the owner thread only. */
@@ -212,7 +217,8 @@ struct csm_plugin {
 	int (*attest)(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const uint8_t *nonce, size_t nonce_len,
 		struct csm_plugin_out *statement);
 
-	/* Optional pair: at most 128 bytes bound to this device. */
+	/* Optional pair: at most 128 bytes bound to this device, and to the state of it that the configuration names (a TPM:
+	 * PCRs, or a signed policy). CSM_EDENIED: the device is in another state; health tells which. */
 	int (*seal)(struct csm_plugin_ctx *ctx, const uint8_t *in, size_t in_len, struct csm_plugin_out *sealed);
 	int (*unseal)(struct csm_plugin_ctx *ctx, const uint8_t *sealed, size_t sealed_len, struct csm_plugin_out *out);
 	/* Optional pair: a counter of the device that only grows, made at its first use. */

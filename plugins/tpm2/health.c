@@ -162,6 +162,10 @@ void t2_health(struct csm_plugin_ctx *c, struct csm_plugin_health *ret)
 	ret->lockout_counter = c->props.lockout_counter;
 	ret->lockout_seconds = lockout_seconds(&c->props);
 	ret->resets = c->resets;
+	ret->sealed = c->seal_text[0] != '\0' ? c->seal_text : NULL;
+	ret->seal_due = c->seal_due;
+	ret->other_device = c->other_device && !c->ready;
+	ret->seal_refused = c->seal_refused[0] != '\0' ? c->seal_refused : NULL;
 }
 
 int t2_capabilities(struct csm_plugin_ctx *c, struct csm_plugin_caps *ret)

@@ -9,8 +9,7 @@
 #define NOTE_NAME "tpm2.session"
 #define NOTE_LEN 12u
 /* As every key of ours has them (key.c, seal.c). */
-#define OUR_ATTRIBUTES \
-	(TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT | TPMA_OBJECT_USERWITHAUTH | TPMA_OBJECT_NODA)
+#define OUR_ATTRIBUTES (TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT | TPMA_OBJECT_NODA)
 
 static void put_be32(uint8_t *p, uint32_t v)
 {
@@ -45,6 +44,9 @@ static bool is_ours(struct csm_plugin_ctx *c, const TPMT_PUBLIC *pub, const TPM2
 	/* Restricted keys beside ours are others', but for the one that makes statements. */
 	if (c->ak != NULL && t2_name_equal(name, &c->ak->name))
 		return true;
+	/* A root key under a policy is the one thing of ours that no authValue opens. */
+	if (pub->type != TPM2_ALG_KEYEDHASH && (pub->objectAttributes & TPMA_OBJECT_USERWITHAUTH) == 0)
+		return false;
 	return (pub->objectAttributes & (OUR_ATTRIBUTES | TPMA_OBJECT_RESTRICTED)) == OUR_ATTRIBUTES;
 }
 
@@ -76,11 +78,13 @@ TSS2_RC t2_orphans(struct csm_plugin_ctx *c)
 		if (is_held(c, h))
 			continue;
 		rc = t2_cmd_read_public(c, h, &pub, &name, &qn);
-		if (rc == TSS2_RC_SUCCESS && is_ours(c, &pub, &name, &qn))
+		if (rc == TSS2_RC_SUCCESS && (is_ours(c, &pub, &name, &qn) ||
+						    (c->external.size > 0 && t2_name_equal(&name, &c->external))))
 			rc = t2_cmd_flush(c, h);
 		if (t2_rc_is_transport(rc))
 			return rc;
 	}
+	c->external.size = 0;
 	return TSS2_RC_SUCCESS;
 }
 

@@ -65,6 +65,7 @@ static void forget_all(struct csm_plugin_ctx *c)
 	while (c->nhot > 0)
 		t2_key_drop(c, c->hot[0]);
 	c->loose = 0;
+	c->other_session = 0;
 	c->life++;
 	t2_session_wipe(&c->session);
 	if (c->srk.endorsement)
@@ -146,9 +147,15 @@ static TSS2_RC renew_session(struct csm_plugin_ctx *c)
 			return rc;
 		t2_session_wipe(&c->session);
 	}
+	if (c->other_session != 0) {
+		rc = t2_cmd_flush(c, c->other_session);
+		if (t2_rc_is_transport(rc))
+			return rc;
+		c->other_session = 0;
+	}
 	if ((rc = t2_room(c, 0, true)) != TSS2_RC_SUCCESS)
 		return rc;
-	if ((rc = t2_session_start(c, c->srk.handle, &c->srk.pub, &c->session)) == TSS2_RC_SUCCESS)
+	if ((rc = t2_session_start(c, TPM2_SE_HMAC, c->srk.handle, &c->srk.pub, &c->session)) == TSS2_RC_SUCCESS)
 		t2_note_session(c);
 	return rc;
 }

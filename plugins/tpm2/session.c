@@ -17,7 +17,7 @@ void t2_session_wipe(struct t2_session *s)
 	OPENSSL_cleanse(s, sizeof(*s));
 }
 
-TSS2_RC t2_session_start(struct csm_plugin_ctx *c, TPM2_HANDLE salt_key, const TPMT_PUBLIC *salt_pub,
+TSS2_RC t2_session_start(struct csm_plugin_ctx *c, TPM2_SE type, TPM2_HANDLE salt_key, const TPMT_PUBLIC *salt_pub,
 	struct t2_session *ret)
 {
 	TPM2B_ENCRYPTED_SECRET enc = {0};
@@ -28,7 +28,7 @@ TSS2_RC t2_session_start(struct csm_plugin_ctx *c, TPM2_HANDLE salt_key, const T
 
 	if (RAND_bytes(caller.buffer, caller.size) != 1 || t2_salt_make(&c->crypt, salt_pub, salt, &enc) != 0)
 		goto out;
-	rc = Tss2_Sys_StartAuthSession_Prepare(c->sys, salt_key, TPM2_RH_NULL, &caller, &enc, TPM2_SE_HMAC,
+	rc = Tss2_Sys_StartAuthSession_Prepare(c->sys, salt_key, TPM2_RH_NULL, &caller, &enc, type,
 		&session_sym, TPM2_ALG_SHA256);
 	if (rc != TSS2_RC_SUCCESS || (rc = t2_exec(c, NULL, T2_TIMEOUT_MS)) != TSS2_RC_SUCCESS ||
 		(rc = Tss2_Sys_StartAuthSession_Complete(c->sys, &s.handle, &s.nonce_tpm)) != TSS2_RC_SUCCESS)
@@ -88,6 +88,8 @@ static TSS2_RC encrypt_param(struct csm_plugin_ctx *c, const struct t2_session *
 		return rc;
 	if (len > sizeof(buf))
 		return T2_RC_CRYPTO;
+	if (len == 0) /* there is nothing to hide, and SAPI takes no empty one */
+		return TSS2_RC_SUCCESS;
 	memcpy(buf, p, len);
 	if (param_cfb(c, k, caller, &s->nonce_tpm, 1, buf, len) == 0)
 		rc = Tss2_Sys_SetDecryptParam(c->sys, len, buf);

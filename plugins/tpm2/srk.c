@@ -118,6 +118,7 @@ static int judge(struct csm_plugin_ctx *c, const TPMT_PUBLIC *pub, const TPM2B_N
 
 	if (c->srk.pinned) {
 		if (!t2_name_equal(name, &c->srk.name)) {
+			c->other_device = true;
 			t2_reason(c, "the storage root key is another one than before: "
 				     "the TPM was cleared, replaced, or is not the real one");
 			return CSM_EUNAVAILABLE;
@@ -145,7 +146,7 @@ static TSS2_RC null_session(struct csm_plugin_ctx *c, const TPMT_PUBLIC *templat
 
 	if ((rc = t2_cmd_create_primary(c, NULL, TPM2_RH_NULL, template, &h, &pub, &name)) != TSS2_RC_SUCCESS)
 		return rc;
-	rc = t2_session_start(c, h, &pub, ret);
+	rc = t2_session_start(c, TPM2_SE_HMAC, h, &pub, ret);
 	rc2 = t2_cmd_flush(c, h);
 	return rc != TSS2_RC_SUCCESS ? rc : rc2;
 }
@@ -243,6 +244,7 @@ int t2_srk_open(struct csm_plugin_ctx *c, TSS2_RC *rc)
 	TPM2B_NAME name;
 	int r;
 
+	c->other_device = false;
 	if ((r = t2_pin_recall(c)) != 0)
 		return r;
 	*rc = TSS2_RC_SUCCESS;
@@ -265,6 +267,7 @@ int t2_srk_open(struct csm_plugin_ctx *c, TSS2_RC *rc)
 		return CSM_EUNAVAILABLE;
 	}
 	if (c->srk.pinned && !c->srk.endorsement) {
+		c->other_device = true;
 		t2_reason(c, "the storage root key is gone: the TPM was cleared, or another TPM is in its place");
 		return CSM_EUNAVAILABLE;
 	}

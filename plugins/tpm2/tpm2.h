@@ -46,6 +46,18 @@ struct t2_session {
 	TPM2B_NONCE nonce_tpm;
 };
 
+/* What a blob is sealed under besides this TPM (policy.c). */
+#define T2_POLICY_REF_MAX 32u
+#define T2_POLICY_TEXT_MAX 80u
+enum t2_policy_kind { T2_POLICY_NONE, T2_POLICY_PCR, T2_POLICY_SIGNED }; /* numbers stand in sealed forms */
+struct t2_policy {
+	enum t2_policy_kind kind;
+	uint32_t pcrs; /* PCR: of the SHA-256 bank, as a mask */
+	uint8_t ref[T2_POLICY_REF_MAX];
+	size_t ref_len;
+	TPMT_PUBLIC signer; /* SIGNED */
+};
+
 /* What tells one life of the chip from the next (TPM2_ReadClock). */
 struct t2_boot {
 	bool known;
@@ -121,6 +133,12 @@ struct csm_plugin_ctx {
 	struct csm_plugin_key *ak; /* the attestation key; NULL until it is asked for */
 	struct t2_ek ek;
 	TPM2_HANDLE loose; /* an object in the TPM that is no key: 0, or until the next t2_room */
+	TPM2B_NAME external; /* of a public key that was being loaded when an answer got lost; size 0: none */
+	TPM2_HANDLE other_session; /* a policy session: 0, or until it has served or the session is renewed */
+	char seal_text[T2_POLICY_TEXT_MAX]; /* what the last blob that was sealed or unsealed is under */
+	bool other_device;      /* the storage root key is gone, or another one than was pinned */
+	bool seal_due;          /* the configuration says otherwise */
+	char seal_refused[160]; /* why its policy did not let it out; empty: it did */
 
 	TPM2B_AUTH owner_auth;
 	TPMI_RH_NV_INDEX nv_index; /* the counter's; until nv_auth_known the first to be looked at */
@@ -143,8 +161,8 @@ struct csm_plugin_key {
 
 /* ---- session.c: authorisation ----------------------------------------------------- */
 
-/* Start our session, salted to srk (loaded at its handle). */
-TSS2_RC t2_session_start(struct csm_plugin_ctx *c, TPM2_HANDLE salt_key, const TPMT_PUBLIC *salt_pub,
+/* Start a session, salted to the key (loaded at its handle). */
+TSS2_RC t2_session_start(struct csm_plugin_ctx *c, TPM2_SE type, TPM2_HANDLE salt_key, const TPMT_PUBLIC *salt_pub,
 	struct t2_session *ret);
 void t2_session_wipe(struct t2_session *s);
 
@@ -196,6 +214,23 @@ void t2_key_free(struct csm_plugin_key *k); /* that is not in the TPM */
 void t2_fresh_drop(struct csm_plugin_ctx *c);
 /* A stored TPM2B_PUBLIC at *off, which is moved behind it; CSM_EINVALID (key.c). */
 CSM_MUST int t2_public_parse(const uint8_t *p, size_t len, size_t *off, TPM2B_PUBLIC *ret);
+
+/* ---- policy.c: PCRs and signed policies ----------------------------------------------- */
+
+/* As the configuration has it. CSM_EDENIED: it names a key that cannot be had (t2_policy_refused has been told). */
+CSM_MUST int t2_policy_configured(struct csm_plugin_ctx *c, struct t2_policy *ret);
+bool t2_policy_equal(const struct t2_policy *a, const struct t2_policy *b);
+void t2_policy_text(const struct t2_policy *p, char out[static T2_POLICY_TEXT_MAX]);
+/* Its stored form at *off, which is moved behind it; not for T2_POLICY_NONE. CSM_ETOO_LARGE, CSM_EINVALID. */
+CSM_MUST int t2_policy_put(const struct t2_policy *p, uint8_t *out, size_t cap, size_t *off);
+CSM_MUST int t2_policy_get(const uint8_t *p, size_t n, size_t *off, struct t2_policy *ret);
+/* The authPolicy of an object under p, which is not T2_POLICY_NONE. */
+TSS2_RC t2_policy_digest(struct csm_plugin_ctx *c, const struct t2_policy *p, TPM2B_DIGEST *ret);
+/* Call use with a salted policy session in which p is satisfied, again when a PCR was extended meanwhile. *refused: the PCRs
+ * or approvals do not fit (t2_policy_refused has been told), and what use did is void. */
+typedef TSS2_RC (*t2_with_session)(struct csm_plugin_ctx *c, struct t2_session *s, void *arg);
+TSS2_RC t2_policy_use(struct csm_plugin_ctx *c, const struct t2_policy *p, bool *refused, t2_with_session use, void *arg);
+void t2_policy_refused(struct csm_plugin_ctx *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* ---- srk.c: the storage root key ---------------------------------------------------- */
 

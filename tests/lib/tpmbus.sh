@@ -20,6 +20,7 @@ bus_start() {
     disown
     node_await 10 test -S "$bus/tell" || { cat "$bus/log" >&2 && fail "the proxy does not start"; }
     node_await 10 test -S "$bus/sock" || fail "the proxy does not listen"
+    ln -sf "$node/tpm/sock.ctrl" "$bus/sock.ctrl" # what tpm2-tools want besides
     trap 'bus_stop' EXIT
     sed -i "s|swtpm:path=$node/tpm/sock|$bus_tcti|" "$node/csmd.yaml"
     grep -qF "$bus_tcti" "$node/csmd.yaml" || fail "the configuration does not name the proxy"

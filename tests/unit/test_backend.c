@@ -286,8 +286,10 @@ static void codes_that_no_back_end_may_use_become_backend(void **state)
 			assert_int_equal(call_as((enum csm_backend_call)c), kept[i]);
 		}
 		for (size_t i = 0; i < sizeof(mapped) / sizeof(mapped[0]); i++) {
+			bool denied = c == CSM_CALL_SEAL && mapped[i] == CSM_EDENIED; /* a state that seal binds to */
+
 			rogue.result = mapped[i];
-			assert_int_equal(call_as((enum csm_backend_call)c), CSM_EBACKEND);
+			assert_int_equal(call_as((enum csm_backend_call)c), denied ? CSM_EDENIED : CSM_EBACKEND);
 		}
 		rogue.result = 0;
 		assert_int_equal(call_as((enum csm_backend_call)c), 0);

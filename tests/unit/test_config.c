@@ -94,6 +94,22 @@ static void test_installed_file(void **state)
 	free(text);
 }
 
+static void test_policies_of_the_root_key(void **state)
+{
+	struct csm_config c;
+
+	(void)state;
+	parse("tpm: {pcrs: [7, 0, 23, 2]}\n", &c);
+	assert_string_equal(c.tpm_pcrs, "0,2,7,23");
+	csm_config_clear(&c);
+	parse("tpm: {policy_key: /k.pem, policy_file: /f, policy_ref: spring}\n", &c);
+	assert_null(c.tpm_pcrs);
+	assert_string_equal(c.tpm_policy_key, "/k.pem");
+	assert_string_equal(c.tpm_policy_file, "/f");
+	assert_string_equal(c.tpm_policy_ref, "spring");
+	csm_config_clear(&c);
+}
+
 static void test_every_key(void **state)
 {
 	struct csm_config c;
@@ -280,6 +296,7 @@ int main(void)
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_installed_file),
 		cmocka_unit_test(test_every_key),
+		cmocka_unit_test(test_policies_of_the_root_key),
 		cmocka_unit_test(test_root_keys),
 		cmocka_unit_test(test_tctis_and_backends),
 		cmocka_unit_test(test_measures),
