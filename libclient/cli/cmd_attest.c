@@ -65,24 +65,15 @@ static int hex_option(struct cli *cli, enum opt_id id, uint8_t *out, size_t max,
 int cmd_key_attest(struct cli *cli)
 {
 	uint8_t nonce[CSM_ATTEST_NONCE_MAX];
-	struct csm_msg_attest_req req = {.key = csm_str_of(cli->arg[0])};
-	struct csm_reply *rep;
-	size_t n;
-	int r;
+	uint8_t statement[CSM_ATTESTATION_BYTES];
+	size_t n = 0, len = sizeof(statement);
+	int r = 0;
 
-	if (cli->value[O_NONCE] != NULL) {
-		if ((r = hex_option(cli, O_NONCE, nonce, sizeof(nonce), &n)) != 0)
-			return r;
-		req.nonce = (struct csm_bin){nonce, n};
-	}
-	r = client_call_new(cli->csm, CSM_M_KEY_ATTEST, &req, &rep);
-	if (r == 0) {
-		struct csm_bin s = ((const struct csm_msg_attest_res *)rep->msg)->statement;
-
-		r = put_pem(cli, "attestation", CSM_ATTEST_PEM, s.p, s.n);
-		csm_reply_free(rep);
-	}
-	return r;
+	if (cli->value[O_NONCE] != NULL)
+		r = hex_option(cli, O_NONCE, nonce, sizeof(nonce), &n);
+	if (r == 0)
+		r = csm_key_attest(cli->csm, cli->arg[0], nonce, n, statement, &len);
+	return r == 0 ? put_pem(cli, "attestation", CSM_ATTEST_PEM, statement, len) : r;
 }
 
 /* ---- csm attest verify ---- */
@@ -354,8 +345,9 @@ int cmd_attest_activate(struct cli *cli)
 {
 	struct csm_msg_attest_challenge c;
 	struct csm_msg_attest_proof proof = {.version = {1, true}};
-	struct csm_msg_activate_req req;
-	struct csm_reply *rep;
+	struct csm_credential cred;
+	uint8_t answer[CSM_PROOF_BYTES];
+	size_t n = sizeof(answer);
 	struct csm_buf file;
 	int r;
 
@@ -363,15 +355,14 @@ int cmd_attest_activate(struct cli *cli)
 	r = get_msg(cli->arg[0], CSM_ATTEST_CHALLENGE_PEM, CSM_DEF(attest_challenge), &file, &c);
 	if (r != 0)
 		goto out;
-	req = (struct csm_msg_activate_req){
-		.ak_name = c.ak_name, .ek_name = c.ek_name, .credential = c.credential, .secret = c.secret};
-	if ((r = client_call_new(cli->csm, CSM_M_ATTEST_ACTIVATE, &req, &rep)) != 0)
+	cred = (struct csm_credential){c.ak_name.p, c.ek_name.p, c.ak_name.n, c.ek_name.n, c.credential.p, c.secret.p,
+		c.credential.n, c.secret.n};
+	if ((r = csm_attest_activate(cli->csm, &cred, answer, &n)) != 0)
 		goto out;
 	proof.ak_name = c.ak_name;
 	proof.ek_name = c.ek_name;
-	proof.proof = ((const struct csm_msg_activate_res *)rep->msg)->proof;
+	proof.proof = (struct csm_bin){answer, n};
 	r = write_msg(cli, cli->value[O_OUTPUT], CSM_ATTEST_PROOF_PEM, CSM_DEF(attest_proof), &proof, false);
-	csm_reply_free(rep);
 out:
 	csm_buf_free(&file);
 	return r;

@@ -8,7 +8,7 @@
 
 _Static_assert(CSM_SIGNATURE_BYTES == CSM_SIGNATURE_MAX && CSM_PUBLIC_BYTES == CSM_SPKI_MAX &&
 		       CSM_REQUEST_BYTES == CSM_CSR_MAX && CSM_CHAIN_BYTES == CSM_CERT_CHAIN_MAX && CSM_SEAL_DATA_BYTES == CSM_SEAL_MAX &&
-		       CSM_WRAPPED_BYTES == CSM_WRAPPED_MAX,
+		       CSM_WRAPPED_BYTES == CSM_WRAPPED_MAX && CSM_ATTESTATION_BYTES == CSM_ATTESTATION_MAX,
 	"csm.h names the same sizes as limits.h");
 
 int client_give(struct csm_bin from, void *out, size_t *len)
@@ -362,6 +362,40 @@ int csm_key_csr(struct csm *c, const char *key, const char *subject, const char 
 	if (r != 0)
 		return r;
 	r = client_give(((struct csm_msg_csr_res *)rep.msg)->csr, out, len);
+	reply_clear(&rep);
+	return r;
+}
+
+int csm_key_attest(struct csm *c, const char *key, const void *nonce, size_t nonce_len, void *out, size_t *len)
+{
+	struct csm_msg_attest_req req = {.key = csm_str_of(key)};
+	struct csm_reply rep;
+	int r;
+
+	if (nonce_len > 0)
+		req.nonce = client_bin(nonce, nonce_len);
+	r = client_call(c, CSM_M_KEY_ATTEST, &req, &rep);
+	if (r != 0)
+		return r;
+	r = client_give(((struct csm_msg_attest_res *)rep.msg)->statement, out, len);
+	reply_clear(&rep);
+	return r;
+}
+
+int csm_attest_activate(struct csm *c, const struct csm_credential *cred, void *proof, size_t *len)
+{
+	struct csm_msg_activate_req req = {
+		.ak_name = client_bin(cred->ak_name, cred->ak_name_len),
+		.ek_name = client_bin(cred->ek_name, cred->ek_name_len),
+		.credential = client_bin(cred->credential, cred->credential_len),
+		.secret = client_bin(cred->secret, cred->secret_len),
+	};
+	struct csm_reply rep;
+	int r = client_call(c, CSM_M_ATTEST_ACTIVATE, &req, &rep);
+
+	if (r != 0)
+		return r;
+	r = client_give(((struct csm_msg_activate_res *)rep.msg)->proof, proof, len);
 	reply_clear(&rep);
 	return r;
 }

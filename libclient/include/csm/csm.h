@@ -47,6 +47,8 @@ enum {
 	CSM_PLAINTEXT_BYTES = 1024,  /* an RSA plaintext */
 	CSM_REQUEST_BYTES = 16384,   /* a certificate request, DER */
 	CSM_CHAIN_BYTES = 65536,     /* a certificate with its chain, DER */
+	CSM_ATTESTATION_BYTES = 8192, /* a statement about a key */
+	CSM_PROOF_BYTES = 32,        /* the answer to a challenge */
 	CSM_SEAL_DATA_BYTES = 65536, /* what csm_seal takes */
 	CSM_WRAPPED_BYTES = 4096,    /* a wrapped key, or a TSS2 PRIVATE KEY */
 	CSM_SEAL_EXTRA_BYTES = 512,  /* by how much the sealed form may be longer */
@@ -233,6 +235,21 @@ CSM_MUST int csm_key_derive(struct csm *csm, const char *key, const void *peer, 
  * "uri:spiffe://x/y", "email:a@b" (NULL with n 0). */
 CSM_MUST int csm_key_csr(struct csm *csm, const char *key, const char *subject, const char *const *sans, size_t n,
 	void *out, size_t *len);
+
+/* A statement of the TPM that it holds the key, over a nonce of at most 32 bytes (NULL with 0: none): the map
+ * `attestation` of PROTOCOL.md in MessagePack; `csm attest verify` reads it in PEM, with the label CSM ATTESTATION.
+ * CSM_EUNSUPPORTED: the key's back end makes no statements. */
+CSM_MUST int csm_key_attest(struct csm *csm, const char *key, const void *nonce, size_t nonce_len, void *out, size_t *len);
+/* For the administrator, on the administration socket: prove that the attestation key and the endorsement key of these
+ * Names are in this node's TPM, by a credential that was made for them (TPM2_MakeCredential). The proof is an HMAC of the
+ * Names with the credential's secret, see PROTOCOL.md. CSM_EINVALID: they are not, or the credential was changed. */
+struct csm_credential {
+	const void *ak_name, *ek_name; /* TPM2B_NAME without its size, and so the others */
+	size_t ak_name_len, ek_name_len;
+	const void *credential, *secret; /* TPM2B_ID_OBJECT, TPM2B_ENCRYPTED_SECRET */
+	size_t credential_len, secret_len;
+};
+CSM_MUST int csm_attest_activate(struct csm *csm, const struct csm_credential *c, void *proof, size_t *len);
 
 /* A key's certificate. A chain is DER certificates one after the other: the key's own, its issuer's, and so
  * on; the root's may be left out. csm_cert_install puts it in the place of what was there, after csmd has
