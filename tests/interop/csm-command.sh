@@ -350,7 +350,7 @@ complete_line() {
     bash -c '. "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _csm; echo "${COMPREPLY[*]}"' _ \
         "$top/build/completion/csm" "$@"
 }
-expect_equal "verbs of key" "$(complete_line csm key '')" "create list show public reference delete"
+expect_equal "verbs of key" "$(complete_line csm key '')" "create list show public reference import export delete attest"
 expect_equal "a beginning" "$(complete_line csm key cr)" "create"
 expect_equal "algorithms" "$(complete_line csm key create x --alg rsa)" "rsa2048 rsa3072 rsa4096"
 expect_equal "options" "$(complete_line csm sign k --sch)" "--scheme"
