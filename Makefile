@@ -187,10 +187,11 @@ $(B)/tests/interop/hwplugin/%.so: tests/interop/hwplugin/%.c $(wildcard tests/in
 $(foreach v,asan tsan cov,$(patsubst tests/%.c,$(B)/$(v)/tests/%,$(wildcard tests/unit/test_hwplugin*.c \
 	tests/conformance/test_*.c))): | $(HWPLUGIN)
 # Objects that tests load into the programs of the release.
-PRELOADS := $(B)/tests/fault/powercut.so
+PRELOADS := $(B)/tests/fault/powercut.so $(B)/tests/fault/badtoken.so
 $(B)/tests/fault/%.so: tests/fault/%.c
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(BASE_CFLAGS) -O2 -shared -o $@ $< -ldl
+	$(Q)$(CC) $(BASE_CFLAGS) -O2 -shared -o $@ $< -lcrypto -ldl
+$(foreach v,asan tsan cov,$(B)/$(v)/tests/unit/test_pkcs11): | $(B)/tests/fault/badtoken.so
 
 .PHONY: unit
 unit: $(UNIT:%=$(B)/asan/tests/%) ## build and run the unit, vector and conformance programs (sanitizers on)
