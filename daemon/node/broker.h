@@ -63,6 +63,9 @@ struct csm_backend *broker_preferred(struct broker *b);
 /* Somebody waits for a reload of the policy: done is called on the main thread, 0 or CSM_EINVALID with *err. */
 struct reload_waiter {
 	void (*done)(struct reload_waiter *w, int r, const struct csm_policy_error *err, const struct csm_policy *now);
+	uid_t uid; /* who asks, for the audit log; place is borrowed while it waits */
+	pid_t pid;
+	struct csm_audit_place *place;
 	uint64_t seq;
 	struct reload_waiter *next;
 };

@@ -159,6 +159,9 @@ void do_POLICY_RELOAD(struct req *q)
 	}
 	w = (struct reload_op *)op;
 	w->waiter.done = reloaded;
+	w->waiter.uid = op->uid;
+	w->waiter.pid = op->pid;
+	w->waiter.place = op->place;
 	broker_want_reload(q->loop->b, &w->waiter);
 }
 

@@ -352,7 +352,10 @@ static int show_certificate(struct req *q, const struct key_found *f, struct csm
 	if (r == 0)
 		r = certinfo_unpack((struct csm_bin){csm_buf_ptr(&q->loop->body), q->loop->body.len}, (uint64_t)time(NULL),
 			&q->loop->pool, &info, &chain);
-	if (r != 0)
+	/* its key is as good as ever, and who looks for what is wrong has to be told of both */
+	if (r == CSM_ETAMPERED)
+		info = (struct csm_msg_cert_info){.serial = CSM_STR(""), .state = CSM_STR("damaged"), .fingerprint = CSM_STR("")};
+	else if (r != 0)
 		return r;
 	*cert = (struct csm_msg_key_cert){.serial = info.serial, .not_after = info.not_after, .state = info.state,
 		.fingerprint = info.fingerprint};

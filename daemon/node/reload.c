@@ -114,14 +114,39 @@ static void swap_policy(struct broker *b, struct swap *s, struct csm_policy *p, 
 	swap_done(s, ours);
 }
 
+/* Who asked for it: the first of the administrators that wait; without one it was a signal to the supervisor. A reference
+ * to where that is. */
+static struct csm_audit_place *asked_by(struct broker *b, uint64_t seq, struct csm_audit_event *e)
+{
+	struct csm_audit_place *place = NULL;
+	const struct reload_waiter *first = NULL;
+
+	pthread_mutex_lock(&b->reload_lock);
+	for (const struct reload_waiter *w = b->reload_waiters; w != NULL; w = w->next)
+		if (w->seq <= seq && (first == NULL || w->seq < first->seq))
+			first = w;
+	if (first != NULL) {
+		e->uid = first->uid;
+		e->pid = first->pid;
+		e->place = place = csm_audit_place_ref(first->place);
+	}
+	pthread_mutex_unlock(&b->reload_lock);
+	e->object = first != NULL ? CSM_STR("policy") : CSM_STR("policy (signal)");
+	return place;
+}
+
 /* A new policy is a change like any other: told before it is in force. It comes from root only. */
-static int tell(struct broker *b, int r, struct csm_policy_error *err)
+static int tell(struct broker *b, uint64_t seq, int r, struct csm_policy_error *err)
 {
 	struct csm_audit_event e = {.kind = CSM_AUDIT_CHANGE, .method = csm_methods[CSM_M_POLICY_RELOAD].name,
-		.object = CSM_STR("policy"), .result = r == 0 ? "ok" : csm_err_name(r)};
+		.result = r == 0 ? "ok" : csm_err_name(r)};
+	struct csm_audit_place *place;
 	struct csm_audit_mark mark;
-	int told = csm_audit_group(b->audit, &e, 1, NULL, &mark);
+	int told;
 
+	place = asked_by(b, seq, &e);
+	told = csm_audit_group(b->audit, &e, 1, NULL, &mark);
+	csm_audit_place_unref(place);
 	if (told != 0 && r == 0)
 		snprintf(err->message, sizeof(err->message), "the audit log cannot be written, and audit.mode is strict");
 	return r != 0 ? r : told;
@@ -151,7 +176,7 @@ void policy_reload(struct broker *b, int fd)
 	}
 	if (r == 0 && (swap = swap_new(b)) == NULL)
 		r = CSM_ENOMEM;
-	r = tell(b, r, &err);
+	r = tell(b, seq, r, &err);
 	if (r == 0) {
 		log_info("policy: %zu identities, %zu rules in force", csm_policy_n_identities(p), csm_policy_n_rules(p));
 		swap_policy(b, swap, p, seq);

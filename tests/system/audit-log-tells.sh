@@ -26,8 +26,13 @@ expect_exit 3 as_uid $uid_a csm secret get uid-0:d/s
 has denied secret.get $uid_a uid-0:d/s denied
 ok csm key delete k
 has change key.delete 0 uid-0:k ok
-ok csm policy reload
+ok sh -c 'echo $$ >reloader; exec csm policy reload'
 has change policy.reload 0 policy ok
+grep -q "\"policy.reload\".*\"pid\":$(cat reloader)[,}]" "$log" || fail "not who asked for the reload: $(tail -1 "$log")"
+kill -HUP "$(csm status --json | json supervisor_pid)"
+signalled() { has change policy.reload 0 "policy (signal)" ok 2>/dev/null; }
+node_await 10 signalled || fail "no line of a signal: $(tail -1 "$log")"
+ok csm policy reload
 ok csm audit tail -n 1
 grep -qE 'Z [0-9]+ change policy.reload policy ok uid=0' "$work/out" || fail "csm audit tail does not show it"
 denied as_uid $uid_a csm audit tail

@@ -218,6 +218,51 @@ static void it_goes_with_its_key(void **state)
 	csm_buf_free(&chain);
 }
 
+static void put_done(struct csm_store_op *op)
+{
+	atomic_store((atomic_int *)op->arg, 1);
+}
+
+/* A record that cannot be read takes nothing else along: the key is told of and signs, and a new certificate mends it. */
+static void a_damaged_one_leaves_its_key(void **state)
+{
+	static const uint8_t junk[] = {9, 9, 9};
+	struct csm_msg_key_req m = {.key = CSM_STR("hurt")};
+	struct csm_msg_key_info key;
+	struct csm_msg_cert_info info;
+	struct csm_msg_sign_res sig;
+	struct csm_key_record rec;
+	atomic_int done = 0;
+	struct csm_store_op op = {.kind = CSM_OP_CERT_SET, .ns = CSM_STR("uid-0"), .name = CSM_STR("hurt"), .done = put_done,
+		.arg = &done, .payload = {junk, sizeof(junk)}};
+	struct csm_reader *reader = fix.t.loop->reader;
+	struct csm_buf chain;
+
+	(void)state;
+	csm_buf_init(&chain, CSM_MESSAGE_MAX, false);
+	assert_int_equal(fix_create(pub, "hurt", NULL, NULL, NULL), 0);
+	make_for("hurt", "/CN=x", false, &chain);
+	assert_int_equal(csm_reader_begin(reader), 0);
+	assert_int_equal(csm_store_key_get(reader, op.ns, op.name, false, NULL, &rec), 0);
+	memcpy(op.key.id, rec.id, sizeof(rec.id));
+	csm_reader_end(reader);
+	assert_int_equal(csm_store_submit(fix.t.b.store, &op), 0);
+	for (int i = 0; i < 1000 && atomic_load(&done) == 0; i++)
+		usleep(5000);
+	assert_true(atomic_load(&done) == 1 && op.r == 0);
+	assert_int_equal(get_as(pub, "hurt", &info), CSM_ETAMPERED);
+	assert_int_equal(fix_call(pub, "key.show", &m, &key), 0);
+	assert_non_null(key.certificate);
+	assert_true(csm_str_eq(key.certificate->state, "damaged"));
+	assert_int_equal(key.certificate->serial.n, 0);
+	assert_int_equal(fix_sign(pub, "hurt", &sig), 0);
+	assert_int_equal(install_as(pub, "hurt", &chain, NULL, &info), 0);
+	assert_int_equal(fix_call(pub, "key.show", &m, &key), 0);
+	assert_true(csm_str_eq(key.certificate->state, "valid"));
+	assert_int_equal(delete_as(pub, "key.delete", "hurt", NULL), 0);
+	csm_buf_free(&chain);
+}
+
 static int list(int fd, const char *ns, const char *after, uint64_t limit, struct csm_msg_cert_list_res *res)
 {
 	struct csm_msg_list_req m = {
@@ -356,6 +401,7 @@ int main(void)
 		TEST(what_is_not_the_keys_is_refused),
 		TEST(retries_are_done_once),
 		TEST(it_goes_with_its_key),
+		TEST(a_damaged_one_leaves_its_key),
 		TEST(lists),
 		TEST(long_lists_come_in_pages),
 		TEST(others),
