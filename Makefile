@@ -186,6 +186,7 @@ $(B)/tests/interop/hwplugin/%.so: tests/interop/hwplugin/%.c $(wildcard tests/in
 	$(Q)$(CC) -std=gnu11 -g -O1 -fPIC -fvisibility=hidden -D_GNU_SOURCE $(WARN) -shared -o $@ $< -lcrypto
 $(foreach v,asan tsan cov,$(patsubst tests/%.c,$(B)/$(v)/tests/%,$(wildcard tests/unit/test_hwplugin*.c \
 	tests/conformance/test_*.c))): | $(HWPLUGIN)
+$(foreach v,asan tsan cov,$(B)/$(v)/tests/unit/test_hwpluginif_tpm): $(B)/%/tests/unit/test_hwpluginif_tpm: | $(B)/%/lib/csm/hwplugin/csm-tpm2-hwplugin.so
 # Objects that tests load into the programs of the release.
 PRELOADS := $(B)/tests/fault/powercut.so $(B)/tests/fault/badtoken.so
 $(B)/tests/fault/%.so: tests/fault/%.c

@@ -211,8 +211,8 @@ static void ed25519_messages(void **state)
 
 static void multi_part_signatures(void **state)
 {
-	const struct stored *k = signing_key(CSM_ALG_P256);
-	struct csm_scheme s = {CSM_SCHEME_ECDSA, CSM_HASH_SHA256};
+	const struct stored *k = signing_key(conform_alg());
+	struct csm_scheme s = csm_scheme_default(conform_alg());
 	static struct canary sig;
 	struct csm_plugin_key *key;
 	struct csm_plugin_op *op = NULL;
@@ -454,7 +454,7 @@ static void decryption(void **state)
 /* The same key loaded twice, and many keys at once: each loaded key signs, in any order, after a pause too. */
 static void many_loaded_keys(void **state)
 {
-	const struct stored *k = signing_key(CSM_ALG_P256), *other = conform_key(CSM_ALG_P256, CSM_USE_SIGN);
+	const struct stored *k = signing_key(conform_alg()), *other = conform_key(conform_alg(), CSM_USE_SIGN);
 	struct csm_plugin_key *loaded[12];
 
 	(void)state;

@@ -6,6 +6,7 @@
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
 #include "tests/lib/conform.h"
+#include "tests/lib/hwfix.h"
 #include "tests/lib/plughost.h"
 #include "tests/lib/swtpm.h"
 
@@ -104,6 +105,10 @@ static const struct csm_plugin_host env_host = {.device = env_device, .remember 
 /* ---- the run ---- */
 
 static struct stored *keys[CSM_ALG__COUNT][8];
+/* A folder that the next csm-plughost may read, or NULL. */
+static const char *remote_read;
+/* For the next run_one: of back ends that only find keys. */
+static const char *(*prepared)(enum csm_alg alg);
 
 static int target_open(void)
 {
@@ -130,7 +135,7 @@ static int run_one(const char *suite, const struct csm_plugin *p, const struct c
 	int failed = 1;
 
 	snprintf(name, sizeof(name), "%s: %s", suite, p->name);
-	target = (struct target){.p = p, .host = host};
+	target = (struct target){.p = p, .host = host, .prepared = prepared};
 	memset(kept, 0, sizeof(kept));
 	if (p->abi != CSM_PLUGIN_ABI)
 		fprintf(stderr, "%s: ABI %u, not %u\n", p->name, p->abi, CSM_PLUGIN_ABI);
@@ -157,6 +162,7 @@ static int run_remote(const char *suite, const struct csm_plugin *p, const char 
 
 	snprintf(name, sizeof(name), "%s, remote", suite);
 	plughost_init(&h, object != NULL ? object : p->name, host);
+	h.read = remote_read;
 	failed = run_one(name, &table, &h.host, tests, n);
 	plughost_stop(&h);
 	return failed;
@@ -174,6 +180,38 @@ static int run_tpm(const char *suite, const struct csm_plugin *p, bool remote, c
 	host.quiet = getenv("CSM_PLUGIN_LOG") == NULL;
 	failed = remote ? run_remote(suite, p, NULL, &host.host, tests, n) : run_one(suite, p, &host.host, tests, n);
 	swtpm_stop(tpm);
+	return failed;
+}
+
+/* The small library of tests/interop/hwplugin, with keys of all sizes in its folder. */
+static const char *hw_prepared(enum csm_alg alg)
+{
+	static const char *const small[] = {"S01lib/key01", "S01lib/key02", "S01lib/key03"};
+	static unsigned next;
+
+	return alg == CSM_ALG_RSA2048 ? small[next++ % 3] : alg == CSM_ALG_RSA3072 ? "S01lib/key04" : "S01lib/key05";
+}
+
+static int run_hwplugin(const char *suite, bool remote, const struct CMUnitTest *tests, size_t n)
+{
+	static struct hwfix f;
+	char name[32];
+	int failed;
+
+	hwfix_make(&f);
+	for (unsigned i = 0; i < HWFIX_KEYS; i++) {
+		snprintf(name, sizeof(name), "S01lib/key0%u", i + 1);
+		hwfix_key(&f, name, i, "");
+	}
+	prepared = hw_prepared;
+	remote_read = f.dir;
+	failed = remote ? run_remote(suite, &csm_plugin_hwpluginif, NULL, &f.host, tests, n) :
+			  run_one(suite, &csm_plugin_hwpluginif, &f.host, tests, n);
+	prepared = NULL;
+	remote_read = NULL;
+	if (getenv("CSM_PLUGIN_LOG") != NULL)
+		fprintf(stderr, "log: %s", f.log);
+	hwfix_free(&f);
 	return failed;
 }
 
@@ -222,6 +260,13 @@ int conform_run(const char *suite, const struct CMUnitTest *tests, size_t n)
 			failed += run_tpm(suite, &csm_plugin_tpm2, true, tests, n);
 		ran++;
 	}
+	if (only == NULL || strcmp(only, "hwpluginif") == 0) {
+		if (!remote)
+			failed += run_hwplugin(suite, false, tests, n);
+		if (remote || only == NULL)
+			failed += run_hwplugin(suite, true, tests, n);
+		ran++;
+	}
 	if (ran == 0)
 		fprintf(stderr, "CSM_PLUGIN=%s: no such back end\n", only);
 	return ran == 0 || failed != 0;
@@ -236,7 +281,16 @@ int conform_generate(enum csm_alg alg, unsigned use, struct stored *ret)
 	int r;
 
 	ret->spec = (struct csm_plugin_keyspec){.alg = alg, .use = use};
-	if ((r = target.p->generate(target.ctx, &ret->spec, &spki, &pub, &priv)) != 0)
+	r = target.p->generate(target.ctx, &ret->spec, &spki, &pub, &priv);
+	if (target.prepared != NULL) {
+		assert_true(conform_refused(r));
+		/* One that may be found: what is in there is for signatures. */
+		if (use == CSM_USE_SIGN && (unsigned)alg < CSM_ALG__COUNT && (target.caps.algs & 1u << alg) != 0)
+			r = target.p->find(target.ctx, target.prepared(alg), &ret->spec, &spki, &pub, &priv);
+		if (r == 0)
+			assert_true(ret->spec.alg == alg && ret->spec.use == use && !ret->spec.exportable);
+	}
+	if (r != 0)
 		return r;
 	ret->spki_len = spki.len;
 	ret->pub_len = pub.len;
@@ -255,6 +309,11 @@ const struct stored *conform_key(enum csm_alg alg, unsigned use)
 		assert_int_equal(conform_generate(alg, use, *slot), 0);
 	}
 	return *slot;
+}
+
+enum csm_alg conform_alg(void)
+{
+	return (target.caps.algs & 1u << CSM_ALG_P256) != 0 ? CSM_ALG_P256 : CSM_ALG_RSA2048;
 }
 
 int conform_load(const struct stored *k, struct csm_plugin_key **ret)
@@ -397,12 +456,15 @@ void conform_lacks(const char *feature)
 		{"soft", "parts"}, {"soft", "seal"}, {"soft", "counter"},
 		{"tpm2", "ed25519"}, {"tpm2", "parts"}, {"tpm2", "threads"},
 		{"fake", "ed25519"}, {"fake", "threads"},
+		{"hwpluginif", "ed25519"}, {"hwpluginif", "threads"}, {"hwpluginif", "generate"}, {"hwpluginif", "derive"},
+		{"hwpluginif", "decrypt"}, {"hwpluginif", "seal"}, {"hwpluginif", "counter"}, {"hwpluginif", "random"},
 	};
 
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (strcmp(known[i].plugin, target.p->name) == 0 && strcmp(known[i].feature, feature) == 0)
 			return;
-	if (strcmp(target.p->name, "soft") != 0 && strcmp(target.p->name, "tpm2") != 0 && strcmp(target.p->name, "fake") != 0)
+	if (strcmp(target.p->name, "soft") != 0 && strcmp(target.p->name, "tpm2") != 0 && strcmp(target.p->name, "fake") != 0 &&
+		strcmp(target.p->name, "hwpluginif") != 0)
 		skip();
 	fail_msg("%s has no %s", target.p->name, feature);
 }

@@ -26,6 +26,9 @@ struct target {
 	const struct csm_plugin_host *host;
 	struct csm_plugin_ctx *ctx;
 	struct csm_plugin_caps caps;
+	/* Of a back end that cannot make keys: the reference of one that was prepared for signatures, another one at the
+	 * next call where there are several. NULL: it makes keys. */
+	const char *(*prepared)(enum csm_alg alg);
 };
 extern struct target target;
 
@@ -42,7 +45,9 @@ void conform_lacks(const char *feature);
 /* A key of alg and use, made at the first call and kept for the run of this back end. NULL where the back end
  * does not claim alg or use. */
 const struct stored *conform_key(enum csm_alg alg, unsigned use);
-/* A key of its own for the caller; the slot's answer. */
+/* P-256, or where the back end has no curves RSA-2048. */
+enum csm_alg conform_alg(void);
+/* A key of its own for the caller; the slot's answer. Where keys are prepared, it is found. */
 int conform_generate(enum csm_alg alg, unsigned use, struct stored *ret);
 int conform_load(const struct stored *k, struct csm_plugin_key **ret);
 struct csm_plugin_key *conform_loaded(const struct stored *k); /* must succeed */

@@ -8,7 +8,7 @@
 #include "plugins/include/csm_plugin.h"
 #include "tests/interop/hwplugin/library.h"
 
-#define HWFIX_KEYS 4u /* 0 to 2: RSA-2048; 3: RSA-3072 */
+#define HWFIX_KEYS 5u /* 0 to 2: RSA-2048; 3: RSA-3072; 4: RSA-4096 */
 
 struct hwfix {
 	char dir[64]; /* the parent folder; S01lib in it has the library */

@@ -62,7 +62,7 @@ static void child(const struct plughost *h, int pair[][2])
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	/* What a library may write to, as csmd.yaml would say it. */
 	execl(exe, "csm-plughost", "--plugin", h->plugin, "--read", dir, "--network", "local", "--log-level", "error",
-		write_to != NULL ? "--write" : NULL, write_to, NULL);
+		"--read", h->read != NULL ? h->read : dir, write_to != NULL ? "--write" : NULL, write_to, NULL);
 	perror(exe);
 	_exit(127);
 }

@@ -12,6 +12,7 @@ struct plughost {
 	char plugin[512];                   /* its object */
 	char name[64];
 	const char *timeout_ms;             /* or NULL */
+	const char *read;                   /* a folder that it may read beside this build's, or NULL */
 	pid_t pid;                          /* 0: none was started yet */
 	int fd[CSM_PLUG_CHANNELS];          /* not handed out yet; -1 */
 	size_t next;
