@@ -19,11 +19,14 @@ done <<LIST
 755 /usr/bin/csm
 755 /usr/sbin/csmd
 755 /usr/libexec/csm/csm-ident
+755 /usr/libexec/csm/csm-plughost
 644 /usr/lib/$triplet/libcsm.so.0
 644 /usr/lib/$triplet/libcsm.so
 644 /usr/lib/$triplet/libcsm.a
 644 /usr/lib/$triplet/csm/plugins/soft.so
 644 /usr/lib/$triplet/csm/plugins/tpm2.so
+644 /usr/lib/$triplet/csm/plugins/pkcs11.so
+644 /usr/lib/$triplet/csm/plugins/hwpluginif.so
 644 /usr/lib/$triplet/ossl-modules/csm.so
 644 /usr/lib/$triplet/pkcs11/csm-pkcs11.so
 644 /usr/share/p11-kit/modules/csm.module
@@ -46,6 +49,7 @@ done <<LIST
 644 /usr/share/man/man7/csm-provider.7
 644 /usr/share/man/man8/csmd.8
 644 /usr/share/man/man8/csm-ident.8
+644 /usr/share/man/man8/csm-plughost.8
 644 /usr/share/bash-completion/completions/csm
 644 /etc/csm/csmd.yaml
 644 /etc/csm/policy.yaml

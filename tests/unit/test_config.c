@@ -159,6 +159,42 @@ static void test_every_key(void **state)
 	csm_config_clear(&c);
 }
 
+static void test_backends_of_their_own(void **state)
+{
+	const struct csm_plughost_config *p;
+	struct csm_config c;
+
+	(void)state;
+	parse("backends:\n  default: hsm1\n"
+	      "  hsm1: {module: /m.so, token: \"pkcs11:token=t\", pin: \"file:/pin\", type: pkcs11, network: local, timeout: 2min,\n"
+	      "    read: [/a, /b], write: [/c], environment: {SOFTHSM2_CONF: /conf}}\n"
+	      "  hw1: {type: hwpluginif, folder: /f, user: \"64001\", pin: \"secret:a:b/c/d\"}\n", &c);
+	assert_int_equal(c.n_plughosts, 2);
+	assert_string_equal(c.backend_default, "hsm1");
+	p = csm_config_plughost(&c, "hsm1");
+	assert_ptr_equal(p, &c.plughosts[0]);
+	assert_string_equal(p->type, "pkcs11");
+	assert_string_equal(p->user, "csm-plug");
+	assert_string_equal(p->pin_file, "/pin");
+	assert_null(p->pin_secret);
+	assert_string_equal(csm_plughost_option(p, "module"), "/m.so");
+	assert_string_equal(csm_plughost_option(p, "token"), "pkcs11:token=t");
+	assert_null(csm_plughost_option(p, "folder"));
+	assert_int_equal(p->network, CSM_NETWORK_LOCAL);
+	assert_int_equal(p->timeout_ms, 120000);
+	assert_string_equal(p->read[1], "/b");
+	assert_null(p->read[2]);
+	assert_string_equal(p->write[0], "/c");
+	assert_string_equal(p->environment[0].name, "SOFTHSM2_CONF");
+	assert_string_equal(p->environment[0].value, "/conf");
+	p = csm_config_plughost(&c, "hw1");
+	assert_string_equal(p->user, "64001");
+	assert_string_equal(p->pin_secret, "a:b/c/d");
+	assert_int_equal(p->network, CSM_NETWORK_NONE);
+	assert_null(csm_config_plughost(&c, "hw2"));
+	csm_config_clear(&c);
+}
+
 static void test_root_keys(void **state)
 {
 	struct csm_config c;
@@ -297,6 +333,7 @@ int main(void)
 		cmocka_unit_test(test_installed_file),
 		cmocka_unit_test(test_every_key),
 		cmocka_unit_test(test_policies_of_the_root_key),
+		cmocka_unit_test(test_backends_of_their_own),
 		cmocka_unit_test(test_root_keys),
 		cmocka_unit_test(test_tctis_and_backends),
 		cmocka_unit_test(test_measures),
