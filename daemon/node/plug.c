@@ -3,26 +3,12 @@
 #include <string.h>
 #include <unistd.h>
 #include "daemon/node/loop.h"
-#include "daemon/node/plug.h"
+#include "daemon/node/plug_int.h"
 #include "daemon/svc/log.h"
-#include "libclient/base/lockmem.h"
 
 #define RECORDS_MAX 16u    /* that one back end keeps */
-#define RECORD_NAME_MAX 100u
 #define SAME_LINE_MS 60000u
 
-struct plug {
-	const struct csm_plughost_config *c;
-	unsigned number;
-	char timeout[16];
-	pthread_mutex_t lock;
-	int fd[CSM_PLUG_CHANNELS]; /* of the newest process */
-	size_t come, taken;        /* of fd */
-	uint32_t generation;       /* of the process that fd belong to */
-	char last_line[200];
-	uint64_t last_line_ms;
-	unsigned records;
-};
 static struct plug plugs[CSM_PLUGHOSTS_MAX];
 
 unsigned plug_number(const struct plug *p)
@@ -114,20 +100,19 @@ static const char *plug_config(void *arg, const char *name)
 	return own == NULL && strcmp(p->c->type, "fake") == 0 && strcmp(name, "script") == 0 ? "" : own;
 }
 
-/* Its records have its name before theirs: none is another's. */
-static bool record_name(const struct plug *p, const char *name, char out[static RECORD_NAME_MAX])
+bool plug_record_name(const struct plug *p, const char *name, char out[static PLUG_RECORD_NAME_MAX])
 {
-	return (size_t)snprintf(out, RECORD_NAME_MAX, "plug.%s.%s", p->c->name, name) < RECORD_NAME_MAX;
+	return (size_t)snprintf(out, PLUG_RECORD_NAME_MAX, "plug.%s.%s", p->c->name, name) < PLUG_RECORD_NAME_MAX;
 }
 
 static int plug_remember(void *arg, const char *name, const uint8_t *data, size_t len)
 {
 	struct host_arg *a = arg;
-	char full[RECORD_NAME_MAX];
+	char full[PLUG_RECORD_NAME_MAX];
 	uint8_t old[256];
 	size_t n = sizeof(old);
 
-	if (len > sizeof(old) || !record_name(a->plug, name, full))
+	if (len > sizeof(old) || !plug_record_name(a->plug, name, full))
 		return CSM_ETOO_LARGE;
 	if (csm_store_recall(a->pins, full, old, &n) == CSM_ENOT_FOUND && a->plug->records++ >= RECORDS_MAX)
 		return CSM_ENO_SPACE;
@@ -137,9 +122,9 @@ static int plug_remember(void *arg, const char *name, const uint8_t *data, size_
 static int plug_recall(void *arg, const char *name, uint8_t *data, size_t *len)
 {
 	struct host_arg *a = arg;
-	char full[RECORD_NAME_MAX];
+	char full[PLUG_RECORD_NAME_MAX];
 
-	return record_name(a->plug, name, full) ? csm_store_recall(a->pins, full, data, len) : CSM_ENOT_FOUND;
+	return plug_record_name(a->plug, name, full) ? csm_store_recall(a->pins, full, data, len) : CSM_ENOT_FOUND;
 }
 
 static void plug_log(void *arg, int level, const char *text)
@@ -158,48 +143,6 @@ static void plug_log(void *arg, int level, const char *text)
 	pthread_mutex_unlock(&p->lock);
 	if (!same)
 		csm_log(level, "%s: %s", p->c->name, text);
-}
-
-/* ---- its PIN ---- */
-
-/* The mark of the PIN that was refused: as long as it is the same, it is not tried again. */
-static bool was_refused(struct host_arg *a, uint64_t mark)
-{
-	char name[RECORD_NAME_MAX];
-	uint64_t refused = 0;
-	size_t n = sizeof(refused);
-
-	return record_name(a->plug, "refused:pin", name) &&
-		csm_store_recall(a->pins, name, (uint8_t *)&refused, &n) == 0 && n == sizeof(refused) && refused == mark;
-}
-
-static int plug_secret(void *arg, const char *name, uint8_t *out, size_t *len)
-{
-	struct host_arg *a = arg;
-	struct csm_bin pin = a->b->setup.pins[a->plug->number];
-
-	if (strcmp(name, "pin") != 0 || pin.p == NULL)
-		return CSM_ENOT_FOUND;
-	if (was_refused(a, a->b->setup.pin_marks[a->plug->number]))
-		return CSM_EDENIED;
-	if (pin.n > *len)
-		return CSM_ETOO_LARGE;
-	memcpy(out, pin.p, pin.n);
-	*len = pin.n;
-	return 0;
-}
-
-static void plug_secret_refused(void *arg, const char *name)
-{
-	struct host_arg *a = arg;
-	uint64_t mark = a->b->setup.pin_marks[a->plug->number];
-	char full[RECORD_NAME_MAX];
-
-	if (strcmp(name, "pin") != 0 || !record_name(a->plug, "refused:pin", full))
-		return;
-	log_err("%s: the PIN is wrong: it is not tried again before its file is written anew", a->plug->c->name);
-	if (csm_store_remember_now(a->pins, full, (const uint8_t *)&mark, sizeof(mark)) != 0)
-		log_err("%s: that the PIN is wrong could not be written down", a->plug->c->name);
 }
 
 void plug_init(struct host_arg *a, unsigned number)

@@ -279,7 +279,7 @@ static void owner_auth_known(void **state)
 /* Owner auth unknown and no key there: the endorsement hierarchy, remade in each life of the TPM. */
 static void owner_auth_unknown(void **state)
 {
-	struct csm_plugin_keyspec exportable = {CSM_ALG_P256, CSM_USE_SIGN, true};
+	struct csm_plugin_keyspec exportable = {.alg = CSM_ALG_P256, .use = CSM_USE_SIGN, .exportable = true};
 	uint8_t buf[3][2048];
 	struct csm_plugin_out out[3] = {{buf[0], 2048, 0}, {buf[1], 2048, 0}, {buf[2], 2048, 0}};
 	struct tpm2_other o;
