@@ -76,6 +76,7 @@ struct cli {
 	size_t arg_n;
 	bool json;
 	int status; /* exit status where it is not a matter of errors */
+	const char *about; /* the object that an error is told of; NULL: none */
 };
 
 enum cmd_socket { SOCK_NONE, SOCK_PUBLIC, SOCK_ADMIN_OF_ROOT, SOCK_ADMIN };
@@ -107,6 +108,9 @@ void cli_note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void cli_help(FILE *f);
 void cli_help_object(FILE *f, const char *object);
 void cli_help_command(FILE *f, const struct command *cmd);
+/* names.c. Both print what is wrong, and return -EXIT_USAGE. The former sets about. */
+int cli_check_names(struct cli *cli);
+int cli_check_count(const struct cli *cli);
 void cli_synopsis(FILE *f, const struct command *cmd);
 void cli_dump_man(FILE *f);
 void cli_dump_completion(FILE *f);

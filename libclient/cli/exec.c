@@ -48,9 +48,12 @@ static int fetch(struct exec *x)
 	int r = 0;
 
 	for (i = 0; r == 0 && i < x->cli->list_n; i++) {
+		x->cli->about = x->cli->list[i];
 		r = csm_secret_get(x->cli->csm, x->cli->list[i], NULL, 0, &x->rep[x->n]);
 		x->n += r == 0;
 	}
+	if (r == 0)
+		x->cli->about = NULL; /* what fails from here on is no secret's fault */
 	return r;
 }
 

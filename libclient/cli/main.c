@@ -156,12 +156,22 @@ static int check_command(const struct cli *cli)
 		if (cli->value[i] != NULL && ((cmd->opts | OPTS_GLOBAL) & OPT(i)) == 0)
 			return cli_usage("csm %s%s%s does not take --%s", cmd->object, cmd->verb != NULL ? " " : "",
 				cmd->verb != NULL ? cmd->verb : "", cli_opts[i].name);
-	if (cli->arg_n >= cmd->min && (cmd->max == ARGS_ANY || cli->arg_n <= cmd->max))
-		return 0;
-	fputs("usage: ", stderr);
-	cli_synopsis(stderr, cmd);
-	fputc('\n', stderr);
-	return -EXIT_USAGE;
+	return cli_check_count(cli);
+}
+
+/* What went wrong, and with what, unless the text says so itself. */
+static void tell(const struct cli *cli, int r)
+{
+	const char *text = csm_error_message(), *about = cli->about;
+
+	if (*text == '\0')
+		text = csm_error_text(r);
+	if (about == NULL || csm_err_class(r) == CSM_CLASS_UNREACHABLE || strstr(text, about) != NULL)
+		cli_note("%s: %s", csm_error_name(r), text);
+	else
+		cli_note("%s: %s: %s", csm_error_name(r), about, text);
+	if (r == CSM_EDENIED && cli->cmd->socket == SOCK_ADMIN && geteuid() != 0)
+		cli_note("csm %s is for root", cli->cmd->object);
 }
 
 /* ---- the daemon ---- */
@@ -240,18 +250,15 @@ static int run(struct cli *cli)
 		return 0;
 	}
 	r = check_command(cli);
+	if (r == 0)
+		r = cli_check_names(cli);
 	if (r != 0)
 		return r;
 	r = open_daemon(cli);
 	if (r == 0)
 		r = cli->cmd->run(cli);
-	if (r > 0) {
-		const char *text = csm_error_message();
-
-		cli_note("%s: %s", csm_error_name(r), *text != '\0' ? text : csm_error_text(r));
-		if (r == CSM_EDENIED && cli->cmd->socket == SOCK_ADMIN && geteuid() != 0)
-			cli_note("csm %s is for root", cli->cmd->object);
-	}
+	if (r > 0)
+		tell(cli, r);
 	csm_free(cli->csm);
 	return r;
 }

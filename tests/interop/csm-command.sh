@@ -11,6 +11,31 @@ expect_exit 7 csm key create k
 expect_exit 4 csm key show none
 expect_exit 2 csm key show
 expect_exit 2 csm key create a b
+names_it() { # TEXT COMMAND...: its message has the text
+    local text=$1
+    shift
+    "$@" >out 2>err && fail "no refusal: $*"
+    grep -qF -- "$text" err || fail "$*: $(cat err)"
+}
+names_it "csm: NAME is missing" csm key show
+names_it 'csm: "b" is one argument too many' csm key create a b
+names_it "csm: K=V is missing" csm secret set d/n
+names_it "csm: COMMAND is missing" csm exec --secret d/n
+names_it "csm: not_found: none: " csm key show none
+names_it "csm: exists: k: " csm key create k
+names_it "csm: not_found: nodomain/x: " csm secret get nodomain/x
+names_it "csm: not_found: nodomain/x: " csm exec --secret nodomain/x -- true
+names_it "csm: denied: uid-1:k: " csm sign uid-1:k /dev/null
+for name in a/b "" .hidden -x a:b:c UP:k "x*" "$(printf 'x%.0s' {1..129})"; do
+    expect_exit 2 csm key show -- "$name"
+    expect_exit 2 csm domain create -- "$name"
+done
+for name in d "" d/ /n d/n/m a:d d/.x; do
+    expect_exit 2 csm secret get -- "$name"
+    expect_exit 2 csm exec "--secret=$name" -- true
+done
+expect_exit 2 csm key list --namespace UP
+expect_exit 2 csm cert show a/b
 expect_exit 2 csm key show k --alg p256
 expect_exit 2 csm key shown k
 expect_exit 2 csm no-such-command
@@ -101,7 +126,7 @@ csm key reference "$(csm whoami --json | json namespace):k" >ref2.pem
 expect_same "with the namespace" ref.pem ref2.pem
 csm key reference k --json | json reference >ref2.pem
 expect_equal "as JSON" "$(cat ref2.pem)" "$(cat ref.pem)"
-expect_exit 1 csm key reference k/k
+expect_exit 2 csm key reference k/k
 expect_exit 4 csm key reference none
 denied as_uid $uid_a csm key reference "$(csm whoami --json | json namespace):k"
 
