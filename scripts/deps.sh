@@ -16,6 +16,7 @@ check=(
     softhsm2 p11-kit p11-kit-modules openssh-client opensc redis-server redis-tools libhiredis-dev
     libtpm2-pkcs11-1 libtpm2-pkcs11-tools tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon dbus-bin
     python3 python3-msgpack procps util-linux git man-db groff-base strace netcat-openbsd xxd
+    tpm2-openssl python3-cryptography
     nginx stunnel4 curl openssh-server gnutls-bin libengine-pkcs11-openssl openjdk-17-jdk-headless
 )
 packages=("${build[@]}" "${check[@]}")

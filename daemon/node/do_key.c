@@ -97,7 +97,7 @@ static void create_made(struct op *op)
 	int r = op->r;
 
 	if (r == CSM_EINVALID && c->wrapped.len > 0)
-		why = "the key cannot be opened here: it is damaged, or was made for another node";
+		why = "the key cannot be used here: it is damaged, was made for another node, or has an authorisation";
 	if (r == 0)
 		r = create_record(c);
 	if (r == 0) {

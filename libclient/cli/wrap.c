@@ -1,8 +1,13 @@
 #include <jansson.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 #include <openssl/crypto.h>
+#include <sodium.h>
 #include "libclient/base/lockmem.h"
 #include "libclient/cli/wrap.h"
+
+#define STACK_USED (256u * 1024u)
 
 /* ---- OpenSSL's memory ---- */
 
@@ -32,9 +37,20 @@ static void *hook_realloc(void *p, size_t n, const char *file, int line)
 	return more;
 }
 
+/* The part of the stack that what is called from now on will use. */
+static __attribute__((noinline)) void lock_stack(void)
+{
+	uint8_t below[STACK_USED];
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = (uintptr_t)below & ~(page - 1);
+
+	sodium_memzero(below, sizeof(below));
+	(void)csm_lock_again((void *)from, sizeof(below));
+	(void)madvise((void *)from, sizeof(below), MADV_DONTDUMP);
+}
+
 int wrap_protect(void)
 {
-	csm_lock_stack();
+	lock_stack();
 	if (CRYPTO_set_mem_functions(hook_alloc, hook_realloc, hook_free) != 1)
 		return client_err(CSM_EINTERNAL, "OpenSSL's memory cannot be locked");
 	if (!csm_lockmem_locked())

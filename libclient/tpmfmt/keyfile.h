@@ -26,14 +26,15 @@ CSM_MUST int csm_wrapped_put(const struct csm_wrapped *w, struct csm_buf *out);
 bool csm_wrapped_is(struct csm_bin in);
 
 /* A key file of tpm2-openssl, tpm2-tools and others (draft "ASN.1 Specification for TPM 2.0 Key Files"): loadable keys
- * with an empty authorisation and without policy. */
+ * without policy. */
 struct csm_tss2 {
+	bool empty_auth; /* as it says of itself; tpm2-tools 5.4 says the contrary of what is so. Written as true */
 	uint32_t parent;
 	TPMT_PUBLIC pub;
 	struct csm_bin pub_2b, priv_2b; /* whole TPM2B_PUBLIC and TPM2B_PRIVATE */
 };
 /* Read leniently: any true BOOLEAN, lengths not in their shortest form, a description. CSM_EINVALID, CSM_EUNSUPPORTED
- * (also: importable, sealed, with an authorisation or a policy; *why says which). */
+ * (also: importable, sealed, with a policy; *why says which). */
 CSM_MUST int csm_tss2_get(struct csm_bin in, struct csm_tss2 *ret, const char **why);
 /* Strict DER. pub_2b and priv_2b are written, pub is not looked at. */
 CSM_MUST int csm_tss2_put(const struct csm_tss2 *key, struct csm_buf *out);

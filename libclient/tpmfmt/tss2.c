@@ -57,9 +57,8 @@ static bool take_tag(struct csm_bin *in, uint8_t want, struct csm_bin *ret)
 }
 
 /* What may stand between the type and the parent. */
-static int take_options(struct csm_bin *body, const char **why)
+static int take_options(struct csm_bin *body, bool *empty_auth, const char **why)
 {
-	bool empty_auth = false;
 	struct csm_bin e, b;
 	uint8_t tag;
 
@@ -69,17 +68,13 @@ static int take_options(struct csm_bin *body, const char **why)
 		if (tag == TAG_EMPTY_AUTH) {
 			if (!take_tag(&e, TAG_BOOLEAN, &b) || b.n != 1 || e.n != 0)
 				return CSM_EINVALID;
-			empty_auth = b.p[0] != 0;
+			*empty_auth = b.p[0] != 0;
 		} else if (tag == TAG_POLICY || tag == TAG_AUTH_POLICY || tag == TAG_SECRET) {
 			*why = "the key has a policy, or is to be imported with a secret: csm takes loadable keys without either";
 			return CSM_EUNSUPPORTED;
 		} else if (tag != TAG_DESCRIPTION && tag != TAG_RSA_PARENT) {
 			return CSM_EINVALID;
 		}
-	}
-	if (!empty_auth) {
-		*why = "the key has an authorisation (password) of its own";
-		return CSM_EUNSUPPORTED;
 	}
 	return 0;
 }
@@ -117,7 +112,7 @@ int csm_tss2_get(struct csm_bin in, struct csm_tss2 *ret, const char **why)
 		*why = "it is no loadable key, but an importable or sealed one";
 		return CSM_EUNSUPPORTED;
 	}
-	if ((r = take_options(&body, why)) != 0)
+	if ((r = take_options(&body, &key.empty_auth, why)) != 0)
 		return r;
 	if (!take_parent(&body, &key.parent) || !take_tag(&body, TAG_OCTETS, &key.pub_2b) ||
 		!take_tag(&body, TAG_OCTETS, &key.priv_2b) || body.n != 0 || !private_whole(key.priv_2b))

@@ -52,10 +52,34 @@ static TSS2_RC cmd_import(struct csm_plugin_ctx *c, struct import_arg *g)
 	return Tss2_Sys_Import_Complete(c->sys, &g->priv);
 }
 
+/* A key of others may have an authorisation of its own: it loads, and then does nothing. Tried with an empty password, so
+ * that a refusal is the key's and not our session's; where the key has dictionary attack protection, it counts once. */
+static TSS2_RC try_empty_auth(struct csm_plugin_ctx *c, struct import_arg *g)
+{
+	static const TSS2L_SYS_AUTH_COMMAND empty_password = {1, {{.sessionHandle = TPM2_RH_PW}}};
+	static const TPMT_TK_HASHCHECK no_ticket = {.tag = TPM2_ST_HASHCHECK, .hierarchy = TPM2_RH_NULL};
+	TPMT_SIG_SCHEME scheme = {.scheme = TPM2_ALG_ECDSA, .details.ecdsa.hashAlg = TPM2_ALG_SHA256};
+	TPM2B_DIGEST digest = {.size = T2_HASH_LEN};
+	TSS2_RC rc;
+
+	if (g->wrapped || (g->pub.publicArea.objectAttributes & TPMA_OBJECT_SIGN_ENCRYPT) == 0)
+		return TSS2_RC_SUCCESS;
+	if (g->pub.publicArea.type == TPM2_ALG_RSA)
+		scheme.scheme = TPM2_ALG_RSASSA;
+	if ((rc = Tss2_Sys_Sign_Prepare(c->sys, c->loose, &digest, &scheme, &no_ticket)) != TSS2_RC_SUCCESS ||
+		(rc = Tss2_Sys_SetCmdAuths(c->sys, &empty_password)) != TSS2_RC_SUCCESS)
+		return rc;
+	rc = t2_exec(c, NULL, T2_TIMEOUT_MS);
+	if (t2_rc_base(rc) != TPM2_RC_AUTH_FAIL && t2_rc_base(rc) != TPM2_RC_BAD_AUTH)
+		return rc;
+	g->refused = true;
+	return TSS2_RC_SUCCESS;
+}
+
 static TSS2_RC import_step(struct csm_plugin_ctx *c, void *arg)
 {
 	struct import_arg *g = arg;
-	TSS2_RC rc = TSS2_RC_SUCCESS;
+	TSS2_RC rc = TSS2_RC_SUCCESS, rc2;
 
 	if (g->wrapped)
 		rc = cmd_import(c, g);
@@ -66,10 +90,13 @@ static TSS2_RC import_step(struct csm_plugin_ctx *c, void *arg)
 		return TSS2_RC_SUCCESS;
 	if (rc != TSS2_RC_SUCCESS)
 		return rc;
-	rc = t2_cmd_flush(c, c->loose);
-	if (!t2_rc_is_transport(rc))
+	rc = try_empty_auth(c, g);
+	if (t2_rc_is_transport(rc))
+		return rc;
+	rc2 = t2_cmd_flush(c, c->loose);
+	if (!t2_rc_is_transport(rc2))
 		c->loose = 0;
-	return rc;
+	return rc != TSS2_RC_SUCCESS ? rc : rc2;
 }
 
 static int copy_in(struct csm_bin in, UINT16 *size, uint8_t *buffer, size_t cap)
@@ -110,6 +137,9 @@ static int parse_tss2(struct csm_plugin_ctx *c, struct csm_bin in, struct import
 		return r;
 	if (key.parent != T2_SRK_HANDLE || c->srk.endorsement)
 		return CSM_EINVALID;
+	/* Where it can be tried, the file's own word is not needed. */
+	if (!key.empty_auth && (key.pub.objectAttributes & TPMA_OBJECT_SIGN_ENCRYPT) == 0)
+		return CSM_EUNSUPPORTED;
 	g->pub.publicArea = key.pub;
 	if (Tss2_MU_TPM2B_PRIVATE_Unmarshal(key.priv_2b.p, key.priv_2b.n, &off, &g->priv) != TSS2_RC_SUCCESS ||
 		off != key.priv_2b.n)
