@@ -31,6 +31,10 @@ sed 's|(../plugins/include/csm_plugin.h)|(../../../include/csm/csm_plugin.h)|' p
     >"$root$prefix/share/doc/csm/PLUGIN.md"
 chmod 0644 "$root$prefix/share/doc/csm/PLUGIN.md"
 
+for file in $(cd scripts/examples && find . -type f | sort); do
+    install -D -m 0644 "scripts/examples/$file" "$root$prefix/share/doc/csm/examples/$file"
+done
+
 install -d "$root$libdir/pkgconfig"
 sed -e "s|@PREFIX@|$prefix|g; s|@LIBDIR@|$libdir|g; s|@VERSION@|$version|g" libclient/client/csm.pc.in \
     >"$root$libdir/pkgconfig/csm.pc"

@@ -36,6 +36,11 @@ done <<LIST
 644 /usr/include/csm/csm_plugin.h
 644 /usr/share/doc/csm/PROTOCOL.md
 644 /usr/share/doc/csm/PLUGIN.md
+644 /usr/share/doc/csm/examples/README.md
+644 /usr/share/doc/csm/examples/policy.yaml
+644 /usr/share/doc/csm/examples/nginx/sidecar.conf
+644 /usr/share/doc/csm/examples/stunnel/sidecar.conf
+644 /usr/share/doc/csm/examples/envoy/envoy.yaml
 644 /usr/lib/systemd/system/csmd.service
 644 /usr/lib/systemd/system/csmd.socket
 644 /usr/lib/systemd/system/csmd-admin.socket
