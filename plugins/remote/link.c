@@ -82,6 +82,11 @@ static struct link *unpark(const struct csm_plugin_host *host)
 	return l;
 }
 
+void csm_remote_forget(const struct csm_plugin_host *host)
+{
+	link_unref(unpark(host));
+}
+
 /* ---- connecting ---- */
 
 static int take_hello(struct csm_plugin_ctx *ctx, struct link *l, size_t i, uint8_t instance[static 16])

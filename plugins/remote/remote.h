@@ -21,4 +21,7 @@ bool csm_remote_has(const struct csm_plugin_ctx *ctx, unsigned method);
 /* Ask for its health, and so notice whether it lives; blocks for a call's time at most. To be called now and then. */
 void csm_remote_look(struct csm_plugin_ctx *ctx);
 
+/* host goes: close what a try to open that failed has kept for the next one. */
+void csm_remote_forget(const struct csm_plugin_host *host);
+
 #endif
