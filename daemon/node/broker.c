@@ -16,6 +16,7 @@
 #include "daemon/node/plug.h"
 #include "daemon/node/reload.h"
 #include "daemon/node/root.h"
+#include "daemon/node/witness.h"
 #include "daemon/pki/cert.h"
 #include "daemon/svc/lockheap.h"
 #include "daemon/svc/log.h"
@@ -312,6 +313,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	try_store(m);
 	raise_epoch(b);
 	asks_tick(b->asks, monotonic_ms());
+	witness_tick(b);
 	csm_keycache_sweep(&b->shared_keys, monotonic_ms(), CSM_KEY_IDLE_MS);
 	for (size_t i = 0; i < m->n_acceptors; i++)
 		acceptor_resume(&m->acceptors[i]);

@@ -284,6 +284,7 @@ void csm_audit_tick(struct csm_audit *a)
 	if (gap_to_tell(a) && audit_put(a, NULL, NULL, NULL) != 0)
 		return;
 	audit_write_counted(a);
+	audit_write_witness(a);
 	if (checkpoint_due(a) && audit_put(a, audit_make_checkpoint, NULL, NULL) != 0)
 		log_err("the audit log has no checkpoint: %s", strerror(errno));
 }
@@ -300,7 +301,7 @@ static void await_work(struct csm_audit *a)
 	until = minute;
 	minute.tv_sec += 60 - time(NULL) % 60;
 	until.tv_sec += 1;
-	while (a->head == NULL && !a->stopping && rc == 0)
+	while (a->head == NULL && !a->stopping && !a->witness.waiting && rc == 0)
 		rc = pthread_cond_timedwait(&a->wake, &a->lock, a->failing || a->unsynced ? &until : &minute);
 }
 

@@ -81,6 +81,15 @@ CSM_MUST int csm_audit_group(struct csm_audit *a, const struct csm_audit_event *
 void csm_audit_undone(struct csm_audit *a, uint64_t first, uint64_t last, const char *why);
 /* The store names the mark's line from now on, and holds what it was given to keep. */
 void csm_audit_anchored(struct csm_audit *a, const struct csm_audit_mark *m);
+/* ---- witnesses: the device vouches for a line ---- */
+/* The last durable line, if it is time that somebody vouches for it: the first one of a run, then after an hour or 1,000
+ * lines. False: not now. Any thread. */
+bool csm_audit_witness_due(struct csm_audit *a, uint64_t *seq, uint8_t head[static CSM_CHAIN_HASH]);
+/* It was signed (csm_chain_witness_text): the log's thread writes the line. ak: SHA-256 of the key's public half; n 0: it
+ * could not be signed now, and is due again in a minute. */
+void csm_audit_witness(struct csm_audit *a, uint64_t seq, const uint8_t head[static CSM_CHAIN_HASH],
+	const uint8_t ak[static CSM_CHAIN_HASH], const uint8_t *sig, size_t n);
+
 /* Up to this line nothing needs to be kept. */
 uint64_t csm_audit_synced(struct csm_audit *a);
 /* There are durable lines that the store does not name yet. */

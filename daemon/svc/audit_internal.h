@@ -110,6 +110,16 @@ struct start {
 	char why[160];
 };
 
+/* What the device signed, on its way into the log. */
+struct witness {
+	bool waiting, asked; /* to be written; somebody is at it */
+	uint64_t seq;
+	uint8_t head[CSM_CHAIN_HASH], ak[CSM_CHAIN_HASH], sig[CSM_CHAIN_WITNESS_MAX];
+	size_t n;
+	uint64_t done_seq; /* the number of the last witness's own line; 0: none in this run */
+	time_t next;       /* not before */
+};
+
 struct csm_audit {
 	bool strict;
 	pthread_mutex_t sync_lock; /* before file_lock: one syncs at a time, since a failure is told only once */
@@ -126,6 +136,7 @@ struct csm_audit {
 
 	pthread_mutex_t lock; /* short: what follows */
 	pthread_cond_t wake;
+	struct witness witness;
 	struct csm_audit_wait *head, **tail;
 	size_t waiting; /* also those that are being written */
 	struct rows denied;
@@ -205,6 +216,8 @@ CSM_MUST int audit_append(struct csm_audit *a, audit_make_fn *make, void *arg, s
 CSM_MUST int audit_put(struct csm_audit *a, audit_make_fn *make, void *arg, struct audit_written *ret);
 /* There are lines to be taken back, or the line of the start, which takes back what a crash has left, is not out. */
 bool audit_owes(struct csm_audit *a);
+/* A witness that waits is written (audit_witness.c). */
+void audit_write_witness(struct csm_audit *a);
 void audit_durable(struct csm_audit *a, uint64_t seq, const uint8_t *head);
 /* Under the lock: events that could not be written. */
 void audit_lost(struct csm_audit *a, uint64_t *counter, uint64_t n);

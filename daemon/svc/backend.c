@@ -330,6 +330,22 @@ static int finish_seal(struct csm_backend *be, uint64_t began, int r, struct csm
 	return r == CSM_EDENIED ? r : mapped;
 }
 
+int csm_be_witness(struct csm_backend *be, struct csm_bin text, struct csm_plugin_out *sig, struct csm_plugin_out *spki)
+{
+	uint64_t began = now_us();
+	int r;
+
+	if (be->ctx == NULL)
+		return CSM_EUNAVAILABLE;
+	if (be->plugin->witness == NULL)
+		return CSM_EUNSUPPORTED;
+	spki->len = 0;
+	r = be->plugin->witness(be->ctx, text.p, text.n, sig, spki);
+	if (r == 0 && (spki->len == 0 || spki->len > spki->cap))
+		r = CSM_EBACKEND;
+	return finish(be, CSM_CALL_ATTEST, began, r, sig);
+}
+
 int csm_be_seal(struct csm_backend *be, struct csm_bin in, struct csm_plugin_out *sealed)
 {
 	uint64_t began = now_us();

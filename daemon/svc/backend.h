@@ -90,6 +90,8 @@ CSM_MUST int csm_be_attest(struct csm_backend *be, struct csm_plugin_key *key, s
 	struct csm_plugin_out *statement);
 CSM_MUST int csm_be_activate(struct csm_backend *be, const struct csm_plugin_credential *credential,
 	struct csm_plugin_out *proof);
+CSM_MUST int csm_be_witness(struct csm_backend *be, struct csm_bin text, struct csm_plugin_out *sig,
+	struct csm_plugin_out *spki);
 CSM_MUST int csm_be_seal(struct csm_backend *be, struct csm_bin in, struct csm_plugin_out *sealed);
 CSM_MUST int csm_be_unseal(struct csm_backend *be, struct csm_bin sealed, struct csm_plugin_out *out);
 CSM_MUST int csm_be_counter(struct csm_backend *be, bool increment, uint64_t *ret);

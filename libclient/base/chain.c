@@ -109,6 +109,30 @@ static void read_missing(const char *p, const char *end, struct csm_chain_line *
 	memcpy(ret->next, head, CSM_CHAIN_HASH);
 }
 
+/* Exactly what a witness says; without this form it is a line like any other, and nothing is signed by it. */
+static void read_witness(const char *p, const char *end, struct csm_chain_line *ret)
+{
+	struct csm_str sig;
+	uint64_t upto;
+
+	if (!skip(&p, end, ",\"upto\":") || !number(&p, end, &upto) || upto == 0 || upto >= ret->seq ||
+		!skip(&p, end, ",\"head\":\"") || (size_t)(end - p) < 2 * CSM_CHAIN_HASH ||
+		csm_chain_unhex((struct csm_str){p, 2 * CSM_CHAIN_HASH}, ret->witnessed, CSM_CHAIN_HASH) != 0)
+		return;
+	p += 2 * CSM_CHAIN_HASH;
+	if (!skip(&p, end, "\",\"ak\":\"") || (size_t)(end - p) < 2 * CSM_CHAIN_HASH ||
+		csm_chain_unhex((struct csm_str){p, 2 * CSM_CHAIN_HASH}, ret->ak, CSM_CHAIN_HASH) != 0)
+		return;
+	p += 2 * CSM_CHAIN_HASH;
+	if (!skip(&p, end, "\",\"signature\":\"") || end - p < 1 || end[-1] != '"')
+		return;
+	sig = (struct csm_str){p, (size_t)(end - p) - 1};
+	if (sig.n == 0 || sig.n % 2 != 0 || sig.n > 2 * CSM_CHAIN_WITNESS_MAX)
+		return;
+	ret->upto = upto;
+	ret->witness = sig;
+}
+
 int csm_chain_parse(const char *p, size_t n, struct csm_chain_line *ret)
 {
 	const char *start = p, *end = p + n, *event;
@@ -133,6 +157,8 @@ int csm_chain_parse(const char *p, size_t n, struct csm_chain_line *ret)
 		line.has_prev = read_prev(p, end, &line);
 	if (line.has_prev && csm_str_eq(line.event, "missing"))
 		read_missing(p, end, &line);
+	if (csm_str_eq(line.event, "witness"))
+		read_witness(p, end, &line);
 	if (csm_str_eq(line.event, "checkpoint") &&
 		hex_at_end(p, &end, SIGNATURE, line.signature, CSM_CHAIN_SIGNATURE)) {
 		line.signed_body = (struct csm_bin){(const uint8_t *)start, (size_t)(end - start)};
@@ -140,6 +166,16 @@ int csm_chain_parse(const char *p, size_t n, struct csm_chain_line *ret)
 	}
 	*ret = line;
 	return 0;
+}
+
+void csm_chain_witness_text(uint64_t upto, const uint8_t head[static CSM_CHAIN_HASH],
+	uint8_t out[static CSM_CHAIN_WITNESS_TEXT])
+{
+	memcpy(out, CSM_CHAIN_WITNESS, sizeof(CSM_CHAIN_WITNESS) - 1);
+	out += sizeof(CSM_CHAIN_WITNESS) - 1;
+	for (unsigned i = 0; i < 8; i++)
+		*out++ = (uint8_t)(upto >> (56 - 8 * i));
+	memcpy(out, head, CSM_CHAIN_HASH);
 }
 
 void csm_chain_hash(const uint8_t prev[static CSM_CHAIN_HASH], struct csm_bin body, uint8_t out[static CSM_CHAIN_HASH])

@@ -5,7 +5,9 @@
  * "hash". A `file` line (the first of each file) and a `break` line state the hash that they follow as "prev". So does a
  * `missing` line, which stands for lines that are not there: ,"prev":"P","first":F,"head":"X" says that lines F to N came
  * behind P, and that what follows goes on behind X, the hash of line N. A `checkpoint` line ends its bytes with ,"key":"K","signature":"S": Ed25519 over CSM_CHAIN_SIGNED, the hash of the line
- * before, and the line's bytes up to the comma before "signature". */
+ * before, and the line's bytes up to the comma before "signature". A `witness` line ends its bytes with ,"upto":N,"head":"H",
+ * "ak":"A","signature":"S": over csm_chain_witness_text of line N and its hash H, by a key of the device's, of whose public
+ * half (SubjectPublicKeyInfo) A is SHA-256, with SHA-256: DER for ECDSA, PKCS #1 v1.5 for RSA. */
 #ifndef CSM_BASE_CHAIN_H
 #define CSM_BASE_CHAIN_H
 
@@ -16,6 +18,9 @@
 #define CSM_CHAIN_SIGNATURE 64u
 #define CSM_CHAIN_LINE_MAX 2048u /* with its newline */
 #define CSM_CHAIN_SIGNED "csm audit checkpoint"
+#define CSM_CHAIN_WITNESS "csm audit witness"
+#define CSM_CHAIN_WITNESS_TEXT (sizeof(CSM_CHAIN_WITNESS) - 1 + 8 + CSM_CHAIN_HASH)
+#define CSM_CHAIN_WITNESS_MAX 512u /* bytes of a signature */
 
 struct csm_chain_line {
 	uint64_t seq;
@@ -28,6 +33,9 @@ struct csm_chain_line {
 	uint8_t prev[CSM_CHAIN_HASH];
 	struct csm_bin signed_body;
 	uint8_t key[CSM_CHAIN_KEY], signature[CSM_CHAIN_SIGNATURE];
+	uint64_t upto; /* of a witness; 0: it is none */
+	uint8_t witnessed[CSM_CHAIN_HASH], ak[CSM_CHAIN_HASH];
+	struct csm_str witness; /* the signature, in hex */
 };
 
 /* A line without its newline; slices of p. CSM_EINVALID: it has not this form. */
@@ -38,6 +46,9 @@ bool csm_chain_follows(const struct csm_chain_line *line, const uint8_t prev[sta
 /* Was the checkpoint signed with this key? */
 bool csm_chain_signed_by(const struct csm_chain_line *line, const uint8_t prev[static CSM_CHAIN_HASH],
 	const uint8_t key[static CSM_CHAIN_KEY]);
+/* What a witness signs: the name of it, the line's number (8 bytes, big-endian), its hash. */
+void csm_chain_witness_text(uint64_t upto, const uint8_t head[static CSM_CHAIN_HASH],
+	uint8_t out[static CSM_CHAIN_WITNESS_TEXT]);
 void csm_chain_hex(const uint8_t *p, size_t n, char *out); /* 2n characters and a NUL */
 CSM_MUST int csm_chain_unhex(struct csm_str s, uint8_t *out, size_t n);
 
@@ -72,6 +83,10 @@ void csm_chain_check_free(struct csm_chain_check *c);
 void csm_chain_check_head(struct csm_chain_check *c, uint64_t seq, const uint8_t hash[static CSM_CHAIN_HASH], bool all);
 /* the node's key, without which signatures are not looked at, and uncovered lines not told. */
 void csm_chain_check_key(struct csm_chain_check *c, const uint8_t key[static CSM_CHAIN_KEY]);
+/* Has this key (ak: SHA-256 of its public half) signed the text? Without it witnesses are only compared with the lines. */
+typedef bool csm_chain_witness_fn(void *arg, const uint8_t ak[static CSM_CHAIN_HASH],
+	const uint8_t text[static CSM_CHAIN_WITNESS_TEXT], const uint8_t *sig, size_t n);
+void csm_chain_check_witness(struct csm_chain_check *c, csm_chain_witness_fn *fn, void *arg);
 /* The name lives as long as c. */
 void csm_chain_check_file(struct csm_chain_check *c, const char *name);
 void csm_chain_check_line(struct csm_chain_check *c, const char *p, size_t n);
@@ -82,6 +97,7 @@ struct csm_chain_sum {
 	uint64_t checkpoints;        /* that are signed by the key */
 	uint64_t signed_to;          /* the last line before the newest of them */
 	uint64_t uncovered;          /* the first line that neither a checkpoint nor the head covers; 0: there is none */
+	uint64_t witnesses, witnessed_to; /* signed by the key that was asked for, and the last line that one is of */
 	bool head_seen;
 	size_t problems, notes;
 };

@@ -32,6 +32,8 @@ struct csm_chain_check {
 	} recent[RECENT];
 	struct hole holes[HOLES_MAX];
 	size_t n_holes;
+	csm_chain_witness_fn *witness; /* NULL: signatures of the device are not looked at */
+	void *witness_arg;
 	uint64_t covered; /* a checkpoint or the head vouches for what is up to this line; the next one is: */
 	const char *uncovered_file;
 	uint64_t uncovered_line;
@@ -77,6 +79,12 @@ void csm_chain_check_key(struct csm_chain_check *c, const uint8_t key[static CSM
 {
 	c->has_key = true;
 	memcpy(c->key, key, CSM_CHAIN_KEY);
+}
+
+void csm_chain_check_witness(struct csm_chain_check *c, csm_chain_witness_fn *fn, void *arg)
+{
+	c->witness = fn;
+	c->witness_arg = arg;
 }
 
 static void tell(struct csm_chain_check *c, const struct csm_chain_finding *f)
@@ -256,6 +264,35 @@ static void check_hash(struct csm_chain_check *c, const struct csm_chain_line *l
 	c->covered = l->seq;
 }
 
+/* The device vouches for a line that was there before. */
+static void check_witness(struct csm_chain_check *c, const struct csm_chain_line *l)
+{
+	uint8_t text[CSM_CHAIN_WITNESS_TEXT], sig[CSM_CHAIN_WITNESS_MAX];
+	const uint8_t *known = l->upto != 0 ? hash_of(c, l->upto) : NULL;
+	size_t n = l->witness.n / 2;
+
+	if (l->upto == 0) {
+		tell_here(c, CSM_CHAIN_UNSIGNED, l->seq, "this is no witness of the TPM's");
+		return;
+	}
+	if (known != NULL && memcmp(known, l->witnessed, CSM_CHAIN_HASH) != 0) {
+		tell_here(c, CSM_CHAIN_CHANGED, l->seq, "the TPM signed another line: lines before this one were changed");
+		return;
+	}
+	if (c->witness == NULL)
+		return;
+	csm_chain_witness_text(l->upto, l->witnessed, text);
+	if (csm_chain_unhex(l->witness, sig, n) != 0 || !c->witness(c->witness_arg, l->ak, text, sig, n)) {
+		tell_here(c, CSM_CHAIN_UNSIGNED, l->seq, "this is not signed by the attestation key that was given");
+		return;
+	}
+	/* Of a line that is not here nothing can be said. */
+	if (known == NULL)
+		return;
+	c->sum.witnesses++;
+	c->sum.witnessed_to = l->upto;
+}
+
 /* Whoever can write the log can make lines and their hashes; only what is before a signature or the head cannot be made. */
 static void check_covered(struct csm_chain_check *c, const struct csm_chain_line *l)
 {
@@ -298,6 +335,8 @@ void csm_chain_check_line(struct csm_chain_check *c, const char *p, size_t n)
 		check_hash(c, &l);
 		check_covered(c, &l);
 		check_event(c, &l);
+		if (csm_str_eq(l.event, "witness"))
+			check_witness(c, &l);
 		remember(c, &l);
 		if (l.seq > c->sum.last)
 			c->sum.last = l.seq;

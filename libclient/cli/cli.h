@@ -137,6 +137,9 @@ CSM_MUST int out_put(struct cli *cli, bool binary, const void *p, size_t n);
 /* DER to PEM and back; label "PUBLIC KEY". The buffer is appended to. */
 CSM_MUST int pem_put(struct csm_buf *b, const char *label, const void *der, size_t n);
 CSM_MUST int pem_get(const void *p, size_t n, const char *label, struct csm_buf *der);
+/* A PUBLIC KEY in PEM (cmd_attest.c); OpenSSL's EVP_PKEY. */
+struct evp_pkey_st;
+CSM_MUST int public_of_file(const char *path, struct evp_pkey_st **ret);
 CSM_MUST int parse_u64(const char *what, const char *s, uint64_t max, uint64_t *ret);
 
 /* ---- prompt.c ---- */

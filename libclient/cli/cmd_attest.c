@@ -102,7 +102,7 @@ static int read_statement(const char *path, struct csm_buf *b, struct csm_attest
 	return r;
 }
 
-static int read_public(const char *path, EVP_PKEY **ret)
+int public_of_file(const char *path, EVP_PKEY **ret)
 {
 	struct csm_buf der;
 	const uint8_t *at;
@@ -180,9 +180,9 @@ static int read_wants(struct verify *v)
 		v->want.nonce = v->nonce;
 	}
 	if (r == 0 && cli->value[O_KEY] != NULL)
-		r = read_public(cli->value[O_KEY], &v->want.key);
+		r = public_of_file(cli->value[O_KEY], &v->want.key);
 	if (r == 0 && cli->value[O_AK] != NULL)
-		r = read_public(cli->value[O_AK], &v->want.ak);
+		r = public_of_file(cli->value[O_AK], &v->want.ak);
 	if (r == 0)
 		r = read_ca(v);
 	return r == 0 ? read_proof(v) : r;

@@ -3,9 +3,12 @@
 #include <string.h>
 #include <unistd.h>
 #include <jansson.h>
+#include <openssl/x509.h>
+#include <sodium.h>
 #include "libclient/base/chain.h"
 #include "libclient/cli/cli.h"
 #include "libclient/cli/json.h"
+#include "libclient/tpmfmt/tpmfmt.h"
 
 struct verify {
 	struct cli *cli;
@@ -13,6 +16,8 @@ struct verify {
 	json_t *problems, *notes; /* with --json */
 	bool last;                /* the newest file: csmd may be in the middle of a line */
 	bool live;
+	EVP_PKEY *ak;             /* that witnesses are looked at with; NULL: they are not */
+	uint8_t ak_hash[CSM_CHAIN_HASH];
 	char key[2 * CSM_CHAIN_KEY + 1]; /* that signatures are looked at with; empty: they are not */
 	bool failed;
 };
@@ -76,6 +81,10 @@ static void print_text(const struct verify *v, const struct csm_chain_sum *sum, 
 			(unsigned long long)s->first, (unsigned long long)s->last);
 	if (s->checkpoints > 0)
 		printf("signed up to line number %llu with the key %s\n", (unsigned long long)s->signed_to, v->key);
+	if (v->ak != NULL && s->witnesses == 0)
+		printf("none of these lines is signed by the attestation key that was given\n");
+	else if (v->ak != NULL)
+		printf("signed by the TPM's attestation key up to line number %llu\n", (unsigned long long)s->witnessed_to);
 	if (s->problems > 0)
 		printf("%zu problem%s: the log was changed\n", s->problems, s->problems == 1 ? "" : "s");
 	else if (s->uncovered != 0 && v->key[0] != '\0')
@@ -98,6 +107,8 @@ static int print_json(struct verify *v, const struct csm_chain_sum *s, size_t fi
 
 	if (j == NULL || v->failed ||
 		json_object_set_new(j, "key", v->key[0] == '\0' ? json_null() : json_string(v->key)) != 0 ||
+		json_object_set_new(j, "witnessed_to",
+			v->ak == NULL || s->witnesses == 0 ? json_null() : json_integer((json_int_t)s->witnessed_to)) != 0 ||
 		json_object_set_new(j, "unsigned_from", s->uncovered == 0 ? json_null() : json_integer((json_int_t)s->uncovered)) != 0 ||
 		json_object_set_new(j, "head", head == NULL ? json_null() : json_integer((json_int_t)head->seq.v)) != 0 ||
 		json_object_set_new(j, "anchored", head == NULL ? json_null() : json_integer((json_int_t)head->anchored.v)) != 0) {
@@ -113,16 +124,50 @@ static void use_key(struct verify *v, const uint8_t key[static CSM_CHAIN_KEY])
 	csm_chain_hex(key, CSM_CHAIN_KEY, v->key);
 }
 
+/* With SHA-256, as the key signs (libclient/base/chain.h). */
+static bool on_witness(void *arg, const uint8_t ak[static CSM_CHAIN_HASH], const uint8_t text[static CSM_CHAIN_WITNESS_TEXT],
+	const uint8_t *sig, size_t n)
+{
+	const struct verify *v = arg;
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	bool good = memcmp(ak, v->ak_hash, CSM_CHAIN_HASH) == 0 && ctx != NULL &&
+		EVP_DigestVerifyInit_ex(ctx, NULL, "SHA256", NULL, NULL, v->ak, NULL) == 1 &&
+		EVP_DigestVerify(ctx, sig, n, text, CSM_CHAIN_WITNESS_TEXT) == 1;
+
+	EVP_MD_CTX_free(ctx);
+	return good;
+}
+
+static int use_ak(struct verify *v, const char *path)
+{
+	uint8_t *der = NULL;
+	int n, r;
+
+	if (path == NULL)
+		return 0;
+	if ((r = public_of_file(path, &v->ak)) != 0)
+		return r;
+	if ((n = i2d_PUBKEY(v->ak, &der)) <= 0)
+		return client_err_plain(CSM_ENOMEM);
+	crypto_hash_sha256(v->ak_hash, der, (size_t)n);
+	OPENSSL_free(der);
+	csm_chain_check_witness(v->check, on_witness, v);
+	return 0;
+}
+
 /* What csmd and the command line say of the log; head NULL: csmd was not asked. */
 static int prepare(struct verify *v, const struct csm_msg_audit_head_res *head)
 {
 	const char *hex = v->cli->value[O_KEY];
 	uint8_t key[CSM_CHAIN_KEY];
+	int r;
 
 	if (hex != NULL && csm_chain_unhex(csm_str_of(hex), key, sizeof(key)) != 0)
 		return cli_usage("--key wants %u hexadecimal digits in lower case", 2 * CSM_CHAIN_KEY);
 	if (hex != NULL)
 		use_key(v, key);
+	if ((r = use_ak(v, v->cli->value[O_AK])) != 0)
+		return r;
 	if (head == NULL)
 		return 0;
 	v->live = true;
@@ -165,7 +210,10 @@ static int verify(struct verify *v, const struct csm_msg_audit_head_res *head)
 		r = read_files(v, &files);
 	if (r == 0) {
 		csm_chain_check_end(v->check, &sum);
-		v->cli->status = sum.problems > 0 || (v->key[0] != '\0' && sum.uncovered != 0) ? 1 : 0;
+		v->cli->status = sum.problems > 0 || (v->key[0] != '\0' && sum.uncovered != 0) ||
+				(v->ak != NULL && sum.witnesses == 0)
+			? 1
+			: 0;
 		if (v->cli->json)
 			r = print_json(v, &sum, files.n, head);
 		else
@@ -192,6 +240,7 @@ int cmd_audit_verify(struct cli *cli)
 		r = client_err_plain(CSM_ENOMEM);
 	if (r == 0)
 		r = verify(&v, rep == NULL ? NULL : rep->msg);
+	EVP_PKEY_free(v.ak);
 	csm_chain_check_free(v.check);
 	json_decref(v.problems);
 	json_decref(v.notes);

@@ -51,7 +51,8 @@ const struct opt cli_opts[O__COUNT] = {
 		"1 to 32 bytes that the statement contains (key attest) or must contain (attest verify)"},
 	[O_CA] = {"ca", 0, "FILE", "@file",
 		"certificates (PEM) of those who are trusted to certify endorsement keys: of the TPM's maker; may be repeated"},
-	[O_AK] = {"ak", 0, "FILE", "@file", "the attestation key's public half (PEM), which must have signed the statement"},
+	[O_AK] = {"ak", 0, "FILE", "@file", "the attestation key's public half (PEM), which must have "
+		"signed the statement, or (audit verify) the witness lines"},
 	[O_SECRET_FILE] = {"secret-file", 0, "FILE", "@file",
 		"the challenge's secret: attest challenge writes it (mode 0600), attest verify reads it"},
 	[O_PROOF] = {"proof", 0, "FILE", "@file", "what csm attest activate answered to the challenge"},
@@ -257,9 +258,9 @@ const struct command cli_commands[] = {
 		"that csmd.yaml names as policy_file, beside earlier approvals as long as these shall hold: before a firmware update, "
 		"one of the values that the PCRs will have after it.",
 		cmd_approval_sign},
-	{"audit", "verify", "[FILE]...", 0, ARGS_ANY, SOCK_ADMIN, OPT(O_KEY), -1,
+	{"audit", "verify", "[FILE]...", 0, ARGS_ANY, SOCK_ADMIN, OPT(O_KEY) | OPT(O_AK), -1,
 		"an object with whole, files, lines, first, last, head, anchored, checkpoints, key, signed_to, unsigned_from (null "
-		"where all is vouched for), problems and notes (each an array of objects with problem, file, line, seq, last and text)",
+		"where all is vouched for), witnessed_to (with --ak), problems and notes (each an array of objects with problem, file, line, seq, last and text)",
 		"check that no line of the audit log was changed, dropped, moved, doubled or cut off",
 		"Prints each problem with its place; the exit status is 1 where there is one, and 0 only if all lines that were read "
 		"can be vouched for, or there was no key to do that with. Without FILE, all files of the running "
@@ -267,7 +268,9 @@ const struct command cli_commands[] = {
 		"where no daemon runs; older and later lines may then be in other files. "
 		"Lines behind the last checkpoint that the key has signed (and that the running daemon does not know as its own) can "
 		"be forged: the problem is `unsigned`, and the log not whole. Files that were filled, and all files once csmd has "
-		"stopped, end in a checkpoint: these are what to copy. Notes are no faults: older files moved "
+		"stopped, end in a checkpoint: these are what to copy. With --ak, witness lines are checked too, in which a "
+		"TPM's attestation key has signed the log up to a line: at a start, then after an hour or 1,000 lines. Take that key "
+		"from csm attest verify, once its link is proven. Notes are no faults: older files moved "
 		"away, a gap that the daemon has told of, half a line taken off after a crash, lines that were gone at a start of "
 		"the daemon and are here again.",
 		cmd_audit_verify},

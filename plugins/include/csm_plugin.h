@@ -67,6 +67,7 @@ struct csm_plugin_credential {
 };
 #define CSM_PLUGIN_PROOF "csm attest proof"
 #define CSM_PLUGIN_PROOF_LEN 32u
+#define CSM_PLUGIN_WITNESS_MAX 512u
 
 /* Where an output goes: at most cap bytes at p; len is set by the back end on success. */
 struct csm_plugin_out {
@@ -232,6 +233,10 @@ struct csm_plugin {
 	 * the credential is not for these two keys of this device, or was changed. */
 	int (*activate)(struct csm_plugin_ctx *ctx, const struct csm_plugin_credential *credential,
 		struct csm_plugin_out *proof);
+	/* Optional: sign text (at most CSM_PLUGIN_WITNESS_MAX bytes) with that key. sig as OpenSSL verifies it with SHA-256,
+	 * spki the key's public half. It is the broker's own, and not counted among a TPM's commands. */
+	int (*witness)(struct csm_plugin_ctx *ctx, const uint8_t *text, size_t len, struct csm_plugin_out *sig,
+		struct csm_plugin_out *spki);
 
 	/* Optional. Take a key that is in the device already into use: ref is the back end's own way to name it
 	 * (a PKCS#11 URI, a key folder's name), at most CSM_PLUGIN_REF_MAX bytes. spec and the stored form are filled

@@ -212,3 +212,77 @@ int t2_attest(struct csm_plugin_ctx *c, struct csm_plugin_key *k, const uint8_t 
 		return CSM_EBACKEND;
 	return put_statement(c, &s, statement);
 }
+
+/* ---- the broker's own texts ---- */
+
+struct witness_arg {
+	TPM2B_MAX_BUFFER text;
+	TPMT_SIGNATURE sig;
+	int r;
+};
+
+/* A restricted key signs a digest only with the TPM's word that it made it itself, and not of what could be taken for a
+ * statement of its own. */
+static TSS2_RC hash_text(struct csm_plugin_ctx *c, const TPM2B_MAX_BUFFER *text, TPM2B_DIGEST *digest, TPMT_TK_HASHCHECK *ticket)
+{
+	struct t2_auth a = {.flags = TPMA_SESSION_DECRYPT}; /* one that needs no authorisation takes no bare session */
+	TSS2_RC rc;
+
+	digest->size = 0;
+	memset(ticket, 0, sizeof(*ticket));
+	if ((rc = Tss2_Sys_Hash_Prepare(c->sys, text, TPM2_ALG_SHA256, TPM2_RH_OWNER)) != TSS2_RC_SUCCESS ||
+		(rc = t2_exec(c, &a, T2_TIMEOUT_MS)) != TSS2_RC_SUCCESS)
+		return rc;
+	return Tss2_Sys_Hash_Complete(c->sys, digest, ticket);
+}
+
+static TSS2_RC sign_text(struct csm_plugin_ctx *c, struct witness_arg *w)
+{
+	struct t2_auth a = {.names = {t2_name_part(&c->ak->name)}, .nnames = 1};
+	TPMT_SIG_SCHEME scheme = {.scheme = TPM2_ALG_NULL};
+	TPM2B_DIGEST digest;
+	TPMT_TK_HASHCHECK ticket;
+	TSS2_RC rc;
+
+	memset(&w->sig, 0, sizeof(w->sig));
+	if ((rc = hash_text(c, &w->text, &digest, &ticket)) != TSS2_RC_SUCCESS || (rc = t2_key_use(c, c->ak)) != TSS2_RC_SUCCESS ||
+		(rc = Tss2_Sys_Sign_Prepare(c->sys, c->ak->handle, &digest, &scheme, &ticket)) != TSS2_RC_SUCCESS ||
+		(rc = t2_exec(c, &a, T2_TIMEOUT_MS)) != TSS2_RC_SUCCESS)
+		return rc;
+	return Tss2_Sys_Sign_Complete(c->sys, &w->sig);
+}
+
+static TSS2_RC witness_step(struct csm_plugin_ctx *c, void *arg)
+{
+	struct witness_arg *w = arg;
+	TSS2_RC rc, rc2;
+
+	if ((rc = t2_ak_ensure(c, &w->r)) != TSS2_RC_SUCCESS || w->r != 0)
+		return rc;
+	rc = sign_text(c, w);
+	if (t2_rc_is_transport(rc) || rc == T2_RC_BAD_HMAC)
+		return rc;
+	rc2 = t2_key_flush(c, c->ak);
+	return rc != TSS2_RC_SUCCESS ? rc : rc2;
+}
+
+int t2_witness(struct csm_plugin_ctx *c, const uint8_t *text, size_t len, struct csm_plugin_out *sig,
+	struct csm_plugin_out *spki)
+{
+	uint64_t before = c->tcti.commands;
+	struct witness_arg w = {.r = 0};
+	int r;
+
+	if (len == 0 || len > CSM_PLUGIN_WITNESS_MAX)
+		return CSM_EINVALID;
+	w.text.size = (UINT16)len;
+	memcpy(w.text.buffer, text, len);
+	if ((r = t2_run(c, witness_step, &w)) == 0)
+		r = w.r;
+	c->own_commands += c->tcti.commands - before;
+	if (r != 0 || (r = csm_tpm_public_spki(&c->ak->pub, spki->p, spki->cap, &spki->len)) != 0)
+		return r;
+	if (w.sig.sigAlg == TPM2_ALG_ECDSA)
+		return t2_put_ecdsa(&w.sig.signature.ecdsa, sig);
+	return w.sig.sigAlg == TPM2_ALG_RSASSA ? t2_put_rsa(c->ak, &w.sig.signature.rsassa.sig, sig) : CSM_EBACKEND;
+}

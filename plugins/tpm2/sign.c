@@ -46,7 +46,7 @@ static TSS2_RC sign_step(struct csm_plugin_ctx *c, void *arg)
 	return Tss2_Sys_Sign_Complete(c->sys, &s->sig);
 }
 
-static int ecdsa_der(const TPMS_SIGNATURE_ECDSA *in, struct csm_plugin_out *sig)
+int t2_put_ecdsa(const TPMS_SIGNATURE_ECDSA *in, struct csm_plugin_out *sig)
 {
 	ECDSA_SIG *es = ECDSA_SIG_new();
 	BIGNUM *r = BN_bin2bn(in->signatureR.buffer, in->signatureR.size, NULL);
@@ -122,7 +122,7 @@ int t2_sign(struct csm_plugin_ctx *c, struct csm_plugin_key *k, const struct csm
 	if ((r = t2_sign_with(c, k, &asked, in, in_len, &made)) != 0)
 		return r;
 	if (made.sigAlg == TPM2_ALG_ECDSA)
-		return ecdsa_der(&made.signature.ecdsa, sig);
+		return t2_put_ecdsa(&made.signature.ecdsa, sig);
 	if ((r = t2_put_rsa(k, &made.signature.rsassa.sig, sig)) != 0 || scheme->kind != CSM_SCHEME_RSA_PSS)
 		return r;
 	/* Which salt a TPM takes is not to be asked: as long as the digest, or the longest that fits. */

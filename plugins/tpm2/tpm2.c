@@ -214,5 +214,6 @@ const struct csm_plugin csm_plugin_tpm2 = {
 	.random = t2_random,
 	.attest = t2_attest,
 	.activate = t2_activate,
+	.witness = t2_witness,
 	.idle = t2_idle,
 };

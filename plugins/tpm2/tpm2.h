@@ -316,11 +316,14 @@ int t2_counter_increment(struct csm_plugin_ctx *c, uint64_t *ret);
 int t2_random(struct csm_plugin_ctx *c, uint8_t *p, size_t len);
 int t2_attest(struct csm_plugin_ctx *c, struct csm_plugin_key *k, const uint8_t *nonce, size_t nonce_len,
 	struct csm_plugin_out *statement);
+int t2_witness(struct csm_plugin_ctx *c, const uint8_t *text, size_t len, struct csm_plugin_out *sig,
+	struct csm_plugin_out *spki);
 int t2_activate(struct csm_plugin_ctx *c, const struct csm_plugin_credential *credential, struct csm_plugin_out *proof);
 void t2_idle(struct csm_plugin_ctx *c);
 
 /* ---- rsa.c, sign.c ---------------------------------------------------------------------------- */
 
+int t2_put_ecdsa(const TPMS_SIGNATURE_ECDSA *in, struct csm_plugin_out *sig); /* DER */
 int t2_put_rsa(const struct csm_plugin_key *k, const TPM2B_PUBLIC_KEY_RSA *in, struct csm_plugin_out *sig);
 /* A PSS signature over the digest, with the salt as long as it? */
 /* TPM2_Sign of the digest; whatever scheme and hash the TPM takes. */
