@@ -7,7 +7,7 @@
  * behind P, and that what follows goes on behind X, the hash of line N. A `checkpoint` line ends its bytes with ,"key":"K","signature":"S": Ed25519 over CSM_CHAIN_SIGNED, the hash of the line
  * before, and the line's bytes up to the comma before "signature". A `witness` line ends its bytes with ,"upto":N,"head":"H",
  * "ak":"A","signature":"S": over csm_chain_witness_text of line N and its hash H, by a key of the device's, of whose public
- * half (SubjectPublicKeyInfo) A is SHA-256, with SHA-256: DER for ECDSA, PKCS #1 v1.5 for RSA. */
+ * half (SubjectPublicKeyInfo) A is SHA-256, with SHA-256: DER for ECDSA, PKCS#1 v1.5 for RSA. */
 #ifndef CSM_BASE_CHAIN_H
 #define CSM_BASE_CHAIN_H
 
