@@ -1,10 +1,14 @@
 #!/bin/bash
 # Keys behind libraries with the hardware plugin interface sign for those whom the policy lets, and OpenSSL verifies: a
 # library that knows nothing of csm, and csm's own for the TPM. One that crashes costs its own requests, which may be
-# repeated, and is back without a restart; a folder that others can write is refused, and csm status says why.
+# repeated, and is back without a restart; a folder that others can write is refused, and csm status says why. What lies in
+# a key folder is in locked memory only.
 # bound: 180
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend tpm2
+. "$top/tests/lib/memory.sh"
+umask 022
+mkdir -m 0700 keep
 
 lib=$node/plugins/S01lib tpm=$node/tpmplugins/S01tpm
 mkdir -p "$lib"/{activate,key01,key02} "$tpm"/{activate,key01}
@@ -108,6 +112,20 @@ denied as_uid $uid_b csm sign uid-0:one message
 pid=$(plughost 59110)
 [ -n "$pid" ] || fail "no process of user 59110"
 ! grep -q the-users-pin "$node/csmd.log" || fail "a PIN in the log"
+
+step "what lies in a key folder is in locked memory only"
+mkdir -m 0750 "$lib/key03"
+openssl rand 3000 >keep/file
+needle file <keep/file
+{ printf 'no key: ' && cat keep/file; } >"$lib/key03/Kfile1.bin"
+chmod 0640 "$lib/key03/Kfile1.bin"
+chown -R 0:59110 "$lib/key03"
+# The library takes it for no key, and keeps nothing of it.
+expect_exit 6 csm --socket "$CSM_ADMIN_SOCKET" key create three --backend hw --existing S01lib/key03
+finds "the file, locked" --pid "$pid"
+search "the file" --locked-ok --pid "$pid" --locked-ok --pid "$(node_broker_pid "$node")"
+search "the file" --files "$node/csmd.log" --files "$node/state"
+rm -r "$lib/key03"
 
 step "the process is killed: what waits may be repeated, and the next one works"
 kill -SEGV "$pid"
