@@ -19,6 +19,7 @@ put 0755 build/bin/csm-ident build/bin/csm-plughost "$prefix/libexec/csm"
 put 0644 build/lib/libcsm.so.0 build/lib/libcsm.a "$libdir"
 ln -sf libcsm.so.0 "$root$libdir/libcsm.so"
 put 0644 build/lib/csm/plugins/{soft,tpm2,pkcs11,hwpluginif}.so "$libdir/csm/plugins"
+put 0644 build/lib/csm/hwplugin/csm-tpm2-hwplugin.so "$libdir/csm/hwplugin"
 put 0644 build/lib/ossl-modules/csm.so "$libdir/ossl-modules"
 put 0644 build/lib/pkcs11/csm-pkcs11.so "$libdir/pkcs11"
 put 0644 libclient/p11/csm.module "$prefix/share/p11-kit/modules"
@@ -26,8 +27,9 @@ put 0644 libclient/include/csm/csm.h build/gen/csm/errors.h "$prefix/include/csm
 # A back end outside of the tree has the codes from beside the table of its slots.
 sed 's|"libclient/base/err.h"|<csm/errors.h>|' plugins/include/csm_plugin.h >"$root$prefix/include/csm/csm_plugin.h"
 chmod 0644 "$root$prefix/include/csm/csm_plugin.h"
+put 0644 plugins/include/csm_hwpluginif.h "$prefix/include/csm"
 put 0644 proto-spec/PROTOCOL.md "$prefix/share/doc/csm"
-sed 's|(../plugins/include/csm_plugin.h)|(../../../include/csm/csm_plugin.h)|' proto-spec/PLUGIN.md \
+sed 's|(../plugins/include/csm_\([a-z]*\).h)|(../../../include/csm/csm_\1.h)|' proto-spec/PLUGIN.md \
     >"$root$prefix/share/doc/csm/PLUGIN.md"
 chmod 0644 "$root$prefix/share/doc/csm/PLUGIN.md"
 

@@ -27,6 +27,7 @@ done <<LIST
 644 /usr/lib/$triplet/csm/plugins/tpm2.so
 644 /usr/lib/$triplet/csm/plugins/pkcs11.so
 644 /usr/lib/$triplet/csm/plugins/hwpluginif.so
+644 /usr/lib/$triplet/csm/hwplugin/csm-tpm2-hwplugin.so
 644 /usr/lib/$triplet/ossl-modules/csm.so
 644 /usr/lib/$triplet/pkcs11/csm-pkcs11.so
 644 /usr/share/p11-kit/modules/csm.module
@@ -34,6 +35,7 @@ done <<LIST
 644 /usr/include/csm/csm.h
 644 /usr/include/csm/errors.h
 644 /usr/include/csm/csm_plugin.h
+644 /usr/include/csm/csm_hwpluginif.h
 644 /usr/share/doc/csm/PROTOCOL.md
 644 /usr/share/doc/csm/PLUGIN.md
 644 /usr/share/doc/csm/examples/README.md
@@ -41,6 +43,7 @@ done <<LIST
 644 /usr/share/doc/csm/examples/nginx/sidecar.conf
 644 /usr/share/doc/csm/examples/stunnel/sidecar.conf
 644 /usr/share/doc/csm/examples/envoy/envoy.yaml
+644 /usr/share/doc/csm/examples/hwplugin/csmd.yaml
 644 /usr/lib/systemd/system/csmd.service
 644 /usr/lib/systemd/system/csmd.socket
 644 /usr/lib/systemd/system/csmd-admin.socket
