@@ -70,6 +70,13 @@ SVC_ident := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp workq)
 
 GEN := $(B)/gen/csm/errors.h
 
+# libgfshare, with its memory from csm's own: what it computes on is locked, and wiped when it is freed.
+GFSHARE := $(B)/gen/gfshare.o
+$(GFSHARE): | $(B)/.deps
+	$(Q)mkdir -p $(@D)
+	$(Q)cd $(@D) && ar x $$($(CC) -print-file-name=libgfshare.a) libgfshare.o && \
+		objcopy --redefine-sym malloc=csm_lock_alloc --redefine-sym free=csm_lock_free libgfshare.o gfshare.o
+
 # ---- variants: release in build/, others in build/<variant>/ --------------------
 # $(1) variant, $(2) compiler, $(3) flags, $(4) link flags, $(5) output root
 define variant
@@ -117,7 +124,7 @@ $(5)/lib/ossl-modules/csm.so: $$(call obj_$(1),$$(SRC_provider) $$(SRC_client) $
 	$$(Q)$(2) $(3) $(4) -shared -Wl,-Bsymbolic -Wl,--version-script=libclient/provider/csm.map -o $$@ \
 		$$(filter %.o,$$^) -lcrypto $$(LIBS_WIRE) $$(LIBS_BASE) -pthread
 
-CSMD_OBJ_$(1) := $$(call obj_$(1),$$(SRC_node) $$(SRC_svc) $$(SRC_remote) $$(SRC_pki) $$(SRC_alg) $$(SRC_tpmfmt) $$(SRC_wire) $$(SRC_base))
+CSMD_OBJ_$(1) := $$(call obj_$(1),$$(SRC_node) $$(SRC_svc) $$(SRC_remote) $$(SRC_pki) $$(SRC_alg) $$(SRC_tpmfmt) $$(SRC_wire) $$(SRC_base)) $(GFSHARE)
 $(5)/bin/csmd: $$(CSMD_OBJ_$(1))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_DAEMON) -pthread
@@ -132,7 +139,7 @@ $(5)/bin/csm: $$(call obj_$(1),$$(SRC_cli) $$(SRC_tpmfmt) $$(SRC_client) $$(SRC_
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_CLI) -pthread
 
 # Tests: every tests/{unit,vectors,conformance}/test_*.c is a program over all of the code.
-TESTLIB_OBJ_$(1) := $$(call obj_$(1),$$(LIB_SRC) $$(PLUGIN_SRC) $$(filter-out %/main.c,$$(SRC_node) $$(SRC_ident) $$(SRC_plughost)) $$(call src,tests/lib))
+TESTLIB_OBJ_$(1) := $$(call obj_$(1),$$(LIB_SRC) $$(PLUGIN_SRC) $$(filter-out %/main.c,$$(SRC_node) $$(SRC_ident) $$(SRC_plughost)) $$(call src,tests/lib)) $(GFSHARE)
 $(5)/tests/%: $(B)/obj/$(1)/tests/%.o $$(TESTLIB_OBJ_$(1))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) $(4) -o $$@ $$^ -lcmocka $$(LIBS_more) $$(LIBS_DAEMON) $$(LIBS_tpm2) -lp11-kit $$(LIBS_CLI) -ltss2-esys -ltss2-tctildr -pthread

@@ -14,6 +14,7 @@
 #include "daemon/node/conn.h"
 #include "daemon/node/host.h"
 #include "daemon/node/plug.h"
+#include "daemon/node/recovery.h"
 #include "daemon/node/reload.h"
 #include "daemon/node/root.h"
 #include "daemon/node/witness.h"
@@ -184,10 +185,14 @@ static int open_env(struct main_state *m)
 		.epoch_interval_s = b->cfg.epoch_interval_s, .why = store_text, .why_len = sizeof(store_text),
 		.lost = store_lost};
 
-	return csm_store_env_open(&opt, &m->opening);
+	int r = csm_store_env_open(&opt, &m->opening);
+
+	b->env = m->opening;
+	return r;
 }
 
-static void open_store(struct main_state *m)
+/* recovery NULL: the root key comes from its source. */
+static int open_store(struct main_state *m, const struct csm_root_recovery *recovery)
 {
 	struct broker *b = &m->b;
 	struct csm_root_source source;
@@ -196,6 +201,7 @@ static void open_store(struct main_state *m)
 
 	store_text[0] = '\0';
 	r = m->root_open ? 0 : root_source(b, &source, &why);
+	source.recovery = recovery;
 	if (r == 0 && !m->root_open && (r = csm_store_root_open(m->opening, &source)) != 0)
 		why = r == CSM_EINVALID && b->cfg.root_key != CSM_ROOT_TPM ?
 			"the root key's file, passphrase or credential is not the one that it was made with" : store_text;
@@ -207,7 +213,7 @@ static void open_store(struct main_state *m)
 		why = "its writer could not be started";
 	if (r != 0) {
 		store_failed(b, r, why);
-		return;
+		return r;
 	}
 	b->store = m->opening;
 	b->epoch_ms = monotonic_ms();
@@ -221,6 +227,7 @@ static void open_store(struct main_state *m)
 		log_err("the store was changed behind csmd: see csm status, then csm store accept");
 	else
 		log_info("the store is open");
+	return 0;
 }
 
 /* Try to have the store; again at each tick until it is there. This thread's stack is not locked: what the root key has
@@ -229,7 +236,24 @@ static void try_store(struct main_state *m)
 {
 	if (m->b.store != NULL || m->opening == NULL)
 		return;
-	open_store(m);
+	(void)open_store(m, NULL);
+	csm_wipe_stack(SIZE_MAX);
+}
+
+/* By recovery shares, where the root key's keeper does not have it any more. */
+static void recover(struct main_state *m)
+{
+	struct restore *w = recovery_take(&m->b);
+	int r = CSM_ESTATE;
+
+	if (w == NULL)
+		return;
+	if (m->b.store == NULL && m->opening != NULL && !m->root_open && (r = recovery_prepare(&m->b, m->opening, w)) == 0)
+		r = open_store(m, &w->s->rec);
+	if (r == 0)
+		snprintf(w->object, sizeof(w->object), "root key, %s, %llu keys lost",
+			w->changed ? "new TPM, its counter accepted" : "same TPM", (unsigned long long)w->lost);
+	recovery_done(&m->b, w, r);
 	csm_wipe_stack(SIZE_MAX);
 }
 
@@ -310,6 +334,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	(void)fd;
 	(void)what;
 	host_tick(b);
+	recover(m);
 	try_store(m);
 	raise_epoch(b);
 	asks_tick(b->asks, monotonic_ms());
@@ -503,6 +528,7 @@ static void stop(struct main_state *m)
 
 	b->state = BROKER_STOPPING;
 	policy_reload_stop(b);
+	recovery_stop(b);
 	for (size_t i = 0; i < m->n_acceptors; i++)
 		acceptor_stop(&m->acceptors[i]);
 	asks_stop(b->asks);

@@ -22,6 +22,7 @@ enum broker_state { BROKER_STARTING, BROKER_READY, BROKER_LOCKED, BROKER_STOPPIN
 struct asks;
 struct loop;
 struct reload_waiter;
+struct restore;
 struct broker {
 	struct csm_config cfg;
 	struct setup setup;
@@ -35,6 +36,7 @@ struct broker {
 	struct csm_workq *workers;       /* slow work of parallel back ends */
 	struct csm_keycache shared_keys; /* of the workers; locks by itself */
 	struct csm_keycache owner_keys[BROKER_BACKENDS_MAX]; /* of one with threads of its own, which alone load and unload */
+	struct csm_store *env;           /* the same, from the start on: for what is remembered in the clear */
 	_Atomic(struct csm_store *) store; /* NULL until it could be opened */
 	char store_why[256];             /* why not, for status; written before state */
 	_Atomic enum broker_state state;
@@ -52,8 +54,9 @@ struct broker {
 	struct event_base *base;   /* of the main thread */
 	struct reload_waiter *reload_waiters;
 	uint64_t reload_seq;         /* of the newest waiter */
+	struct restore *restore;     /* a recovery that waits for the main thread */
 	bool reload_stopped;         /* nobody waits any more */
-	pthread_mutex_t reload_lock; /* the three above */
+	pthread_mutex_t reload_lock; /* the four above */
 };
 
 const char *broker_state_name(const struct broker *b);

@@ -429,6 +429,7 @@ static bool list_one(void *arg, struct csm_str name, const struct csm_key_record
 	item->backend = rec->backend;
 	item->protection = rec->protection;
 	item->created.v = rec->created;
+	item->state = rec->lost ? CSM_STR("lost") : CSM_STR("ready");
 	item->tag = rec->tag.n > 0 ? rec->tag : (struct csm_bin){0};
 	return true;
 }

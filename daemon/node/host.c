@@ -76,7 +76,10 @@ static int recall(void *arg, const char *name, uint8_t *p, size_t *len)
 {
 	struct host_arg *a = arg;
 
-	return csm_store_recall(a->pins, name, p, len);
+	int r = csm_store_recall(a->pins, name, p, len);
+
+	/* A record that was emptied is one that was given up. */
+	return r == 0 && *len == 0 ? CSM_ENOT_FOUND : r;
 }
 
 /* What hangs on the root key; the store is not asked while the main thread still opens it. */

@@ -83,6 +83,10 @@ int key_find(struct req *q, struct csm_str ref, struct csm_str want, unsigned us
 	why = "the key was not made for this use";
 	if ((f->rec.use & use) == 0)
 		goto refuse;
+	r = CSM_ESTATE;
+	why = "the key was in a TPM that is gone: it is lost";
+	if (f->rec.lost)
+		goto refuse;
 	r = CSM_EUNAVAILABLE;
 	why = "the key's back end is not there";
 	if (f->be == NULL || f->be->ctx == NULL)

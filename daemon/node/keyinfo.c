@@ -56,6 +56,7 @@ int keyinfo_fill(struct csm_str ns, struct csm_str name, const struct csm_key_re
 	for (size_t i = 0; i < sizeof(uses) / sizeof(uses[0]); i++)
 		if (rec->use & uses[i])
 			space->uses[ret->use.n++] = csm_str_of(csm_use_name(uses[i]));
+	ret->state = rec->lost ? CSM_STR("lost") : CSM_STR("ready");
 	ret->exportable.v = rec->exportable;
 	ret->created.v = rec->created;
 	ret->spki_sha256 = csm_str_of(space->spki_sha256);

@@ -6,6 +6,7 @@
 #include "daemon/node/ask.h"
 #include "daemon/node/keyimport.h"
 #include "daemon/node/keyinfo.h"
+#include "daemon/node/recovery.h"
 #include "daemon/node/status.h"
 #include "daemon/svc/lockheap.h"
 #include "libclient/base/lockmem.h"
@@ -168,6 +169,7 @@ static void root_key_state(struct broker *b, struct status_space *space, struct 
 {
 	struct csm_strs *w = &ret->warnings;
 	struct csm_plugin_health *h = NULL;
+	struct recovery_info info;
 	char text[256];
 
 	for (size_t i = 0; i < b->n_backends; i++)
@@ -183,7 +185,14 @@ static void root_key_state(struct broker *b, struct status_space *space, struct 
 			warn(space, w, "the root key is not sealed as the configuration has it: csm reseal");
 	} else if (h->other_device) {
 		ret->root_key_state = CSM_STR("lost");
-		warn(space, w, "the TPM that has the root key was cleared, or another one is in its place");
+		if (recovery_info(b->env, &info) == 0)
+			snprintf(text, sizeof(text), "the TPM that has the root key was cleared, or another one is in its place: csm recovery "
+				"restore brings the root key back by %u of the %u shares of set %02x%02x%02x%02x", info.threshold, info.count,
+				info.set[0], info.set[1], info.set[2], info.set[3]);
+		else
+			snprintf(text, sizeof(text), "the TPM that has the root key was cleared, or another one is in its place, and there are "
+				"no recovery shares: without that TPM what the store holds is lost");
+		warn(space, w, text);
 	} else if (h->seal_refused != NULL) {
 		ret->root_key_state = CSM_STR("refused");
 		snprintf(text, sizeof(text), "root key refused by its PCR policy: %.180s", h->seal_refused);

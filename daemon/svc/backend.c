@@ -368,6 +368,17 @@ int csm_be_unseal(struct csm_backend *be, struct csm_bin sealed, struct csm_plug
 	return finish_seal(be, began, be->plugin->unseal(be->ctx, sealed.p, sealed.n, out), out);
 }
 
+int csm_be_adopt(struct csm_backend *be, bool take, bool *changed)
+{
+	uint64_t began = now_us();
+
+	if (be->ctx == NULL)
+		return CSM_EUNAVAILABLE;
+	if (be->plugin->adopt == NULL)
+		return CSM_EUNSUPPORTED;
+	return finish(be, CSM_CALL_SEAL, began, be->plugin->adopt(be->ctx, take, changed), NULL);
+}
+
 int csm_be_counter(struct csm_backend *be, bool increment, uint64_t *ret)
 {
 	uint64_t began = now_us();

@@ -94,6 +94,7 @@ CSM_MUST int csm_be_witness(struct csm_backend *be, struct csm_bin text, struct 
 	struct csm_plugin_out *spki);
 CSM_MUST int csm_be_seal(struct csm_backend *be, struct csm_bin in, struct csm_plugin_out *sealed);
 CSM_MUST int csm_be_unseal(struct csm_backend *be, struct csm_bin sealed, struct csm_plugin_out *out);
+CSM_MUST int csm_be_adopt(struct csm_backend *be, bool take, bool *changed);
 CSM_MUST int csm_be_counter(struct csm_backend *be, bool increment, uint64_t *ret);
 /* Any thread: a SERIAL back end's is at most as old as its last call, or csm_be_health_refresh. */
 void csm_be_health(struct csm_backend *be, struct csm_backend_health *ret);

@@ -24,6 +24,18 @@ struct csm_root_source {
 	 * csm_store_root_open, and later by the writer. */
 	int (*counter_read)(void *arg, uint64_t *ret);
 	int (*counter_increment)(void *arg, uint64_t *ret);
+	/* NULL, or the root key itself, from elsewhere, with a new wrapped form that takes the old one's place in the
+	 * transaction that opens the store: then unwrap is not called. */
+	const struct csm_root_recovery *recovery;
+};
+struct csm_root_recovery {
+	uint8_t key[32];
+	struct csm_bin wrapped;
+	/* Its keeper is another device than before. The counter is a new one: whatever it says is taken. Keys of this back
+	 * end were in the old one: they are marked as lost. lost may be NULL. */
+	bool new_device;
+	struct csm_str backend;
+	uint64_t *lost;
 };
 
 struct csm_store_options {
@@ -111,6 +123,7 @@ struct csm_key_record {
 	bool exportable;
 	enum csm_key_origin origin;
 	struct csm_str protection;
+	bool lost;           /* the device that had it is gone; told by csm_store_key_get and _list */
 	uint64_t created;    /* seconds since 1970, set by the store when 0 */
 	uint64_t signatures; /* from the counter record */
 	struct csm_bin spki, pub;
@@ -228,6 +241,8 @@ CSM_MUST int csm_store_submit(struct csm_store *s, struct csm_store_op *op);
 int csm_store_last_errno(void);
 /* CSM_OP_REMEMBER's counterpart: read at open or later; *len is capacity on entry. Any thread. */
 CSM_MUST int csm_store_recall(struct csm_store *s, const char *name, uint8_t *p, size_t *len);
+/* How many keys are marked as lost. Any thread. */
+CSM_MUST int csm_store_lost(struct csm_store *s, uint64_t *ret);
 /* CSM_OP_REMEMBER without waiting, in any state of the store, from any thread: recalled from now on, durable with the
  * second step of opening, or soon by the writer (with a locked store: when it is accepted). */
 CSM_MUST int csm_store_remember_now(struct csm_store *s, const char *name, const uint8_t *p, size_t len);

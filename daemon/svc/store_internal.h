@@ -228,9 +228,16 @@ CSM_MUST int store_root_key_get(struct csm_store *s, MDB_txn *txn);
 CSM_MUST int store_root_key_put(struct csm_store *s, MDB_txn *txn, struct csm_bin wrapped);
 /* The mode that the store was made with; the caller frees it. CSM_ENOT_FOUND in a new store. */
 CSM_MUST int store_root_mode(struct csm_store *s, MDB_txn *txn, char **ret);
-/* A pin and the sum over pins. */
+/* A pin and the sum over pins; root NULL: without the sum, in a store that waits to be accepted. */
 CSM_MUST int store_pin_put(struct csm_store *s, MDB_txn *txn, struct root *root, const char *name, struct csm_bin v);
 CSM_MUST int store_pins_sum(struct csm_store *s, MDB_txn *txn, const struct root *root, uint8_t out[static SUM_LEN]);
+/* Take a pin out. CSM_ENOT_FOUND. */
+CSM_MUST int store_pin_del(struct csm_store *s, MDB_txn *txn, struct root *root, const char *name);
+/* The mark of a key whose device is gone: a pin of its own. store_lost_all marks those of a back end; root NULL: without the
+ * sum over pins. */
+bool store_lost_is(struct csm_store *s, MDB_txn *txn, const uint8_t id[static CSM_KEY_ID_LEN]);
+CSM_MUST int store_lost_all(struct csm_store *s, MDB_txn *txn, struct root *root, struct csm_str backend, uint64_t *ret);
+CSM_MUST int store_lost_forget(struct csm_store *s, MDB_txn *txn, struct root *root, const uint8_t id[static CSM_KEY_ID_LEN]);
 /* Put what is remembered in memory into txn; store_early_done tells what became of it. */
 CSM_MUST int store_early_pins(struct csm_store *s, MDB_txn *txn, struct root *root);
 void store_early_done(struct csm_store *s, bool committed);
@@ -268,6 +275,7 @@ struct csm_store {
 	int lock_fd;
 	bool fresh;             /* nothing in it yet */
 	uint32_t schema;        /* of the records found; STORE_SCHEMA once a commit has said so */
+	bool ready_to_count;    /* the epoch that was committed belongs to the counter at hand */
 	bool ready;             /* the root key is known */
 	bool no_sodium;         /* tests */
 	struct csm_audit *audit; /* NULL: nothing is told */
@@ -276,6 +284,7 @@ struct csm_store {
 	struct subkeys *sub;    /* sodium_malloc */
 	struct aead aead;       /* the writer's; before the start the opener's */
 	atomic_bool locked;
+	atomic_bool any_lost; /* some key is marked as lost */
 	atomic_uint kek_generation; /* grows when KEKs went: readers forget theirs */
 
 	pthread_mutex_t mu; /* what follows, up to the writer */

@@ -373,6 +373,11 @@ static int root_make(struct csm_store *s, MDB_txn *txn, struct root *root)
 	return store_root_key_make(s, txn);
 }
 
+static bool is_new_device(const struct csm_store *s)
+{
+	return s->root.recovery != NULL && s->root.recovery->new_device;
+}
+
 /* Is what was found whole? Fills s->damaged; an error only where that cannot be said. */
 static int root_check(struct csm_store *s, MDB_txn *txn, struct root *root)
 {
@@ -393,7 +398,7 @@ static int root_check(struct csm_store *s, MDB_txn *txn, struct root *root)
 		return r;
 	if (sodium_memcmp(pins, root->pins, SUM_LEN) != 0)
 		store_names_add(bad, NULL, "root");
-	if (root->counted && s->root.counter_increment != NULL && root->epoch != s->counter &&
+	if (!is_new_device(s) && root->counted && s->root.counter_increment != NULL && root->epoch != s->counter &&
 		root->epoch != s->counter + 1)
 		store_names_add(bad, NULL, "root");
 	return 0;
@@ -416,6 +421,8 @@ static int counter_catch_up(struct csm_store *s, const struct root *root)
 
 	if (!root->counted)
 		return 0;
+	if (is_new_device(s) && !s->ready_to_count) /* the next epoch goes by the new counter */
+		return 0;
 	s->epoch = root->epoch;
 	r = store_root_counter_follow(s);
 	if (r != 0)
@@ -433,9 +440,12 @@ static int root_open(struct csm_store *s, MDB_txn *txn, struct root *root)
 		return (r = root_make(s, txn, root)) != 0 ? r : root_start(s, txn, root);
 	if ((r = store_root_key_get(s, txn)) != 0 || (r = root_check(s, txn, root)) != 0)
 		return r;
+	if (is_new_device(s) && (r = store_lost_all(s, txn, s->damaged->n > 0 ? NULL : root, s->root.recovery->backend,
+					 s->root.recovery->lost)) != 0)
+		return r;
 	if (s->damaged->n > 0) {
 		atomic_store(&s->locked, true);
-		return 0;
+		return is_new_device(s) ? store_early_pins(s, txn, NULL) : 0;
 	}
 	return (r = counter_catch_up(s, root)) != 0 ? r : root_start(s, txn, root);
 }
@@ -444,6 +454,7 @@ int csm_store_root_open(struct csm_store *s, const struct csm_root_source *sourc
 {
 	CSM_WIPED(mem, sizeof(struct root));
 	struct root *root = (struct root *)mem;
+	uint64_t n_lost = 0;
 	MDB_txn *txn;
 	int rc, r;
 
@@ -468,17 +479,20 @@ int csm_store_root_open(struct csm_store *s, const struct csm_root_source *sourc
 	if (!csm_store_locked(s)) {
 		s->schema = STORE_SCHEMA;
 		s->epoch = root->epoch;
+		s->ready_to_count = true;
 		if ((r = counter_catch_up(s, root)) != 0)
 			goto out;
 	}
 	s->ready = true;
 	s->why = NULL;
 	s->epoch_raised = store_monotonic();
+	atomic_store(&s->any_lost, csm_store_lost(s, &n_lost) != 0 || n_lost > 0);
 	s->audit_seq = root->audit_seq;
 	memcpy(s->audit_head, root->audit_head, sizeof(s->audit_head));
 	store_totals(s, root);
 	r = 0;
 out:
+	s->root.recovery = NULL; /* whoever gave it takes it back */
 	if (r != 0) {
 		store_early_done(s, false);
 		sodium_free(s->sub);

@@ -165,6 +165,8 @@ static int key_delete(struct group *g, struct csm_store_op *op)
 	r = store_del(g->txn, g->s->counts, (struct csm_bin){key.id, CSM_KEY_ID_LEN});
 	if (r != 0 && r != CSM_ENOT_FOUND)
 		return r;
+	if ((r = store_lost_forget(g->s, g->txn, &g->root, key.id)) != 0)
+		return r;
 	ws->sc.names--;
 	g->root.n_keys--;
 	g->deleted = true;

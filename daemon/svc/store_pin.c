@@ -26,6 +26,8 @@ int store_pin_put(struct csm_store *s, MDB_txn *txn, struct root *root, const ch
 
 	if ((r = dbkey_meta(&key, "pin:", name)) != 0)
 		return r;
+	if (root == NULL)
+		return store_put(txn, s->meta, dbkey_bin(&key), v);
 	r = store_get(txn, s->meta, dbkey_bin(&key), &old);
 	if (r == 0) {
 		had = true;
@@ -40,6 +42,20 @@ int store_pin_put(struct csm_store *s, MDB_txn *txn, struct root *root, const ch
 	if (had)
 		sum_sub(root->pins, before);
 	sum_add(root->pins, e);
+	return 0;
+}
+
+int store_pin_del(struct csm_store *s, MDB_txn *txn, struct root *root, const char *name)
+{
+	uint8_t e[SUM_LEN];
+	struct dbkey key;
+	struct csm_bin old;
+	int r;
+
+	if ((r = dbkey_meta(&key, "pin:", name)) != 0 || (r = store_get(txn, s->meta, dbkey_bin(&key), &old)) != 0 ||
+		(r = pin_element(root, dbkey_bin(&key), old, e)) != 0 || (r = store_del(txn, s->meta, dbkey_bin(&key))) != 0)
+		return r;
+	sum_sub(root->pins, e);
 	return 0;
 }
 

@@ -205,6 +205,7 @@ static int key_fill(struct csm_reader *r, struct csm_bin value, struct rec *rec,
 
 	if ((e = rec_parse(value, REC_KEY, rec)) != 0 || (e = store_key_clear_get(rec->clear, ret)) != 0)
 		return e;
+	ret->lost = atomic_load(&r->s->any_lost) && store_lost_is(r->s, r->txn, ret->id);
 	if (rec->state != REC_LIVE)
 		return CSM_ENOT_FOUND;
 	ret->created = rec->time;

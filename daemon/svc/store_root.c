@@ -284,7 +284,12 @@ int store_root_key_get(struct csm_store *s, MDB_txn *txn)
 	key = sodium_malloc(KEY_LEN);
 	if (key == NULL)
 		return CSM_ENOMEM;
-	r = s->root.unwrap(s->root.arg, rk.wrapped.p, rk.wrapped.n, key);
+	if (s->root.recovery != NULL) {
+		memcpy(key, s->root.recovery->key, KEY_LEN);
+		r = 0;
+	} else {
+		r = s->root.unwrap(s->root.arg, rk.wrapped.p, rk.wrapped.n, key);
+	}
 	if (r != 0) {
 		if (r == CSM_EDENIED)
 			store_why(s, "the root key is refused by its PCR policy");
@@ -299,7 +304,7 @@ int store_root_key_get(struct csm_store *s, MDB_txn *txn)
 		r = CSM_EINVALID;
 		goto out;
 	}
-	r = 0;
+	r = s->root.recovery != NULL ? rootkey_put(s, txn, s->root.recovery->wrapped, check) : 0;
 out:
 	sodium_free(key);
 	return r;

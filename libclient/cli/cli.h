@@ -49,6 +49,9 @@ enum opt_id {
 	O_SIGNER,
 	O_PCRS,
 	O_REF,
+	O_SHARES,
+	O_THRESHOLD,
+	O_ACCEPT_COUNTER,
 	O__COUNT
 };
 #define OPT(id) (UINT64_C(1) << (id))
@@ -255,6 +258,9 @@ int cmd_policy_reload(struct cli *cli);
 int cmd_store_accept(struct cli *cli);
 int cmd_reseal(struct cli *cli);
 int cmd_approval_sign(struct cli *cli);
+int cmd_recovery_status(struct cli *cli);
+int cmd_recovery_create(struct cli *cli);
+int cmd_recovery_restore(struct cli *cli);
 int cmd_audit_verify(struct cli *cli);
 int cmd_audit_tail(struct cli *cli);
 int cmd_help(struct cli *cli);

@@ -63,6 +63,10 @@ const struct opt cli_opts[O__COUNT] = {
 		"take a key although its files tell it to everyone who had them"},
 	[O_SIGNER] = {"signer", 0, "FILE", "@file", "the private key that signs, in PEM: P-256, RSA-2048 or RSA-3072"},
 	[O_PCRS] = {"pcrs", 0, "FILE", "@file", "PCRs with their values, as tpm2_pcrread sha256:0,2,7 prints them; - is standard input"},
+	[O_SHARES] = {"shares", 0, "N", NULL, "how many shares to make, 2 to 32"},
+	[O_THRESHOLD] = {"threshold", 0, "K", NULL, "how many of them are needed, 2 to N"},
+	[O_ACCEPT_COUNTER] = {"accept-counter", 0, NULL, NULL,
+		"the TPM is another one, or was cleared, and its counter with it: take the store for the newest one all the same"},
 	[O_REF] = {"ref", 0, "TEXT", NULL, "what csmd.yaml has as policy_ref; nothing unless given"},
 };
 
@@ -252,6 +256,22 @@ const struct command cli_commands[] = {
 		"a change of these keys and a restart of csmd this brings the stored root key in line with them. It is proven that the "
 		"new form opens before the old one is given up.",
 		cmd_reseal},
+	{"recovery", "create", "[DIR]", 0, 1, SOCK_ADMIN, OPT(O_SHARES) | OPT(O_THRESHOLD), CSM_M_RECOVERY_CREATE, NULL,
+		"make shares by which the root key can be brought back when the TPM is gone",
+		"Any K of the N shares bring the root key back; fewer tell nothing. Each is shown or written once, and csmd keeps none of "
+		"them: into files DIR/share-1-of-N.txt and so on (mode 0600), or to standard output, on a terminal one after the other. "
+		"Give each to somebody else, on paper. A new set makes the one before useless on this store, not on copies of it that "
+		"are older.",
+		cmd_recovery_create},
+	{"recovery", "status", "", 0, 0, SOCK_ADMIN, 0, CSM_M_RECOVERY_STATUS, NULL, "show which recovery shares there are", NULL,
+		cmd_recovery_status},
+	{"recovery", "restore", "[FILE]...", 0, ARGS_ANY, SOCK_ADMIN, OPT(O_ACCEPT_COUNTER), CSM_M_RECOVERY_RESTORE, NULL,
+		"bring the root key back on a node whose TPM was cleared or replaced, or refuses it",
+		"Each FILE (- is standard input) holds a share; without files they are asked for at the terminal, and not shown as they "
+		"are typed. The root key is sealed to the TPM that is there now. Secrets and software keys all work again; keys in the "
+		"old TPM are lost, csm key list says which. With a new TPM, or a cleared one, --accept-counter is needed: its counter is "
+		"new, so that an older copy of the store could not be told from the newest one.",
+		cmd_recovery_restore},
 	{"approval", "sign", "", 0, 0, SOCK_NONE, OPT(O_SIGNER) | OPT(O_PCRS) | OPT(O_REF) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
 		"an object with approval (the text)", "approve values of PCRs for nodes whose root key is under a signed policy",
 		"Needs neither a daemon nor a TPM: it is for the machine that has the signer's key. What it prints goes into the file "

@@ -238,6 +238,11 @@ struct csm_plugin {
 	int (*witness)(struct csm_plugin_ctx *ctx, const uint8_t *text, size_t len, struct csm_plugin_out *sig,
 		struct csm_plugin_out *spki);
 
+	/* Optional. Is the device another one than what is remembered belongs to (cleared, or replaced)? *changed says so. With
+	 * take, such a one is taken for the right one from now on, and what was remembered of the old one is given up: an
+	 * administrator's word, since nothing made in the old one works any more. CSM_EUNAVAILABLE: no device answers. */
+	int (*adopt)(struct csm_plugin_ctx *ctx, bool take, bool *changed);
+
 	/* Optional. Take a key that is in the device already into use: ref is the back end's own way to name it
 	 * (a PKCS#11 URI, a key folder's name), at most CSM_PLUGIN_REF_MAX bytes. spec and the stored form are filled
 	 * in as generate would; spec's exportable is false. The key is neither made nor changed, and csm never

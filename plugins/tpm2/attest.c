@@ -72,6 +72,15 @@ void t2_ak_recall(struct csm_plugin_ctx *c)
 	(void)ak_recall(c); /* t2_ak_ensure tells */
 }
 
+int t2_ak_forget(struct csm_plugin_ctx *c)
+{
+	if (c->ak != NULL)
+		t2_key_drop(c, c->ak);
+	t2_key_free(c->ak);
+	c->ak = NULL;
+	return c->host->remember != NULL ? c->host->remember(c->host->arg, AK_RECORD, NULL, 0) : 0;
+}
+
 static int ak_remember(struct csm_plugin_ctx *c, const TPM2B_PUBLIC *pub, const TPM2B_PRIVATE *priv)
 {
 	uint8_t record[AK_RECORD_MAX];

@@ -239,3 +239,11 @@ int t2_counter_increment(struct csm_plugin_ctx *c, uint64_t *ret)
 {
 	return counter(c, true, ret);
 }
+
+int t2_counter_forget(struct csm_plugin_ctx *c)
+{
+	OPENSSL_cleanse(&c->nv_auth, sizeof(c->nv_auth));
+	c->nv_auth_known = false;
+	c->nv_index = c->nv_first;
+	return c->host->remember != NULL ? c->host->remember(c->host->arg, AUTH_NAME, NULL, 0) : 0;
+}

@@ -3,6 +3,7 @@
 #include "plugins/tpm2/tpm2.h"
 
 #include <string.h>
+#include <syslog.h>
 #include <openssl/crypto.h>
 
 #define PIN_NAME "tpm2.srk"
@@ -272,4 +273,41 @@ int t2_srk_open(struct csm_plugin_ctx *c, TSS2_RC *rc)
 		return CSM_EUNAVAILABLE;
 	}
 	return open_made(c, rc);
+}
+
+/* Without a look at the pin: the next storage root key that is there, or can be made, is the one. */
+static int forget_pin(struct csm_plugin_ctx *c)
+{
+	int r;
+
+	t2_fresh_drop(c);
+	memset(&c->srk, 0, sizeof(c->srk));
+	memset(&c->ek, 0, sizeof(c->ek));
+	if (c->host->remember != NULL && c->host->remember(c->host->arg, PIN_NAME, NULL, 0) != 0)
+		return CSM_EUNAVAILABLE;
+	return (r = t2_ak_forget(c)) != 0 ? r : t2_counter_forget(c);
+}
+
+int t2_adopt(struct csm_plugin_ctx *c, bool take, bool *changed)
+{
+	int r;
+
+	c->refused_ms = 0;
+	r = t2_ready(c, T2_RECONNECT_MS);
+	if (r == 0 || !c->other_device) {
+		if (r == 0)
+			*changed = false;
+		goto out;
+	}
+	r = 0;
+	*changed = true;
+	if (!take || (r = forget_pin(c)) != 0)
+		goto out;
+	if (c->host->log != NULL)
+		c->host->log(c->host->arg, LOG_WARNING, "another TPM, or a cleared one, is taken for the right one");
+	c->refused_ms = 0;
+	r = t2_ready(c, T2_RECONNECT_MS);
+out:
+	t2_tcti_release(&c->tcti, T2_HOLD_MS);
+	return r;
 }

@@ -69,6 +69,7 @@ static int read_config(struct csm_plugin_ctx *c)
 		c->nv_index = (TPMI_RH_NV_INDEX)v;
 		c->nv_choices = 1;
 	}
+	c->nv_first = c->nv_index;
 	return 0;
 }
 
@@ -216,4 +217,5 @@ const struct csm_plugin csm_plugin_tpm2 = {
 	.activate = t2_activate,
 	.witness = t2_witness,
 	.idle = t2_idle,
+	.adopt = t2_adopt,
 };

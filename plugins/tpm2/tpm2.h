@@ -142,6 +142,7 @@ struct csm_plugin_ctx {
 
 	TPM2B_AUTH owner_auth;
 	TPMI_RH_NV_INDEX nv_index; /* the counter's; until nv_auth_known the first to be looked at */
+	TPMI_RH_NV_INDEX nv_first; /* of those to be looked at */
 	unsigned nv_choices;
 	TPM2B_AUTH nv_auth;
 	bool nv_auth_known;
@@ -264,6 +265,8 @@ void t2_note_session(struct csm_plugin_ctx *c);
 
 /* The attestation key as it was remembered, where it was: without a command. */
 void t2_ak_recall(struct csm_plugin_ctx *c);
+/* Give it up: it was in another TPM. */
+CSM_MUST int t2_ak_forget(struct csm_plugin_ctx *c);
 /* Have c->ak; made and remembered where there was none. *r: the TPM may have nothing against it, and yet. */
 TSS2_RC t2_ak_ensure(struct csm_plugin_ctx *c, int *r);
 /* What is known of the endorsement key and its certificate; asked once in each life of the TPM. */
@@ -320,6 +323,9 @@ int t2_witness(struct csm_plugin_ctx *c, const uint8_t *text, size_t len, struct
 	struct csm_plugin_out *spki);
 int t2_activate(struct csm_plugin_ctx *c, const struct csm_plugin_credential *credential, struct csm_plugin_out *proof);
 void t2_idle(struct csm_plugin_ctx *c);
+int t2_adopt(struct csm_plugin_ctx *c, bool take, bool *changed);
+/* Give up what is remembered of the counter (counter.c). */
+CSM_MUST int t2_counter_forget(struct csm_plugin_ctx *c);
 
 /* ---- rsa.c, sign.c ---------------------------------------------------------------------------- */
 

@@ -261,6 +261,21 @@ CSM_MUST int csm_cert_chain(struct csm *csm, const char *key, void *out, size_t 
 CSM_MUST int csm_cert_show(struct csm *csm, const char *key, struct csm_reply **ret);
 CSM_MUST int csm_cert_delete(struct csm *csm, const char *key);
 
+/* The root key, on the administrator's socket. csm_reseal seals it anew as csmd.yaml has it by now; field: sealed.
+ * CSM_EDENIED: it would not come out again, and nothing has changed. */
+CSM_MUST int csm_reseal(struct csm *csm, struct csm_reply **ret);
+/* Shares by which the root key can be brought back when its TPM is gone: 2 <= threshold <= shares <= 32. Fields: set,
+ * threshold and the list shares, texts that are told this once; the reply's memory is locked, and wiped when it is freed.
+ * A new set takes the place of the one before. */
+CSM_MUST int csm_recovery_create(struct csm *csm, unsigned shares, unsigned threshold, struct csm_reply **ret);
+/* Fields: recovery_status_res of PROTOCOL.md. */
+CSM_MUST int csm_recovery_status(struct csm *csm, struct csm_reply **ret);
+/* Bring it back by n shares, as many as are needed. accept_counter: the TPM's counter is a new one, and the store is taken for
+ * the newest all the same (CSM_ECONFLICT without). Fields: new_tpm, keys_lost, sealed. CSM_EINVALID tells which share is
+ * wrong; CSM_ESTATE: the store is open, or has no shares. */
+CSM_MUST int csm_recovery_restore(struct csm *csm, const char *const *shares, size_t n, bool accept_counter,
+	struct csm_reply **ret);
+
 CSM_MUST int csm_domain_create(struct csm *csm, const char *domain);
 CSM_MUST int csm_domain_delete(struct csm *csm, const char *domain);
 
