@@ -461,6 +461,7 @@ int broker_init(struct broker *b, unsigned connections_max)
 	pthread_mutex_init(&b->reload_lock, NULL);
 	admit_init(&b->admit, connections_max, b->cfg.connections_per_uid, CSM_CONNECTIONS_ADMIN);
 	counts_init(&b->counts);
+	making_init(&b->making);
 	b->asks = asks_new();
 	csm_keycache_init(&b->shared_keys, CSM_KEYS_PARSED_MAX);
 	for (size_t i = 0; i < BROKER_BACKENDS_MAX; i++)

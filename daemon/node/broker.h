@@ -7,6 +7,7 @@
 #include "daemon/node/admit.h"
 #include "daemon/node/control.h"
 #include "daemon/node/counts.h"
+#include "daemon/node/making.h"
 #include "daemon/svc/audit.h"
 #include "daemon/svc/backend.h"
 #include "daemon/svc/config.h"
@@ -43,6 +44,7 @@ struct broker {
 	struct csm_audit *audit;         /* locks by itself */
 	struct admit admit;              /* locks by itself */
 	struct counts counts;            /* locks by itself */
+	struct making making;            /* locks by itself */
 	struct asks *asks;               /* locks by itself */
 
 	struct loop *loops[BROKER_LOOPS_MAX];

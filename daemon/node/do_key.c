@@ -1,5 +1,6 @@
 /* key.create, import, list, show, public, delete. */
 #include <sodium.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include "daemon/node/certinfo.h"
@@ -7,6 +8,7 @@
 #include "daemon/node/keycall.h"
 #include "daemon/node/keyimport.h"
 #include "daemon/node/keyinfo.h"
+#include "daemon/node/making.h"
 #include "libclient/base/lockmem.h"
 #include "libclient/wire/msg.h"
 
@@ -23,12 +25,18 @@ struct create_op {
 	uint8_t *priv; /* CSM_PLUGIN_PRIV_MAX bytes of locked memory */
 	size_t spki_len, pub_len, priv_len, tag_len;
 	char existing[CSM_PLUGIN_REF_MAX + 1]; /* empty: a new key */
+	uint8_t id[CSM_KEY_ID_LEN];            /* drawn before it is made: a device that keeps keys marks it with that */
+	struct making_note note;
+	void (*made)(struct op *);
+	bool noted; /* whether it is in the device, and in the store, is being watched */
+	int result; /* that of the commit, while what was made for nothing is ended */
 };
 
 static void create_clear(struct op *op)
 {
 	struct create_op *c = (struct create_op *)op;
 
+	free(c->note.text);
 	csm_buf_free(&c->wrapped);
 	csm_buf_free(&c->answer);
 	csm_lock_free(c->priv);
@@ -52,7 +60,7 @@ static void create_work(struct op *op)
 	c->priv_len = priv.len;
 }
 
-static void create_committed(struct op *op)
+static void create_answer(struct op *op)
 {
 	struct create_op *c = (struct create_op *)op;
 	struct csm_bin answer = {csm_buf_ptr(&c->answer), c->answer.len};
@@ -66,6 +74,43 @@ static void create_committed(struct op *op)
 	op_done(op);
 }
 
+static void unmake_work(struct op *op)
+{
+	struct create_op *c = (struct create_op *)op;
+
+	op->r = csm_be_discard(c->be, c->id);
+}
+
+/* A key that was made for nothing, another being first, is in the device no more, or will be ended later. */
+static void unmade(struct op *op)
+{
+	struct create_op *c = (struct create_op *)op;
+	struct making *m = &op->loop->b->making;
+
+	if (op->r == 0)
+		making_end(m, c->id);
+	else
+		making_leave(m, c->id);
+	op->r = c->result;
+	create_answer(op);
+}
+
+static void create_committed(struct op *op)
+{
+	struct create_op *c = (struct create_op *)op;
+	struct making *m = &op->loop->b->making;
+
+	if (c->noted && op->r == 0 && !op->sop.replayed) {
+		making_end(m, c->id);
+	} else if (c->noted) {
+		c->result = op->r;
+		if (op_to_backend(op, c->be, unmake_work, unmade) == 0)
+			return;
+		making_leave(m, c->id);
+	}
+	create_answer(op);
+}
+
 static int create_record(struct create_op *c)
 {
 	struct csm_key_record *rec = &c->change.op.sop.key;
@@ -73,7 +118,7 @@ static int create_record(struct create_op *c)
 	struct csm_msg_key_info info;
 	int r;
 
-	randombytes_buf(rec->id, sizeof(rec->id));
+	memcpy(rec->id, c->id, sizeof(rec->id));
 	rec->backend = csm_str_of(csm_backend_name(c->be));
 	rec->protection = csm_str_of(c->be->caps.protection);
 	rec->alg = c->spec.alg;
@@ -106,6 +151,9 @@ static void create_made(struct op *op)
 	}
 	if (r == 0)
 		return;
+	/* A device may have made it without being able to say so. */
+	if (c->noted)
+		making_leave(&op->loop->b->making, c->id);
 	op_error(op, r, why);
 	op_done(op);
 }
@@ -170,6 +218,33 @@ struct create_from {
 	struct csm_bin tag, wrapped;
 };
 
+/* It is written down that there will be such a key. */
+static void create_noted(struct op *op)
+{
+	struct create_op *c = (struct create_op *)op;
+	int r = op->r;
+
+	if (r == 0)
+		r = op_to_backend(op, c->be, create_work, c->made);
+	if (r == 0)
+		return;
+	making_end(&op->loop->b->making, c->id);
+	op_error(op, r, NULL);
+	op_done(op);
+}
+
+/* A key that the device will keep is announced before it is made. */
+static int create_send(struct create_op *c, struct csm_backend *be)
+{
+	struct object *o = &c->change.object;
+
+	if (!making_needed(be) || c->existing[0] != '\0' || c->wrapped.len > 0)
+		return op_to_backend(&c->change.op, be, create_work, c->made);
+	c->noted = true;
+	c->spec.tag = c->id;
+	return making_begin(&c->change.op, &c->note, be, c->id, o->ns, o->name, create_noted);
+}
+
 static void create_start(struct change *change, struct csm_backend *be, const struct csm_plugin_keyspec *spec,
 	const struct create_from *from, void (*made)(struct op *))
 {
@@ -181,6 +256,8 @@ static void create_start(struct change *change, struct csm_backend *be, const st
 	c->be = be;
 	c->spec = *spec;
 	c->origin = from->origin;
+	c->made = made;
+	randombytes_buf(c->id, sizeof(c->id));
 	c->tag_len = from->tag.n;
 	if (from->tag.n > 0)
 		memcpy(c->tag, from->tag.p, from->tag.n);
@@ -189,7 +266,7 @@ static void create_start(struct change *change, struct csm_backend *be, const st
 	if (r == 0 && from->wrapped.n > 0)
 		r = csm_buf_put(&c->wrapped, from->wrapped.p, from->wrapped.n);
 	if (r == 0)
-		r = op_to_backend(&change->op, be, create_work, made);
+		r = create_send(c, be);
 	if (r != 0) {
 		op_error(&change->op, r, NULL);
 		op_done(&change->op);
@@ -455,7 +532,34 @@ void do_KEY_LIST(struct req *q)
 struct delete_op {
 	struct change change;
 	uint8_t id[CSM_KEY_ID_LEN];
+	struct csm_backend *keeper; /* a device that keeps the key, or NULL */
+	struct making_note note;
 };
+
+static void delete_clear(struct op *op)
+{
+	free(((struct delete_op *)op)->note.text);
+}
+
+static void discard_work(struct op *op)
+{
+	struct delete_op *d = (struct delete_op *)op;
+
+	op->r = csm_be_discard(d->keeper, d->id);
+}
+
+/* Its record is gone: that is what was asked for, and what is still in the device goes later. */
+static void discarded(struct op *op)
+{
+	struct delete_op *d = (struct delete_op *)op;
+
+	if (op->r == 0)
+		making_end(&op->loop->b->making, d->id);
+	else
+		making_leave(&op->loop->b->making, d->id);
+	op->r = 0;
+	op_finish_change(op);
+}
 
 static void delete_committed(struct op *op)
 {
@@ -467,7 +571,21 @@ static void delete_committed(struct op *op)
 		csm_keycache_drop(&b->shared_keys, d->id);
 		for (unsigned i = 0; i < b->n_loops; i++)
 			csm_keycache_drop(&b->loops[i]->keys, d->id);
+		if (d->keeper != NULL && op_to_backend(op, d->keeper, discard_work, discarded) == 0)
+			return;
 	}
+	if (d->keeper != NULL)
+		making_leave(&b->making, d->id);
+	op_finish_change(op);
+}
+
+static void delete_noted(struct op *op)
+{
+	if (op->r == 0) {
+		op_commit(op, delete_committed);
+		return;
+	}
+	making_end(&op->loop->b->making, ((struct delete_op *)op)->id);
 	op_finish_change(op);
 }
 
@@ -488,10 +606,13 @@ void do_KEY_DELETE(struct req *q)
 {
 	const struct csm_msg_key_delete_req *m = q->params;
 	struct csm_request_id rid;
+	struct csm_backend *be;
 	struct key_found f;
+	struct delete_op *d;
 	struct change *c;
 	struct object o;
 	char who[REQ_WHO_MAX];
+	int r;
 
 	if (req_key_object(q, m->key, &o) != 0)
 		return;
@@ -502,10 +623,20 @@ void do_KEY_DELETE(struct req *q)
 	if (req_authorize(q, &o) != 0 ||
 		req_replayed(q, &o, m->request_id, &rid, who) || key_look(q, m->key, m->spki_sha256, &f) != 0)
 		return;
+	be = broker_backend(q->loop->b, f.rec.backend);
 	req_end_read(q); /* the record's id is a copy */
-	if (req_change(q, &o, &rid, CSM_OP_KEY_DELETE, sizeof(struct delete_op), NULL, &c) != 0)
+	if (req_change(q, &o, &rid, CSM_OP_KEY_DELETE, sizeof(*d), delete_clear, &c) != 0)
 		return;
-	memcpy(((struct delete_op *)c)->id, f.rec.id, CSM_KEY_ID_LEN);
+	d = (struct delete_op *)c;
+	memcpy(d->id, f.rec.id, CSM_KEY_ID_LEN);
 	memcpy(c->op.sop.key.id, f.rec.id, CSM_KEY_ID_LEN);
-	op_commit(&c->op, delete_committed);
+	if (be == NULL || !making_needed(be)) {
+		op_commit(&c->op, delete_committed);
+		return;
+	}
+	d->keeper = be;
+	if ((r = making_begin(&c->op, &d->note, be, d->id, c->object.ns, c->object.name, delete_noted)) != 0) {
+		op_error(&c->op, r, NULL);
+		op_done(&c->op);
+	}
 }

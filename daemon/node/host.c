@@ -281,6 +281,7 @@ static void look(struct csm_job *job)
 	else
 		csm_be_health_refresh(a->be);
 	csm_be_storage_refresh(a->be);
+	making_look(a->b, a->be);
 	a->queued = false;
 }
 

@@ -203,6 +203,17 @@ int csm_be_generate(struct csm_backend *be, const struct csm_plugin_keyspec *spe
 	return finish(be, CSM_CALL_GENERATE, began, r, spki);
 }
 
+int csm_be_discard(struct csm_backend *be, const uint8_t tag[static CSM_PLUGIN_TAG])
+{
+	uint64_t began = now_us();
+
+	if (be->ctx == NULL)
+		return CSM_EUNAVAILABLE;
+	if (be->plugin->discard == NULL)
+		return CSM_EUNSUPPORTED;
+	return finish(be, CSM_CALL_GENERATE, began, be->plugin->discard(be->ctx, tag), NULL);
+}
+
 int csm_be_find(struct csm_backend *be, const char *ref, struct csm_plugin_keyspec *spec, struct csm_plugin_out *spki,
 	struct csm_plugin_out *pub, struct csm_plugin_out *priv)
 {

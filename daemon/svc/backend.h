@@ -73,6 +73,7 @@ bool csm_backend_has(const struct csm_backend *be, enum csm_alg alg);
 CSM_MUST int csm_be_generate(struct csm_backend *be, const struct csm_plugin_keyspec *spec, struct csm_plugin_out *spki,
 	struct csm_plugin_out *pub, struct csm_plugin_out *priv);
 /* A key that is in the device; CSM_ENOT_FOUND, CSM_ECONFLICT. */
+CSM_MUST int csm_be_discard(struct csm_backend *be, const uint8_t tag[static CSM_PLUGIN_TAG]);
 CSM_MUST int csm_be_find(struct csm_backend *be, const char *ref, struct csm_plugin_keyspec *spec,
 	struct csm_plugin_out *spki, struct csm_plugin_out *pub, struct csm_plugin_out *priv);
 CSM_MUST int csm_be_import(struct csm_backend *be, const struct csm_plugin_keyspec *spec, struct csm_bin wrapped,
