@@ -8,6 +8,7 @@
 #include "daemon/svc/backend.h"
 #include "daemon/svc/store.h"
 #include "libclient/base/name.h"
+#include "proto-spec/limits.h"
 
 #define MAKING_MAX 128u
 
