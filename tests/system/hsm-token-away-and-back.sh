@@ -162,9 +162,9 @@ done
 
 step "a wrong PIN was tried once, and is not by the next csmd either"
 tries() { grep -c '^[0-9]*: C_Login' "$HSM_FOLDER/bad/calls"; }
-csm --json status >status
-grep -q 'refused the PIN' status || fail "the status does not say it: $(cat status)"
-! grep -q 654321 status || fail "the status tells the PIN"
+csm --json status >told
+grep -q 'refused the PIN' told || fail "the status does not say it: $(cat told)"
+! grep -q 654321 told || fail "the status tells the PIN"
 expect_exit 6 csm key create x --backend bad
 expect_equal "tries" "$(tries)" 1
 kill9 all "PIN"

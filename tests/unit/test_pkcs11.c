@@ -11,92 +11,17 @@
 #include <string.h>
 #include <unistd.h>
 #include <openssl/x509.h>
+#include <sodium.h>
 #include "plugins/include/csm_alg.h"
 #include "proto-spec/limits.h"
 #include "tests/fault/badtoken.h"
+#include "tests/lib/p11host.h"
 
 #define P (&csm_plugin_pkcs11)
 #define N_ELEMS(a) (sizeof(a) / sizeof((a)[0]))
 
 static struct badtoken *token;
 static char library[4096];
-
-/* ---- its host ---- */
-
-static struct {
-	const char *uri, *pin, *sessions, *algs, *module;
-	bool refused; /* over restarts */
-	uint8_t record[64];
-	size_t record_len;
-	unsigned asked;
-} conf;
-
-static const char *host_config(void *arg, const char *name)
-{
-	(void)arg;
-	return strcmp(name, "module") == 0 ? conf.module
-		: strcmp(name, "token") == 0 ? conf.uri
-		: strcmp(name, "sessions") == 0 ? conf.sessions
-		: strcmp(name, "algs") == 0 ? conf.algs
-					    : NULL;
-}
-
-static int host_secret(void *arg, const char *name, uint8_t *p, size_t *len)
-{
-	(void)arg;
-	assert_string_equal(name, "pin");
-	conf.asked++;
-	if (conf.refused)
-		return CSM_EDENIED;
-	if (conf.pin == NULL)
-		return CSM_ENOT_FOUND;
-	memcpy(p, conf.pin, strlen(conf.pin));
-	*len = strlen(conf.pin);
-	return 0;
-}
-
-static void host_refused(void *arg, const char *name)
-{
-	(void)arg;
-	assert_string_equal(name, "pin");
-	conf.refused = true;
-}
-
-static int host_remember(void *arg, const char *name, const uint8_t *p, size_t len)
-{
-	(void)arg;
-	(void)name;
-	memcpy(conf.record, p, len);
-	conf.record_len = len;
-	return 0;
-}
-
-static int host_recall(void *arg, const char *name, uint8_t *p, size_t *len)
-{
-	(void)arg;
-	(void)name;
-	if (conf.record_len == 0)
-		return CSM_ENOT_FOUND;
-	memcpy(p, conf.record, conf.record_len);
-	*len = conf.record_len;
-	return 0;
-}
-
-static void host_log(void *arg, int level, const char *text)
-{
-	(void)arg;
-	(void)level;
-	assert_null(strstr(text, BADTOKEN_PIN));
-}
-
-static const struct csm_plugin_host host = {
-	.config = host_config,
-	.secret = host_secret,
-	.secret_refused = host_refused,
-	.remember = host_remember,
-	.recall = host_recall,
-	.log = host_log,
-};
 
 /* ---- keys ---- */
 
@@ -112,10 +37,10 @@ static int begin(void **state)
 {
 	(void)state;
 	token->wipe();
-	memset(&conf, 0, sizeof(conf));
-	conf.uri = "pkcs11:token=bad";
-	conf.pin = BADTOKEN_PIN;
-	conf.module = library;
+	memset(&p11host_conf, 0, sizeof(p11host_conf));
+	p11host_conf.uri = "pkcs11:token=bad";
+	p11host_conf.pin = BADTOKEN_PIN;
+	p11host_conf.module = library;
 	ctx = NULL;
 	return 0;
 }
@@ -129,7 +54,7 @@ static int end(void **state)
 
 static void open_it(void)
 {
-	assert_int_equal(P->open(&host, &ctx), 0);
+	assert_int_equal(P->open(&p11host, &ctx), 0);
 }
 
 static int generate(enum csm_alg alg, unsigned use, struct stored *k)
@@ -138,8 +63,7 @@ static int generate(enum csm_alg alg, unsigned use, struct stored *k)
 	struct csm_plugin_out priv = {NULL, 0, 0};
 	int r;
 
-	for (size_t i = 0; i < sizeof(k->tag); i++)
-		k->tag[i] = (uint8_t)rand();
+	randombytes_buf(k->tag, sizeof(k->tag));
 	k->spec = (struct csm_plugin_keyspec){.alg = alg, .use = use, .tag = k->tag};
 	r = P->generate(ctx, &k->spec, &spki, &pub, &priv);
 	k->spki_len = spki.len;
@@ -184,8 +108,7 @@ static int sign(const struct stored *k, struct csm_plugin_key *key)
 	struct csm_plugin_out sig = {sig_p, sizeof(sig_p), 0};
 	int r;
 
-	for (size_t i = 0; i < sizeof(in); i++)
-		in[i] = (uint8_t)rand();
+	randombytes_buf(in, sizeof(in));
 	r = P->sign(ctx, key, &s, in, sizeof(in), &sig);
 	assert_int_equal(sig.len != 0, r == 0);
 	if (r == 0)
@@ -243,34 +166,34 @@ static void configurations_that_are_refused(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < N_ELEMS(uris); i++) {
-		conf.uri = uris[i];
-		assert_int_not_equal(P->open(&host, &ctx), 0);
+		p11host_conf.uri = uris[i];
+		assert_int_not_equal(P->open(&p11host, &ctx), 0);
 		assert_null(ctx);
 	}
-	conf.uri = "pkcs11:token=bad";
+	p11host_conf.uri = "pkcs11:token=bad";
 	for (size_t i = 0; i < N_ELEMS(sessions); i++) {
-		conf.sessions = sessions[i];
-		assert_int_equal(P->open(&host, &ctx), CSM_EINVALID);
+		p11host_conf.sessions = sessions[i];
+		assert_int_equal(P->open(&p11host, &ctx), CSM_EINVALID);
 	}
-	conf.sessions = NULL;
-	conf.algs = "p256,p257";
-	assert_int_equal(P->open(&host, &ctx), CSM_EINVALID);
-	conf.algs = NULL;
+	p11host_conf.sessions = NULL;
+	p11host_conf.algs = "p256,p257";
+	assert_int_equal(P->open(&p11host, &ctx), CSM_EINVALID);
+	p11host_conf.algs = NULL;
 	for (size_t i = 0; i < N_ELEMS(modules); i++) {
-		conf.module = modules[i];
-		assert_int_not_equal(P->open(&host, &ctx), 0);
+		p11host_conf.module = modules[i];
+		assert_int_not_equal(P->open(&p11host, &ctx), 0);
 	}
-	conf.module = "/usr/lib/x86_64-linux-gnu/libc.so.6"; /* a library, and no module */
-	assert_int_equal(P->open(&host, &ctx), CSM_EBACKEND);
+	p11host_conf.module = "/usr/lib/x86_64-linux-gnu/libc.so.6"; /* a library, and no module */
+	assert_int_equal(P->open(&p11host, &ctx), CSM_EBACKEND);
 	assert_int_equal(token->logins, 0);
-	conf.module = library;
-	conf.uri = "pkcs11:token=other";
-	assert_int_equal(P->open(&host, &ctx), CSM_EUNAVAILABLE);
-	conf.uri = "pkcs11:token=bad";
+	p11host_conf.module = library;
+	p11host_conf.uri = "pkcs11:token=other";
+	assert_int_equal(P->open(&p11host, &ctx), CSM_EUNAVAILABLE);
+	p11host_conf.uri = "pkcs11:token=bad";
 	token->twins = true; /* which of the two would be chance */
-	assert_int_equal(P->open(&host, &ctx), CSM_EUNAVAILABLE);
-	conf.uri = "pkcs11:token=bad;slot-id=8";
-	assert_int_equal(P->open(&host, &ctx), 0);
+	assert_int_equal(P->open(&p11host, &ctx), CSM_EUNAVAILABLE);
+	p11host_conf.uri = "pkcs11:token=bad;slot-id=8";
+	assert_int_equal(P->open(&p11host, &ctx), 0);
 }
 
 /* Whatever is asked for, and however often csm starts anew. */
@@ -279,7 +202,7 @@ static void a_wrong_pin_is_tried_once(void **state)
 	struct stored k;
 
 	(void)state;
-	conf.pin = "wrong";
+	p11host_conf.pin = "wrong";
 	open_it();
 	assert_false(usable());
 	for (unsigned i = 0; i < 5; i++) {
@@ -290,8 +213,8 @@ static void a_wrong_pin_is_tried_once(void **state)
 		assert_false(usable());
 	}
 	assert_int_equal(token->logins, 1);
-	conf.pin = BADTOKEN_PIN; /* the administrator has put it right */
-	conf.refused = false;
+	p11host_conf.pin = BADTOKEN_PIN; /* the administrator has put it right */
+	p11host_conf.refused = false;
 	P->close(ctx);
 	open_it();
 	assert_true(usable());
@@ -303,19 +226,19 @@ static void a_wrong_pin_is_tried_once(void **state)
 static void a_try_without_an_answer_is_not_repeated(void **state)
 {
 	(void)state;
-	conf.record[0] = 1;
-	conf.record_len = 1;
+	p11host_conf.record[0] = 1;
+	p11host_conf.record_len = 1;
 	token->token_flags = CKF_USER_PIN_COUNT_LOW;
 	open_it();
 	assert_false(usable());
 	assert_int_equal(token->logins, 0);
-	assert_true(conf.refused);
+	assert_true(p11host_conf.refused);
 	P->close(ctx);
-	conf.refused = false;
+	p11host_conf.refused = false;
 	token->token_flags = 0; /* it was the right one: nothing was counted */
 	open_it();
 	assert_true(usable());
-	assert_int_equal(conf.record[0], 0);
+	assert_int_equal(p11host_conf.record[0], 0);
 }
 
 static void the_last_try_is_left_to_people(void **state)
@@ -331,7 +254,7 @@ static void the_last_try_is_left_to_people(void **state)
 		P->close(ctx);
 	}
 	token->token_flags = 0;
-	conf.pin = NULL;
+	p11host_conf.pin = NULL;
 	open_it();
 	assert_false(usable());
 	assert_int_equal(token->logins, 0);
@@ -608,9 +531,9 @@ static void found_keys_are_used_and_left_alone(void **state)
 	(void)state;
 	open_it();
 	assert_int_equal(generate(CSM_ALG_P256, CSM_USE_SIGN, &a), 0);
-	at += sprintf(at, "pkcs11:token=bad;type=private;id=");
+	at += snprintf(uri, sizeof(uri), "pkcs11:token=bad;type=private;id=");
 	for (size_t i = 0; i < CSM_PLUGIN_TAG; i++)
-		at += sprintf(at, "%%%02x", a.tag[i]);
+		at += snprintf(at, sizeof(uri) - (size_t)(at - uri), "%%%02x", a.tag[i]);
 	assert_int_equal(find(uri, &f), 0);
 	assert_int_equal(f.spec.alg, CSM_ALG_P256);
 	assert_int_equal(f.spec.use, CSM_USE_SIGN);
@@ -684,7 +607,7 @@ static void sessions_that_the_token_refuses_are_waited_for(void **state)
 {
 	(void)state;
 	token->sessions_max = 3; /* one of them is for generate, that has gone by then */
-	conf.sessions = "8";
+	p11host_conf.sessions = "8";
 	together(3);
 }
 
