@@ -4,6 +4,7 @@
 #include "daemon/node/fair.h"
 #include "daemon/node/keycall.h"
 #include "libclient/base/lockmem.h"
+#include "plugins/remote/remote.h"
 
 #define OUT_MAX CSM_SIGNATURE_MAX
 _Static_assert(CSM_ATTESTATION_MAX >= OUT_MAX, "an attestation is the longest output");
@@ -242,6 +243,12 @@ struct key_op {
 	char object[CSM_SECRETREF_MAX];
 	size_t object_len;
 	struct csm_plugin_out out;  /* locked memory */
+	/* a signature in halves: begun and ended on the loop */
+	struct event readable;
+	struct csm_remote_half *half; /* NULL: none */
+	struct csm_cached_key *key_used;
+	uint64_t began_us;
+	struct key_op *next_half;
 };
 
 static void key_op_clear(struct op *op)
@@ -333,6 +340,93 @@ static int key_op_fill(struct req *q, struct key_found *f, struct key_call *call
 	return k->out.p == NULL ? CSM_ENOMEM : 0;
 }
 
+/* ---- in halves: a back end in csm-plughost is asked by the loop itself, which goes on meanwhile ---- */
+
+static void half_finish(struct key_op *k, int r)
+{
+	struct loop *l = k->op.loop;
+	struct key_op **at = &l->halves;
+
+	while (*at != k)
+		at = &(*at)->next_half;
+	*at = k->next_half;
+	k->half = NULL;
+	csm_keycache_put(k->cache, k->key_used, l->now_ms);
+	k->op.r = csm_be_signed(k->be, k->began_us, r, &k->out);
+	k->op.apply(&k->op);
+}
+
+static void half_readable(evutil_socket_t fd, short what, void *arg)
+{
+	struct key_op *k = arg;
+	struct loop *l = k->op.loop;
+	int r;
+
+	(void)fd;
+	(void)what;
+	l->now_ms = monotonic_ms();
+	/* The descriptor may be another's as soon as it has ended; the event is not waited for any more. */
+	r = csm_remote_sign_end(k->half, &k->out);
+	if (r == CSM_EBUSY) {
+		if (event_add(&k->readable, NULL) == 0)
+			return;
+		csm_remote_sign_give_up(k->half);
+		r = CSM_EUNAVAILABLE;
+	}
+	half_finish(k, r);
+	conn_flush_dirty(l);
+}
+
+/* While nobody waits in the queue before it, and the key is loaded over there. False: it goes the long way. */
+static bool half_begin(struct key_op *k)
+{
+	struct loop *l = k->op.loop;
+	int fd;
+
+	if (k->be->plugin != &csm_plugin_remote || !is_signature(&k->call) || csm_workq_depth(k->be->owner) > 0 ||
+		(k->call.scheme.hash != CSM_HASH_NONE && k->call.in.n != csm_hash_size(k->call.scheme.hash)))
+		return false;
+	k->key_used = csm_keycache_take(k->cache, k->rec.id);
+	if (k->key_used == NULL)
+		return false;
+	k->began_us = csm_be_now_us();
+	if (csm_remote_sign_begin(k->be->ctx, k->key_used->key, &k->call.scheme, k->call.in.p, k->call.in.n, k->out.cap,
+		    &k->half, &fd) != 0)
+		goto back;
+	event_assign(&k->readable, l->base, fd, EV_READ, half_readable, k);
+	if (event_add(&k->readable, NULL) != 0) {
+		csm_remote_sign_give_up(k->half);
+		k->half = NULL;
+		goto back;
+	}
+	k->op.apply = key_op_apply;
+	k->next_half = l->halves;
+	l->halves = k;
+	return true;
+back:
+	csm_keycache_put(k->cache, k->key_used, l->now_ms);
+	return false;
+}
+
+void key_call_tick(struct loop *l)
+{
+	struct key_op *k, *next;
+
+	for (k = l->halves; k != NULL; k = next) {
+		next = k->next_half;
+		if (!csm_remote_sign_late(k->half))
+			continue;
+		event_del(&k->readable);
+		csm_remote_sign_give_up(k->half);
+		half_finish(k, CSM_EUNAVAILABLE);
+	}
+	conn_flush_dirty(l);
+	/* Keys that are only used this way are looked after by one of the loops. */
+	for (size_t i = 0; l->index == 0 && i < l->b->n_backends; i++)
+		if (l->b->backends[i].plugin == &csm_plugin_remote)
+			csm_keycache_sweep(&l->b->owner_keys[i], l->now_ms, CSM_KEY_IDLE_MS);
+}
+
 static void run_away(struct req *q, struct key_found *f, struct key_call *call)
 {
 	struct broker *b = q->loop->b;
@@ -355,6 +449,8 @@ static void run_away(struct req *q, struct key_found *f, struct key_call *call)
 	if (r == 0) {
 		k->call.csr = call->csr;
 		call->csr = NULL;
+		if (half_begin(k))
+			return;
 		r = op_to_backend(op, f->be, key_op_work, key_op_apply);
 	}
 	if (r != 0) {

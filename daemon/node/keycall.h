@@ -35,5 +35,7 @@ CSM_MUST int key_look(struct req *q, struct csm_str ref, struct csm_str want, st
 CSM_MUST int key_scheme(struct req *q, const struct key_found *f, struct csm_str name, struct csm_scheme *ret);
 /* Do it and answer; closes the transaction of f in any case. */
 void key_call_run(struct req *q, struct key_found *f, struct key_call *call);
+/* Now and then, on the loop: give up what has taken too long. */
+void key_call_tick(struct loop *l);
 
 #endif

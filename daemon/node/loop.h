@@ -64,6 +64,7 @@ struct loop {
 	uint64_t contested_ms;    /* when another than the last one asked */
 	size_t served;        /* work since the last turn began, see fair.h */
 	size_t n_ops;         /* operations that are elsewhere */
+	struct key_op *halves; /* signatures that were begun here and end here, see keycall.c */
 	bool draining;        /* no more requests are read */
 	bool batch;           /* scheduled as SCHED_BATCH */
 	unsigned mixed;       /* see loop_pace */

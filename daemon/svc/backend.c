@@ -282,6 +282,16 @@ int csm_be_sign(struct csm_backend *be, struct csm_plugin_key *key, const struct
 	return finish(be, CSM_CALL_SIGN, began, be->plugin->sign(be->ctx, key, scheme, in.p, in.n, sig), sig);
 }
 
+int csm_be_signed(struct csm_backend *be, uint64_t began_us, int r, struct csm_plugin_out *sig)
+{
+	return finish(be, CSM_CALL_SIGN, began_us, r, sig);
+}
+
+uint64_t csm_be_now_us(void)
+{
+	return now_us();
+}
+
 int csm_be_decrypt(struct csm_backend *be, struct csm_plugin_key *key, const struct csm_scheme *scheme,
 	struct csm_bin in, struct csm_bin label, struct csm_plugin_out *plain)
 {

@@ -83,6 +83,9 @@ CSM_MUST int csm_be_load(struct csm_backend *be, const struct csm_plugin_keyspec
 void csm_be_unload(struct csm_backend *be, struct csm_plugin_key *key);
 CSM_MUST int csm_be_sign(struct csm_backend *be, struct csm_plugin_key *key, const struct csm_scheme *scheme,
 	struct csm_bin in, struct csm_plugin_out *sig);
+/* Count a signature that was made elsewhere, which took so long; its result as csm_be_sign would give it. */
+CSM_MUST int csm_be_signed(struct csm_backend *be, uint64_t began_us, int r, struct csm_plugin_out *sig);
+uint64_t csm_be_now_us(void);
 CSM_MUST int csm_be_decrypt(struct csm_backend *be, struct csm_plugin_key *key, const struct csm_scheme *scheme,
 	struct csm_bin in, struct csm_bin label, struct csm_plugin_out *plain);
 CSM_MUST int csm_be_derive(struct csm_backend *be, struct csm_plugin_key *key, struct csm_bin peer,

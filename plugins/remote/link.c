@@ -233,6 +233,27 @@ int call_begin(struct csm_plugin_ctx *ctx, unsigned times, struct call *ret)
 	return 0;
 }
 
+int call_try(struct csm_plugin_ctx *ctx, struct call *ret)
+{
+	struct call c = {.ctx = ctx};
+	int r = CSM_EBUSY;
+
+	if (ctx->serial || pthread_mutex_trylock(&ctx->lock) != 0)
+		return r;
+	if (ctx->link != NULL && !ctx->link->broken && take_free(ctx->link, &c.at)) {
+		c.link = ctx->link;
+		atomic_fetch_add(&c.link->refs, 1);
+		r = 0;
+	}
+	pthread_mutex_unlock(&ctx->lock);
+	if (r != 0)
+		return r;
+	c.channel = &c.link->channel[c.at];
+	c.deadline_ms = csm_channel_now_ms() + ctx->call_ms;
+	*ret = c;
+	return 0;
+}
+
 void call_end(struct call *c)
 {
 	pthread_mutex_lock(&c->ctx->lock);
@@ -262,50 +283,96 @@ static int put_dead(struct csm_plugin_ctx *ctx, struct link *l, struct csm_chann
 	return r;
 }
 
-/* *alive: what came was in order; the answer may still be an error. */
-static int exchange(struct call *c, enum csm_plug_method what, const struct csm_msg_plug_call *m, void *res, bool *alive)
+static void cut_off(struct call *c, int r)
 {
-	struct csm_channel *ch = c->channel;
-	struct csm_frame f;
-	uint32_t id = 0;
-	int r;
-
-	*alive = true;
-	if ((r = put_dead(c->ctx, c->link, ch)) != 0 || (r = csm_channel_put(ch, what, m, &id)) != 0) {
-		csm_buf_reset(&ch->out);
-		return r;
-	}
-	*alive = false;
-	if ((r = csm_channel_send(ch, c->deadline_ms, -1)) != 0)
-		return r;
-	for (unsigned asks = 0; asks < ASKS_MAX; asks++) {
-		if ((r = csm_channel_recv(ch, c->deadline_ms, &f, NULL)) != 0)
-			return r;
-		if (f.type == CSM_RESPONSE)
-			break;
-		if ((r = hostside_serve(c->ctx, ch, &f, c->deadline_ms)) != 0)
-			return r;
-	}
-	if (f.type != CSM_RESPONSE || f.msgid != id || !csm_channel_quiet(ch))
-		return CSM_EPROTOCOL;
-	r = f.error.p != NULL ? csm_channel_error(ch, f.error) :
-				csm_channel_decode(ch, csm_plug_rows[what].response, f.result, res);
-	*alive = r != CSM_EPROTOCOL;
-	return r;
-}
-
-int call_run(struct call *c, enum csm_plug_method what, const struct csm_msg_plug_call *m, void *res)
-{
-	bool alive;
-	int r = exchange(c, what, m, res, &alive);
-
-	if (alive)
-		return r;
 	link_break(c->ctx, c->link,
 		r == CSM_ECLOSED          ? "its process has ended" :
 			r == CSM_ETIMEOUT ? "its process does not answer" :
 					    "its process does not speak as it should: it is cut off");
+}
+
+int call_send(struct call *c, enum csm_plug_method what, const struct csm_msg_plug_call *m, uint32_t *id)
+{
+	struct csm_channel *ch = c->channel;
+	int r = put_dead(c->ctx, c->link, ch);
+
+	if (r == 0)
+		r = csm_channel_put(ch, what, m, id);
+	if (r != 0) {
+		csm_buf_reset(&ch->out);
+		return r;
+	}
+	if ((r = csm_channel_send(ch, c->deadline_ms, -1)) == 0)
+		return 0;
+	cut_off(c, r);
 	return CSM_EUNAVAILABLE;
+}
+
+/* A message that has come: CSM_EBUSY when it was not yet the answer. *alive: it was in order. */
+static int take(struct call *c, enum csm_plug_method what, uint32_t id, const struct csm_frame *f, void *res, bool *alive)
+{
+	int r;
+
+	*alive = false;
+	if (f->type != CSM_RESPONSE) {
+		if (++c->asks > ASKS_MAX)
+			return CSM_EPROTOCOL;
+		if ((r = hostside_serve(c->ctx, c->channel, f, c->deadline_ms)) != 0)
+			return r;
+		*alive = true;
+		return CSM_EBUSY;
+	}
+	if (f->msgid != id || !csm_channel_quiet(c->channel))
+		return CSM_EPROTOCOL;
+	r = f->error.p != NULL ? csm_channel_error(c->channel, f->error) :
+				 csm_channel_decode(c->channel, csm_plug_rows[what].response, f->result, res);
+	*alive = r != CSM_EPROTOCOL;
+	/* Said by the other side: no word of ours. */
+	return r == CSM_EBUSY && f->error.p != NULL ? CSM_EUNAVAILABLE : r;
+}
+
+int call_run(struct call *c, enum csm_plug_method what, const struct csm_msg_plug_call *m, void *res)
+{
+	struct csm_frame f;
+	uint32_t id = 0;
+	bool alive;
+	int r = call_send(c, what, m, &id);
+
+	if (r != 0)
+		return r;
+	do {
+		alive = false;
+		if ((r = csm_channel_recv(c->channel, c->deadline_ms, &f, NULL)) == 0)
+			r = take(c, what, id, &f, res, &alive);
+	} while (alive && r == CSM_EBUSY);
+	if (alive)
+		return r;
+	cut_off(c, r);
+	return CSM_EUNAVAILABLE;
+}
+
+int call_poll(struct call *c, enum csm_plug_method what, uint32_t id, void *res)
+{
+	struct csm_frame f;
+	bool alive;
+	int r;
+
+	do {
+		alive = false;
+		if ((r = csm_channel_poll(c->channel, &f)) == CSM_EBUSY)
+			return r;
+		if (r == 0)
+			r = take(c, what, id, &f, res, &alive);
+	} while (alive && r == CSM_EBUSY);
+	if (alive)
+		return r;
+	cut_off(c, r);
+	return CSM_EUNAVAILABLE;
+}
+
+void call_break(struct call *c)
+{
+	cut_off(c, CSM_ETIMEOUT);
 }
 
 void link_forget(struct csm_plugin_ctx *ctx, uint64_t epoch, uint64_t number, bool op)

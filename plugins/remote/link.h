@@ -36,6 +36,14 @@ struct csm_plugin_ctx {
 	char reason[161], device[161], protection[CSM_TOKEN_STR_MAX + 1];
 };
 
+/* Kept whole, so that it can be loaded anew in the next process. */
+struct csm_plugin_key {
+	struct csm_plugin_keyspec spec;
+	uint64_t epoch, number; /* of the link that has it; epoch 0: none */
+	uint8_t *parts;         /* locked memory */
+	struct csm_plugin_blob blob;
+};
+
 /* A call in hand: a channel of its own. */
 struct call {
 	struct csm_plugin_ctx *ctx;
@@ -43,6 +51,7 @@ struct call {
 	struct csm_channel *channel;
 	size_t at;
 	int64_t deadline_ms;
+	unsigned asks; /* of the back end, during this call */
 };
 
 /* Make the link, or take the one that was kept from a try before. With ctx->lock held. */
@@ -58,6 +67,12 @@ CSM_MUST int call_begin(struct csm_plugin_ctx *ctx, unsigned times, struct call 
  * link: CSM_EUNAVAILABLE. */
 CSM_MUST int call_run(struct call *c, enum csm_plug_method what, const struct csm_msg_plug_call *m, void *res);
 void call_end(struct call *c);
+/* The same in halves. call_try: without waiting, CSM_EBUSY when there is no free channel of a link that works, or the back
+ * end inside is SERIAL. call_poll: CSM_EBUSY while the answer is not there. call_break: it will not come. */
+CSM_MUST int call_try(struct csm_plugin_ctx *ctx, struct call *ret);
+CSM_MUST int call_send(struct call *c, enum csm_plug_method what, const struct csm_msg_plug_call *m, uint32_t *id);
+CSM_MUST int call_poll(struct call *c, enum csm_plug_method what, uint32_t id, void *res);
+void call_break(struct call *c);
 
 /* Forget a loaded key or an operation over there; sent along with the next call. */
 void link_forget(struct csm_plugin_ctx *ctx, uint64_t epoch, uint64_t number, bool op);

@@ -8,13 +8,6 @@
 typedef struct csm_msg_plug_call call_t;
 typedef struct csm_msg_plug_result result_t;
 
-/* Kept whole, so that it can be loaded anew in the next process. */
-struct csm_plugin_key {
-	struct csm_plugin_keyspec spec;
-	uint64_t epoch, number; /* of the link that has it; epoch 0: none */
-	uint8_t *parts;         /* locked memory */
-	struct csm_plugin_blob blob;
-};
 struct csm_plugin_op {
 	uint64_t epoch, number;
 };

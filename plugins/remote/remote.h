@@ -21,6 +21,16 @@ bool csm_remote_has(const struct csm_plugin_ctx *ctx, unsigned method);
 /* Ask for its health, and so notice whether it lives; blocks for a call's time at most. To be called now and then. */
 void csm_remote_look(struct csm_plugin_ctx *ctx);
 
+/* A signature in halves, so that nobody waits in between: *fd is readable when something has come. begin: CSM_EBUSY when it has
+ * to be made as a whole. end: CSM_EBUSY while it is not there; else it ends it. give_up: it has taken too long; the process is cut
+ * off. */
+struct csm_remote_half;
+int csm_remote_sign_begin(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const struct csm_scheme *scheme,
+	const uint8_t *in, size_t in_len, size_t room, struct csm_remote_half **ret, int *fd);
+int csm_remote_sign_end(struct csm_remote_half *half, struct csm_plugin_out *sig);
+void csm_remote_sign_give_up(struct csm_remote_half *half);
+bool csm_remote_sign_late(const struct csm_remote_half *half);
+
 /* host goes: close what a try to open that failed has kept for the next one. */
 void csm_remote_forget(const struct csm_plugin_host *host);
 
