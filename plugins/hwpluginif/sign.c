@@ -110,9 +110,9 @@ static bool still_signs(struct csm_plugin_key *k)
 static int sign_somehow(struct csm_plugin_ctx *c, struct csm_plugin_key *k, const struct csm_scheme *s,
 	const uint8_t *digest, uint8_t *sig)
 {
-	int r = hw_key_in(k->key);
+	int r;
 
-	if (r == 0 && (r = hw_try(k, s, digest, sig)) == 0)
+	if (hw_key_in(k->key) == 0 && hw_try(k, s, digest, sig) == 0)
 		return 0;
 	hw_key_out(k->key);
 	if ((r = hw_key_in(k->key)) == 0 && (r = hw_try(k, s, digest, sig)) == 0)

@@ -16,9 +16,8 @@ static bool entry_trusted(const struct stat *st, bool above, const char *path, c
 {
 	if (st->st_uid != 0 && st->st_uid != geteuid())
 		snprintf(why, HW_WHY_MAX, "%.200s belongs to uid %u", path, (unsigned)st->st_uid);
-	else if (S_ISLNK(st->st_mode) || (st->st_mode & (S_IWGRP | S_IWOTH)) == 0)
-		return true;
-	else if (above && S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX) != 0)
+	else if (S_ISLNK(st->st_mode) || (st->st_mode & (S_IWGRP | S_IWOTH)) == 0 ||
+		(above && S_ISDIR(st->st_mode) && (st->st_mode & S_ISVTX) != 0))
 		return true;
 	else
 		snprintf(why, HW_WHY_MAX, "%s can write %.200s", (st->st_mode & S_IWOTH) != 0 ? "everyone" : "a group", path);

@@ -15,6 +15,18 @@ tpm() { TSS2_LOG=all+none timeout 30 "tpm2_$1" -T "$CSM_TPM_TCTI" "${@:2}" >/dev
 [ "$(nm -D --defined-only "$library" | awk '$2 == "T" || $2 == "D" || $2 == "B" { print $3 }')" = \
     sshsm_hw_plugin_get_plugin_functions ] || fail "the library exports something else too"
 
+step "the host itself: it tells signatures from noise"
+other=$top/build/tests/interop/hwplugin/library.so
+mkdir -p other/{activate,key01}
+openssl genpkey -quiet -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -outform DER -out other/key01/Kfile1.p8
+for mode in 0 2; do
+    echo mode=$mode >other/activate/Amode.txt
+    timeout 60 "$host" "$other" other all >said && status=0 || status=$?
+    expect_equal "exit status, and noise, in mode $mode" "$status $(grep -c 'ok ok' said) $(grep -c 'WRONG WRONG' said)" \
+        "$([ $mode -eq 0 ] && echo 0 14 0 || echo 1 0 14)"
+done
+
+step "csm's library"
 # A parent where tpm-util has it, and keys below it: one that only signs, and one that may decrypt as well.
 tpm createprimary -C o -G rsa2048 -c parent.ctx
 tpm evictcontrol -C o -c parent.ctx 0x81000011

@@ -173,8 +173,7 @@ static void slots_may_be_missing(void **state)
 	assert_true(usable());
 	hwfix_take(&f, "S01lib/key01", 0, &k[0]);
 	for (size_t i = 0; i < N_ELEMS(all); i++)
-		assert_int_equal(hwfix_sign(&f, &k[0], 0, all[i]),
-			all[i].kind == CSM_SCHEME_RSA_PSS ? 0 : 0);
+		assert_int_equal(hwfix_sign(&f, &k[0], 0, all[i]), 0);
 	assert_int_equal(hw->sign_init(f.ctx, k[0].key, &pkcs, &op), 0);
 	assert_int_equal(hw->sign_update(f.ctx, op, (const uint8_t *)"a", 1), 0);
 	assert_int_equal(hw->sign_final(f.ctx, op, &sig), 0);

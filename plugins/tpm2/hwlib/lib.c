@@ -56,7 +56,7 @@ static struct hwlib_op *op_of(const void *ref, uint64_t key, unsigned long mecha
 {
 	struct hwlib_op *op = lib.ops;
 
-	while (op != NULL && op->id != (uint64_t)(uintptr_t)ref)
+	while (op != NULL && (uintptr_t)op->id != (uintptr_t)ref)
 		op = op->next;
 	return op != NULL && op->key == key && op->mechanism == mechanism ? op : NULL;
 }
@@ -262,7 +262,7 @@ static int tell_public(const TPMT_PUBLIC *pub, SSHSM_HW_PLUGIN_IMPORT_PUBLIC_KEY
 	unsigned skip = 0;
 
 	ret->modulus = malloc(pub->unique.rsa.size);
-	ret->exponent = malloc(sizeof(e));
+	ret->exponent = malloc(4);
 	if (ret->modulus == NULL || ret->exponent == NULL) {
 		free(ret->modulus);
 		free(ret->exponent);

@@ -143,6 +143,8 @@ static void start(const char *folder)
 		free(list[i]);
 	}
 	free(list);
+	if (n_keys == 0)
+		die("no keys");
 }
 
 static void end(void)
@@ -326,7 +328,9 @@ static void stale(const char *folder)
 	(void)fn.xxx_rsa_sign_cleanup(&gone, 7, ref);
 	if (fn.xxx_rsa_sign_init(&noise, 7, NULL, 0, &ref) == 0)
 		die("a handle that is none");
-	if (fn.xxx_unload_key(&at) != 0 || fn.xxx_unload_key(&at) == 0 || fn.xxx_rsa_sign_init(&gone, 7, NULL, 0, &ref) == 0 ||
+	if (fn.xxx_unload_key(&at) != 0)
+		die("unload_key");
+	if (fn.xxx_unload_key(&at) == 0 || fn.xxx_rsa_sign_init(&gone, 7, NULL, 0, &ref) == 0 ||
 		fn.xxx_rsa_sign(&gone, 7, msg, 3, NULL, sig, &len) == 0)
 		die("a key that is gone");
 	EVP_PKEY_free(keys[0].pkey);
@@ -343,7 +347,7 @@ static void stale(const char *folder)
 
 static void left_open(void)
 {
-	for (int i = 0; i < 3000; i++) {
+	for (int i = 0; i < 3000 && n_keys > 0; i++) {
 		uint64_t handle = keys[i % n_keys].handle;
 		unsigned char msg[4] = "abc";
 		void *ref = NULL;
