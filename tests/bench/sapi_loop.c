@@ -128,7 +128,7 @@ static int run_own(struct swtpm_host *h, double limit)
 
 static int run_plugin(struct swtpm_host *h, double limit)
 {
-	static const struct csm_plugin_keyspec spec = {CSM_ALG_P256, CSM_USE_SIGN, false};
+	static const struct csm_plugin_keyspec spec = {.alg = CSM_ALG_P256, .use = CSM_USE_SIGN};
 	static const struct csm_scheme scheme = {CSM_SCHEME_ECDSA, CSM_HASH_SHA256};
 	static const uint8_t digest[32] = "thirty-two bytes of some digest";
 	const struct csm_plugin *p = &csm_plugin_tpm2;
