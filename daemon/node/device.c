@@ -64,7 +64,7 @@ static int connect_bounded(int family, const struct sockaddr *addr, socklen_t n)
 	return fd;
 }
 
-static int connect_unix(const char *path)
+int device_connect_unix(const char *path)
 {
 	struct sockaddr_un addr = {.sun_family = AF_UNIX};
 
@@ -106,7 +106,7 @@ static int connect_swtpm(const char *conf)
 		}
 		given[which] = value;
 	}
-	return given[0] != NULL ? connect_unix(given[0]) : connect_tcp(given[1], given[2]);
+	return given[0] != NULL ? device_connect_unix(given[0]) : connect_tcp(given[1], given[2]);
 }
 
 int device_open(const char *name)
@@ -119,6 +119,10 @@ int device_open(const char *name)
 		return connect_swtpm("");
 	if (strncmp(name, "swtpm:", 6) == 0)
 		return connect_swtpm(name + 6);
+	if (strcmp(name, "tabrmd") == 0)
+		return tabrmd_connect("");
+	if (strncmp(name, "tabrmd:", 7) == 0)
+		return tabrmd_connect(name + 7);
 	errno = name[0] == '\0' ? ENODEV : EPROTONOSUPPORT;
 	return -1;
 }

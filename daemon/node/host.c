@@ -108,9 +108,9 @@ const char *host_tpm_config(struct host_arg *a, const char *name)
 	if (strcmp(name, "device") == 0)
 		return a->device;
 	if (strcmp(name, "kind") == 0)
-		return socket ? "socket" : "device";
+		return strncmp(a->device, "tabrmd", 6) == 0 ? "manager" : socket ? "socket" : "device";
 	if (strcmp(name, "shared") == 0)
-		return strncmp(a->device, "/dev/tpmrm", 10) == 0 ? "true" : "false";
+		return strncmp(a->device, "/dev/tpmrm", 10) == 0 || strncmp(a->device, "tabrmd", 6) == 0 ? "true" : "false";
 	if (strcmp(name, "owner_auth") == 0)
 		return a->owner_auth;
 	if (strcmp(name, "accept_foreign") == 0)

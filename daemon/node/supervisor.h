@@ -115,6 +115,10 @@ void notify_systemd(const char *state);
 void device_name(const struct csm_config *cfg, char *out, size_t cap);
 /* A fresh descriptor; -1 with errno. */
 int device_open(const char *name);
+/* Connect within half a second; -1 with errno. */
+int device_connect_unix(const char *path);
+/* A connection of tpm2-abrmd's: "", or bus_name=NAME,bus_type=system|session; -1 with errno. */
+int tabrmd_connect(const char *conf);
 /* tpm: policy_key or policy_file, for the broker; -1 with errno (EPERM: others than root could write the key). */
 int policy_file_open(const struct csm_config *cfg, bool key);
 

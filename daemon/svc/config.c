@@ -265,6 +265,25 @@ static bool is_swtpm(struct csm_str s)
 	return !seen[0] || (!seen[1] && !seen[2]);
 }
 
+/* bus_name=NAME and bus_type=system|session, each once at most, as libtss2-tcti-tabrmd has them. */
+static bool is_tabrmd(struct csm_str s)
+{
+	static const char *const names[] = {"bus_name=", "bus_type=system", "bus_type=session"};
+	bool seen[3] = {false};
+
+	for (const char *p = s.p, *end = s.p + s.n; p < end; p++) {
+		size_t i = 0, n = strcspn(p, ",");
+
+		while (i < 3 && strncmp(p, names[i], strlen(names[i])) != 0)
+			i++;
+		if (i == 3 || seen[i] || (i == 0) != (n > strlen(names[i])) || (p[n] == ',' && p + n + 1 == end))
+			return false;
+		seen[i] = true;
+		p += n;
+	}
+	return !seen[1] || !seen[2];
+}
+
 static int read_tcti(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
 	struct csm_str s;
@@ -273,14 +292,17 @@ static int read_tcti(struct reader *rd, const struct csm_yaml_node *n, void *to)
 
 	if (r != 0)
 		return r;
-	good = s.n == 0 || csm_str_eq(s, "swtpm");
+	good = s.n == 0 || csm_str_eq(s, "swtpm") || csm_str_eq(s, "tabrmd");
 	if (s.n >= 6 && memcmp(s.p, "swtpm:", 6) == 0)
 		good = is_swtpm((struct csm_str){s.p + 6, s.n - 6});
+	else if (s.n > 7 && memcmp(s.p, "tabrmd:", 7) == 0)
+		good = is_tabrmd((struct csm_str){s.p + 7, s.n - 7});
 	else if (s.n > 7 && memcmp(s.p, "device:", 7) == 0)
 		good = config_is_path((struct csm_str){s.p + 7, s.n - 7});
 	if (!good)
 		return csm_yaml_fail(n, rd->err,
-			"must be swtpm, swtpm:path=PATH, swtpm:host=ADDRESS,port=NUMBER or device:/PATH");
+			"must be swtpm, swtpm:path=PATH, swtpm:host=ADDRESS,port=NUMBER, device:/PATH, tabrmd, or "
+			"tabrmd:bus_name=NAME,bus_type=system|session");
 	return config_set(to, s);
 }
 

@@ -119,7 +119,7 @@ static void say(struct check *c, const char *check, bool good, const char *yes, 
 	c->good &= good;
 }
 
-static void open(struct check *c, const char *check, const char *text)
+static void leave(struct check *c, const char *check, const char *text)
 {
 	c->tell(c->arg, check, CSM_ATTEST_OPEN, text);
 }
@@ -207,7 +207,7 @@ static void check_attest(struct check *c)
 				memcmp(s->extraData.buffer, c->want->nonce, c->want->nonce_len) == 0,
 			"it was made for this nonce", "it has not this nonce: it was not made for this question");
 	else
-		open(c, "nonce", s->extraData.size > 0 ? "it has a nonce, which was not compared: it may be an old statement"
+		leave(c, "nonce", s->extraData.size > 0 ? "it has a nonce, which was not compared: it may be an old statement"
 						       : "it has no nonce: it may be an old statement");
 }
 
@@ -224,7 +224,7 @@ static void check_key(struct check *c)
 	say(c, "origin", (attr & BORN_HERE) == BORN_HERE, "the key was made in its TPM",
 		"the key was made outside of a TPM, or may have been");
 	if (c->want->key == NULL)
-		open(c, "key", "it was not compared with a public key of yours");
+		leave(c, "key", "it was not compared with a public key of yours");
 	else
 		say(c, "key", whole && EVP_PKEY_eq(key, c->want->key) == 1, "it is the public key that was given",
 			"it is another key than the one that was given");
@@ -282,7 +282,7 @@ static void check_ek(struct check *c)
 		snprintf(text, sizeof(text), "the endorsement key's certificate was not checked: no --ca was given%s%.*s",
 			a->cert == NULL ? "; there is none: " : "", a->cert == NULL ? (int)a->msg.ek_missing.n : 0,
 			a->cert == NULL && a->msg.ek_missing.p != NULL ? a->msg.ek_missing.p : "");
-		open(c, "ek", text);
+		leave(c, "ek", text);
 		return;
 	}
 	if (a->cert == NULL) {
@@ -329,7 +329,7 @@ static void check_link(struct check *c)
 			"the proof is not one of this attestation key and endorsement key for this secret");
 		return;
 	}
-	open(c, "link", w->ak != NULL
+	leave(c, "link", w->ak != NULL
 			? "the attestation key was taken from --ak: it is as good as the way by which you came to that"
 			: "nothing proves that the attestation key is in the TPM of the endorsement key, or in any: "
 			  "csm attest challenge does, or --ak with a key for which it was done");

@@ -40,6 +40,9 @@ TSS2_RC t2_exec(struct csm_plugin_ctx *c, const struct t2_auth *a, int timeout_m
 	if ((rc = Tss2_Sys_ExecuteAsync(c->sys)) == TSS2_RC_SUCCESS &&
 		(rc = Tss2_Sys_ExecuteFinish(c->sys, timeout_ms)) == TSS2_RC_SUCCESS && a != NULL)
 		rc = t2_session_check(c, a, &caller);
+	/* A resource manager says the TPM's own codes in layers of its own. */
+	if ((rc & TSS2_RC_LAYER_MASK) == TSS2_RESMGR_RC_LAYER || (rc & TSS2_RC_LAYER_MASK) == TSS2_RESMGR_TPM_RC_LAYER)
+		rc &= 0xfff;
 	if (rc == T2_RC_BAD_HMAC)
 		t2_tcti_drop(&c->tcti);
 	/* After a command without its answer SAPI takes no other one. */

@@ -106,8 +106,9 @@ static void note_life(struct csm_plugin_ctx *c, const struct t2_boot *now)
 		if (c->host->log != NULL)
 			c->host->log(c->host->arg, LOG_INFO, "the TPM was reset; keys are loaded again on use");
 	}
-	if (!same)
+	if (!same || (c->tcti.keep && c->connects != c->tcti.connects))
 		forget_all(c);
+	c->connects = c->tcti.connects;
 	c->boot = *now;
 }
 

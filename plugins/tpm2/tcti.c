@@ -41,7 +41,7 @@ void t2_tcti_drop(struct t2_tcti *t)
 
 void t2_tcti_release(struct t2_tcti *t, uint64_t min_ms)
 {
-	if (t->stream && t->fd >= 0 && t2_now_ms() - t->taken_ms >= min_ms)
+	if (t->stream && !t->keep && t->fd >= 0 && t2_now_ms() - t->taken_ms >= min_ms)
 		t2_tcti_drop(t);
 }
 
@@ -133,6 +133,7 @@ static TSS2_RC tcti_transmit(TSS2_TCTI_CONTEXT *context, size_t size, const uint
 		if ((t->fd = t->host->device(t->host->arg)) < 0)
 			return TSS2_TCTI_RC_IO_ERROR;
 		t->taken_ms = t2_now_ms();
+		t->connects++;
 	}
 	if (send_all(t, t2_now_ms() + 5000) != TSS2_RC_SUCCESS) {
 		t2_tcti_drop(t);

@@ -2,6 +2,7 @@
  *
  * "socket": swtpm's data socket, a stream of bare commands and responses. swtpm serves one connection at
  * a time, so this one is given up between uses (t2_tcti_release) and taken again by the next command.
+ * "manager": a connection of a resource manager (tpm2-abrmd), a stream too, with objects and sessions of its own.
  * "device": /dev/tpm*; the host opens it with O_NONBLOCK, else time limits do not hold.
  *
  * Only poll, read, write, sendmsg and close are called on the descriptor. A command that got no whole
@@ -19,7 +20,9 @@
 struct t2_tcti {
 	TSS2_TCTI_CONTEXT_COMMON_V2 common; /* first: the SAPI context holds a pointer to it */
 	const struct csm_plugin_host *host;
-	bool stream;       /* kind "socket" */
+	bool stream;       /* kind "socket" or "manager" */
+	bool keep;         /* kind "manager": objects live as long as the connection, which is not given up */
+	unsigned connects; /* times that a descriptor was taken */
 	int fd;            /* -1: not connected */
 	uint64_t taken_ms; /* when the descriptor was taken */
 	uint64_t commands; /* sent, resent ones included */

@@ -107,7 +107,8 @@ int t2_open(const struct csm_plugin_host *host, struct csm_plugin_ctx **ret)
 	memset(c, 0, sizeof(*c));
 	c->host = host;
 	c->props.slots = 3;
-	t2_tcti_init(&c->tcti, host, kind != NULL && strcmp(kind, "socket") == 0);
+	t2_tcti_init(&c->tcti, host, kind != NULL && (strcmp(kind, "socket") == 0 || strcmp(kind, "manager") == 0));
+	c->tcti.keep = kind != NULL && strcmp(kind, "manager") == 0;
 	if ((r = read_config(c)) != 0 || (r = t2_crypt_init(&c->crypt)) != 0)
 		goto out;
 	r = CSM_ENOMEM;

@@ -116,6 +116,7 @@ struct csm_plugin_ctx {
 	char reason[192];
 	char device[128];    /* as the configuration names it */
 	uint32_t resets;
+	unsigned connects;   /* of the connection that our handles are of, where that matters */
 	uint32_t life;       /* which life of the TPM: saved contexts are good in their own only */
 	uint64_t own_commands; /* sent by health, not counted as work */
 

@@ -222,7 +222,8 @@ static void test_tctis_and_backends(void **state)
 	static const char *const taken[] = {
 		"tpm: {tcti: \"\"}", "tpm: {tcti: swtpm}", "tpm: {tcti: \"swtpm:\"}", "tpm: {tcti: \"swtpm:path=/run/sock\"}",
 		"tpm: {tcti: \"swtpm:host=localhost,port=2321\"}", "tpm: {tcti: \"swtpm:port=2321\"}",
-		"tpm: {tcti: \"device:/dev/tpmrm0\"}", "backends: {default: soft}", "backends: {default: auto, enable: [tpm2]}",
+		"tpm: {tcti: \"device:/dev/tpmrm0\"}", "tpm: {tcti: tabrmd}", "tpm: {tcti: \"tabrmd:bus_type=session\"}",
+		"tpm: {tcti: \"tabrmd:bus_name=a.b,bus_type=system\"}", "backends: {default: soft}", "backends: {default: auto, enable: [tpm2]}",
 		"backends: {default: tpm2, enable: [soft, tpm2]}", "backends: {default: fake, enable: [soft], fake: x}",
 	};
 	struct csm_config c;

@@ -372,8 +372,74 @@ static void devices(void **state)
 	expect_error("device:", ENOENT);
 	expect_error("", ENODEV);
 	expect_error("mssim:host=localhost", EPROTONOSUPPORT);
-	expect_error("tabrmd", EPROTONOSUPPORT);
+	expect_error("tabrmdx", EPROTONOSUPPORT);
 	expect_error("swtpmx:path=/x", EPROTONOSUPPORT);
+}
+
+/* A bus that says these bytes to whoever comes first, in a process of its own. */
+static pid_t bus_that_says(int listening, const void *p, size_t n)
+{
+	pid_t pid = fork();
+	char in[512];
+	int fd;
+
+	assert_true(pid >= 0);
+	if (pid != 0)
+		return pid;
+	fd = accept(listening, NULL, NULL);
+	if (fd < 0 || write(fd, p, n) != (ssize_t)n)
+		_exit(1);
+	while (read(fd, in, sizeof(in)) > 0)
+		;
+	_exit(0);
+}
+
+/* What tpm2-abrmd's bus may answer, and none of it is a connection. */
+static void a_bus_that_gives_no_connection(void **state)
+{
+#define HELLO "OK 0123456789abcdef\r\nAGREE_UNIX_FD\r\n"
+#define HEAD(type, fields) "l" type "\x00\x01\x00\x00\x00\x00\x01\x00\x00\x00" fields
+#define ANSWER "\x08\x00\x00\x00\x05\x01u\x00\x02\x00\x00\x00" /* to serial 2 */
+#define SAYS(text, e) {text, sizeof(text) - 1, e}
+	static const struct {
+		const char *says;
+		size_t n;
+		int error;
+	} cases[] = {
+		SAYS("REJECTED EXTERNAL\r\n", EACCES),
+		SAYS("OK 0123456789abcdef\r\nERROR\r\n", EACCES),
+		SAYS(HELLO "rubbish that is long enough", EIO),
+		/* sizes that nobody has room for */
+		SAYS(HELLO "l\x02\x00\x01\xff\xff\xff\xff\x01\x00\x00\x00\x00\x00\x00\x00", EIO),
+		SAYS(HELLO HEAD("\x02", "\xff\xff\xff\x7f"), EIO),
+		/* an error, and a success without a descriptor */
+		SAYS(HELLO HEAD("\x03", ANSWER), ENODEV),
+		SAYS(HELLO HEAD("\x02", ANSWER), EIO),
+		/* a field that is longer than its message, then silence */
+		SAYS(HELLO HEAD("\x02", "\x08\x00\x00\x00\x06\x01s\x00\xff\xff\xff\xff"), EIO),
+	};
+	char path[96], address[160];
+	int status;
+
+	(void)state;
+	snprintf(path, sizeof(path), "%s/bus", dir);
+	snprintf(address, sizeof(address), "unix:path=%s,guid=0", path);
+	assert_int_equal(unsetenv("DBUS_SESSION_BUS_ADDRESS"), 0);
+	expect_error("tabrmd:bus_type=session", ENOENT);
+	assert_int_equal(setenv("DBUS_SESSION_BUS_ADDRESS", address, 1), 0);
+	expect_error("tabrmd:bus_type=session", ENOENT);
+	expect_error("tabrmd:bus_type=local", EINVAL);
+	expect_error("tabrmd:colour=red", EINVAL);
+	for (size_t i = 0; i < N_ELEMS(cases); i++) {
+		int fd = listener(path);
+		pid_t pid = bus_that_says(fd, cases[i].says, cases[i].n);
+
+		expect_error("tabrmd:bus_type=session", cases[i].error);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		close(fd);
+		unlink(path);
+	}
+	assert_int_equal(unsetenv("DBUS_SESSION_BUS_ADDRESS"), 0);
 }
 
 static void swtpm_on_a_socket(void **state)
@@ -441,6 +507,7 @@ int main(void)
 		TEST(systemd_is_told),
 		TEST(which_tpm_is_meant),
 		TEST(devices),
+		TEST(a_bus_that_gives_no_connection),
 		TEST(swtpm_on_a_socket),
 		TEST(swtpm_on_a_port),
 	};
