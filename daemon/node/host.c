@@ -274,6 +274,8 @@ static void look(struct csm_job *job)
 {
 	struct host_arg *a = (struct host_arg *)((char *)job - offsetof(struct host_arg, job));
 
+	if (a->plug != NULL)
+		plug_look(a);
 	if (a->plug != NULL && a->be->ctx != NULL)
 		csm_remote_look(a->be->ctx);
 	if (a->be->ctx == NULL && csm_backend_open(a->be) == 0)

@@ -11,4 +11,7 @@ unsigned plug_number(const struct plug *p);
 /* A channel that the supervisor hands over, CTL_CONN. Main thread. */
 void plug_take(struct broker *b, const struct control_msg *msg);
 
+/* Now and then, on a thread that may call the back end: a PIN that was refused may have become another. */
+void plug_look(struct host_arg *a);
+
 #endif

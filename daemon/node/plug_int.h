@@ -17,6 +17,7 @@ struct plug {
 	char last_line[200];
 	uint64_t last_line_ms;
 	unsigned records;
+	atomic_bool denied;        /* it was told that its PIN is not handed out */
 };
 /* Its records have its name before theirs: none is another's. */
 bool plug_record_name(const struct plug *p, const char *name, char out[static PLUG_RECORD_NAME_MAX]);

@@ -73,7 +73,7 @@ static int from_store(struct host_arg *a, uint8_t *out, size_t *len, uint64_t *m
 	csm_buf_free(&plain);
 	csm_reader_free(reader);
 	*mark = version ^ created << 20;
-	return r;
+	return r == CSM_ENOT_FOUND ? CSM_EUNAVAILABLE : r; /* it may come */
 }
 
 static int from_file(struct host_arg *a, uint8_t *out, size_t *len, uint64_t *mark)
@@ -118,7 +118,23 @@ int plug_secret(void *arg, const char *name, uint8_t *out, size_t *len)
 		return CSM_ENOT_FOUND;
 	if ((r = read_pin(a, NULL, len, &mark)) != 0)
 		return r;
-	return was_refused(a, mark) ? CSM_EDENIED : read_pin(a, out, len, &mark);
+	if (was_refused(a, mark)) {
+		a->plug->denied = true;
+		return CSM_EDENIED;
+	}
+	return read_pin(a, out, len, &mark);
+}
+
+void plug_look(struct host_arg *a)
+{
+	uint64_t mark;
+	size_t len = 0;
+
+	if (a->plug->c->pin_secret == NULL || !a->plug->denied || read_pin(a, NULL, &len, &mark) != 0 || was_refused(a, mark))
+		return;
+	/* Its process has been told that there is none: the next one asks anew. */
+	a->plug->denied = false;
+	a->be->host.reset(a);
 }
 
 void plug_secret_refused(void *arg, const char *name)
@@ -130,6 +146,7 @@ void plug_secret_refused(void *arg, const char *name)
 
 	if (strcmp(name, "pin") != 0 || read_pin(a, NULL, &len, &mark) != 0 || !plug_record_name(a->plug, "refused:pin", full))
 		return;
+	a->plug->denied = true;
 	log_err("%s: the PIN was refused: it is not tried again before it is another one", a->plug->c->name);
 	if (csm_store_remember_now(a->pins, full, (const uint8_t *)&mark, sizeof(mark)) != 0)
 		log_err("%s: that the PIN was refused could not be written down", a->plug->c->name);
