@@ -300,6 +300,7 @@ bool testbroker_run(struct testbroker *t, int ms)
 	}
 }
 
+/* The answer may be there while operations of other requests are still away: they are not waited for. */
 static int read_answer(struct testbroker *t, int fd, struct csm_buf *answer, size_t *len)
 {
 	uint64_t until = monotonic_ms() + CALL_MS;
@@ -310,7 +311,7 @@ static int read_answer(struct testbroker *t, int fd, struct csm_buf *answer, siz
 	while (monotonic_ms() < until) {
 		ssize_t n;
 
-		testbroker_run(t, CALL_MS);
+		testbroker_step(t);
 		if ((r = csm_buf_reserve(answer, 65536, &p)) != 0)
 			return r;
 		n = recv(fd, p, 65536, MSG_DONTWAIT);
@@ -320,6 +321,8 @@ static int read_answer(struct testbroker *t, int fd, struct csm_buf *answer, siz
 			return 0;
 		if (n == 0)
 			return CSM_ECLOSED;
+		if (n < 0)
+			poll(NULL, 0, 1);
 	}
 	return CSM_ETIMEOUT;
 }
@@ -340,7 +343,7 @@ static int send_request(struct testbroker *t, int fd, const char *method, const 
 			sent += (size_t)n;
 		else if (errno != EAGAIN)
 			r = CSM_ECLOSED;
-		testbroker_run(t, CALL_MS);
+		testbroker_step(t);
 	}
 	csm_buf_free(&b);
 	return r;
