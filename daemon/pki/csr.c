@@ -2,9 +2,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <openssl/err.h>
-#include <openssl/rsa.h>
 #include <openssl/x509.h>
 #include "daemon/pki/csr.h"
+#include "daemon/pki/sigalg.h"
 #include "daemon/pki/subject.h"
 #include "proto-spec/limits.h"
 
@@ -19,31 +19,6 @@ struct csm_csr {
 	struct csm_bin tbs; /* der, or digest */
 };
 
-static const EVP_MD *hash_md(enum csm_hash hash)
-{
-	const char *name = csm_hash_name(hash);
-
-	return name != NULL ? EVP_get_digestbyname(name) : NULL;
-}
-
-/* Does a key of this kind sign by this scheme? */
-static bool key_fits(const EVP_PKEY *pkey, const struct csm_scheme *scheme)
-{
-	static const struct {
-		int id;
-		enum csm_alg like;
-	} rows[] = {
-		{EVP_PKEY_EC, CSM_ALG_P256},
-		{EVP_PKEY_RSA, CSM_ALG_RSA2048},
-		{EVP_PKEY_ED25519, CSM_ALG_ED25519},
-	};
-
-	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
-		if (EVP_PKEY_get_base_id(pkey) == rows[i].id)
-			return scheme->kind != CSM_SCHEME_RSA_OAEP && csm_scheme_check(rows[i].like, scheme) == 0;
-	return false;
-}
-
 static int key_put(X509_REQ *req, const struct csm_csr_spec *spec, char *why)
 {
 	const uint8_t *at = spec->spki;
@@ -54,7 +29,7 @@ static int key_put(X509_REQ *req, const struct csm_csr_spec *spec, char *why)
 		snprintf(why, WHY_SIZE, "public key: not a SubjectPublicKeyInfo that OpenSSL reads");
 		goto out;
 	}
-	if (!key_fits(pkey, &spec->scheme)) {
+	if (!csm_sigalg_fits(pkey, &spec->scheme)) {
 		snprintf(why, WHY_SIZE, "scheme: this key does not sign by it");
 		goto out;
 	}
@@ -64,7 +39,25 @@ out:
 	return r;
 }
 
-static int sans_put(X509_REQ *req, const struct csm_csr_spec *spec, char *why)
+/* What a CA asks of the CA above it; how long a path may be is that one's to say. */
+static bool ca_put(STACK_OF(X509_EXTENSION) **exts)
+{
+	static const unsigned char usage = KU_KEY_CERT_SIGN | KU_CRL_SIGN;
+	BASIC_CONSTRAINTS *bc = BASIC_CONSTRAINTS_new();
+	ASN1_BIT_STRING *ku = ASN1_BIT_STRING_new();
+	bool ok = false;
+
+	if (bc != NULL && ku != NULL && ASN1_BIT_STRING_set(ku, (unsigned char *)&usage, 1) == 1) {
+		bc->ca = 0xff;
+		ok = X509V3_add1_i2d(exts, NID_basic_constraints, bc, 1, X509V3_ADD_DEFAULT) == 1 &&
+			X509V3_add1_i2d(exts, NID_key_usage, ku, 1, X509V3_ADD_DEFAULT) == 1;
+	}
+	BASIC_CONSTRAINTS_free(bc);
+	ASN1_BIT_STRING_free(ku);
+	return ok;
+}
+
+static int exts_put(X509_REQ *req, const struct csm_csr_spec *spec, char *why)
 {
 	/* A name that stands in the extension alone must be critical (RFC 5280 4.1.2.6). */
 	int critical = X509_NAME_entry_count(X509_REQ_get_subject_name(req)) == 0;
@@ -72,11 +65,11 @@ static int sans_put(X509_REQ *req, const struct csm_csr_spec *spec, char *why)
 	STACK_OF(X509_EXTENSION) *exts = NULL;
 	int r;
 
-	if ((r = csm_sans_parse(spec->sans, spec->n_sans, &names, why)) != 0 || names == NULL)
+	if ((r = csm_sans_parse(spec->sans, spec->n_sans, &names, why)) != 0 || (names == NULL && !spec->ca))
 		return r;
 	r = CSM_EINTERNAL;
-	if (X509V3_add1_i2d(&exts, NID_subject_alt_name, names, critical, X509V3_ADD_DEFAULT) == 1 &&
-		X509_REQ_add_extensions(req, exts) == 1)
+	if ((names == NULL || X509V3_add1_i2d(&exts, NID_subject_alt_name, names, critical, X509V3_ADD_DEFAULT) == 1) &&
+		(!spec->ca || ca_put(&exts)) && X509_REQ_add_extensions(req, exts) == 1)
 		r = 0;
 	sk_X509_EXTENSION_pop_free(exts, X509_EXTENSION_free);
 	GENERAL_NAMES_free(names);
@@ -94,60 +87,13 @@ static int subject_put(X509_REQ *req, const struct csm_csr_spec *spec, char *why
 	return r;
 }
 
-/* RSASSA-PSS-params with everything said (RFC 8017 A.2.3): hash, MGF1 with it, salt of its length. */
-static ASN1_STRING *pss_params(enum csm_hash hash)
-{
-	const EVP_MD *md = hash_md(hash);
-	RSA_PSS_PARAMS *pss = RSA_PSS_PARAMS_new();
-	X509_ALGOR *mgf_hash = X509_ALGOR_new();
-	ASN1_STRING *packed = NULL, *ret = NULL;
-
-	if (pss == NULL || mgf_hash == NULL || md == NULL || (pss->hashAlgorithm = X509_ALGOR_new()) == NULL ||
-		(pss->maskGenAlgorithm = X509_ALGOR_new()) == NULL || (pss->saltLength = ASN1_INTEGER_new()) == NULL ||
-		ASN1_INTEGER_set(pss->saltLength, (long)csm_hash_size(hash)) != 1)
-		goto out;
-	X509_ALGOR_set_md(pss->hashAlgorithm, md);
-	X509_ALGOR_set_md(mgf_hash, md);
-	if (ASN1_item_pack(mgf_hash, ASN1_ITEM_rptr(X509_ALGOR), &packed) == NULL ||
-		X509_ALGOR_set0(pss->maskGenAlgorithm, OBJ_nid2obj(NID_mgf1), V_ASN1_SEQUENCE, packed) != 1)
-		goto out;
-	packed = NULL;
-	ret = ASN1_item_pack(pss, ASN1_ITEM_rptr(RSA_PSS_PARAMS), NULL);
-out:
-	ASN1_STRING_free(packed);
-	X509_ALGOR_free(mgf_hash);
-	RSA_PSS_PARAMS_free(pss);
-	return ret;
-}
-
 static int algorithm_put(X509_REQ *req, const struct csm_scheme *scheme)
 {
-	static const int nids[CSM_SCHEME_RSA_PKCS1 + 1][CSM_HASH_SHA512 + 1] = {
-		[CSM_SCHEME_ECDSA] = {NID_undef, NID_ecdsa_with_SHA256, NID_ecdsa_with_SHA384, NID_ecdsa_with_SHA512},
-		[CSM_SCHEME_RSA_PKCS1] = {NID_undef, NID_sha256WithRSAEncryption, NID_sha384WithRSAEncryption,
-			NID_sha512WithRSAEncryption},
-	};
-	X509_ALGOR *alg = X509_ALGOR_new();
-	ASN1_STRING *params = NULL;
-	int r = CSM_EINTERNAL, ok = 0;
+	X509_ALGOR *alg = NULL;
+	int r = csm_sigalg_new(scheme, &alg);
 
-	if (alg == NULL)
-		return r;
-	if (scheme->kind == CSM_SCHEME_ED25519) {
-		ok = X509_ALGOR_set0(alg, OBJ_nid2obj(NID_ED25519), V_ASN1_UNDEF, NULL);
-	} else if (scheme->kind == CSM_SCHEME_RSA_PSS) {
-		if ((params = pss_params(scheme->hash)) == NULL)
-			goto out;
-		if ((ok = X509_ALGOR_set0(alg, OBJ_nid2obj(NID_rsassaPss), V_ASN1_SEQUENCE, params)) == 1)
-			params = NULL;
-	} else {
-		ok = X509_ALGOR_set0(alg, OBJ_nid2obj(nids[scheme->kind][scheme->hash]),
-			scheme->kind == CSM_SCHEME_RSA_PKCS1 ? V_ASN1_NULL : V_ASN1_UNDEF, NULL);
-	}
-	if (ok == 1 && X509_REQ_set1_signature_algo(req, alg) == 1)
-		r = 0;
-out:
-	ASN1_STRING_free(params);
+	if (r == 0 && X509_REQ_set1_signature_algo(req, alg) != 1)
+		r = CSM_EINTERNAL;
 	X509_ALGOR_free(alg);
 	return r;
 }
@@ -155,7 +101,6 @@ out:
 static int tbs_make(struct csm_csr *csr, const struct csm_scheme *scheme, char *why)
 {
 	int n = i2d_re_X509_REQ_tbs(csr->req, &csr->der);
-	unsigned digest_len = 0;
 
 	if (n <= 0)
 		return CSM_EINTERNAL;
@@ -163,14 +108,7 @@ static int tbs_make(struct csm_csr *csr, const struct csm_scheme *scheme, char *
 		snprintf(why, WHY_SIZE, "request: its names make it larger than %u bytes", CSM_CSR_MAX);
 		return CSM_EINVALID;
 	}
-	if (scheme->hash == CSM_HASH_NONE) {
-		csr->tbs = (struct csm_bin){csr->der, (size_t)n};
-		return 0;
-	}
-	if (EVP_Digest(csr->der, (size_t)n, csr->digest, &digest_len, hash_md(scheme->hash), NULL) != 1)
-		return CSM_EINTERNAL;
-	csr->tbs = (struct csm_bin){csr->digest, digest_len};
-	return 0;
+	return csm_sigalg_digest(scheme, (struct csm_bin){csr->der, (size_t)n}, csr->digest, &csr->tbs);
 }
 
 int csm_csr_build(const struct csm_csr_spec *spec, struct csm_csr **ret, char why[static 128])
@@ -184,7 +122,7 @@ int csm_csr_build(const struct csm_csr_spec *spec, struct csm_csr **ret, char wh
 	if (X509_REQ_set_version(csr->req, X509_REQ_VERSION_1) != 1)
 		goto out;
 	if ((r = subject_put(csr->req, spec, why)) != 0 || (r = key_put(csr->req, spec, why)) != 0 ||
-		(r = sans_put(csr->req, spec, why)) != 0 || (r = algorithm_put(csr->req, &spec->scheme)) != 0 ||
+		(r = exts_put(csr->req, spec, why)) != 0 || (r = algorithm_put(csr->req, &spec->scheme)) != 0 ||
 		(r = tbs_make(csr, &spec->scheme, why)) != 0)
 		goto out;
 	*ret = csr;

@@ -13,6 +13,7 @@ struct csm_csr_spec {
 	const uint8_t *spki;         /* DER */
 	size_t spki_len;
 	struct csm_scheme scheme;
+	bool ca; /* for an intermediate CA: asks for CA:TRUE and the usages of a CA */
 };
 
 /* The request as DER, appended to out. In two steps, so that the signature may be made on another
