@@ -168,7 +168,7 @@ static uint32_t reply_serial(const uint8_t *p, size_t n)
 /* The next message's type, and what it answers; the rest of it is passed over. */
 static int next_message(struct bus *b, uint32_t *answers)
 {
-	uint8_t head[16], rest[MESSAGE_MAX];
+	uint8_t head[16] = {0}, rest[MESSAGE_MAX] = {0};
 	size_t fields, body, all;
 
 	if (!receive_all(b, head, sizeof(head)) || head[0] != 'l')

@@ -295,7 +295,8 @@ int cmd_attest_verify(struct cli *cli)
 
 /* ---- csm attest challenge, activate ---- */
 
-static int write_msg(struct cli *cli, const char *path, const char *label, const struct csm_msgdef *def, const void *msg,
+/* Into a file, or to standard output: with --json as a field of this name. */
+static int write_msg(struct cli *cli, const char *path, const char *field, const char *label, const struct csm_msgdef *def, const void *msg,
 	bool secret)
 {
 	const char *kept = cli->value[O_OUTPUT];
@@ -306,7 +307,9 @@ static int write_msg(struct cli *cli, const char *path, const char *label, const
 	csm_buf_init(&pem, FILE_MAX, secret);
 	r = csm_msg_encode(def, msg, &b);
 	r = r != 0 ? client_err_plain(r) : pem_put(&pem, label, csm_buf_ptr(&b), b.len);
-	if (r == 0) {
+	if (r == 0 && path == NULL && cli->json) {
+		r = print_text_field(cli, field, (const char *)csm_buf_ptr(&pem), pem.len);
+	} else if (r == 0) {
 		cli->value[O_OUTPUT] = path;
 		r = out_put(cli, false, csm_buf_ptr(&pem), pem.len);
 		cli->value[O_OUTPUT] = kept;
@@ -332,9 +335,9 @@ int cmd_attest_challenge(struct cli *cli)
 		r = client_err(r, "%s: the statement has no endorsement key that a challenge could be made for", cli->arg[0]);
 	/* The secret first: a challenge that is out without it is of no use. */
 	if (r == 0)
-		r = write_msg(cli, cli->value[O_SECRET_FILE], CSM_ATTEST_SECRET_PEM, CSM_DEF(attest_secret), &secret, true);
+		r = write_msg(cli, cli->value[O_SECRET_FILE], "secret", CSM_ATTEST_SECRET_PEM, CSM_DEF(attest_secret), &secret, true);
 	if (r == 0)
-		r = write_msg(cli, cli->value[O_OUTPUT], CSM_ATTEST_CHALLENGE_PEM, CSM_DEF(attest_challenge), &challenge, false);
+		r = write_msg(cli, cli->value[O_OUTPUT], "challenge", CSM_ATTEST_CHALLENGE_PEM, CSM_DEF(attest_challenge), &challenge, false);
 	sodium_memzero(&space, sizeof(space));
 	csm_attest_clear(&a);
 	csm_buf_free(&file);
@@ -362,7 +365,7 @@ int cmd_attest_activate(struct cli *cli)
 	proof.ak_name = c.ak_name;
 	proof.ek_name = c.ek_name;
 	proof.proof = (struct csm_bin){answer, n};
-	r = write_msg(cli, cli->value[O_OUTPUT], CSM_ATTEST_PROOF_PEM, CSM_DEF(attest_proof), &proof, false);
+	r = write_msg(cli, cli->value[O_OUTPUT], "proof", CSM_ATTEST_PROOF_PEM, CSM_DEF(attest_proof), &proof, false);
 out:
 	csm_buf_free(&file);
 	return r;

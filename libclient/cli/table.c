@@ -139,12 +139,14 @@ const struct command cli_commands[] = {
 		"attestation key by csm attest challenge, csm attest activate on the node, and then --secret-file and --proof here; "
 		"afterwards --ak with that attestation key (field ak of --json) is enough.",
 		cmd_attest_verify},
-	{"attest", "challenge", "FILE", 1, 1, SOCK_NONE, OPT(O_OUTPUT) | OPT(O_SECRET_FILE), -1, "nothing",
+	{"attest", "challenge", "FILE", 1, 1, SOCK_NONE, OPT(O_OUTPUT) | OPT(O_SECRET_FILE), -1,
+		"an object with challenge (PEM), without -o",
 		"make a challenge that only the TPM of a statement's keys can answer",
 		"FILE is a statement of csm key attest, already verified with --ca. The challenge goes to the node, which answers by "
 		"csm attest activate; the secret stays here.",
 		cmd_attest_challenge},
-	{"attest", "activate", "CHALLENGE", 1, 1, SOCK_ADMIN, OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1, "nothing",
+	{"attest", "activate", "CHALLENGE", 1, 1, SOCK_ADMIN, OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
+		"an object with proof (PEM), without -o",
 		"answer a challenge with this node's TPM",
 		"Writes a proof that the attestation key and the endorsement key of the challenge are in this node's TPM.",
 		cmd_attest_activate},

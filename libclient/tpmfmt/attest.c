@@ -273,21 +273,30 @@ static bool is_ek(const struct csm_attestation *a)
 	return good;
 }
 
+/* What whoever made the statement says of it: nothing that a terminal takes for a command. */
+static void missing_text(const struct csm_attestation *a, char out[static 200])
+{
+	size_t n = a->msg.ek_missing.n < 199 ? a->msg.ek_missing.n : 199;
+
+	for (size_t i = 0; i < n; i++)
+		out[i] = a->msg.ek_missing.p[i] >= 0x20 && a->msg.ek_missing.p[i] < 0x7f ? a->msg.ek_missing.p[i] : '?';
+	out[n] = '\0';
+}
+
 static void check_ek(struct check *c)
 {
 	const struct csm_attestation *a = c->a;
-	char text[320];
+	char text[320], missing[200];
 
+	missing_text(a, missing);
 	if (c->want->ca == NULL) {
-		snprintf(text, sizeof(text), "the endorsement key's certificate was not checked: no --ca was given%s%.*s",
-			a->cert == NULL ? "; there is none: " : "", a->cert == NULL ? (int)a->msg.ek_missing.n : 0,
-			a->cert == NULL && a->msg.ek_missing.p != NULL ? a->msg.ek_missing.p : "");
+		snprintf(text, sizeof(text), "the endorsement key's certificate was not checked: no --ca was given%s%s",
+			a->cert == NULL ? "; there is none: " : "", a->cert == NULL ? missing : "");
 		leave(c, "ek", text);
 		return;
 	}
 	if (a->cert == NULL) {
-		snprintf(text, sizeof(text), "there is no certificate of an endorsement key: %.*s", (int)a->msg.ek_missing.n,
-			a->msg.ek_missing.p != NULL ? a->msg.ek_missing.p : "");
+		snprintf(text, sizeof(text), "there is no certificate of an endorsement key: %s", missing);
 		say(c, "ek", false, "", text);
 		return;
 	}

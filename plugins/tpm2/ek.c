@@ -95,7 +95,11 @@ static TSS2_RC nv_all(struct csm_plugin_ctx *c, TPMI_RH_NV_INDEX index, uint8_t 
 	for (size_t off = 0; off < pub.nvPublic.dataSize; off += NV_PIECE) {
 		size_t n = pub.nvPublic.dataSize - off < NV_PIECE ? pub.nvPublic.dataSize - off : NV_PIECE;
 
-		if ((rc = nv_piece(c, index, &name, out, (uint16_t)off, (uint16_t)n)) != TSS2_RC_SUCCESS)
+		rc = nv_piece(c, index, &name, out, (uint16_t)off, (uint16_t)n);
+		/* Locked, or for the owner alone: as if it were not there. */
+		if (rc >= TPM2_RC_NV_RANGE && rc <= TPM2_RC_NV_DEFINED)
+			return TSS2_RC_SUCCESS;
+		if (rc != TSS2_RC_SUCCESS)
 			return rc;
 	}
 	*len = pub.nvPublic.dataSize;

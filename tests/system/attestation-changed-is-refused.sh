@@ -47,6 +47,7 @@ cp "$CSM_NODE_DIR/state/"* . 2>/dev/null || true
 SH
 sed -i 's#^    python3 - #    PYTHONPATH=$LIB PYTHONDONTWRITEBYTECODE=1 /usr/bin/python3 - #; /sys.path.insert/d; /^# One statement/,/^cp /d' on_a.sh
 LIB=$top/tests/lib CSM_TPM_TCTI=$certified_tcti timeout 100 "$top/scripts/with-node.sh" --backend tpm2 -- bash on_a.sh "$nonce"
+expect_equal "who may read the secret" "$(stat -c %a secret)" 600
 ok csm key create b
 ok csm key attest b --nonce "$nonce" -o b.att
 
@@ -187,6 +188,10 @@ refused("another CA wanted", A, "ek-chain", args=["--ca", "forger.pem"])
 refused("the statement of a TPM without a certificate", B, "ek", args=["--nonce", NONCE] + CA)
 c = bytearray(A["ek_certificate"]); c[-1] ^= 1
 refused("the certificate's signature changed", {**A, "ek_certificate": bytes(c)}, "ek-chain")
+# What it says itself is no command for a terminal.
+save("case.att", {**B, "ek_missing": "\x1b]0;x\x07\x1b[2Jnone\u009b"})
+shown = subprocess.run(["csm", "attest", "verify", "case.att"], capture_output=True, timeout=20)
+assert shown.returncode == 0 and b"none" in shown.stdout and not set(shown.stdout) - set(range(0x20, 0x7f)) - {10}, shown
 # proof
 for what, path, field, label in (("secret", "secret", "secret", "SECRET"), ("proof", "proof", "proof", "PROOF"),
                                  ("its attestation key", "proof", "ak_name", "PROOF"), ("its endorsement key", "secret", "ek_name", "SECRET")):
