@@ -11,6 +11,8 @@ in_node --backend tpm2
 umask 077
 mkdir keep
 bus_start
+pid=
+trap '[ -z "$pid" ] || kill -9 $pid || true; bus_stop' EXIT
 node_csmd_start "$node" || fail "csmd does not start with the proxy"
 CSM_PID=$(node_broker_pid "$node")
 kinds=(p256 p384 rsa2048 rsa3072)
@@ -200,6 +202,7 @@ for kind in p256 rsa2048; do
     ! grep -q 'cannot be locked' wrap.err || fail "its memory is not locked"
     kill $pid
     wait $pid 2>/dev/null || true
+    pid=
 done
 mkfifo slow
 csm wrap-key slow --to node.json -o wrapped 2>wrap.err &
@@ -213,3 +216,4 @@ until search "wrap-key that reads" --locked-ok --pid $pid && grep -q '^held: ' k
 done
 exec 8>&-
 wait $pid || fail "wrap-key"
+pid=
