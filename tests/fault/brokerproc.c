@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -65,19 +66,17 @@ void bp_make(struct brokerproc *b, const char *plugins)
 	csm_pool_init(&b->pool, CSM_MESSAGE_MAX);
 }
 
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+	(void)st;
+	(void)type;
+	(void)at;
+	return remove(path);
+}
+
 static void remove_below(const char *dir)
 {
-	/* Two levels, and nothing but files and folders. */
-	char path[256];
-	pid_t pid = fork();
-	int status;
-
-	snprintf(path, sizeof(path), "%s", dir);
-	if (pid == 0) {
-		execlp("rm", "rm", "-rf", path, (char *)NULL);
-		_exit(127);
-	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid || status != 0)
+	if (nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS) != 0)
 		die(dir);
 }
 

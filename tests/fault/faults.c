@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "tests/fault/brokerproc.h"
@@ -211,26 +212,50 @@ static void chain_make(struct csm_bin spki, struct csm_buf *der)
 	cert_der(ca, der);
 }
 
-/* The same in a process of its own: brokers are forked from this one, and set OpenSSL up before it was ever used. */
-static bool chain_of(struct csm_bin spki, uint8_t *out, size_t cap, size_t *n)
+/* The same in a process of its own: brokers are forked from this one, and set OpenSSL up before it was ever used. It is made
+ * once: a fork of a program under the sanitizers takes longer than all that is asked of it. */
+static int certifier = -1;
+
+static void certify_all(int fd)
 {
+	uint8_t spki[CSM_SPKI_MAX];
 	struct csm_buf der;
-	int ends[2], status;
-	ssize_t got;
+	ssize_t n;
+
+	csm_buf_init(&der, CSM_MESSAGE_MAX, false);
+	while ((n = recv(fd, spki, sizeof(spki), 0)) > 0) {
+		csm_buf_reset(&der);
+		chain_make((struct csm_bin){spki, (size_t)n}, &der);
+		if (send(fd, csm_buf_ptr(&der), der.len, MSG_NOSIGNAL) != (ssize_t)der.len)
+			break;
+	}
+	_exit(0);
+}
+
+static bool certifier_start(void)
+{
+	int ends[2];
 	pid_t pid;
 
-	if (pipe(ends) != 0 || (pid = fork()) < 0)
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0 || (pid = fork()) < 0)
 		return false;
 	if (pid == 0) {
-		csm_buf_init(&der, CSM_MESSAGE_MAX, false);
-		chain_make(spki, &der);
-		_exit(write(ends[1], csm_buf_ptr(&der), der.len) == (ssize_t)der.len ? 0 : 1);
+		close(ends[0]);
+		certify_all(ends[1]); /* until we end */
 	}
 	close(ends[1]);
-	got = read(ends[0], out, cap);
-	close(ends[0]);
+	certifier = ends[0];
+	return true;
+}
+
+static bool chain_of(struct csm_bin spki, uint8_t *out, size_t cap, size_t *n)
+{
+	ssize_t got = -1;
+
+	if (send(certifier, spki.p, spki.n, MSG_NOSIGNAL) == (ssize_t)spki.n)
+		got = recv(certifier, out, cap, 0);
 	*n = got > 0 ? (size_t)got : 0;
-	return waitpid(pid, &status, 0) == pid && status == 0 && got > 0;
+	return got > 0;
 }
 
 static void certify(struct round *w, bool faulty)
@@ -458,16 +483,16 @@ static void replace_ended(void)
 	}
 }
 
-/* A store that could not be opened is tried again each second. */
+/* A store that could not be opened is tried again each second, which inject.c makes shorter. */
 static bool store_opens(void)
 {
 	struct csm_msg_random_req rnd = {.bytes = {16, true}};
 	struct csm_msg_random_res res;
 	int r = CSM_EUNAVAILABLE;
 
-	for (int i = 0; i < 100 && r == CSM_EUNAVAILABLE; i++) {
+	for (int i = 0; i < 500 && r == CSM_EUNAVAILABLE; i++) {
 		if (i > 0)
-			usleep(50000);
+			usleep(10000);
 		r = ask("random", &rnd, &res);
 	}
 	if (r != 0)
@@ -625,6 +650,8 @@ int main(int argc, char **argv)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	f.conn = f.admin = -1;
+	if (!certifier_start())
+		return 1;
 	fault_init();
 	bp_make(&f.b, argv[1]);
 	if (f.kind == FAULT_TPM) {
