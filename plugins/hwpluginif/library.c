@@ -119,7 +119,7 @@ int hw_library_restart(struct hw_library *l)
 
 /* Libraries were seen whose handle has the four bytes of an int, where the interface has eight. Bytes in the same eight
  * as the first are in its page, and can be read whatever they are; the others, where a page ends before them, are not. */
-#if defined(__SANITIZE_ADDRESS__)
+#ifdef CSM_SANITIZED
 __attribute__((no_sanitize_address))
 #endif
 void hw_handle_copy(const void *p, uint8_t out[static HW_HANDLE_LEN])
