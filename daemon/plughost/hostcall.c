@@ -26,8 +26,10 @@ static int ask(enum csm_plug_method what, const struct csm_msg_host_call *m, str
 		return CSM_EUNAVAILABLE;
 	if ((r = csm_channel_put(c, what, m, &id)) != 0)
 		return r;
-	if ((r = csm_channel_send(c, 0, -1)) != 0 || (r = csm_channel_recv(c, 0, &f, passed)) != 0 ||
-		f.type != CSM_RESPONSE || f.msgid != id) {
+	r = csm_channel_send(c, 0, -1);
+	if (r == 0)
+		r = csm_channel_recv(c, 0, &f, passed);
+	if (r != 0 || f.type != CSM_RESPONSE || f.msgid != id) {
 		log_debug("the broker is gone");
 		_exit(0);
 	}
@@ -39,7 +41,7 @@ static int ask(enum csm_plug_method what, const struct csm_msg_host_call *m, str
 static int host_device(void *arg)
 {
 	struct csm_msg_host_call m = {0};
-	struct csm_msg_host_result res;
+	struct csm_msg_host_result res = {0};
 	int fd = -1;
 
 	(void)arg;
@@ -55,7 +57,7 @@ static int host_device(void *arg)
 static int host_remember(void *arg, const char *name, const uint8_t *p, size_t len)
 {
 	struct csm_msg_host_call m = {.name = csm_str_of(name), .data = {p, len}};
-	struct csm_msg_host_result res;
+	struct csm_msg_host_result res = {0};
 
 	(void)arg;
 	return ask(CSM_PLUG_REMEMBER, &m, &res, NULL);
@@ -64,7 +66,7 @@ static int host_remember(void *arg, const char *name, const uint8_t *p, size_t l
 static int fetch(enum csm_plug_method what, const char *name, uint8_t *p, size_t *len)
 {
 	struct csm_msg_host_call m = {.name = csm_str_of(name)};
-	struct csm_msg_host_result res;
+	struct csm_msg_host_result res = {0};
 	int r = ask(what, &m, &res, NULL);
 
 	if (r != 0)
@@ -92,7 +94,7 @@ static int host_secret(void *arg, const char *name, uint8_t *p, size_t *len)
 static void host_secret_refused(void *arg, const char *name)
 {
 	struct csm_msg_host_call m = {.name = csm_str_of(name)};
-	struct csm_msg_host_result res;
+	struct csm_msg_host_result res = {0};
 
 	(void)arg;
 	if (ask(CSM_PLUG_SECRET_REFUSED, &m, &res, NULL) != 0)
@@ -102,7 +104,7 @@ static void host_secret_refused(void *arg, const char *name)
 static void host_reset(void *arg)
 {
 	struct csm_msg_host_call m = {0};
-	struct csm_msg_host_result res;
+	struct csm_msg_host_result res = {0};
 
 	(void)arg;
 	if (ask(CSM_PLUG_RESET, &m, &res, NULL) != 0)
@@ -120,9 +122,7 @@ static void host_log(void *arg, int level, const char *text)
 		m.text.n = 400;
 	if (!csm_utf8_valid(m.text.p, m.text.n))
 		m.text = csm_str_of("a line that is not text");
-	if (serving == NULL)
-		csm_log(level, "%.*s", (int)m.text.n, m.text.p);
-	else if (csm_channel_put(serving, CSM_PLUG_LOG, &m, NULL) != 0)
+	if (serving == NULL || csm_channel_put(serving, CSM_PLUG_LOG, &m, NULL) != 0)
 		csm_log(level, "%.*s", (int)m.text.n, m.text.p);
 }
 
@@ -162,7 +162,7 @@ static struct setting *keep(struct server *s, const char *name, struct csm_str v
 static const char *host_config(void *arg, const char *name)
 {
 	struct csm_msg_host_call m = {.name = csm_str_of(name)};
-	struct csm_msg_host_result res;
+	struct csm_msg_host_result res = {0};
 	struct server *s = arg;
 	struct setting *e = known(s, name);
 

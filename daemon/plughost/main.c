@@ -127,8 +127,11 @@ static int run(struct options *opt)
 			return 2;
 	if (!add_path(opt->jail.read, &opt->n_read, opt->plugin))
 		return 2;
-	if (sodium_init() < 0 || (r = csm_lockmem_init(ARENA_BYTES)) != 0 || (r = plughost_jail(&opt->jail, &full)) != 0) {
-		log_err("csm-plughost cannot start: the sandbox could not be entered");
+	r = sodium_init() < 0 ? CSM_EBACKEND : csm_lockmem_init(ARENA_BYTES);
+	if (r == 0)
+		r = plughost_jail(&opt->jail, &full);
+	if (r != 0) {
+		log_err("csm-plughost cannot start: the sandbox could not be entered: %s", csm_err_text(r));
 		return 1;
 	}
 	if (opt->required && !full) {
