@@ -120,7 +120,7 @@ static TSS2_RC unseal_in(struct csm_plugin_ctx *c, struct t2_session *session, v
 		rc2 = t2_cmd_flush(c, c->loose);
 		c->loose = 0;
 		/* A reset or another client's flush shows here too; the data is there all the same. */
-		if (rc == TSS2_RC_SUCCESS && t2_rc_is_transport(rc2)) {
+		if (rc2 != TSS2_RC_SUCCESS) {
 			c->lost_answer = true;
 			c->ready = false;
 		}

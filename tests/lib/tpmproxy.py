@@ -10,6 +10,7 @@ response's code (or "lost"), the lengths of both. What it can be told:
     lose CODE N         the next N are done by the TPM, and the connection breaks in place of the answer
     flip CODE N         in the next N responses a bit of the last byte is changed
     before CODE N HEX   before each of the next N, the TPM gets the command HEX from another client
+    clear *             none of these any more
 """
 import os, socket, struct, sys, threading
 
@@ -64,6 +65,10 @@ class Bus:
     def tell(self, words):
         what, code = words[0], None if words[1] == "*" else int(words[1], 16)
         rule = {"what": what, "code": code}
+        if what == "clear":
+            with self.lock:
+                self.rules.clear()
+            return
         if what == "fail":
             rule.update(answer=struct.pack(">HII", 0x8001, HEADER, int(words[2], 16)), times=int(words[3]))
         elif what in ("lose", "flip"):
