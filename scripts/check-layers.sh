@@ -39,6 +39,7 @@ BEGIN {
     lib("^jansson\\.h$", "^(libclient/cli/|daemon/svc/audit|tests/)")
     lib("^cmocka\\.h$", "^tests/")
     lib("^hiredis/", "^tests/")
+    lib("^libgfshare\\.h$", "^daemon/svc/shares")
     lib("^p11-kit-1/", "^(libclient/p11|plugins/pkcs11|tests)/")
     lib("^sanitizer/", "^(libclient/base|daemon|plugins|tests)/")
     # The C library and the kernel interface, for everyone.

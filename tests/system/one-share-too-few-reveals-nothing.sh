@@ -42,7 +42,6 @@ finds "a share where it is kept" --files keep/plain
 node_csmd_stop "$node"
 tpm clear -c p
 node_csmd_start "$node" || fail "csmd does not start with a cleared TPM"
-CSM_PID=$(node_broker_pid "$node")
 cp "$node/state/store/data.mdb" whole.mdb
 s() { printf 'keep/new/share-%s-of-4.txt' "$1"; }
 refused "too few" "$(s 1)"
