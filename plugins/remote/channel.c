@@ -153,7 +153,7 @@ static int next_message(struct csm_channel *c, struct csm_scanner *s, struct csm
 		*want = n > c->in.len ? n - c->in.len : 1;
 	if (r != 0)
 		return r == CSM_EBUSY ? r : CSM_EPROTOCOL;
-	if ((r = csm_frame_parse(csm_buf_ptr(&c->in), n, ret)) != 0)
+	if (csm_frame_parse(csm_buf_ptr(&c->in), n, ret) != 0)
 		return CSM_EPROTOCOL;
 	c->taken = n;
 	return 0;

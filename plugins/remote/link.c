@@ -335,7 +335,7 @@ int call_run(struct call *c, enum csm_plug_method what, const struct csm_msg_plu
 {
 	struct csm_frame f;
 	uint32_t id = 0;
-	bool alive;
+	bool alive = false;
 	int r = call_send(c, what, m, &id);
 
 	if (r != 0)
@@ -354,7 +354,7 @@ int call_run(struct call *c, enum csm_plug_method what, const struct csm_msg_plu
 int call_poll(struct call *c, enum csm_plug_method what, uint32_t id, void *res)
 {
 	struct csm_frame f;
-	bool alive;
+	bool alive = false;
 	int r;
 
 	do {

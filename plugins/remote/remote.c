@@ -404,8 +404,7 @@ static int with_key(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, enum
 	result_t res;
 	int r;
 
-	if (out != NULL)
-		m->room = some(out->cap < CSM_PLUG_OUT_MAX ? out->cap : CSM_PLUG_OUT_MAX);
+	m->room = some(out->cap < CSM_PLUG_OUT_MAX ? out->cap : CSM_PLUG_OUT_MAX);
 	if ((r = call_begin(ctx, 1, &c)) != 0)
 		return r;
 	if ((r = ensure_loaded(&c, key)) == 0) {

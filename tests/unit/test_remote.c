@@ -178,10 +178,12 @@ static int host_remember(void *arg, const char *name, const uint8_t *p, size_t l
 
 static int host_secret(void *arg, const char *name, uint8_t *p, size_t *len)
 {
+	static const uint8_t pin[4] = {'1', '2', '3', '4'};
+
 	((struct host *)arg)->secrets++;
 	if (strcmp(name, "pin") != 0)
 		return CSM_ENOT_FOUND;
-	memcpy(p, "1234", 4);
+	memcpy(p, pin, 4);
 	*len = 4;
 	return 0;
 }
