@@ -35,7 +35,8 @@ int recovery_info(struct csm_store *store, struct recovery_info *ret)
 {
 	uint8_t record[RECOVERY_RECORD];
 	size_t n = sizeof(record);
-	int r = csm_store_recall(store, RECOVERY_PIN, record, &n);
+	/* Not opened yet. */
+	int r = store != NULL ? csm_store_recall(store, RECOVERY_PIN, record, &n) : CSM_ESTATE;
 
 	return r != 0 ? r : parse((struct csm_bin){record, n}, ret);
 }
