@@ -19,7 +19,7 @@ struct recovery_info {
 	uint8_t threshold, count;
 	uint64_t created;
 };
-/* The set in force. CSM_ENOT_FOUND: there is none; CSM_ETAMPERED. Any thread. */
+/* The set in force. CSM_ENOT_FOUND: there is none; CSM_ETAMPERED; CSM_ESTATE: store is NULL, not opened yet. Any thread. */
 CSM_MUST int recovery_info(struct csm_store *store, struct recovery_info *ret);
 
 /* A new set of info's threshold and count, whose id is drawn here: the copy, and info->count shares. CSM_EINVALID. */
