@@ -190,7 +190,7 @@ static int choose_software(struct req *q, const struct csm_msg_key_create_req *m
 		goto refuse;
 	why = "a key for the connection only is made in software, and cannot be exportable";
 	r = CSM_EUNSUPPORTED;
-	if ((m->backend.p != NULL && !csm_str_eq(m->backend, "soft")) || m->exportable.v)
+	if ((m->backend.p != NULL && !csm_str_eq(m->backend, "soft")) || m->exportable.v || m->existing.p != NULL)
 		goto refuse;
 	why = NULL;
 	if ((r = connkey_check(q->conn, o->text)) != 0)

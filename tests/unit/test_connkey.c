@@ -152,6 +152,9 @@ static void names_and_what_cannot_be(void **state)
 	m.exportable = (struct csm_bool){true, true};
 	assert_int_equal(fix_call(pub, "key.create", &m, &info), CSM_EUNSUPPORTED);
 	m.exportable = (struct csm_bool){false, true};
+	m.existing = CSM_STR("x");
+	assert_int_not_equal(fix_call(pub, "key.create", &m, &info), 0);
+	m.existing = (struct csm_str){NULL, 0};
 	m.backend = CSM_STR("fake");
 	assert_int_equal(fix_call(pub, "key.create", &m, &info), CSM_EUNSUPPORTED);
 	m.backend = CSM_STR("soft");
