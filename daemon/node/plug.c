@@ -8,6 +8,7 @@
 
 #define RECORDS_MAX 16u    /* that one back end keeps */
 #define SAME_LINE_MS 60000u
+#define LINES_PER_SECOND 20u
 
 static struct plug plugs[CSM_PLUGHOSTS_MAX];
 
@@ -69,7 +70,7 @@ static void plug_reset(void *arg)
 	pthread_mutex_lock(&p->lock);
 	which.generation = p->generation;
 	/* One that has come meanwhile is not meant. */
-	if (p->come == CSM_PLUG_CHANNELS && p->taken == 0)
+	if (p->come > 0 && p->taken == 0)
 		which.generation--;
 	pthread_mutex_unlock(&p->lock);
 	if (control_send(CONTROL_FD, CTL_PLUG_RESET, &which, sizeof(which), -1) != 0)
@@ -136,6 +137,12 @@ static void plug_log(void *arg, int level, const char *text)
 	/* What is tried again each second says the same each second. */
 	pthread_mutex_lock(&p->lock);
 	same = strncmp(p->last_line, text, sizeof(p->last_line) - 1) == 0 && now - p->last_line_ms < SAME_LINE_MS;
+	if (now - p->lines_ms >= 1000) {
+		p->lines_ms = now;
+		p->lines = 0;
+	}
+	/* Nor does it fill the log. */
+	same = same || ++p->lines > LINES_PER_SECOND;
 	if (!same) {
 		snprintf(p->last_line, sizeof(p->last_line), "%s", text);
 		p->last_line_ms = now;

@@ -15,7 +15,8 @@ struct plug {
 	size_t come, taken;        /* of fd */
 	uint32_t generation;       /* of the process that fd belong to */
 	char last_line[200];
-	uint64_t last_line_ms;
+	uint64_t last_line_ms, lines_ms;
+	unsigned lines;            /* in the second that began at lines_ms */
 	unsigned records;
 	atomic_bool denied;        /* it was told that its PIN is not handed out */
 };

@@ -44,6 +44,7 @@ void csm_channel_init(struct csm_channel *c, int fd)
 	csm_buf_init_message(&c->in, CSM_MESSAGE_MAX + CHUNK);
 	csm_buf_init_message(&c->out, CSM_MESSAGE_MAX);
 	csm_pool_init(&c->pool, POOL_MAX);
+	csm_scanner_init(&c->scanner);
 }
 
 void csm_channel_free(struct csm_channel *c)
@@ -59,6 +60,8 @@ void csm_channel_free(struct csm_channel *c)
 /* The message that was given out last is done with. */
 static void drop_taken(struct csm_channel *c)
 {
+	if (c->taken > 0)
+		csm_scanner_init(&c->scanner);
 	csm_buf_consume(&c->in, c->taken);
 	c->taken = 0;
 	csm_pool_reset(&c->pool);
@@ -140,7 +143,7 @@ static int receive(struct csm_channel *c, size_t want, int flags, int *passed)
 }
 
 /* What is there, if it is a whole message; CSM_EBUSY and how many bytes more, if not. */
-static int next_message(struct csm_channel *c, struct csm_scanner *s, struct csm_frame *ret, size_t *want)
+static int next_message(struct csm_channel *c, struct csm_frame *ret, size_t *want)
 {
 	size_t n = 0;
 	int r;
@@ -148,7 +151,7 @@ static int next_message(struct csm_channel *c, struct csm_scanner *s, struct csm
 	*want = CHUNK;
 	if (c->in.len == 0)
 		return CSM_EBUSY;
-	r = csm_scanner_run(s, csm_buf_ptr(&c->in), c->in.len, &n);
+	r = csm_scanner_run(&c->scanner, csm_buf_ptr(&c->in), c->in.len, &n);
 	if (r == CSM_EBUSY)
 		*want = n > c->in.len ? n - c->in.len : 1;
 	if (r != 0)
@@ -161,13 +164,11 @@ static int next_message(struct csm_channel *c, struct csm_scanner *s, struct csm
 
 int csm_channel_recv(struct csm_channel *c, int64_t deadline_ms, struct csm_frame *ret, int *passed)
 {
-	struct csm_scanner s;
 	size_t want;
 	int r;
 
 	drop_taken(c);
-	csm_scanner_init(&s);
-	while ((r = next_message(c, &s, ret, &want)) == CSM_EBUSY) {
+	while ((r = next_message(c, ret, &want)) == CSM_EBUSY) {
 		if ((r = set_wait(c, deadline_ms)) != 0)
 			return r;
 		r = receive(c, want, 0, passed);
@@ -179,13 +180,11 @@ int csm_channel_recv(struct csm_channel *c, int64_t deadline_ms, struct csm_fram
 
 int csm_channel_poll(struct csm_channel *c, struct csm_frame *ret)
 {
-	struct csm_scanner s;
 	size_t want;
 	int r;
 
 	drop_taken(c);
-	csm_scanner_init(&s);
-	while ((r = next_message(c, &s, ret, &want)) == CSM_EBUSY)
+	while ((r = next_message(c, ret, &want)) == CSM_EBUSY)
 		if ((r = receive(c, want, MSG_DONTWAIT, NULL)) != 0)
 			return r;
 	return r;

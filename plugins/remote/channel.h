@@ -23,6 +23,7 @@ struct csm_channel {
 	int fd; /* blocking */
 	struct csm_buf in, out;
 	size_t taken;          /* bytes of the message that was given out last */
+	struct csm_scanner scanner; /* of the one that is coming */
 	uint32_t next_msgid;
 	int64_t recv_ms;       /* SO_RCVTIMEO as it is set; 0: waits for ever */
 	struct csm_pool pool;  /* of the message that was decoded last */
