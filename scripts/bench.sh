@@ -8,6 +8,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/with-node.sh --backend soft -- \
+# A token for a back end of the first node, which has a process and a user of its own.
+token=$(mktemp -d "${TMPDIR:-/tmp}/csm-bench.XXXXXX")
+trap 'rm -rf "$token"' EXIT
+scripts/examples/softhsm.sh "$token" 59111 bench >"$token/csmd.yaml"
+
+scripts/with-node.sh --backend soft --config "$token/csmd.yaml" -- \
     bash -c 'BENCH_SOFT_DIR=$CSM_NODE_DIR BENCH_SOFT_SOCKET=$CSM_SOCKET BENCH_SOFT_BROKER=$CSM_PID \
         exec scripts/with-node.sh --backend tpm2 -- /usr/bin/python3 tests/bench/bench.py "$@"' bench "$@"

@@ -6,7 +6,9 @@
 #include "daemon/svc/log.h"
 
 #define PIN_NAME "making"
-#define TEXT_MAX (MAKING_MAX * sizeof(struct making_entry))
+/* id, and three texts with their zeros. */
+#define ENTRY_MAX (CSM_KEY_ID_LEN + CSM_TOKEN_STR_MAX + CSM_NAMESPACE_MAX + CSM_NAME_MAX + 3)
+#define TEXT_MAX (MAKING_MAX * ENTRY_MAX)
 
 /* One entry as it is kept: id, then three texts, each ended by a zero. */
 

@@ -36,14 +36,14 @@ static CK_ULONG without_no(CK_ATTRIBUTE *a, CK_ULONG n, CK_ULONG uses)
 static CK_RV pair_make(struct csm_plugin_ctx *ctx, CK_SESSION_HANDLE session, const struct csm_plugin_keyspec *spec,
 	const struct p11_ref *ref, bool lax, struct made *ret)
 {
-	static const unsigned bits[] = {
+	static const unsigned bits[CSM_ALG__COUNT] = {
 		[CSM_ALG_RSA2048] = 2048, [CSM_ALG_RSA3072] = 3072, [CSM_ALG_RSA4096] = 4096};
 	bool rsa = csm_alg_is_rsa(spec->alg);
 	CK_BBOOL *sign = spec->use & CSM_USE_SIGN ? &yes : &no, *derive = spec->use & CSM_USE_DERIVE ? &yes : &no;
 	CK_BBOOL *decrypt = spec->use & CSM_USE_DECRYPT ? &yes : &no;
 	CK_MECHANISM mech = {mechanism(spec->alg), NULL, 0};
 	CK_BYTE e[] = {1, 0, 1};
-	CK_ULONG modulus = rsa ? bits[spec->alg] : 0;
+	CK_ULONG modulus = bits[spec->alg];
 	size_t curve_len;
 	const uint8_t *curve = p11_curve(spec->alg, &curve_len);
 	CK_ATTRIBUTE pub[] = {

@@ -181,6 +181,7 @@ def needed(env):
 def groups(bench, peers):
     """Group, title, members: name and what measures it."""
     soft = ['--socket', os.environ['BENCH_SOFT_SOCKET'], '--key', 'bench', '--backend', 'soft']
+    in_hsm = ['--socket', os.environ['BENCH_SOFT_SOCKET'], '--key', 'bench-hsm', '--backend', 'hsm']
     tpm = ['--socket', os.environ['CSM_SOCKET'], '--key', 'bench', '--backend', 'tpm2']
     broker = int(os.environ['BENCH_SOFT_BROKER'])
     hsm = peers.softhsm()
@@ -225,6 +226,12 @@ def groups(bench, peers):
                 'pkcs11-sign', 8, options=tpm_module, env=needed(abrmd)),
             'tpm2-pkcs11 over tpm2-abrmd, 1 client': lambda: load(
                 'pkcs11-sign', 1, options=tpm_module, env=needed(abrmd)),
+        }),
+        ('hsm', 'P-256 signatures, a key in SoftHSM2, 1 client', {
+            'csm, 1 blocking client': lambda: load('csm-sign', 1, options=in_hsm),
+            'SoftHSM2 in the process, 1 thread': lambda: load('pkcs11-sign', 1, options=in_process, env=hsm),
+            'csm, 8 blocking clients': lambda: load('csm-sign', 8, options=in_hsm),
+            'p11-kit server + SoftHSM2': lambda: load('pkcs11-sign', 1, options=module, env=p11),
         }),
         ('get', 'secret get of 64 bytes among 1,000, 8 blocking clients, 1 in flight each', {
             'csm': lambda: load('csm-get', 8, options=soft),
