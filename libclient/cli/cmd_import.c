@@ -163,7 +163,7 @@ static int import_files(struct cli *cli, struct csm_buf *files, size_t n)
 
 int cmd_key_import(struct cli *cli)
 {
-	struct csm_buf files[FILES_MAX];
+	struct csm_buf files[FILES_MAX] = {{0}};
 	size_t n = cli->arg_n - 1;
 	int r;
 

@@ -98,7 +98,7 @@ static int ecc_pair(const BIGNUM *d, const TPMT_PUBLIC *pub, OSSL_PARAM_BLD *bld
 	char group[32];
 	int r;
 
-	if ((r = csm_tpm_public_evp(pub, &public)) != 0)
+	if (csm_tpm_public_evp(pub, &public) != 0)
 		return CSM_EINVALID;
 	r = CSM_ENOMEM;
 	if (EVP_PKEY_get_group_name(public, group, sizeof(group), NULL) == 1 &&
