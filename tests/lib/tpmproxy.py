@@ -9,7 +9,8 @@ response's code (or "lost"), the lengths of both. What it can be told:
     fail CODE RC N      the next N commands of that code (hexadecimal; "*": of any) are answered with RC, unasked
     lose CODE N         the next N are done by the TPM, and the connection breaks in place of the answer
     flip CODE N         in the next N responses a bit of the last byte is changed
-    before CODE N HEX   before each of the next N, the TPM gets the command HEX from another client
+    before CODE N HEX,...  before each of the next N, the TPM gets these commands from another client; HANDLE in them stands for
+                        the first handle of the command that they go before
     clear *             none of these any more
 """
 import os, socket, struct, sys, threading
@@ -74,7 +75,7 @@ class Bus:
         elif what in ("lose", "flip"):
             rule.update(times=int(words[2]))
         elif what == "before":
-            rule.update(times=int(words[2]), command=bytes.fromhex(words[3]))
+            rule.update(times=int(words[2]), commands=words[3].split(","))
         else:
             raise ValueError(what)
         with self.lock:
@@ -93,7 +94,9 @@ class Bus:
                 self.keep(command)
                 rule = self.rule(code_of(command))
                 if rule["what"] == "before":
-                    self.exchange(to, rule["command"])
+                    for text in rule["commands"]:
+                        foreign = bytes.fromhex(text.replace("HANDLE", command[10:14].hex()))
+                        self.note(foreign, self.exchange(to, foreign))
                 answer = rule["answer"] if rule["what"] == "fail" else self.exchange(to, command)
                 if rule["what"] == "lose":
                     self.note(command, None)
