@@ -67,7 +67,6 @@ kill -9 "$pid"
 node_await 5 node_gone "$pid"
 node_swtpm_start "$node" || fail "swtpm does not start"
 back() { [ "$(status_field state)" = ready ]; }
-extend_none() { :; }
 node_await 20 back || fail "csmd does not serve though the PCRs are as they were"
 serves "after the reset"
 
@@ -81,13 +80,19 @@ approve() { # KEY: of the PCRs as they are
     ok csm approval sign --signer "$1" --pcrs pcrs -o approved
     chmod 644 approved
 }
+approve other.key
+cp approved "$node/approved"
+configure ", policy_key: $node/signer.pem, policy_file: $node/approved"
+expect_exit 3 csm reseal # it would lock the node out
+grep -q "would not come out again" err || fail "reseal does not say what it found"
+restart
+serves "after a reseal that was refused"
 approve signer.key
 cp approved "$node/approved"
 configure ", policy_key: $node/signer.pem, policy_file: $node/approved"
 expect_equal "resealed" "$(csm reseal --json | json sealed)" signed
 restart
 serves "approved"
-cp "$node/state/store/data.mdb" sealed.mdb
 extend 7
 restart
 refuses "no approved policy"
