@@ -11,7 +11,7 @@ cd "$(dirname "$0")/.."
 # A token for a back end of the first node, which has a process and a user of its own.
 token=$(mktemp -d "${TMPDIR:-/tmp}/csm-bench.XXXXXX")
 trap 'rm -rf "$token"' EXIT
-scripts/examples/softhsm.sh "$token" 59111 bench >"$token/csmd.yaml"
+scripts/examples/hsm/softhsm.sh "$token" 59111 bench >"$token/csmd.yaml"
 
 scripts/with-node.sh --backend soft --config "$token/csmd.yaml" -- \
     bash -c 'BENCH_SOFT_DIR=$CSM_NODE_DIR BENCH_SOFT_SOCKET=$CSM_SOCKET BENCH_SOFT_BROKER=$CSM_PID \

@@ -23,6 +23,7 @@ RATIOS = (
     ('tpm', 'csm, 1 blocking client', 'bare SAPI loop', 'rate', 0.85, 0.98),
     ('tpm', 'csm, 8 blocking clients', f'{ABRMD}, 8 clients', 'rate', None, None),
     ('tpm', 'csm, 1 blocking client', f'{ABRMD}, 1 client', 'rate', None, None),
+    ('hsm', 'csm, 1 blocking client', 'SoftHSM2 in the process, 1 thread', 'rate', 0.6, 0.8),
     ('get', 'csm', 'Redis GET', 'rate', 1.1, 1.4),
     ('get-epoll', 'csm', 'Redis GET', 'rate', 1.0, 1.15),
     ('get16', 'csm', 'Redis GET', 'rate', 0.9, 1.05),

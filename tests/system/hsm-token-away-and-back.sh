@@ -9,30 +9,20 @@ if [ -z "${CSM_TEST_INSIDE:-}" ]; then
     chmod 755 "$folder"
     softhsm=/usr/lib/softhsm/libsofthsm2.so
     spy=$(echo /usr/lib/*/pkcs11/pkcs11-spy.so)
-    printf 123456 >"$folder/pin"
     printf 654321 >"$folder/wrong"
-    chmod 600 "$folder/pin" "$folder/wrong"
-    for token in box bad; do
-        mkdir -p "$folder/$token/tokens"
-        printf 'directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n' "$folder/$token/tokens" >"$folder/$token.conf"
-        uid=59111
-        [ "$token" = box ] || uid=59112
-        chown -R "$uid:$uid" "$folder/$token"
-        SOFTHSM2_CONF=$folder/$token.conf setpriv --reuid "$uid" --regid "$uid" --clear-groups \
-            softhsm2-util --init-token --free --label "$token" --pin 123456 --so-pin 123456 >/dev/null
-    done
-    cat >"$folder/csmd.yaml" <<YAML
-backends:
-  default: soft
-  box:
-    type: pkcs11
-    user: "59111"
-    module: $softhsm
-    token: "pkcs11:token=box"
-    pin: "file:$folder/pin"
-    environment: {SOFTHSM2_CONF: $folder/box.conf}
-    read: [$folder/box.conf]
-    write: [$folder/box]
+    chmod 600 "$folder/wrong"
+    mkdir -p "$folder/bad/tokens"
+    printf 'directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n' "$folder/bad/tokens" >"$folder/bad.conf"
+    chown -R 59112 "$folder/bad"
+    SOFTHSM2_CONF=$folder/bad.conf setpriv --reuid 59112 --regid 0 --clear-groups \
+        softhsm2-util --init-token --free --label bad --pin 123456 --so-pin 123456 >/dev/null
+    # The command of the README, with another folder and user; its last lines are the back end's section.
+    command=$(sed -n 's/^\$ \(bash softhsm.sh .*\) > .*/\1/p' "$(dirname "$0")/../../scripts/examples/hsm/README.md")
+    command=${command/\/var\/lib\/csm-hsm/$folder/hsm}
+    command=${command/64001/59111}
+    (cd "$(dirname "$0")/../../scripts/examples/hsm" && bash -c "$command") >"$folder/made.yaml" 2>"$folder/made.log" ||
+        { cat "$folder/made.log"; exit 1; }
+    { sed 's/^backends:$/&\n  default: soft/; s/^  hsm:$/  box:/' "$folder/made.yaml"; cat <<YAML; } >"$folder/csmd.yaml"
   bad:
     type: pkcs11
     user: "59112"
@@ -57,8 +47,8 @@ sys.exit(not any(b["name"] == sys.argv[1] and b["state"] == "ready" for b in jso
 }
 signs() { csm sign "$1" m -o sig 2>/dev/null; }
 pkcs11() { # as another program of the token's user
-    SOFTHSM2_CONF=$HSM_FOLDER/box.conf setpriv --reuid 59111 --regid 59111 --clear-groups \
-        pkcs11-tool --module /usr/lib/softhsm/libsofthsm2.so --token-label box --login --pin 123456 "$@" 2>/dev/null
+    PIN=$(cat "$HSM_FOLDER/hsm/pin") SOFTHSM2_CONF=$HSM_FOLDER/hsm/softhsm2.conf setpriv --reuid 59111 --regid 0 \
+        --clear-groups pkcs11-tool --module /usr/lib/softhsm/libsofthsm2.so --login --pin env:PIN "$@" 2>/dev/null
 }
 objects() { pkcs11 -O | grep -c '^P[a-z]* Key Object'; }
 processes() { pgrep -P "$(node_pid "$node" csmd)" -f "^csm-plughost: $1 "; }
@@ -69,8 +59,8 @@ echo message >m
 ok csm key create p256 --backend box
 ok csm key create rsa --backend box --alg rsa2048 --use sign
 ok pkcs11 --keypairgen --key-type EC:prime256v1 --label theirs --id 07
-expect_exit 4 csm key create x --backend box --existing 'pkcs11:token=box;object=none'
-ok csm key create taken --backend box --existing 'pkcs11:token=box;object=theirs'
+expect_exit 4 csm key create x --backend box --existing 'pkcs11:token=services;object=none'
+ok csm key create taken --backend box --existing 'pkcs11:token=services;object=theirs'
 for key in p256 rsa taken; do
     csm sign $key m -o sig
     csm key public $key >$key.pem
@@ -119,7 +109,7 @@ for k in spki:
 print("  %d errors, whole again after %.1f s" % (len(away), time.monotonic() - began - returned))
 PY
 step "the token's folder is moved away and back under load"
-py load.py "$HSM_FOLDER/box" || fail "signatures around a token that was away"
+py load.py "$HSM_FOLDER/hsm/softhsm" || fail "signatures around a token that was away"
 expect_equal "objects" "$(objects)" 6
 for key in p256 rsa taken; do
     node_await 10 signs $key || fail "$key after the token was away"
@@ -127,12 +117,12 @@ for key in p256 rsa taken; do
 done
 
 step "away when a key is to be made and when one is deleted: nothing is left behind"
-mv "$HSM_FOLDER/box/tokens" "$HSM_FOLDER/box/elsewhere"
+mv "$HSM_FOLDER/hsm/softhsm/tokens" "$HSM_FOLDER/hsm/softhsm/elsewhere"
 kill "$(processes box)"
 sleep 0.5
 expect_exit 6 csm key create never --backend box
 ok csm key delete rsa
-mv "$HSM_FOLDER/box/elsewhere" "$HSM_FOLDER/box/tokens"
+mv "$HSM_FOLDER/hsm/softhsm/elsewhere" "$HSM_FOLDER/hsm/softhsm/tokens"
 node_await 10 ready box || fail "box does not come back"
 gone() { [ "$(objects)" -eq "$1" ]; }
 node_await 10 gone 4 || fail "the deleted key is still in the token: $(objects)"
