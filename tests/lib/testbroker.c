@@ -109,7 +109,7 @@ static int open_store(struct testbroker *t)
 		(r = csm_store_open(&opt, &store)) != 0 || (r = csm_store_tell(store, t->b.audit)) != 0 ||
 		(r = csm_store_start(store)) != 0)
 		return r;
-	t->b.store = store;
+	t->b.store = t->b.env = store;
 	t->b.state = csm_store_locked(store) ? BROKER_LOCKED : BROKER_READY;
 	return 0;
 }
