@@ -32,7 +32,7 @@ struct csm_certreq {
 };
 
 /* DER, PEM, or base64 without its PEM lines (EST); nothing left over. Its own signature has been verified: whoever made it
- * has the key. The key is of a known kind and not weaker than 112 bits: RSA 2048 to 8192 with a sound exponent.
+ * has the key. The key is of a known kind and not weaker than 112 bits: RSA 2048 to 4096 with a sound exponent.
  * CSM_EINVALID, CSM_ETOO_LARGE: `why` says what is wrong, with no byte of the request but object identifiers. CSM_ENOMEM. */
 CSM_MUST int csm_certreq_read(struct csm_bin bytes, struct csm_certreq **ret, char why[static CSM_CERTREQ_WHY]);
 void csm_certreq_free(struct csm_certreq *req);

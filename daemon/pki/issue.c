@@ -225,6 +225,7 @@ static void ids_put(struct csm_der *d, const struct csm_cert_order *o)
 
 static void exts_put(struct csm_der *d, const struct csm_cert_order *o)
 {
+	static const uint8_t null[] = {V_ASN1_NULL, 0};
 	const struct csm_profile *p = o->profile;
 	bool nameless = X509_NAME_entry_count(o->subject) == 0;
 	size_t outer = csm_der_open(d, CSM_DER_CONTEXT_SEQ(3)), seq = csm_der_open(d, CSM_DER_SEQ);
@@ -244,6 +245,8 @@ static void exts_put(struct csm_der *d, const struct csm_cert_order *o)
 		csm_crl_url_ext(d, NID_freshest_crl, p->delta_url);
 	if (p->ocsp_url != NULL || p->issuer_url != NULL)
 		access_ext(d, p);
+	if (p->ocsp_no_check)
+		csm_der_ext_raw(d, NID_id_pkix_OCSP_noCheck, false, (struct csm_bin){null, sizeof(null)});
 	csm_der_close(d, seq);
 	csm_der_close(d, outer);
 }

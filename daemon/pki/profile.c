@@ -7,7 +7,7 @@
 #include "daemon/pki/profile.h"
 
 #define RSA_BITS_MIN 2048
-#define RSA_BITS_MAX 8192
+#define RSA_BITS_MAX 4096
 #define KU_CA (KU_KEY_CERT_SIGN | KU_CRL_SIGN)
 
 struct judging {

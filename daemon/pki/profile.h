@@ -50,6 +50,8 @@ struct csm_profile {
 	bool needs_san;
 	bool wildcards;     /* "*.a.example" itself may be asked for, where the rule dns:.a.example would allow its hosts */
 
+	bool ocsp_no_check; /* of a delegated OCSP responder: nobody asks whether it is revoked itself (RFC 6960 4.2.2.2.1) */
+
 	/* A CA's: then the subject's key signs certificates. */
 	bool ca;
 	int path_len; /* CSM_PATH_ANY: not limited but by the issuer's */

@@ -141,13 +141,24 @@ static bool has_dots(struct csm_str s)
 	return false;
 }
 
+/* An empty segment is another path to some readers and none to others; "//" stands before the host only. */
+static bool has_gap(struct csm_str s)
+{
+	const char *colon = s.n > 0 ? memchr(s.p, ':', s.n) : NULL;
+
+	for (size_t i = colon != NULL ? (size_t)(colon - s.p) + 2 : 0; i + 1 < s.n; i++)
+		if (s.p[i] == '/' && s.p[i + 1] == '/')
+			return true;
+	return false;
+}
+
 static bool uri_matches(struct csm_str rule, struct csm_str uri)
 {
 	static const char within[] = "/?#@:%[]", beyond[] = "?#@%";
 	struct csm_str head;
 	size_t slashes = 0, n;
 
-	if (has_dots(uri))
+	if (has_dots(uri) || has_gap(uri))
 		return false;
 	if (rule.n < 2 || memcmp(rule.p + rule.n - 2, "**", 2) != 0)
 		return glob(rule, uri, within, false);
@@ -162,7 +173,7 @@ static bool uri_matches(struct csm_str rule, struct csm_str uri)
 	if (n == uri.n)
 		return false;
 	for (; n < uri.n; n++)
-		if (uri.p[n] == '\0' || strchr(beyond, uri.p[n]) != NULL || (uri.p[n] == '/' && uri.p[n - 1] == '/'))
+		if (uri.p[n] == '\0' || strchr(beyond, uri.p[n]) != NULL)
 			return false;
 	return true;
 }
@@ -232,7 +243,8 @@ static bool uri_rule_valid(struct csm_str s)
 	const char *colon = s.n > 0 ? memchr(s.p, ':', s.n) : NULL;
 	size_t slashes = 0;
 
-	if (colon == NULL || memchr(s.p, '*', (size_t)(colon - s.p)) != NULL || has_dots(s) || !valid_as("uri:", s, ""))
+	if (colon == NULL || memchr(s.p, '*', (size_t)(colon - s.p)) != NULL || has_dots(s) || has_gap(s) ||
+		!valid_as("uri:", s, ""))
 		return false;
 	for (size_t i = 0; i + 1 < s.n; i++) {
 		slashes += s.p[i] == '/';

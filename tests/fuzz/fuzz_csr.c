@@ -25,7 +25,7 @@ static const struct csm_profile *wide(void)
 	static const struct csm_subject_rule subject[] = {{NID_commonName, {"*", 1}, false}, {NID_organizationName, {"*", 1}, false}};
 	static const struct csm_str sans[] = {{"dns:.example", 12}, {"dns:*.org", 9}, {"ip:0.0.0.0/0", 12}, {"ip:::/0", 7},
 		{"uri:spiffe://td/**", 18}, {"uri:spiffe://x/*/y", 18}, {"email:.example", 14}, {"email:@example", 14}};
-	static const struct csm_profile p = {.keys = 31, .rsa_min = 2048, .rsa_max = 8192, .max_life = 100, .key_usage = 0xffff & ~6u,
+	static const struct csm_profile p = {.keys = 31, .rsa_min = 2048, .rsa_max = 4096, .max_life = 100, .key_usage = 0xffff & ~6u,
 		.ekus = {"serverAuth", "clientAuth"}, .n_ekus = 2, .subject = subject, .n_subject = 2, .sans = sans, .n_sans = 8,
 		.wildcards = true};
 	char why[CSM_CERTREQ_WHY];

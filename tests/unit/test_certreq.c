@@ -6,6 +6,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include <openssl/err.h>
+#include <openssl/param_build.h>
 #include <openssl/pem.h>
 #include "daemon/pki/csr.h"
 #include "daemon/pki/certreq.h"
@@ -46,7 +47,7 @@ static void every_kind_of_key_is_read(void **state)
 		int type, bits;
 	} rows[] = {
 		{"p256", EVP_PKEY_EC, 256}, {"p384", EVP_PKEY_EC, 384}, {"p521", EVP_PKEY_EC, 521},
-		{"rsa2048", EVP_PKEY_RSA, 2048}, {"rsa3072", EVP_PKEY_RSA, 3072}, {"ed25519", EVP_PKEY_ED25519, 256},
+		{"rsa2048", EVP_PKEY_RSA, 2048}, {"ed25519", EVP_PKEY_ED25519, 256},
 	};
 
 	(void)state;
@@ -223,6 +224,39 @@ static void weak_and_foreign_keys_are_refused(void **state)
 	EVP_PKEY_CTX_free(c);
 }
 
+/* One that costs more to look at than to send. */
+static void a_huge_key_is_not_looked_at(void **state)
+{
+	static uint8_t n[1024];
+	EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+	OSSL_PARAM_BLD *bld = OSSL_PARAM_BLD_new();
+	OSSL_PARAM *params;
+	EVP_PKEY *key = NULL;
+	X509_REQ *req = X509_REQ_new();
+	struct csm_certreq *q;
+	unsigned char *der = NULL;
+	BIGNUM *bn;
+	int len;
+
+	(void)state;
+	memset(n, 0xff, sizeof(n));
+	bn = BN_bin2bn(n, sizeof(n), NULL);
+	assert_true(OSSL_PARAM_BLD_push_BN(bld, "n", bn) == 1 && OSSL_PARAM_BLD_push_uint(bld, "e", 65537) == 1);
+	assert_non_null(params = OSSL_PARAM_BLD_to_param(bld));
+	assert_true(EVP_PKEY_fromdata_init(c) == 1 && EVP_PKEY_fromdata(c, &key, EVP_PKEY_PUBLIC_KEY, params) == 1);
+	assert_true(X509_REQ_set_pubkey(req, key) == 1 && X509_REQ_sign(req, pki_key("p256"), EVP_sha256()) > 0);
+	len = i2d_X509_REQ(req, &der);
+	assert_int_equal(csm_certreq_read((struct csm_bin){der, (size_t)len}, &q, why), CSM_EINVALID);
+	assert_non_null(strstr(why, "more than 4096 bits"));
+	OPENSSL_free(der);
+	X509_REQ_free(req);
+	EVP_PKEY_free(key);
+	BN_free(bn);
+	OSSL_PARAM_free(params);
+	OSSL_PARAM_BLD_free(bld);
+	EVP_PKEY_CTX_free(c);
+}
+
 /* With the point of order one anyone makes signatures that OpenSSL takes. */
 static void an_ed25519_point_of_small_order_is_refused(void **state)
 {
@@ -356,6 +390,7 @@ int main(void)
 		cmocka_unit_test(der_pem_and_base64_are_the_same),
 		cmocka_unit_test(a_request_without_proof_is_refused),
 		cmocka_unit_test(weak_and_foreign_keys_are_refused),
+		cmocka_unit_test(a_huge_key_is_not_looked_at),
 		cmocka_unit_test(an_ed25519_point_of_small_order_is_refused),
 		cmocka_unit_test(names_that_are_none_are_refused),
 		cmocka_unit_test(extensions_twice_or_too_many_are_refused),

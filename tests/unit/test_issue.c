@@ -71,7 +71,7 @@ static void a_certificate_says_what_the_order_says(void **state)
 		"X509v3 Basic Constraints: critical\n                CA:FALSE", "X509v3 Key Usage: critical\n                Digital Signature\n",
 		"TLS Web Server Authentication\n", "X509v3 Subject Alternative Name: critical\n                DNS:a.example, IP Address:10.1.2.3\n",
 		"OCSP - URI:http://ca.example/ocsp", "CA Issuers - URI:http://ca.example/ca.der", "URI:http://ca.example/crl",
-		"X509v3 Freshest CRL", "Subject: \n", "Version: 3 (0x2)", "Not After : Jun 16 15:06:40 2025 GMT"};
+		"X509v3 Freshest CRL", "OCSP No Check", "Subject: \n", "Version: 3 (0x2)", "Not After : Jun 16 15:06:40 2025 GMT"};
 	const char *said;
 	X509 *x;
 
@@ -80,6 +80,7 @@ static void a_certificate_says_what_the_order_says(void **state)
 	p.issuer_url = "http://ca.example/ca.der";
 	p.crl_url = "http://ca.example/crl";
 	p.delta_url = "http://ca.example/delta";
+	p.ocsp_no_check = true;
 	o.sans = sans;
 	x = pki_issue(&o, &s);
 	pki_write_cert("one.pem", x);
@@ -94,12 +95,13 @@ static void a_certificate_says_what_the_order_says(void **state)
 	/* what the profile has not, the certificate has not */
 	p.ocsp_url = p.issuer_url = p.crl_url = p.delta_url = NULL;
 	p.n_ekus = 0;
+	p.ocsp_no_check = false;
 	memset(o.serial, 0, 15);
 	o.serial[15] = 0x80;
 	x = pki_issue(&o, &s);
 	pki_write_cert("one.pem", x);
 	assert_int_equal(pki_openssl("x509 -in @one.pem -noout -text", &said), 0);
-	assert_true(strstr(said, "URI:http") == NULL && strstr(said, "Extended Key") == NULL);
+	assert_true(strstr(said, "URI:http") == NULL && strstr(said, "Extended Key") == NULL && strstr(said, "No Check") == NULL);
 	assert_non_null(strstr(said, "Serial Number: 128 (0x80)"));
 	X509_free(x);
 	GENERAL_NAMES_free(sans);

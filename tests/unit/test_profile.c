@@ -184,6 +184,9 @@ static void rules_for_names_match_what_they_say(void **state)
 		{"uri:spiffe://td/ns/*/sa/web", "uri:spiffe://td/ns/a/b/sa/web", false},
 		{"uri:spiffe://td/ns/*/sa/web", "uri:spiffe://td/ns/a%2Fb/sa/web", false},
 		{"uri:spiffe://td/ns/*", "uri:spiffe://td/ns/..", false},
+		{"uri:spiffe://td/ns/*/sa/web", "uri:spiffe://td/ns//sa/web", false},
+		{"uri:spiffe://td/ns/*/sa/web", "uri:spiffe:///ns/a/sa/web", false},
+		{"uri:spiffe://*/x", "uri:spiffe:///x", false},
 		{"uri:spiffe://td/ns/*/*", "uri:spiffe://td/ns/../admin", false},
 		{"uri:spiffe://td/ns/**", "uri:spiffe://td/ns/a/b/c", true},
 		{"uri:spiffe://td/ns/**", "uri:spiffe://td/ns/a/../../admin", false},
@@ -252,7 +255,7 @@ static void rules_that_are_none_are_told(void **state)
 {
 	static const char *const bad[] = {"", "dns:", "a.example", "dns:a b", "dns:..example", "ip:10.0.0.0/33", "ip:10.0.0.0/",
 		"ip:10.0.0/8", "ip:2001:db8::/129", "ip:10.0.0.0/8x", "uri:*://x/y", "uri:x", "uri:spiffe://td/**/x",
-		"uri:spiffe://**", "uri:spiffe://td/../x", "uri:spiffe://td/a**", "email:", "email:a.example", "email:*@a.example",
+		"uri:spiffe://**", "uri:spiffe://td/../x", "uri:spiffe://td//x", "uri:spiffe://td/a**", "email:", "email:a.example", "email:*@a.example",
 		"email:@", "other:x", "uri:a:**"};
 
 	(void)state;
