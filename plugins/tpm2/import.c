@@ -58,15 +58,15 @@ static TSS2_RC try_empty_auth(struct csm_plugin_ctx *c, struct import_arg *g)
 {
 	static const TSS2L_SYS_AUTH_COMMAND empty_password = {1, {{.sessionHandle = TPM2_RH_PW}}};
 	static const TPMT_TK_HASHCHECK no_ticket = {.tag = TPM2_ST_HASHCHECK, .hierarchy = TPM2_RH_NULL};
-	TPMT_SIG_SCHEME scheme = {.scheme = TPM2_ALG_ECDSA};
+	TPMT_SIG_SCHEME scheme;
 	TPM2B_DIGEST digest = {.size = T2_HASH_LEN};
 	TSS2_RC rc;
 
 	if (g->wrapped || (g->pub.publicArea.objectAttributes & TPMA_OBJECT_SIGN_ENCRYPT) == 0)
 		return TSS2_RC_SUCCESS;
+	memset(&scheme, 0, sizeof(scheme));
+	scheme.scheme = g->pub.publicArea.type == TPM2_ALG_RSA ? TPM2_ALG_RSASSA : TPM2_ALG_ECDSA;
 	scheme.details.any.hashAlg = TPM2_ALG_SHA256;
-	if (g->pub.publicArea.type == TPM2_ALG_RSA)
-		scheme.scheme = TPM2_ALG_RSASSA;
 	if ((rc = Tss2_Sys_Sign_Prepare(c->sys, c->loose, &digest, &scheme, &no_ticket)) != TSS2_RC_SUCCESS ||
 		(rc = Tss2_Sys_SetCmdAuths(c->sys, &empty_password)) != TSS2_RC_SUCCESS)
 		return rc;
