@@ -445,17 +445,26 @@ void csm_be_storage_refresh(struct csm_backend *be)
 	pthread_mutex_unlock(&be->health_lock);
 }
 
-size_t csm_be_storage_key(struct csm_backend *be, uint8_t out[static CSM_PLUGIN_STORAGE_MAX])
+static size_t storage_kept(struct csm_backend *be, uint8_t *out)
 {
 	size_t n;
 
-	/* One that may be called from any thread is asked when it has not told yet. */
-	if (!(be->plugin->flags & CSM_PLUGIN_SERIAL) && be->storage_len == 0)
-		csm_be_storage_refresh(be);
 	pthread_mutex_lock(&be->health_lock);
 	n = be->storage_len;
 	memcpy(out, be->storage, n);
 	pthread_mutex_unlock(&be->health_lock);
+	return n;
+}
+
+size_t csm_be_storage_key(struct csm_backend *be, uint8_t out[static CSM_PLUGIN_STORAGE_MAX])
+{
+	size_t n = storage_kept(be, out);
+
+	/* One that may be called from any thread is asked when it has not told yet. */
+	if (n == 0 && !(be->plugin->flags & CSM_PLUGIN_SERIAL)) {
+		csm_be_storage_refresh(be);
+		n = storage_kept(be, out);
+	}
 	return n;
 }
 
