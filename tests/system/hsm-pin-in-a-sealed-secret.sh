@@ -62,12 +62,20 @@ sleep 2.5
 ready && fail "box is there with a wrong PIN"
 expect_equal "refusals" "$(refusals)" 1
 
-step "the right one: there at once, and after a new start"
+step "the right one: there at once"
 printf 471147 | ok csm secret set ops:hsm/login pin=-
 node_await 10 ready || fail "box is not there: $(csm status)"
 ok csm key create k --backend box
 echo message >m
 ok csm sign k m -o sig
+
+step "what is in the device is taken into use by the administrator alone, not by whoever may make keys"
+expect_exit 3 csm --socket "$CSM_SOCKET" key create taken --backend box --existing 'pkcs11:type=private'
+grep -q 'role' err || fail "$(cat err)"
+expect_exit 3 as_uid $uid_a csm --socket "$CSM_SOCKET" key create taken --backend box --existing 'pkcs11:type=private'
+expect_exit 1 csm key create uid-0:taken --backend box --existing 'pkcs11:type=private' --alg p256
+
+step "and after a new start"
 kill9 broker "the broker"
 node_await 10 ready || fail "box is not there after a start"
 ok csm sign k m -o sig
