@@ -46,6 +46,7 @@ enum opt_id {
 	O_TO,
 	O_NAME,
 	O_ACCEPT_EXPOSED,
+	O_UNPROVEN,
 	O_SIGNER,
 	O_PCRS,
 	O_REF,

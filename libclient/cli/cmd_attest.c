@@ -183,6 +183,7 @@ static int read_wants(struct verify *v)
 		r = public_of_file(cli->value[O_KEY], &v->want.key);
 	if (r == 0 && cli->value[O_AK] != NULL)
 		r = public_of_file(cli->value[O_AK], &v->want.ak);
+	v->want.unproven = cli->value[O_UNPROVEN] != NULL;
 	if (r == 0)
 		r = read_ca(v);
 	return r == 0 ? read_proof(v) : r;

@@ -61,6 +61,8 @@ const struct opt cli_opts[O__COUNT] = {
 		"the Name that the storage key must have: storage_name of csm status, learned in another way than the key"},
 	[O_ACCEPT_EXPOSED] = {"accept-exposed", 0, NULL, NULL,
 		"take a key although its files tell it to everyone who had them"},
+	[O_UNPROVEN] = {"unproven", 0, NULL, NULL,
+		"take a statement though nothing proves that its attestation key is in a TPM: a program can make all of it up"},
 	[O_SIGNER] = {"signer", 0, "FILE", "@file", "the private key that signs, in PEM: P-256, RSA-2048 or RSA-3072"},
 	[O_PCRS] = {"pcrs", 0, "FILE", "@file", "PCRs with their values, as tpm2_pcrread sha256:0,2,7 prints them; - is standard input"},
 	[O_SHARES] = {"shares", 0, "N", NULL, "how many shares to make, 2 to 32"},
@@ -128,7 +130,8 @@ const struct command cli_commands[] = {
 		cmd_key_attest},
 
 	{"attest", "verify", "FILE", 1, 1, SOCK_NONE,
-		OPT(O_NONCE) | OPT(O_CA) | OPT(O_KEY) | OPT(O_AK) | OPT(O_SECRET_FILE) | OPT(O_PROOF), -1,
+		OPT(O_NONCE) | OPT(O_CA) | OPT(O_KEY) | OPT(O_AK) | OPT(O_SECRET_FILE) | OPT(O_PROOF) | OPT(O_UNPROVEN),
+		-1,
 		"an object with valid, link (proven, pinned or unproven), ak_name, nonce, attributes, public, ak (PEM) and checks (an "
 		"array of objects with check, result (ok, failed or open) and text)",
 		"check a TPM's statement about a key, without daemon and TPM",
@@ -136,8 +139,9 @@ const struct command cli_commands[] = {
 		"statement was made inside of a TPM for this nonce and is about this key, that the key was made in its TPM and cannot "
 		"leave it, and, with --ca, that the TPM's maker certified the endorsement key. None of this proves that the "
 		"attestation key is in the TPM of that endorsement key: a program can make all of it up. That is proved once for each "
-		"attestation key by csm attest challenge, csm attest activate on the node, and then --secret-file and --proof here; "
-		"afterwards --ak with that attestation key (field ak of --json) is enough.",
+		"attestation key by csm attest challenge, csm attest activate on the node, and then --ca, --secret-file and --proof "
+		"here; afterwards --ak with that attestation key (field ak of --json) is enough. Without either the statement is "
+		"refused, unless --unproven is given.",
 		cmd_attest_verify},
 	{"attest", "challenge", "FILE", 1, 1, SOCK_NONE, OPT(O_OUTPUT) | OPT(O_SECRET_FILE), -1,
 		"an object with challenge (PEM), without -o",

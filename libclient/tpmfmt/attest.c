@@ -329,19 +329,22 @@ static bool proof_good(const struct csm_attestation *a, const struct csm_msg_att
 
 static void check_link(struct check *c)
 {
+	static const char vouched[] = "the attestation key is in one TPM with the endorsement key, which nobody vouched for";
+	static const char nothing[] = "nothing proves that the attestation key is in the TPM of the endorsement key, or in any: "
+				      "csm attest challenge does, or --ak with a key for which it was done";
 	const struct csm_attest_want *w = c->want;
+	bool proof = w->secret != NULL && w->proof != NULL;
 
-	if (w->secret != NULL && w->proof != NULL) {
-		say(c, "link", proof_good(c->a, w->secret, w->proof),
-			w->ca != NULL ? "the TPM of the endorsement key proved that the attestation key is in it"
-				      : "the attestation key is in one TPM with the endorsement key, which nobody vouched for",
-			"the proof is not one of this attestation key and endorsement key for this secret");
-		return;
-	}
-	leave(c, "link", w->ak != NULL
-			? "the attestation key was taken from --ak: it is as good as the way by which you came to that"
-			: "nothing proves that the attestation key is in the TPM of the endorsement key, or in any: "
-			  "csm attest challenge does, or --ak with a key for which it was done");
+	if (proof && !proof_good(c->a, w->secret, w->proof))
+		say(c, "link", false, "", "the proof is not one of this attestation key and endorsement key for this secret");
+	else if (proof && w->ca != NULL)
+		say(c, "link", true, "the TPM of the endorsement key proved that the attestation key is in it", "");
+	else if (w->ak != NULL)
+		leave(c, "link", "the attestation key was taken from --ak: it is as good as the way by which you came to that");
+	else if (w->unproven)
+		leave(c, "link", proof ? vouched : nothing);
+	else
+		say(c, "link", false, "", proof ? vouched : nothing);
 }
 
 bool csm_attest_check(const struct csm_attestation *a, const struct csm_attest_want *want, csm_attest_tell_fn *tell, void *arg)

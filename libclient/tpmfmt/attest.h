@@ -38,6 +38,7 @@ struct csm_attest_want {
 	X509_STORE *ca; /* of endorsement keys */
 	const struct csm_msg_attest_secret *secret; /* both or none */
 	const struct csm_msg_attest_proof *proof;
+	bool unproven; /* a statement that a program may have made up is good enough: no ca with proof, and no ak */
 };
 
 enum csm_attest_outcome { CSM_ATTEST_OK, CSM_ATTEST_FAILED, CSM_ATTEST_OPEN /* not asked for: nothing is said */ };

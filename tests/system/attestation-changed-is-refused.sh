@@ -53,7 +53,11 @@ ok csm key attest b --nonce "$nonce" -o b.att
 
 step "the statement holds; what is proven of it is told"
 whole=(--nonce "$nonce" --key k.pem "${ca[@]}")
-ok csm attest verify k.att "${whole[@]}"
+expect_exit 1 csm attest verify k.att "${whole[@]}"
+grep -q '^link *FAILED *nothing proves' out || fail "what is not proven is not told: $(cat out)"
+expect_exit 1 csm attest verify k.att --nonce "$nonce" --key k.pem --secret-file secret --proof proof
+grep -q '^link *FAILED .*nobody vouched' out || fail "a proof without a CA: $(cat out)"
+ok csm attest verify k.att "${whole[@]}" --unproven
 grep -q '^ek-chain *ok' out || fail "the chain was not looked at"
 grep -q '^link *not checked *nothing proves' out || fail "what is not proven is not told: $(cat out)"
 ok csm attest verify k.att "${whole[@]}" --secret-file secret --proof proof --json
@@ -61,9 +65,9 @@ expect_equal link "$(json link <out)" proven
 json ak <out >ak.pem
 ok csm attest verify k.att "${whole[@]}" --ak ak.pem --json
 expect_equal link "$(json link <out)" pinned
-ok csm attest verify r.att "${ca[@]}"
+ok csm attest verify r.att "${ca[@]}" --unproven
 grep -q '^nonce *not checked.*no nonce' out || fail "a statement without a nonce: $(cat out)"
-ok csm attest verify b.att --nonce "$nonce"
+ok csm attest verify b.att --nonce "$nonce" --unproven
 grep -q 'holds no certificate' out || fail "the missing certificate is not told"
 
 step "a challenge for the other TPM is not answered by this one"
@@ -103,6 +107,8 @@ from attest import load, save, Attest, with_point, with_attributes, ec_sign
 A, O, R, B = (load(n + ".att") for n in ("k", "other", "r", "b"))
 NONCE, WHOLE = "00112233445566778899aabbccddeeff", None
 CA = ["--ca", "swtpm-localca-rootca-cert.pem", "--ca", "issuercert.pem"]
+# That the statement itself is judged, and not that nothing ties it to a TPM.
+CA = CA + ["--unproven"]
 GOOD = ["--nonce", NONCE, "--key", "k.pem"] + CA
 FIXED_TPM, FIXED_PARENT, ORIGIN, RESTRICTED, SIGN, DECRYPT = 2, 0x10, 0x20, 0x10000, 0x40000, 0x20000
 done = 0
@@ -176,7 +182,8 @@ refused("an attestation key that was imported", forged(lambda s: None, with_attr
 refused("an attestation key that decrypts", forged(lambda s: None, with_attributes(soft_ak, set=DECRYPT)), "ak")
 # All of it made up by a program: only the link tells, and it does.
 lie = forged(lambda s: None)
-accepted("made up, as far as it goes", lie)
+accepted("made up, with nothing asked for", lie)
+refused("made up, with nothing known", lie, "link", args=GOOD[:-1])
 refused("made up, with the attestation key known", lie, "ak-pin", args=GOOD + ["--ak", "ak.pem"])
 refused("made up, with a proof wanted", lie, "link", args=GOOD + ["--secret-file", "secret", "--proof", "proof"])
 # endorsement key
@@ -184,13 +191,13 @@ refused("no certificate", {k: v for k, v in A.items() if k != "ek_certificate"},
 refused("no endorsement key", {k: v for k, v in A.items() if k != "ek_public"}, "ek")
 refused("the endorsement key of another TPM", {**A, "ek_public": B["ek_public"]}, "ek")
 refused("a certificate of a forger", {**A, "ek_certificate": open("self.der", "rb").read()}, "ek", "ek-chain")
-refused("another CA wanted", A, "ek-chain", args=["--ca", "forger.pem"])
+refused("another CA wanted", A, "ek-chain", args=["--ca", "forger.pem", "--unproven"])
 refused("the statement of a TPM without a certificate", B, "ek", args=["--nonce", NONCE] + CA)
 c = bytearray(A["ek_certificate"]); c[-1] ^= 1
 refused("the certificate's signature changed", {**A, "ek_certificate": bytes(c)}, "ek-chain")
 # What it says itself is no command for a terminal.
 save("case.att", {**B, "ek_missing": "\x1b]0;x\x07\x1b[2Jnone\u009b"})
-shown = subprocess.run(["csm", "attest", "verify", "case.att"], capture_output=True, timeout=20)
+shown = subprocess.run(["csm", "attest", "verify", "case.att", "--unproven"], capture_output=True, timeout=20)
 assert shown.returncode == 0 and b"none" in shown.stdout and not set(shown.stdout) - set(range(0x20, 0x7f)) - {10}, shown
 # proof
 for what, path, field, label in (("secret", "secret", "secret", "SECRET"), ("proof", "proof", "proof", "PROOF"),
@@ -204,7 +211,7 @@ for what, path, field, label in (("secret", "secret", "secret", "SECRET"), ("pro
 real = {**A, "ak_public": tak}
 for name, checks in (("loose", ("fixed-tpm", "fixed-parent", "origin")), ("imp", ("fixed-tpm", "fixed-parent", "origin"))):
     refused(name, {**real, "public": open(name + ".pub", "rb").read()[2:], "attest": open(name + ".attest", "rb").read(),
-                   "signature": open(name + ".sig", "rb").read()}, *checks, args=[])
+                   "signature": open(name + ".sig", "rb").read()}, *checks, args=["--unproven"])
 def parent(s):
     pub = with_attributes(A["public"], clear=FIXED_PARENT)
     import hashlib

@@ -53,10 +53,10 @@ before=$(status_field tpm.commands)
 for _ in 1 2 3 4 5 6 7 8; do ok csm sign kp256 "$self" -o sig; done
 expect_equal "commands of 8 signatures" $(($(status_field tpm.commands) - before)) 8
 ok csm key attest kp256 --nonce 00 -o k.att
-ok csm attest verify k.att --nonce 00 --key kp256.pem
+ok csm attest verify k.att --nonce 00 --key kp256.pem --unproven
 ok csm attest challenge k.att --secret-file s -o c
 ok csm attest activate c -o p
-ok csm attest verify k.att --secret-file s --proof p
+ok csm attest verify k.att --secret-file s --proof p --unproven
 
 step "tpm2-abrmd is killed, and comes back"
 kill -KILL "$(cat abrmd.pid)"

@@ -310,7 +310,7 @@ static const char *judge(struct made *m, EVP_PKEY *by, const struct csm_attest_w
 static void each_part_is_looked_at(void **state)
 {
 	static const uint8_t nonce[3] = {1, 2, 3};
-	struct csm_attest_want want = {.nonce = nonce, .nonce_len = 3};
+	struct csm_attest_want want = {.nonce = nonce, .nonce_len = 3, .unproven = true};
 	struct made m;
 
 	(void)state;
@@ -343,13 +343,18 @@ static void each_part_is_looked_at(void **state)
 		m.ak_pub.objectAttributes ^= turned[i];
 	}
 	assert_null(judge(&m, m.ak, &want));
+	/* A program can make all of it up: unless that is good enough, something has to tie it to a TPM. */
+	want.unproven = false;
+	assert_string_equal(judge(&m, m.ak, &want), "link");
+	want.ak = m.ak;
+	assert_null(judge(&m, m.ak, &want));
 	made_free(&m);
 }
 
 /* The key's attributes are in its Name: a statement about a lesser key is one of its own. */
 static void a_lesser_key_is_refused(void **state)
 {
-	struct csm_attest_want want = {NULL};
+	struct csm_attest_want want = {.unproven = true};
 	struct made m;
 
 	(void)state;
@@ -364,7 +369,7 @@ static void the_proof_is_of_both_names_and_the_secret(void **state)
 {
 	struct csm_msg_attest_challenge challenge;
 	struct csm_msg_attest_secret secret;
-	struct csm_attest_want want = {NULL};
+	struct csm_attest_want want = {.unproven = true};
 	struct csm_msg_attest_proof proof = {.version = {1, true}};
 	struct csm_attest_space space;
 	struct csm_attestation a;
@@ -393,6 +398,10 @@ static void the_proof_is_of_both_names_and_the_secret(void **state)
 	want.secret = &secret;
 	want.proof = &proof;
 	assert_null(judge(&m, m.ak, &want));
+	/* The proof ties it to an endorsement key that nobody vouches for. */
+	want.unproven = false;
+	assert_string_equal(judge(&m, m.ak, &want), "link");
+	want.unproven = true;
 	mac[0] ^= 1;
 	assert_string_equal(judge(&m, m.ak, &want), "link");
 	mac[0] ^= 1;
