@@ -433,7 +433,7 @@ void csm_be_health_refresh(struct csm_backend *be)
 
 void csm_be_storage_refresh(struct csm_backend *be)
 {
-	uint8_t now[CSM_PLUGIN_STORAGE_MAX];
+	uint8_t now[CSM_PLUGIN_STORAGE_MAX] = {0};
 	struct csm_plugin_out out = {.p = now, .cap = sizeof(now)};
 
 	if (be->ctx == NULL || be->plugin->storage_key == NULL || be->plugin->storage_key(be->ctx, &out) != 0 ||

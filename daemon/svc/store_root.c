@@ -205,7 +205,7 @@ static int rootkey_read(struct csm_store *s, MDB_txn **txn, struct rootkey *rk)
 
 int csm_store_root_wrapped(struct csm_store *s, uint8_t *p, size_t *len)
 {
-	struct rootkey rk;
+	struct rootkey rk = {0};
 	MDB_txn *txn;
 	int r = rootkey_read(s, &txn, &rk);
 
@@ -225,7 +225,7 @@ int csm_store_root_check(struct csm_store *s, const uint8_t key[static 32])
 {
 	CSM_WIPED(k, KEY_LEN);
 	CSM_WIPED(top, sizeof(struct prk));
-	struct rootkey rk;
+	struct rootkey rk = {0};
 	MDB_txn *txn;
 	int r = rootkey_read(s, &txn, &rk);
 

@@ -382,16 +382,16 @@ int csm_key_attest(struct csm *c, const char *key, const void *nonce, size_t non
 	return r;
 }
 
-int csm_attest_activate(struct csm *c, const struct csm_credential *cred, void *proof, size_t *len)
+int csm_attest_activate(struct csm *csm, const struct csm_credential *c, void *proof, size_t *len)
 {
 	struct csm_msg_activate_req req = {
-		.ak_name = client_bin(cred->ak_name, cred->ak_name_len),
-		.ek_name = client_bin(cred->ek_name, cred->ek_name_len),
-		.credential = client_bin(cred->credential, cred->credential_len),
-		.secret = client_bin(cred->secret, cred->secret_len),
+		.ak_name = client_bin(c->ak_name, c->ak_name_len),
+		.ek_name = client_bin(c->ek_name, c->ek_name_len),
+		.credential = client_bin(c->credential, c->credential_len),
+		.secret = client_bin(c->secret, c->secret_len),
 	};
 	struct csm_reply rep;
-	int r = client_call(c, CSM_M_ATTEST_ACTIVATE, &req, &rep);
+	int r = client_call(csm, CSM_M_ATTEST_ACTIVATE, &req, &rep);
 
 	if (r != 0)
 		return r;

@@ -140,7 +140,7 @@ struct attest_arg {
 static TSS2_RC certify(struct csm_plugin_ctx *c, struct attest_arg *s)
 {
 	struct t2_auth a = {.names = {t2_name_part(&s->k->name), t2_name_part(&c->ak->name)}, .nnames = 2, .second = TPM2_RH_PW};
-	TPMT_SIG_SCHEME scheme = {.scheme = TPM2_ALG_NULL}; /* the attestation key's own */
+	const TPMT_SIG_SCHEME scheme = {TPM2_ALG_NULL, {{0}}}; /* the attestation key's own */
 	TSS2_RC rc;
 
 	memset(&s->attest, 0, sizeof(s->attest));
@@ -248,7 +248,7 @@ static TSS2_RC hash_text(struct csm_plugin_ctx *c, const TPM2B_MAX_BUFFER *text,
 static TSS2_RC sign_text(struct csm_plugin_ctx *c, struct witness_arg *w)
 {
 	struct t2_auth a = {.names = {t2_name_part(&c->ak->name)}, .nnames = 1};
-	TPMT_SIG_SCHEME scheme = {.scheme = TPM2_ALG_NULL};
+	const TPMT_SIG_SCHEME scheme = {TPM2_ALG_NULL, {{0}}};
 	TPM2B_DIGEST digest;
 	TPMT_TK_HASHCHECK ticket;
 	TSS2_RC rc;

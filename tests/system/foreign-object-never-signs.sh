@@ -12,12 +12,12 @@ for k in one two; do
     ok csm key create $k --backend tpm2
     csm key public $k >$k.pem
 done
-py "$top/tests/lib/foreignkey.py" commands foreign.pem >commands
+py "$top/tests/lib/foreignkey.py" commands foreign.pem >foreign.commands
 is_by() { openssl dgst -sha256 -verify "$1.pem" -signature sig msg >/dev/null 2>&1; }
 
 step "the attack works where nobody looks: a password session signs with what is at the handle"
 node_csmd_stop "$node"
-bus_tell before 0000015d 1 "$(cat commands)"
+bus_tell before 0000015d 1 "$(cat foreign.commands)"
 py "$top/tests/lib/foreignkey.py" careless "$bus/sock" msg >sig
 is_by foreign || fail "the other client's key did not get to the handle: this test tests nothing"
 TSS2_LOG=all+none timeout 20 tpm2_flushcontext -T "$CSM_TPM_TCTI" -t
@@ -28,7 +28,7 @@ errors=0
 for turn in $(seq "$(count 10 200)"); do
     k=one
     [ $((turn % 2)) -eq 0 ] || k=two
-    bus_tell before 0000015d $((1 + turn % 3)) "$(cat commands)"
+    bus_tell before 0000015d $((1 + turn % 3)) "$(cat foreign.commands)"
     rm -f sig
     if csm --timeout 1 sign $k msg -o sig 2>err; then
         is_by foreign && fail "the foreign key has signed"
