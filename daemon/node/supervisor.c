@@ -274,6 +274,8 @@ static void reap(struct supervisor *s)
 		else if (!s->stopping)
 			log_err("the broker ended with status %d", WEXITSTATUS(status));
 		s->broker = 0;
+		/* Their channels are gone with it, and one that sits in its library would not see that. */
+		plughosts_kill(&s->plughosts);
 		close(s->control);
 		close(s->device_sock);
 		s->control = s->device_sock = -1;

@@ -211,11 +211,11 @@ int csm_store_root_wrapped(struct csm_store *s, uint8_t *p, size_t *len)
 
 	if (r != 0)
 		return r;
-	r = CSM_ETOO_LARGE;
-	if (rk.wrapped.n <= *len) {
-		memcpy(p, rk.wrapped.p, rk.wrapped.n);
+	r = rk.wrapped.n > *len ? CSM_ETOO_LARGE : 0;
+	if (r == 0) {
 		*len = rk.wrapped.n;
-		r = 0;
+		if (*len > 0)
+			memcpy(p, rk.wrapped.p, *len);
 	}
 	mdb_txn_abort(txn);
 	return r;

@@ -130,6 +130,8 @@ static int take_files(struct cli *cli, struct csm_buf *files, size_t n, struct c
 	for (size_t i = 0; i < n; i++)
 		if (is_plain_key(bin_of(&files[i])))
 			return refuse_plain(cli->arg[1 + i]);
+	if (n == 1 && cli->value[O_BACKEND] != NULL && has_text(first, "-----BEGIN "))
+		return cli_usage("%s: --backend is for files of tpm-util only, this one says itself where it belongs", cli->arg[1]);
 	if (n == 1 && has_text(first, "-----BEGIN " CSM_PEM_WRAPPED "-----"))
 		return pem_get_exact(first, CSM_PEM_WRAPPED, body);
 	if (n == 1 && has_text(first, "-----BEGIN " CSM_PEM_TSS2 "-----")) {

@@ -171,7 +171,8 @@ static void tell(const struct cli *cli, int r)
 	else
 		cli_note("%s: %s: %s", csm_error_name(r), about, text);
 	if (r == CSM_EDENIED && cli->cmd->socket == SOCK_ADMIN && geteuid() != 0)
-		cli_note("csm %s is for root", cli->cmd->object);
+		cli_note("csm %s%s%s is for root", cli->cmd->object, cli->cmd->verb != NULL ? " " : "",
+			cli->cmd->verb != NULL ? cli->cmd->verb : "");
 }
 
 /* ---- the daemon ---- */

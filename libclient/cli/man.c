@@ -97,7 +97,8 @@ static const char man_head[] =
 	"Without a namespace the caller's home is meant, as \\fBcsm whoami\\fR shows it. A namespace has 1 to 63 lower case "
 	"letters, digits, dots, hyphens and underscores and begins with a letter or digit. The other names have 1 to 128 bytes "
 	"of UTF\\-8, without control characters and without / : * ? [ and \\e, and begin with neither . nor \\-.\n.PP\n"
-	"\\fBpolicy\\fR and \\fBstore\\fR commands go to the administrator's socket, which is for root alone. On it root can "
+	"What changes the node as a whole goes to the administrator's socket, which is for root alone: \\fBpolicy\\fR, "
+	"\\fBstore\\fR, \\fBaudit\\fR, \\fBrecovery\\fR, \\fBreseal\\fR, \\fBkey export\\fR, \\fBattest activate\\fR. On it root can "
 	"also list, show and delete what lies in any namespace, and use none of it: "
 	"\\fBcsm \\-\\-socket /run/csm/admin.sock key list \\-\\-namespace uid\\-1000\\fR.\n.PP\n"
 	"Data goes to standard output, messages to standard error. With \\fB\\-\\-json\\fR, standard output holds one "
@@ -162,7 +163,7 @@ static void words(FILE *f, const char *object)
 	}
 }
 
-static void option_words(FILE *f, uint32_t which)
+static void option_words(FILE *f, uint64_t which)
 {
 	int i;
 

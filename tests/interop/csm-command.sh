@@ -379,4 +379,5 @@ expect_equal "verbs of key" "$(complete_line csm key '')" "create list show publ
 expect_equal "a beginning" "$(complete_line csm key cr)" "create"
 expect_equal "algorithms" "$(complete_line csm key create x --alg rsa)" "rsa2048 rsa3072 rsa4096"
 expect_equal "options" "$(complete_line csm sign k --sch)" "--scheme"
+expect_equal "late options" "$(complete_line csm recovery create --t | tr ' ' '\n' | sort | xargs)" "--threshold --timeout --trust-overflow"
 expect_equal "objects" "$(complete_line csm wh)" "whoami"

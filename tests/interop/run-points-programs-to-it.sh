@@ -1,5 +1,6 @@
 #!/bin/bash
 # What `make run` prints points csm, OpenSSL and PKCS#11 programs to its node, as it is; what else they do stays.
+# release only
 . "$(dirname "$0")/../lib/system.sh"
 work=$(mktemp -d "${TMPDIR:-/tmp}/csm-run.XXXXXX")
 chmod 0755 "$work"

@@ -66,6 +66,7 @@ tool create -C 0x81000001 -G ecc -p secret -u auth.tpm -r auth.priv
 tool encodeobject -C 0x81000001 -u auth.tpm -r auth.priv -p -o auth.pem
 tool flushcontext -t
 node_csmd_start "$node" || fail "csmd does not start"
+expect_exit 2 csm key import refused ec.pem --backend soft
 for key in ec rsa tool; do
     ok csm key import $key $key.pem --json
     expect_equal "how it came" "$(json origin <out)" imported

@@ -111,6 +111,7 @@ expect_equal "no_new_privs" "$(awk '/^NoNewPrivs:/ {print $2}' "/proc/$inside/st
 expect_equal "descriptors above the channels" "$(for f in "/proc/$inside/fd/"*; do
     [ "${f##*/}" -le 6 ] || readlink "$f"
 done)" ""
+expect_equal "csmd's log is not its own" "$(for n in 0 1 2; do readlink "/proc/$inside/fd/$n"; done | sort -u)" /dev/null
 expect_equal "channels" "$(for n in 3 4 5 6; do readlink "/proc/$inside/fd/$n" | cut -c1-7; done | sort -u)" "socket:"
 
 step "with network: local, Unix sockets only; with true, all"

@@ -135,3 +135,10 @@ kill9 broker "helpers"
 node_await 10 node_gone "$old" || fail "a csm-plughost outlives its broker"
 node_await 10 ready box || fail "box is not there for the next broker"
 node_await 5 signs in-box || fail "in-box with the next broker"
+
+step "the broker dies while a library hangs: nobody waits for that one"
+old=$(process box)
+kill -STOP "$old"
+kill9 broker "a hanging helper"
+node_await 10 node_gone "$old" || fail "a csm-plughost that hangs outlives its broker"
+node_await 10 signs in-box || fail "in-box after that"

@@ -8,6 +8,10 @@ set -euo pipefail
 folder=$1 user=$2 label=$3
 module=/usr/lib/softhsm/libsofthsm2.so
 
+# A token that is there has keys and a PIN: neither is written over.
+for there in "$folder/pin" "$folder/softhsm/tokens"/*; do
+    [ ! -e "$there" ] || { echo "softhsm.sh: $there exists: nothing was changed" >&2; exit 1; }
+done
 mkdir -p "$folder/softhsm/tokens"
 chmod 755 "$folder"
 printf 'directories.tokendir = %s\nobjectstore.backend = file\nlog.level = ERROR\n' "$folder/softhsm/tokens" \
