@@ -183,6 +183,8 @@ static void root_key_state(struct broker *b, struct status_space *space, struct 
 	if (b->store != NULL) {
 		if (h->seal_due)
 			warn(space, w, "the root key is not sealed as the configuration has it: csm reseal");
+		else if (b->cfg.tpm_policy_file != NULL && b->cfg.tpm_policy_key == NULL)
+			warn(space, w, "tpm: policy_file without policy_key: the root key is under no signed policy");
 	} else if (h->other_device) {
 		ret->root_key_state = CSM_STR("lost");
 		if (recovery_info(b->env, &info) == 0)

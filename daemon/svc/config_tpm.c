@@ -44,8 +44,6 @@ int config_tpm_check(const struct csm_config *c, const struct csm_yaml_node *roo
 		return csm_yaml_fail(n[0], err, "goes with no policy_key: the approved policies name the PCRs");
 	if (n[1] != NULL && n[2] == NULL)
 		return csm_yaml_fail(n[1], err, "needs policy_file: the file of approved policies");
-	if (n[2] != NULL && n[1] == NULL)
-		return csm_yaml_fail(n[2], err, "needs policy_key: the public key that signs the policies in it");
 	if (n[3] != NULL && n[1] == NULL)
 		return csm_yaml_fail(n[3], err, "has no meaning without policy_key");
 	if (n[3] != NULL && strlen(c->tpm_policy_ref) > CONFIG_POLICY_REF_MAX)

@@ -341,7 +341,8 @@ static int signature_of(const struct t2_policy *p, const struct csm_tpm_approval
 	return r;
 }
 
-/* The TPM looks at the signature, with the signer's key in a slot for the moment: a ticket says that it was good. */
+/* The TPM looks at the signature, with the signer's key in a slot for the moment: a ticket says that it was good.
+ * TPM2_RC_SIGNATURE: it is not the signer's. */
 static TSS2_RC verify_approval(struct csm_plugin_ctx *c, const struct t2_policy *p, const struct csm_tpm_approval *a,
 	TPMT_TK_VERIFIED *ticket, TPM2B_NAME *name)
 {
@@ -371,9 +372,12 @@ static TSS2_RC verify_approval(struct csm_plugin_ctx *c, const struct t2_policy 
 		rc = Tss2_Sys_VerifySignature_Complete(c->sys, ticket);
 	if (t2_rc_is_transport(rc))
 		return rc;
+	/* Nor is one whose numbers are none that this key can have made, whatever a TPM calls that. */
+	if (t2_rc_base(rc) == TPM2_RC_SIGNATURE || (rc <= 0xfff && (rc & TPM2_RC_FMT1) != 0 && (rc & TPM2_RC_P) != 0))
+		rc = TPM2_RC_SIGNATURE;
 	rc2 = t2_cmd_flush(c, h);
 	c->loose = 0;
-	return rc != TSS2_RC_SUCCESS ? rc : rc2;
+	return rc2 != TSS2_RC_SUCCESS ? rc2 : rc;
 }
 
 static TSS2_RC authorize(struct csm_plugin_ctx *c, TPM2_HANDLE session, const struct csm_tpm_approval *a,
@@ -389,26 +393,51 @@ static TSS2_RC authorize(struct csm_plugin_ctx *c, TPM2_HANDLE session, const st
 	return rc != TSS2_RC_SUCCESS ? rc : t2_exec(c, NULL, T2_TIMEOUT_MS);
 }
 
-/* Which approval fits the PCRs as they are? The session stands behind its PolicyPCR then. */
-static TSS2_RC find_approval(struct csm_plugin_ctx *c, TPM2_HANDLE session, const struct t2_policy *p,
-	const struct csm_tpm_approval *all, size_t n, size_t *ret)
+/* Does this one fit the PCRs as they are? The session stands behind its PolicyPCR then. */
+static TSS2_RC approval_fits(struct csm_plugin_ctx *c, TPM2_HANDLE session, const struct t2_policy *p,
+	const struct csm_tpm_approval *a, bool *ret)
 {
 	TPM2B_DIGEST now = {0};
 	TSS2_RC rc;
 
+	*ret = false;
+	if (a->ref_len != p->ref_len || memcmp(a->ref, p->ref, p->ref_len) != 0)
+		return TSS2_RC_SUCCESS;
+	if ((rc = policy_restart(c, session)) != TSS2_RC_SUCCESS ||
+		(rc = policy_pcr(c, session, a->pcrs)) != TSS2_RC_SUCCESS ||
+		(rc = get_digest(c, session, &now)) != TSS2_RC_SUCCESS)
+		return rc;
+	*ret = memcmp(now.buffer, a->policy, CSM_PCR_LEN) == 0;
+	return TSS2_RC_SUCCESS;
+}
+
+/* The first one that fits and that the signer of p has signed; the file may have other signers', which are for what is
+ * sealed before or after. At most CSM_APPROVALS_MAX tries. */
+static TSS2_RC try_approvals(struct csm_plugin_ctx *c, TPM2_HANDLE session, const struct t2_policy *p,
+	const struct csm_tpm_approval *all, size_t n, bool *refused)
+{
+	TPMT_TK_VERIFIED ticket = {0};
+	TPM2B_NAME name = {0};
+	bool fits, any = false;
+	TSS2_RC rc;
+
+	*refused = true;
 	for (size_t i = 0; i < n; i++) {
-		if (all[i].ref_len != p->ref_len || memcmp(all[i].ref, p->ref, p->ref_len) != 0)
-			continue;
-		if ((rc = policy_restart(c, session)) != TSS2_RC_SUCCESS ||
-			(rc = policy_pcr(c, session, all[i].pcrs)) != TSS2_RC_SUCCESS ||
-			(rc = get_digest(c, session, &now)) != TSS2_RC_SUCCESS)
+		if ((rc = approval_fits(c, session, p, &all[i], &fits)) != TSS2_RC_SUCCESS)
 			return rc;
-		if (memcmp(now.buffer, all[i].policy, CSM_PCR_LEN) == 0) {
-			*ret = i;
-			return TSS2_RC_SUCCESS;
-		}
+		if (!fits)
+			continue;
+		any = true;
+		if ((rc = verify_approval(c, p, &all[i], &ticket, &name)) == TPM2_RC_SIGNATURE)
+			continue;
+		if (rc == TSS2_RC_SUCCESS && (rc = authorize(c, session, &all[i], &name, &ticket)) == TSS2_RC_SUCCESS)
+			*refused = false;
+		return rc;
 	}
-	*ret = n;
+	if (any)
+		t2_policy_refused(c, "the approved policy that fits the PCRs is not signed by the policy's key");
+	else
+		t2_policy_refused(c, "no approved policy (tpm: policy_file) fits the PCRs as they are");
 	return TSS2_RC_SUCCESS;
 }
 
@@ -416,35 +445,18 @@ static TSS2_RC satisfy_signed(struct csm_plugin_ctx *c, struct t2_session *s, co
 {
 	struct csm_tpm_approval all[CSM_APPROVALS_MAX];
 	const char *text = config(c, "policy_file");
-	TPMT_TK_VERIFIED ticket = {0};
-	TPM2B_NAME name = {0};
-	size_t n = 0, at = 0;
+	size_t n = 0;
 	unsigned line = 0;
-	TSS2_RC rc;
 
 	*refused = true;
 	if (text == NULL || csm_approvals_parse(text, strlen(text), all, &n, &line) != 0) {
 		if (text == NULL)
-			t2_policy_refused(c, "the file of approved policies (tpm: policy_file) cannot be read");
+			t2_policy_refused(c, "the file of approved policies (tpm: policy_file) cannot be read, or is not configured");
 		else
 			t2_policy_refused(c, "the file of approved policies (tpm: policy_file) has a fault in line %u", line);
 		return TSS2_RC_SUCCESS;
 	}
-	if ((rc = find_approval(c, s->handle, p, all, n, &at)) != TSS2_RC_SUCCESS)
-		return rc;
-	if (at == n) {
-		t2_policy_refused(c, "no approved policy (tpm: policy_file) fits the PCRs as they are");
-		return TSS2_RC_SUCCESS;
-	}
-	rc = verify_approval(c, p, &all[at], &ticket, &name);
-	if (t2_rc_base(rc) == TPM2_RC_SIGNATURE || rc == TPM2_RC_SIGNATURE) {
-		t2_policy_refused(c, "the approved policy that fits the PCRs is not signed by the policy's key");
-		return TSS2_RC_SUCCESS;
-	}
-	if (rc != TSS2_RC_SUCCESS || (rc = authorize(c, s->handle, &all[at], &name, &ticket)) != TSS2_RC_SUCCESS)
-		return rc;
-	*refused = false;
-	return rc;
+	return try_approvals(c, s->handle, p, all, n, refused);
 }
 
 /* ---- unsealing ---- */

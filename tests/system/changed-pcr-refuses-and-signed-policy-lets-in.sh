@@ -122,3 +122,48 @@ serves "before the update"
 tpm pcrextend "7:sha256=$value"
 restart
 serves "after the update"
+
+step "an approval that is broken, or another's, does not stand in the way of the signer's"
+approve other.key
+other=$(cat approved)
+approve signer.key
+sed 's/^\(signature: 30......\)../\1ff/' approved >broken
+cmp -s approved broken && fail "nothing is broken"
+printf '%s\n' "$(cat broken)" "$other" "$(cat approved)" >"$node/approved"
+restart
+serves "behind two that are not the signer's"
+
+step "another signer: as long as both approve, one reseal leads from one to the other"
+openssl pkey -in other.key -pubout -out "$node/other.pem"
+chmod 644 "$node/other.pem"
+change() { # FROM KEY, ITS APPROVAL, TO KEY, ITS APPROVAL: in this order and the other
+    for order in "$2" "$4"; do
+        if [ "$order" = "$2" ]; then printf '%s\n' "$2" "$4"; else printf '%s\n' "$4" "$2"; fi >"$node/approved"
+        configure ", policy_key: $node/$3.pem, policy_file: $node/approved"
+        serves "the configuration names $3, $1 approves"
+    done
+    status_field warnings | grep -q "csm reseal" || fail "status does not say that a reseal is due"
+    expect_equal "resealed" "$(csm reseal --json | json sealed)" signed
+    status_field warnings | grep -q "csm reseal" && fail "a reseal is due after a reseal"
+    printf '%s\n' "$4" >"$node/approved"
+    restart
+    serves "by $3 alone"
+}
+change signer "$(cat approved)" other "$other"
+cp approved "$node/approved"
+restart
+refuses "not signed by the policy's key"
+printf '%s\n' "$other" >"$node/approved"
+node_await 20 back || fail "csmd does not serve though the new signer approves"
+
+step "out of the signed policy: its approvals without its key, and a reseal"
+configure ""
+refuses "policy_file) cannot be read, or is not configured"
+configure ", policy_file: $node/approved"
+serves "by an approval whose key is not configured"
+expect_equal "resealed" "$(csm reseal --json | json sealed)" none
+status_field warnings | grep -q "policy_file without policy_key" || fail "status does not say that policy_file is idle"
+configure ""
+serves "under none"
+status_field warnings | grep -q "policy_file\|csm reseal" && fail "status warns of what is done"
+exit 0

@@ -108,6 +108,11 @@ static void test_policies_of_the_root_key(void **state)
 	assert_string_equal(c.tpm_policy_file, "/f");
 	assert_string_equal(c.tpm_policy_ref, "spring");
 	csm_config_clear(&c);
+	parse("tpm: {policy_file: /f, pcrs: [7]}\n", &c); /* the way out of a signed policy */
+	assert_null(c.tpm_policy_key);
+	assert_string_equal(c.tpm_policy_file, "/f");
+	assert_string_equal(c.tpm_pcrs, "7");
+	csm_config_clear(&c);
 }
 
 static void test_every_key(void **state)

@@ -19,7 +19,7 @@ static struct tpm2_tap tap;
 static const uint8_t secret[32] = "the root key, which nobody sees";
 static uint8_t sealed[2048];
 static size_t sealed_len;
-static char pem[1024], file[8192];
+static char pem[1024], file[CSM_APPROVALS_TEXT_MAX];
 
 static int start(void **state)
 {
@@ -252,8 +252,8 @@ static void use_signer(EVP_PKEY *k)
 	set("policy_key", pem);
 }
 
-/* An approval of the PCRs as they are, appended to the file. */
-static void approve(EVP_PKEY *signer, const char *pcrs, const char *ref)
+/* An approval of the PCRs as they are, appended to the file. bad: what it has in place of its signature; NULL: that. */
+static void approve_as(EVP_PKEY *signer, const char *pcrs, const char *ref, const uint8_t *bad, size_t bad_len)
 {
 	struct csm_tpm_approval a = {.ref_len = strlen(ref)};
 	uint8_t values[CSM_PCRS][CSM_PCR_LEN];
@@ -264,8 +264,17 @@ static void approve(EVP_PKEY *signer, const char *pcrs, const char *ref)
 	read_pcrs(values);
 	csm_pcr_policy(a.pcrs, values, a.policy);
 	assert_int_equal(csm_approval_sign(&a, signer), 0);
+	if (bad != NULL) {
+		memcpy(a.signature, bad, bad_len);
+		a.signature_len = bad_len;
+	}
 	assert_int_equal(csm_approval_text(&a, file + n, sizeof(file) - n), 0);
 	set("policy_file", file);
+}
+
+static void approve(EVP_PKEY *signer, const char *pcrs, const char *ref)
+{
+	approve_as(signer, pcrs, ref, NULL, 0);
 }
 
 static void signed_once(bool rsa)
@@ -330,6 +339,112 @@ static void a_new_ref_revokes(void **state)
 	EVP_PKEY_free(signer);
 }
 
+/* Signatures that do not even look like one, or that no signer can have made, and other signers' are passed over. */
+static void passed_over(bool rsa)
+{
+	static const uint8_t zero[] = {0x30, 6, 2, 1, 0, 2, 1, 0}, junk[] = {1, 2, 3};
+	uint8_t ones[256];
+	EVP_PKEY *signer = new_signer(rsa), *other = new_signer(rsa), *kind = new_signer(!rsa);
+
+	memset(ones, 0xff, sizeof(ones));
+	file[0] = '\0';
+	use_signer(signer);
+	approve_as(signer, "0,7", "", rsa ? ones : zero, rsa ? sizeof(ones) : sizeof(zero));
+	assert_int_equal(seal(), 0);
+	assert_int_equal(unseal(), CSM_EDENIED);
+	assert_non_null(strstr(tpm2_env_health(&env).seal_refused, "not signed"));
+	approve_as(signer, "0,7", "", junk, sizeof(junk));
+	approve(kind, "0,7", "");
+	for (unsigned n = 3; n < CSM_APPROVALS_MAX - 1; n++)
+		approve(other, n % 2 == 0 ? "0,7" : "7", "");
+	assert_int_equal(unseal(), CSM_EDENIED);
+	assert_non_null(strstr(tpm2_env_health(&env).seal_refused, "not signed"));
+	assert_int_equal(tpm2_env_health(&env).lockout_counter, 0);
+	nothing_is_left();
+	approve(signer, "0,7", "");
+	assert_int_equal(unseal(), 0);
+	nothing_is_left();
+	EVP_PKEY_free(signer);
+	EVP_PKEY_free(other);
+	EVP_PKEY_free(kind);
+}
+
+static void every_approval_that_fits_is_tried(void **state)
+{
+	(void)state;
+	passed_over(false);
+	passed_over(true);
+}
+
+static void a_signer_follows_another(EVP_PKEY *first, EVP_PKEY *second, bool new_first)
+{
+	file[0] = '\0';
+	use_signer(first);
+	approve(first, "7", "");
+	assert_int_equal(seal(), 0);
+	use_signer(second);
+	file[0] = '\0';
+	approve(new_first ? second : first, "7", "");
+	approve(new_first ? first : second, "7", "");
+	assert_int_equal(unseal(), 0); /* by the one that it is sealed under */
+	assert_true(tpm2_env_health(&env).seal_due);
+	assert_int_equal(seal(), 0);
+	assert_int_equal(unseal(), 0); /* by the one of the configuration */
+	assert_false(tpm2_env_health(&env).seal_due);
+	file[0] = '\0';
+	approve(first, "7", "");
+	assert_int_equal(unseal(), CSM_EDENIED);
+	file[0] = '\0';
+	approve(second, "7", "");
+	assert_int_equal(unseal(), 0);
+	nothing_is_left();
+}
+
+static void a_signer_can_be_changed(void **state)
+{
+	EVP_PKEY *ec = new_signer(false), *ec2 = new_signer(false), *rsa = new_signer(true);
+
+	(void)state;
+	a_signer_follows_another(ec, ec2, false);
+	a_signer_follows_another(ec, ec2, true);
+	a_signer_follows_another(ec2, rsa, false);
+	a_signer_follows_another(rsa, ec, false);
+	EVP_PKEY_free(ec);
+	EVP_PKEY_free(ec2);
+	EVP_PKEY_free(rsa);
+}
+
+/* Approvals without a key: by them it comes out, and the next seal is under the rest of the configuration. */
+static void a_signed_policy_can_be_left(void **state)
+{
+	static const char *const pcrs[] = {NULL, "0,2"}, *const text[] = {"none", "sha256:0,2"};
+	EVP_PKEY *signer = new_signer(false);
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		file[0] = '\0';
+		set("pcrs", NULL);
+		use_signer(signer);
+		approve(signer, "7", "");
+		assert_int_equal(seal(), 0);
+		set("signed_policy", NULL);
+		set("policy_key", NULL);
+		set("policy_file", NULL);
+		set("pcrs", pcrs[i]);
+		assert_int_equal(unseal(), CSM_EDENIED);
+		assert_non_null(strstr(tpm2_env_health(&env).seal_refused, "or is not configured"));
+		set("policy_file", file);
+		assert_int_equal(unseal(), 0);
+		assert_true(tpm2_env_health(&env).seal_due);
+		assert_int_equal(seal(), 0);
+		assert_string_equal(tpm2_env_health(&env).sealed, text[i]);
+		set("policy_file", NULL);
+		assert_int_equal(unseal(), 0);
+		assert_false(tpm2_env_health(&env).seal_due);
+	}
+	EVP_PKEY_free(signer);
+}
+
 static void a_file_or_key_that_is_not_one_is_told(void **state)
 {
 	EVP_PKEY *signer = new_signer(false), *bad = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-384");
@@ -390,6 +505,9 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_the_signer_approves_lets_out_the_same_blob, start, stop),
 		cmocka_unit_test_setup_teardown(an_rsa_signer_does_too, start, stop),
 		cmocka_unit_test_setup_teardown(a_new_ref_revokes, start, stop),
+		cmocka_unit_test_setup_teardown(every_approval_that_fits_is_tried, start, stop),
+		cmocka_unit_test_setup_teardown(a_signer_can_be_changed, start, stop),
+		cmocka_unit_test_setup_teardown(a_signed_policy_can_be_left, start, stop),
 		cmocka_unit_test_setup_teardown(a_file_or_key_that_is_not_one_is_told, start, stop),
 		cmocka_unit_test_setup_teardown(lost_answers_leave_nothing_behind, start, stop),
 	};
