@@ -20,6 +20,9 @@ int csm_wrapped_get(struct csm_bin in, struct csm_wrapped *ret)
 		return CSM_EINVALID;
 	if ((r = csm_tpm_public_take(&in, &w.pub)) != 0)
 		return r;
+	/* What is wrong with a key that anybody brings must not count towards the TPM's lockout. */
+	if ((w.pub.objectAttributes & TPMA_OBJECT_NODA) == 0)
+		return CSM_EINVALID;
 	if (!csm_tpm_take_2b(&in, CSM_TPM_DUPLICATE_MAX, &w.duplicate) || w.duplicate.n == 0 ||
 		!csm_tpm_take_2b(&in, CSM_TPM_SECRET_MAX, &w.seed) || w.seed.n == 0 || in.n != 0)
 		return CSM_EINVALID;

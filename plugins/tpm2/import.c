@@ -13,7 +13,7 @@ struct import_arg {
 	TPM2B_PRIVATE duplicate, priv;
 	TPM2B_ENCRYPTED_SECRET seed;
 	TPM2B_NAME name;
-	bool refused;
+	bool refused, later;
 };
 
 int t2_storage_key(struct csm_plugin_ctx *c, struct csm_plugin_out *pub)
@@ -52,22 +52,25 @@ static TSS2_RC cmd_import(struct csm_plugin_ctx *c, struct import_arg *g)
 	return Tss2_Sys_Import_Complete(c->sys, &g->priv);
 }
 
-/* A key of others may have an authorisation of its own: it loads, and then does nothing. Tried with an empty password, so
- * that a refusal is the key's and not our session's; where the key has dictionary attack protection, it counts once. */
+/* A key of others may have an authorisation of its own: it loads, and then does nothing but fail, each time as if
+ * somebody had taken our session. Tried with an empty password, so that a refusal is the key's and not our session's, and
+ * by the one command that is for keys of any use; its answer is not wanted. Where the key has dictionary attack
+ * protection, a refusal counts: such a one is tried while fewer than half of the tries are gone, so that nobody brings
+ * about lockout in this way. */
 static TSS2_RC try_empty_auth(struct csm_plugin_ctx *c, struct import_arg *g)
 {
 	static const TSS2L_SYS_AUTH_COMMAND empty_password = {1, {{.sessionHandle = TPM2_RH_PW}}};
-	static const TPMT_TK_HASHCHECK no_ticket = {.tag = TPM2_ST_HASHCHECK, .hierarchy = TPM2_RH_NULL};
-	TPMT_SIG_SCHEME scheme;
-	TPM2B_DIGEST digest = {.size = T2_HASH_LEN};
+	static const TPM2B_AUTH empty = {.size = 0};
 	TSS2_RC rc;
 
-	if (g->wrapped || (g->pub.publicArea.objectAttributes & TPMA_OBJECT_SIGN_ENCRYPT) == 0)
-		return TSS2_RC_SUCCESS;
-	memset(&scheme, 0, sizeof(scheme));
-	scheme.scheme = g->pub.publicArea.type == TPM2_ALG_RSA ? TPM2_ALG_RSASSA : TPM2_ALG_ECDSA;
-	scheme.details.any.hashAlg = TPM2_ALG_SHA256;
-	if ((rc = Tss2_Sys_Sign_Prepare(c->sys, c->loose, &digest, &scheme, &no_ticket)) != TSS2_RC_SUCCESS ||
+	if ((g->pub.publicArea.objectAttributes & TPMA_OBJECT_NODA) == 0) {
+		if ((rc = t2_lockout_read(c)) != TSS2_RC_SUCCESS)
+			return rc;
+		g->later = c->props.lockout_counter >= c->props.max_auth_fail / 2;
+		if (g->later)
+			return TSS2_RC_SUCCESS;
+	}
+	if ((rc = Tss2_Sys_ObjectChangeAuth_Prepare(c->sys, c->loose, c->srk.handle, &empty)) != TSS2_RC_SUCCESS ||
 		(rc = Tss2_Sys_SetCmdAuths(c->sys, &empty_password)) != TSS2_RC_SUCCESS)
 		return rc;
 	rc = t2_exec(c, NULL, T2_TIMEOUT_MS);
@@ -86,6 +89,7 @@ static TSS2_RC import_step(struct csm_plugin_ctx *c, void *arg)
 		rc = cmd_import(c, g);
 	if (rc == TSS2_RC_SUCCESS)
 		rc = t2_cmd_load(c, &g->pub, &g->priv, &g->name, &c->loose);
+	g->later = false;
 	g->refused = is_refusal(rc);
 	if (g->refused)
 		return TSS2_RC_SUCCESS;
@@ -138,9 +142,6 @@ static int parse_tss2(struct csm_plugin_ctx *c, struct csm_bin in, struct import
 		return r;
 	if (key.parent != T2_SRK_HANDLE || c->srk.endorsement)
 		return CSM_EINVALID;
-	/* Where it can be tried, the file's own word is not needed. */
-	if (!key.empty_auth && (key.pub.objectAttributes & TPMA_OBJECT_SIGN_ENCRYPT) == 0)
-		return CSM_EUNSUPPORTED;
 	g->pub.publicArea = key.pub;
 	if (Tss2_MU_TPM2B_PRIVATE_Unmarshal(key.priv_2b.p, key.priv_2b.n, &off, &g->priv) != TSS2_RC_SUCCESS ||
 		off != key.priv_2b.n)
@@ -156,7 +157,7 @@ static bool fits(const struct csm_plugin_keyspec *spec, const TPMT_PUBLIC *pub)
 								  pub->parameters.rsaDetail.scheme.scheme;
 
 	return (pub->objectAttributes & TPMA_OBJECT_USERWITHAUTH) != 0 && pub->authPolicy.size == 0 &&
-		(pub->objectAttributes & TPMA_OBJECT_RESTRICTED) == 0 && scheme == TPM2_ALG_NULL &&
+		(pub->objectAttributes & (TPMA_OBJECT_RESTRICTED | TPMA_OBJECT_ADMINWITHPOLICY)) == 0 && scheme == TPM2_ALG_NULL &&
 		((pub->objectAttributes & TPMA_OBJECT_SIGN_ENCRYPT) != 0) == sign &&
 		((pub->objectAttributes & TPMA_OBJECT_DECRYPT) != 0) == decrypt;
 }
@@ -198,5 +199,7 @@ int t2_import(struct csm_plugin_ctx *c, const struct csm_plugin_keyspec *spec, c
 		return CSM_EUNSUPPORTED;
 	if ((r = csm_tpm_name(&g.pub.publicArea, &g.name)) != 0 || (r = t2_run(c, import_step, &g)) != 0)
 		return r;
+	if (g.later)
+		return CSM_EBUSY;
 	return g.refused ? CSM_EINVALID : give_out(c, spec, &g, spki, pub, priv);
 }

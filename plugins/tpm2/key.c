@@ -237,6 +237,9 @@ static int check_blob(const struct csm_plugin_keyspec *spec, const struct csm_pl
 	want.objectAttributes = pub->objectAttributes;
 	if (!is_of_template(pub, &want) || (pub->objectAttributes & TPMA_OBJECT_RESTRICTED) != 0)
 		return CSM_ETAMPERED;
+	/* Anybody may have made it elsewhere, with an authorisation that each use would fail at, towards lockout. */
+	if ((pub->objectAttributes & (TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_NODA)) == 0)
+		return CSM_EUNSUPPORTED;
 	if (csm_tpm_public_spki(pub, spki, sizeof(spki), &len) != 0 || len != blob->spki_len ||
 		memcmp(spki, blob->spki, len) != 0)
 		return CSM_ETAMPERED;

@@ -87,6 +87,7 @@ static void hot_add(struct csm_plugin_ctx *c, struct csm_plugin_key *k, TPM2_HAN
 	/* t2_room keeps nhot below the slots, which are at most T2_SLOTS_MAX. */
 	move_down(c, c->nhot++);
 	c->hot[0] = k;
+	c->key_used = true;
 	k->handle = h;
 }
 
@@ -94,6 +95,7 @@ static void hot_touch(struct csm_plugin_ctx *c, struct csm_plugin_key *k)
 {
 	move_down(c, hot_index(c, k));
 	c->hot[0] = k;
+	c->key_used = true;
 }
 
 static TSS2_RC context_load(struct csm_plugin_ctx *c, struct csm_plugin_key *k)

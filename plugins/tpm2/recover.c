@@ -41,6 +41,11 @@ TSS2_RC t2_rc_base(TSS2_RC rc)
 	return rc & (TPM2_RC_FMT1 | 0x3f);
 }
 
+static bool is_auth_refused(TSS2_RC rc)
+{
+	return t2_rc_base(rc) == TPM2_RC_BAD_AUTH || t2_rc_base(rc) == TPM2_RC_AUTH_FAIL;
+}
+
 static enum fault classify(TSS2_RC rc)
 {
 	if (t2_rc_is_transport(rc))
@@ -49,8 +54,7 @@ static enum fault classify(TSS2_RC rc)
 		return FAULT_RESET;
 	if ((rc >= TPM2_RC_REFERENCE_H0 && rc <= TPM2_RC_REFERENCE_H6) || t2_rc_base(rc) == TPM2_RC_HANDLE)
 		return FAULT_STALE;
-	if ((rc >= TPM2_RC_REFERENCE_S0 && rc <= TPM2_RC_REFERENCE_S6) || t2_rc_base(rc) == TPM2_RC_BAD_AUTH ||
-		t2_rc_base(rc) == TPM2_RC_AUTH_FAIL)
+	if ((rc >= TPM2_RC_REFERENCE_S0 && rc <= TPM2_RC_REFERENCE_S6) || is_auth_refused(rc))
 		return FAULT_AUTH;
 	if (rc == TPM2_RC_OBJECT_MEMORY || rc == TPM2_RC_OBJECT_HANDLES || rc == TPM2_RC_MEMORY)
 		return FAULT_SLOTS;
@@ -112,8 +116,8 @@ static void note_life(struct csm_plugin_ctx *c, const struct t2_boot *now)
 	c->boot = *now;
 }
 
-/* After another client's work: which of our handles are still ours? */
-static TSS2_RC check_hot(struct csm_plugin_ctx *c)
+/* After another client's work: which of our handles are still ours? The others are dropped. */
+static TSS2_RC look_at_hot(struct csm_plugin_ctx *c, bool *all)
 {
 	bool found = false;
 	TPM2B_NAME name;
@@ -131,9 +135,39 @@ static TSS2_RC check_hot(struct csm_plugin_ctx *c)
 			found = true;
 		}
 	}
-	/* All handles are ours, so it is the session's that is not: it must not be flushed. */
-	if (c->auth_failed && !found)
-		t2_session_wipe(&c->session);
+	*all = !found;
+	return TSS2_RC_SUCCESS;
+}
+
+/* Whether what is at its handle is our session: only we can ask in it, and only it can answer. */
+static TSS2_RC look_at_session(struct csm_plugin_ctx *c, bool *ours)
+{
+	struct t2_auth a = {.flags = TPMA_SESSION_ENCRYPT};
+	TSS2_RC rc;
+
+	*ours = false;
+	if (c->session.handle == 0)
+		return TSS2_RC_SUCCESS;
+	if ((rc = Tss2_Sys_GetRandom_Prepare(c->sys, T2_NONCE_LEN)) == TSS2_RC_SUCCESS)
+		rc = t2_exec(c, &a, T2_TIMEOUT_MS);
+	*ours = rc == TSS2_RC_SUCCESS;
+	return t2_rc_is_transport(rc) || rc == TPM2_RC_INITIALIZE ? rc : TSS2_RC_SUCCESS;
+}
+
+static TSS2_RC check_hot(struct csm_plugin_ctx *c)
+{
+	bool all = false, ours = false;
+	TSS2_RC rc;
+
+	if ((rc = look_at_hot(c, &all)) != TSS2_RC_SUCCESS)
+		return rc;
+	/* Another client's session at our handle must not be flushed; ours must, or it is in nobody's hands. */
+	if (c->auth_failed) {
+		if ((rc = look_at_session(c, &ours)) != TSS2_RC_SUCCESS)
+			return rc;
+		if (!ours)
+			t2_session_wipe(&c->session);
+	}
 	c->check_hot = c->auth_failed = false;
 	return TSS2_RC_SUCCESS;
 }
@@ -318,6 +352,16 @@ int t2_ready(struct csm_plugin_ctx *c, int wait_ms)
 	return 0;
 }
 
+/* Refused again with what is ours beyond doubt: the key has an authorisation of its own, as one that was stored before
+ * imports were tried may. Nothing is amiss but the key, so nothing is given up. */
+static bool is_keys_own(struct csm_plugin_ctx *c, TSS2_RC rc)
+{
+	bool all = false, ours = false;
+
+	return c->key_used && is_auth_refused(rc) && look_at_hot(c, &all) == TSS2_RC_SUCCESS && all &&
+		look_at_session(c, &ours) == TSS2_RC_SUCCESS && ours;
+}
+
 int t2_run(struct csm_plugin_ctx *c, t2_step step, void *arg)
 {
 	unsigned seen = 0;
@@ -328,9 +372,14 @@ int t2_run(struct csm_plugin_ctx *c, t2_step step, void *arg)
 	for (;;) {
 		if ((r = t2_ready(c, T2_RECONNECT_MS)) != 0)
 			break;
+		c->key_used = false;
 		rc = step(c, arg);
 		if (rc == TSS2_RC_SUCCESS)
 			break;
+		if ((seen & FAULT_AUTH) != 0 && is_keys_own(c, rc)) {
+			r = CSM_EUNSUPPORTED;
+			break;
+		}
 		mark(c, rc);
 		f = classify(rc);
 		if (f == FAULT_FINAL || (seen & f) != 0 || (f == FAULT_SLOTS && c->nhot == 0)) {

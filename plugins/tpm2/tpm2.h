@@ -111,6 +111,7 @@ struct csm_plugin_ctx {
 	bool lost_answer;    /* an object may have been made that we know nothing of */
 	bool check_hot;      /* another client meddled: look whether our handles are still ours */
 	bool auth_failed;    /* and the session may be the one that is not */
+	bool key_used;       /* in this try of a step: so what is refused may be the key's own authorisation */
 	uint64_t refused_ms; /* when the storage root key was last refused; 0: it was not */
 	uint64_t away_ms;    /* when a wait for the TPM was last in vain; 0: it was not */
 	char reason[192];

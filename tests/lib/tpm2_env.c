@@ -9,8 +9,10 @@
 #include <openssl/evp.h>
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
+#include <tss2/tss2_mu.h>
 #include <tss2/tss2_sys.h>
 #include <tss2/tss2_tctildr.h>
+#include "libclient/tpmfmt/public.h"
 #include "plugins/include/csm_alg.h"
 
 static const struct csm_plugin *const tpm2 = &csm_plugin_tpm2;
@@ -183,6 +185,33 @@ TSS2_RC tpm2_other_flush(struct tpm2_other *o, TPM2_HANDLE h)
 
 	assert_int_equal(Esys_GetSysContext(o->esys, &sys), 0);
 	return Tss2_Sys_FlushContext(sys, h);
+}
+
+void tpm2_other_create(struct tpm2_other *o, TPMA_OBJECT attributes, const char *auth, struct tpm2_key *k)
+{
+	const TPMS_ECC_PARMS p256 = {.symmetric.algorithm = TPM2_ALG_NULL, .scheme.scheme = TPM2_ALG_NULL,
+		.curveID = TPM2_ECC_NIST_P256, .kdf.scheme = TPM2_ALG_NULL};
+	TPM2B_PUBLIC in = {.publicArea = {.type = TPM2_ALG_ECC, .nameAlg = TPM2_ALG_SHA256,
+		.objectAttributes = attributes | TPMA_OBJECT_SIGN_ENCRYPT | TPMA_OBJECT_USERWITHAUTH |
+			TPMA_OBJECT_SENSITIVEDATAORIGIN, .parameters.eccDetail = p256}}, *pub = NULL;
+	TPM2B_SENSITIVE_CREATE sens = {.sensitive.userAuth.size = (UINT16)strlen(auth)};
+	TPM2B_DATA outside = {0};
+	TPML_PCR_SELECTION pcr = {0};
+	TPM2B_PRIVATE *priv = NULL;
+	ESYS_TR srk = ESYS_TR_NONE;
+
+	memset(k, 0, sizeof(*k));
+	memcpy(sens.sensitive.userAuth.buffer, auth, strlen(auth));
+	assert_int_equal(Esys_TR_FromTPMPublic(o->esys, 0x81000001, ESYS_TR_NONE, ESYS_TR_NONE, ESYS_TR_NONE, &srk), 0);
+	assert_int_equal(Esys_Create(o->esys, srk, ESYS_TR_PASSWORD, ESYS_TR_NONE, ESYS_TR_NONE, &sens, &in, &outside, &pcr,
+				 &priv, &pub, NULL, NULL, NULL), 0);
+	assert_int_equal(Tss2_MU_TPM2B_PUBLIC_Marshal(pub, k->pub, sizeof(k->pub), &k->pub_len), 0);
+	assert_int_equal(Tss2_MU_TPM2B_PRIVATE_Marshal(priv, k->priv, sizeof(k->priv), &k->priv_len), 0);
+	assert_int_equal(csm_tpm_public_spki(&pub->publicArea, k->spki, sizeof(k->spki), &k->spki_len), 0);
+	k->spec = (struct csm_plugin_keyspec){.alg = CSM_ALG_P256, .use = CSM_USE_SIGN};
+	Esys_Free(pub);
+	Esys_Free(priv);
+	assert_int_equal(Esys_TR_Close(o->esys, &srk), 0);
 }
 
 uint32_t tpm2_other_property(struct tpm2_other *o, TPM2_PT name)

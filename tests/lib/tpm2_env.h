@@ -54,6 +54,8 @@ void tpm2_other_close(struct tpm2_other *o);
 size_t tpm2_other_handles(struct tpm2_other *o, TPM2_HANDLE first, TPM2_HANDLE *ret, size_t cap);
 /* Flush by number. */
 TSS2_RC tpm2_other_flush(struct tpm2_other *o, TPM2_HANDLE h);
+/* A P-256 key for signatures under the storage root key, in stored form. */
+void tpm2_other_create(struct tpm2_other *o, TPMA_OBJECT attributes, const char *auth, struct tpm2_key *k);
 /* A variable property (TPM2_PT_*). */
 uint32_t tpm2_other_property(struct tpm2_other *o, TPM2_PT name);
 

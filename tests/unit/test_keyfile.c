@@ -203,8 +203,27 @@ static void every_bit_counts(void **state)
 	EVP_PKEY_free(storage);
 }
 
+/* The same, with an authValue. */
+static void add_auth(struct csm_buf *sensitive, const void *auth, size_t n)
+{
+	uint8_t p[CSM_TPM_SENSITIVE_MAX];
+	size_t old = sensitive->len;
+
+	assert_true(n < 32 && old > 6 && old + n <= sizeof(p));
+	memcpy(p, csm_buf_ptr(sensitive), 6);
+	assert_int_equal(p[4] | p[5], 0);
+	p[0] = (uint8_t)((old + n - 2) >> 8);
+	p[1] = (uint8_t)(old + n - 2);
+	p[5] = (uint8_t)n;
+	memcpy(p + 6, auth, n);
+	memcpy(p + 6 + n, csm_buf_ptr(sensitive) + 6, old - 6);
+	csm_buf_reset(sensitive);
+	assert_int_equal(csm_buf_put(sensitive, p, old + n), 0);
+}
+
 /* Wrap a key for a storage key; the wrapped key's bytes. */
-static void wrap_for(const TPMT_PUBLIC *storage, EVP_PKEY *key, TPMA_OBJECT attributes, struct bytes *ret)
+static void wrap_with(const TPMT_PUBLIC *storage, EVP_PKEY *key, TPMA_OBJECT attributes, const char *auth,
+	struct bytes *ret)
 {
 	uint8_t duplicate[CSM_TPM_DUPLICATE_MAX];
 	struct csm_buf sensitive, out;
@@ -217,6 +236,7 @@ static void wrap_for(const TPMT_PUBLIC *storage, EVP_PKEY *key, TPMA_OBJECT attr
 	assert_int_equal(csm_tpm_public_of(key, &w.pub), 0);
 	w.pub.objectAttributes = attributes;
 	assert_int_equal(csm_tpm_sensitive_put(key, &w.pub, &sensitive), 0);
+	add_auth(&sensitive, auth, strlen(auth));
 	assert_int_equal(csm_tpm_name(storage, &to), 0);
 	assert_int_equal(csm_tpm_name(&w.pub, &name), 0);
 	assert_int_equal(csm_tpm_wrap(storage, CSM_TPM_DUPLICATE, &name, csm_buf_ptr(&sensitive), sensitive.len, duplicate,
@@ -229,6 +249,11 @@ static void wrap_for(const TPMT_PUBLIC *storage, EVP_PKEY *key, TPMA_OBJECT attr
 	ret->n = out.len;
 	csm_buf_free(&out);
 	csm_buf_free(&sensitive);
+}
+
+static void wrap_for(const TPMT_PUBLIC *storage, EVP_PKEY *key, TPMA_OBJECT attributes, struct bytes *ret)
+{
+	wrap_with(storage, key, attributes, "", ret);
 }
 
 static void what_cannot_be_wrapped(void **state)
@@ -403,7 +428,112 @@ static void a_tpm_takes_them(void **state)
 	tpm2_env_stop(&env);
 }
 
+static void auths_are_refused(const struct csm_plugin *p, struct csm_plugin_ctx *ctx)
+{
+	static const struct {
+		const char *kind;
+		enum csm_alg alg;
+		unsigned use;
+		TPMA_OBJECT attributes;
+	} rows[] = {{"p256", CSM_ALG_P256, CSM_USE_SIGN, TPMA_OBJECT_SIGN_ENCRYPT},
+		{"p256", CSM_ALG_P256, CSM_USE_DERIVE, TPMA_OBJECT_DECRYPT},
+		{"rsa2048", CSM_ALG_RSA2048, CSM_USE_SIGN, TPMA_OBJECT_SIGN_ENCRYPT},
+		{"rsa2048", CSM_ALG_RSA2048, CSM_USE_DECRYPT, TPMA_OBJECT_DECRYPT}};
+	TPMT_PUBLIC storage;
+	static struct made m;
+	struct bytes v;
+
+	storage_of(p, ctx, &storage);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const TPMA_OBJECT bare = rows[i].attributes | TPMA_OBJECT_USERWITHAUTH, noda = bare | TPMA_OBJECT_NODA;
+		struct csm_plugin_keyspec spec = {.alg = rows[i].alg, .use = rows[i].use};
+		EVP_PKEY *pkey = private_key(rows[i].kind);
+
+		wrap_for(&storage, pkey, noda, &v);
+		assert_int_equal(import(p, ctx, &spec, &v, &m), 0);
+		for (int turn = 0; turn < 3; turn++) {
+			wrap_with(&storage, pkey, noda, "secret", &v);
+			assert_int_equal(import(p, ctx, &spec, &v, &m), CSM_EINVALID);
+			wrap_with(&storage, pkey, bare, "secret", &v);
+			assert_int_equal(import(p, ctx, &spec, &v, &m), CSM_EINVALID);
+			wrap_for(&storage, pkey, bare, &v);
+			assert_int_equal(import(p, ctx, &spec, &v, &m), CSM_EINVALID);
+			assert_int_equal(m.spki.len + m.pub.len + m.priv.len, 0);
+		}
+		EVP_PKEY_free(pkey);
+	}
+}
+
+static void a_wrapped_key_has_no_authorisation(void **state)
+{
+	char name[] = "a";
+	struct csm_plugin_host host = {.arg = name, .node_secret = node_secret};
+	struct csm_plugin_ctx *soft;
+	struct tpm2_other other;
+	struct tpm2_env env;
+	struct tpm2_key k;
+	TPM2_HANDLE h[16];
+	size_t sessions;
+
+	(void)state;
+	assert_int_equal(csm_plugin_soft.open(&host, &soft), 0);
+	auths_are_refused(&csm_plugin_soft, soft);
+	csm_plugin_soft.close(soft);
+	tpm2_env_start(&env);
+	tpm2_other_open(&other, env.tpm);
+	tpm2_key_make(&env, CSM_ALG_P256, CSM_USE_SIGN, &k);
+	csm_plugin_tpm2.idle(env.ctx);
+	sessions = tpm2_other_handles(&other, LOADED_SESSIONS, h, 16);
+	auths_are_refused(&csm_plugin_tpm2, env.ctx);
+	assert_int_equal(tpm2_sign_verify(&env, &k), 0);
+	assert_true(tpm2_env_health(&env).usable);
+	csm_plugin_tpm2.idle(env.ctx);
+	assert_int_equal(tpm2_other_handles(&other, LOADED_SESSIONS, h, 16), sessions);
+	assert_int_equal(tpm2_other_property(&other, TPM2_PT_LOCKOUT_COUNTER), 0);
+	tpm2_key_unload(&env, &k);
+	tpm2_other_close(&other);
+	tpm2_env_stop(&env);
+}
+
 /* ---- TSS2 PRIVATE KEY ---- */
+
+/* One with dictionary attack protection, as tpm2-openssl makes them: its refusal counts, so it is not asked for ever. */
+static void no_lockout_by_tss2_files(void **state)
+{
+	struct tpm2_other other;
+	struct tpm2_env env;
+	struct tpm2_key k, good;
+	static struct made m;
+	struct csm_buf der;
+	struct bytes v;
+
+	(void)state;
+	tpm2_env_start(&env);
+	tpm2_other_open(&other, env.tpm);
+	for (int round = 0; round < 2; round++) {
+		struct csm_tss2 key = {.parent = CSM_TPM_SRK};
+
+		csm_plugin_tpm2.idle(env.ctx);
+		tpm2_other_create(&other, TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT, round == 0 ? "" : "secret", &k);
+		key.pub_2b = (struct csm_bin){k.pub, k.pub_len};
+		key.priv_2b = (struct csm_bin){k.priv, k.priv_len};
+		csm_buf_init(&der, sizeof(v.p), false);
+		assert_int_equal(csm_tss2_put(&key, &der), 0);
+		memcpy(v.p, csm_buf_ptr(&der), v.n = der.len);
+		csm_buf_free(&der);
+		for (int i = 0; i < 8; i++)
+			assert_int_equal(import(&csm_plugin_tpm2, env.ctx, &k.spec, &v, &m),
+				round == 0 ? 0 : i == 0 ? CSM_EINVALID : CSM_EBUSY);
+	}
+	csm_plugin_tpm2.idle(env.ctx);
+	assert_int_equal(tpm2_other_property(&other, TPM2_PT_LOCKOUT_COUNTER), 1);
+	assert_true(tpm2_other_property(&other, TPM2_PT_MAX_AUTH_FAIL) > 2);
+	tpm2_key_make(&env, CSM_ALG_P256, CSM_USE_SIGN, &good);
+	assert_int_equal(tpm2_sign_verify(&env, &good), 0);
+	tpm2_key_unload(&env, &good);
+	tpm2_other_close(&other);
+	tpm2_env_stop(&env);
+}
 
 static void tss2_example(struct csm_buf *out, struct csm_tss2 *key)
 {
@@ -515,6 +645,8 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_wrapped),
 		cmocka_unit_test(the_software_takes_them),
 		cmocka_unit_test(a_tpm_takes_them),
+		cmocka_unit_test(a_wrapped_key_has_no_authorisation),
+		cmocka_unit_test(no_lockout_by_tss2_files),
 		cmocka_unit_test(tss2_files),
 		cmocka_unit_test(parts_of_sets),
 	};

@@ -80,6 +80,40 @@ static void away_then_back(void **state)
 	tpm2_env_stop(&e);
 }
 
+/* A key in the store with an authorisation of its own harms nobody but itself. */
+static void a_key_with_an_authorisation(void **state)
+{
+	struct tpm2_other other;
+	struct tpm2_env e;
+	struct tpm2_key good, bad;
+	TPM2_HANDLE h[16];
+	size_t sessions;
+
+	(void)state;
+	tpm2_env_start(&e);
+	tpm2_other_open(&other, e.tpm);
+	tpm2_key_make(&e, CSM_ALG_P256, CSM_USE_SIGN, &good);
+	csm_plugin_tpm2.idle(e.ctx);
+	tpm2_other_create(&other, 0, "secret", &bad);
+	assert_int_equal(tpm2_key_load(&e, &bad), CSM_EUNSUPPORTED);
+	tpm2_other_create(&other, TPMA_OBJECT_NODA, "secret", &bad);
+	assert_int_equal(tpm2_key_load(&e, &bad), 0);
+	sessions = tpm2_other_handles(&other, LOADED_SESSIONS, h, 16);
+	for (int i = 0; i < 6; i++) {
+		assert_int_equal(tpm2_sign_verify(&e, &bad), CSM_EUNSUPPORTED);
+		assert_true(tpm2_env_health(&e).usable);
+		assert_null(tpm2_env_health(&e).reason);
+		assert_int_equal(tpm2_sign_verify(&e, &good), 0);
+		csm_plugin_tpm2.idle(e.ctx);
+		assert_int_equal(tpm2_other_handles(&other, LOADED_SESSIONS, h, 16), sessions);
+	}
+	assert_int_equal(tpm2_other_property(&other, TPM2_PT_LOCKOUT_COUNTER), 0);
+	tpm2_key_unload(&e, &bad);
+	tpm2_key_unload(&e, &good);
+	tpm2_other_close(&other);
+	tpm2_env_stop(&e);
+}
+
 static void opened_while_away(void **state)
 {
 	struct tpm2_env e;
@@ -430,6 +464,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(restarted_between_calls),
 		cmocka_unit_test(away_then_back),
+		cmocka_unit_test(a_key_with_an_authorisation),
 		cmocka_unit_test(opened_while_away),
 		cmocka_unit_test(restarted_under_use),
 		cmocka_unit_test(chip_reset),
