@@ -6,7 +6,7 @@
 #include "daemon/node/plug_int.h"
 #include "daemon/svc/log.h"
 
-#define RECORDS_MAX 16u    /* that one back end keeps */
+#define RECORDS_MAX 16u    /* of one back end, with what csm keeps for it */
 #define SAME_LINE_MS 60000u
 #define LINES_PER_SECOND 20u
 
@@ -109,15 +109,20 @@ bool plug_record_name(const struct plug *p, const char *name, char out[static PL
 static int plug_remember(void *arg, const char *name, const uint8_t *data, size_t len)
 {
 	struct host_arg *a = arg;
-	char full[PLUG_RECORD_NAME_MAX];
+	char full[PLUG_RECORD_NAME_MAX], all[PLUG_RECORD_NAME_MAX];
 	uint8_t old[256];
-	size_t n = sizeof(old);
+	size_t n = sizeof(old), have = 0;
+	int r = 0;
 
-	if (len > sizeof(old) || !plug_record_name(a->plug, name, full))
+	if (len > sizeof(old) || !plug_record_name(a->plug, name, full) || !plug_record_name(a->plug, "", all))
 		return CSM_ETOO_LARGE;
-	if (csm_store_recall(a->pins, full, old, &n) == CSM_ENOT_FOUND && a->plug->records++ >= RECORDS_MAX)
-		return CSM_ENO_SPACE;
-	return csm_store_remember_now(a->pins, full, data, len);
+	pthread_mutex_lock(&a->plug->lock);
+	if (csm_store_recall(a->pins, full, old, &n) == CSM_ENOT_FOUND)
+		r = csm_store_recall_count(a->pins, all, &have);
+	if (r == 0)
+		r = have < RECORDS_MAX ? csm_store_remember_now(a->pins, full, data, len) : CSM_ENO_SPACE;
+	pthread_mutex_unlock(&a->plug->lock);
+	return r;
 }
 
 static int plug_recall(void *arg, const char *name, uint8_t *data, size_t *len)

@@ -17,7 +17,6 @@ struct plug {
 	char last_line[200];
 	uint64_t last_line_ms, lines_ms;
 	unsigned lines;            /* in the second that began at lines_ms */
-	unsigned records;
 	atomic_bool denied;        /* it was told that its PIN is not handed out */
 };
 /* Its records have its name before theirs: none is another's. */

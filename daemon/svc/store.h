@@ -241,6 +241,8 @@ CSM_MUST int csm_store_submit(struct csm_store *s, struct csm_store_op *op);
 int csm_store_last_errno(void);
 /* CSM_OP_REMEMBER's counterpart: read at open or later; *len is capacity on entry. Any thread. */
 CSM_MUST int csm_store_recall(struct csm_store *s, const char *name, uint8_t *p, size_t *len);
+/* How many are remembered under names that begin so. Any thread. */
+CSM_MUST int csm_store_recall_count(struct csm_store *s, const char *prefix, size_t *ret);
 /* How many keys are marked as lost. Any thread. */
 CSM_MUST int csm_store_lost(struct csm_store *s, uint64_t *ret);
 /* CSM_OP_REMEMBER without waiting, in any state of the store, from any thread: recalled from now on, durable with the

@@ -199,3 +199,65 @@ int csm_store_recall(struct csm_store *s, const char *name, uint8_t *p, size_t *
 	mdb_txn_abort(txn);
 	return r;
 }
+
+static int count_stored(struct csm_store *s, MDB_txn *txn, const struct dbkey *prefix, size_t *n)
+{
+	struct csm_bin want = dbkey_bin(prefix);
+	MDB_val k = {want.n, (void *)(uintptr_t)want.p}, v;
+	MDB_cursor *cur;
+	int rc;
+
+	if ((rc = mdb_cursor_open(txn, s->meta, &cur)) != 0)
+		return store_err(rc);
+	for (rc = mdb_cursor_get(cur, &k, &v, MDB_SET_RANGE); rc == 0; rc = mdb_cursor_get(cur, &k, &v, MDB_NEXT)) {
+		if (k.mv_size < want.n || memcmp(k.mv_data, want.p, want.n) != 0)
+			break;
+		++*n;
+	}
+	mdb_cursor_close(cur);
+	return rc == 0 || rc == MDB_NOTFOUND ? 0 : store_err(rc);
+}
+
+/* Those that wait for a transaction and are new. */
+static int count_early(struct csm_store *s, MDB_txn *txn, const char *prefix, size_t *n)
+{
+	struct csm_bin old;
+	struct dbkey k;
+	int r = 0;
+
+	for (struct pin *p = s->early; p != NULL && r == 0; p = p->next) {
+		if (strncmp(p->name, prefix, strlen(prefix)) != 0)
+			continue;
+		if ((r = dbkey_meta(&k, "pin:", p->name)) == 0 && (r = store_get(txn, s->meta, dbkey_bin(&k), &old)) == CSM_ENOT_FOUND) {
+			++*n;
+			r = 0;
+		}
+	}
+	return r;
+}
+
+int csm_store_recall_count(struct csm_store *s, const char *prefix, size_t *ret)
+{
+	struct dbkey k;
+	MDB_txn *txn;
+	size_t n = 0;
+	int rc, r = dbkey_meta(&k, "pin:", prefix);
+
+	if (r != 0)
+		return r;
+	/* First the lock: what is committed after the snapshot is still in the list then. */
+	pthread_mutex_lock(&s->mu);
+	if ((rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn)) != 0) {
+		r = store_err(rc);
+		goto out;
+	}
+	r = count_stored(s, txn, &k, &n);
+	if (r == 0)
+		r = count_early(s, txn, prefix, &n);
+	mdb_txn_abort(txn);
+	if (r == 0)
+		*ret = n;
+out:
+	pthread_mutex_unlock(&s->mu);
+	return r;
+}

@@ -74,6 +74,19 @@ bool csm_channel_quiet(const struct csm_channel *c)
 	return c->in.len == c->taken;
 }
 
+int csm_channel_idle(const struct csm_channel *c)
+{
+	uint8_t one;
+	ssize_t n;
+
+	if (!csm_channel_quiet(c))
+		return CSM_EPROTOCOL;
+	n = recv(c->fd, &one, 1, MSG_PEEK | MSG_DONTWAIT);
+	if (n >= 0)
+		return n == 0 ? CSM_ECLOSED : CSM_EPROTOCOL;
+	return errno == EAGAIN ? 0 : errno == ECONNRESET ? CSM_ECLOSED : CSM_ESYSTEM;
+}
+
 /* How long the kernel waits; set only where it changes. A deadline far away may be met in several waits. */
 static int set_wait(struct csm_channel *c, int64_t deadline_ms)
 {
@@ -190,7 +203,7 @@ int csm_channel_poll(struct csm_channel *c, struct csm_frame *ret)
 	return r;
 }
 
-static ssize_t send_some(struct csm_channel *c, int pass_fd)
+static ssize_t send_some(struct csm_channel *c, int pass_fd, int flags)
 {
 	union {
 		struct cmsghdr h;
@@ -200,7 +213,7 @@ static ssize_t send_some(struct csm_channel *c, int pass_fd)
 	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
 
 	if (pass_fd < 0)
-		return send(c->fd, iov.iov_base, iov.iov_len, MSG_NOSIGNAL);
+		return send(c->fd, iov.iov_base, iov.iov_len, flags | MSG_NOSIGNAL);
 	memset(&control, 0, sizeof(control));
 	m.msg_control = &control;
 	m.msg_controllen = sizeof(control);
@@ -209,21 +222,21 @@ static ssize_t send_some(struct csm_channel *c, int pass_fd)
 	h->cmsg_type = SCM_RIGHTS;
 	h->cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(h), &pass_fd, sizeof(int));
-	return sendmsg(c->fd, &m, MSG_NOSIGNAL);
+	return sendmsg(c->fd, &m, flags | MSG_NOSIGNAL);
 }
 
 int csm_channel_send(struct csm_channel *c, int64_t deadline_ms, int pass_fd)
 {
-	int r = 0;
+	int flags = deadline_ms == CSM_CHANNEL_NO_WAIT ? MSG_DONTWAIT : 0, r = 0;
 
 	while (r == 0 && c->out.len > 0) {
-		ssize_t n = send_some(c, pass_fd);
+		ssize_t n = send_some(c, pass_fd, flags);
 
 		if (n > 0) {
 			csm_buf_consume(&c->out, (size_t)n);
 			pass_fd = -1;
 		} else if (n < 0 && errno == EAGAIN) {
-			/* SO_SNDTIMEO of whoever made the channel is over: the other side does not read. */
+			/* Or SO_SNDTIMEO of whoever made the channel is over: the other side does not read. */
 			r = deadline_ms != 0 && csm_channel_now_ms() >= deadline_ms ? CSM_ETIMEOUT : 0;
 		} else if (n < 0 && errno != EINTR) {
 			r = errno == EPIPE || errno == ECONNRESET ? CSM_ECLOSED : CSM_ESYSTEM;

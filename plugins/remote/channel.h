@@ -41,7 +41,11 @@ CSM_MUST int csm_channel_recv(struct csm_channel *c, int64_t deadline_ms, struct
 CSM_MUST int csm_channel_poll(struct csm_channel *c, struct csm_frame *ret);
 /* Nothing came that nobody has asked for. */
 bool csm_channel_quiet(const struct csm_channel *c);
-/* Send what is in c->out, and empties it. The other side reads at once, or has died. */
+/* The same of the socket, too: else CSM_EPROTOCOL, or CSM_ECLOSED at its end, or CSM_ESYSTEM. */
+CSM_MUST int csm_channel_idle(const struct csm_channel *c);
+#define CSM_CHANNEL_NO_WAIT (-1)
+/* Send what is in c->out, and empties it. The other side reads at once, or has died. deadline_ms CSM_CHANNEL_NO_WAIT: what does
+ * not go at once is CSM_ETIMEOUT; part of it may have gone. */
 CSM_MUST int csm_channel_send(struct csm_channel *c, int64_t deadline_ms, int pass_fd);
 /* Put a request of this row into c->out; *msgid is what its answer bears. A row without an answer is a notification. */
 CSM_MUST int csm_channel_put(struct csm_channel *c, enum csm_plug_method what, const void *params, uint32_t *msgid);

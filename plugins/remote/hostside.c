@@ -6,6 +6,9 @@
 #include "plugins/remote/link.h"
 
 #define DATA_MAX 4096u
+#define ASKS_MAX 256u        /* in one call */
+#define LOOP_REQUESTS_MAX 8u /* of them while an event loop serves: as many as a login takes */
+#define RECORDS_MAX 16u      /* each is a commit of the store */
 #define LOWER "abcdefghijklmnopqrstuvwxyz0123456789._-"
 
 /* Names of records, settings and secrets: plain, and none of csm's own. */
@@ -34,13 +37,10 @@ static int fetch(const struct csm_plugin_host *h, enum csm_plug_method what, con
 static void log_line(const struct csm_plugin_host *h, const struct csm_msg_host_call *m)
 {
 	char text[513];
-	size_t n = m->text.n < sizeof(text) ? m->text.n : sizeof(text) - 1;
 
 	if (h->log == NULL || m->text.p == NULL)
 		return;
-	for (size_t i = 0; i < n; i++)
-		text[i] = (unsigned char)m->text.p[i] < 0x20 || m->text.p[i] == 0x7f ? ' ' : m->text.p[i];
-	text[n] = '\0';
+	remote_plain(text, sizeof(text), m->text);
 	/* Nothing in there is worse than a warning to the node. */
 	h->log(h->arg, m->level.v < 4 ? 4 : (int)m->level.v, text);
 }
@@ -77,30 +77,44 @@ static int answer(const struct csm_plugin_host *h, enum csm_plug_method what, co
 	}
 }
 
-int hostside_serve(struct csm_plugin_ctx *ctx, struct csm_channel *c, const struct csm_frame *f, int64_t deadline_ms)
+/* As often as a back end that does as it should may ask, and one request at a time. */
+static bool may_ask(struct call *c, enum csm_plug_method what)
+{
+	if (what < CSM_PLUG_CONFIG || what >= CSM_PLUG__COUNT || ++c->asks > ASKS_MAX)
+		return false;
+	if (what == CSM_PLUG_LOG)
+		return true;
+	if ((what == CSM_PLUG_REMEMBER || what == CSM_PLUG_SECRET_REFUSED) && ++c->records > RECORDS_MAX)
+		return false;
+	return (++c->requests <= LOOP_REQUESTS_MAX || !c->loop) && csm_channel_quiet(c->channel);
+}
+
+int hostside_serve(struct call *call, const struct csm_frame *f)
 {
 	enum csm_plug_method what = csm_plug_find(f->method);
+	const struct csm_plugin_host *h = call->ctx->host;
+	struct csm_channel *c = call->channel;
 	struct csm_msg_host_result res = {0};
 	struct csm_msg_host_call m;
 	uint32_t id = f->msgid;
 	uint8_t *p;
 	int r, pass = -1;
 
-	if (what < CSM_PLUG_CONFIG || what >= CSM_PLUG__COUNT || (f->type == CSM_NOTIFICATION) != (what == CSM_PLUG_LOG))
+	if (!may_ask(call, what) || (f->type == CSM_NOTIFICATION) != (what == CSM_PLUG_LOG))
 		return CSM_EPROTOCOL;
 	if ((r = csm_channel_decode(c, CSM_DEF(host_call), f->params, &m)) != 0)
 		return r;
 	if (what == CSM_PLUG_LOG) {
-		log_line(ctx->host, &m);
+		log_line(h, &m);
 		return 0;
 	}
 	p = csm_lock_alloc(DATA_MAX);
 	if (p == NULL)
 		return CSM_ENOMEM;
-	r = answer(ctx->host, what, &m, p, &res, &pass);
+	r = answer(h, what, &m, p, &res, &pass);
 	r = r == 0 ? csm_frame_result(&c->out, id, CSM_DEF(host_result), &res) : csm_frame_error(&c->out, id, r, NULL, 0);
 	if (r == 0)
-		r = csm_channel_send(c, deadline_ms, pass);
+		r = csm_channel_send(c, call->loop ? CSM_CHANNEL_NO_WAIT : call->deadline_ms, pass);
 	if (pass >= 0)
 		close(pass);
 	csm_lock_free(p);

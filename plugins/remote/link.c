@@ -6,9 +6,9 @@
 #include <unistd.h>
 #include "plugins/remote/link.h"
 
-#define ASKS_MAX 256u    /* by the back end, in one call */
 #define SEND_WAIT_S 1
 #define DEAD_MAX 65536u
+#define DEAD_AT_ONCE 256u /* some 8 KiB: far less than the socket takes */
 
 /* ---- a link ---- */
 
@@ -235,7 +235,7 @@ int call_begin(struct csm_plugin_ctx *ctx, unsigned times, struct call *ret)
 
 int call_try(struct csm_plugin_ctx *ctx, struct call *ret)
 {
-	struct call c = {.ctx = ctx};
+	struct call c = {.ctx = ctx, .loop = true};
 	int r = CSM_EBUSY;
 
 	if (ctx->serial || pthread_mutex_trylock(&ctx->lock) != 0)
@@ -263,7 +263,7 @@ void call_end(struct call *c)
 	link_unref(c->link);
 }
 
-/* What is to be unloaded goes before the call, in the same write. */
+/* What is to be unloaded goes before the call, in the same write; much of it with several calls. */
 static int put_dead(struct csm_plugin_ctx *ctx, struct link *l, struct csm_channel *c)
 {
 	int r = 0;
@@ -273,7 +273,7 @@ static int put_dead(struct csm_plugin_ctx *ctx, struct link *l, struct csm_chann
 	pthread_mutex_lock(&ctx->dead_lock);
 	if (ctx->dead_epoch != l->epoch)
 		ctx->n_dead = 0;
-	while (r == 0 && ctx->n_dead > 0) {
+	for (size_t i = 0; r == 0 && i < DEAD_AT_ONCE && ctx->n_dead > 0; i++) {
 		uint64_t e = ctx->dead[--ctx->n_dead];
 		struct csm_msg_plug_call m = {.key = {e & ~(UINT64_C(1) << 63), true}};
 
@@ -294,15 +294,20 @@ static void cut_off(struct call *c, int r)
 int call_send(struct call *c, enum csm_plug_method what, const struct csm_msg_plug_call *m, uint32_t *id)
 {
 	struct csm_channel *ch = c->channel;
-	int r = put_dead(c->ctx, c->link, ch);
+	int r = csm_channel_idle(ch);
 
-	if (r == 0)
+	/* An answer before the question: whoever gives these need not read what is asked. */
+	if (r != 0) {
+		cut_off(c, r);
+		return CSM_EUNAVAILABLE;
+	}
+	if ((r = put_dead(c->ctx, c->link, ch)) == 0)
 		r = csm_channel_put(ch, what, m, id);
 	if (r != 0) {
 		csm_buf_reset(&ch->out);
 		return r;
 	}
-	if ((r = csm_channel_send(ch, c->deadline_ms, -1)) == 0)
+	if ((r = csm_channel_send(ch, c->loop ? CSM_CHANNEL_NO_WAIT : c->deadline_ms, -1)) == 0)
 		return 0;
 	cut_off(c, r);
 	return CSM_EUNAVAILABLE;
@@ -315,9 +320,7 @@ static int take(struct call *c, enum csm_plug_method what, uint32_t id, const st
 
 	*alive = false;
 	if (f->type != CSM_RESPONSE) {
-		if (++c->asks > ASKS_MAX)
-			return CSM_EPROTOCOL;
-		if ((r = hostside_serve(c->ctx, c->channel, f, c->deadline_ms)) != 0)
+		if ((r = hostside_serve(c, f)) != 0)
 			return r;
 		*alive = true;
 		return CSM_EBUSY;

@@ -51,7 +51,8 @@ struct call {
 	struct csm_channel *channel;
 	size_t at;
 	int64_t deadline_ms;
-	unsigned asks; /* of the back end, during this call */
+	bool loop;     /* an event loop's: it waits for nothing, not for a send either */
+	unsigned asks, requests, records; /* of the back end, during this call; requests: asks that are answered */
 };
 
 /* Make the link, or take the one that was kept from a try before. With ctx->lock held. */
@@ -78,12 +79,15 @@ void call_break(struct call *c);
 void link_forget(struct csm_plugin_ctx *ctx, uint64_t epoch, uint64_t number, bool op);
 
 /* ---- hostside.c: what the back end asks of its host ---- */
-/* Answer into c->out and send. CSM_EPROTOCOL: it must not be asked. */
-CSM_MUST int hostside_serve(struct csm_plugin_ctx *ctx, struct csm_channel *c, const struct csm_frame *f, int64_t deadline_ms);
+/* Answer it, without waiting on a loop. CSM_EPROTOCOL: it must not be asked, or not as often. */
+CSM_MUST int hostside_serve(struct call *c, const struct csm_frame *f);
 
 /* ---- remote.c ---- */
 /* Take over what plug.open or plug.state told. CSM_EPROTOCOL. */
 CSM_MUST int remote_take_state(struct csm_plugin_ctx *ctx, const struct csm_msg_plug_state *m);
+/* One line for people out of a text of the other side's, whatever it holds: controls and what turns the direction of writing are
+ * blanks. to is ended with a zero; what does not fit is cut at a whole character. text is UTF-8. */
+void remote_plain(char *to, size_t cap, struct csm_str text);
 /* It is not usable: why. */
 void remote_away(struct csm_plugin_ctx *ctx, const char *why);
 

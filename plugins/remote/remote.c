@@ -45,12 +45,34 @@ bool csm_remote_has(const struct csm_plugin_ctx *c, unsigned method)
 
 /* ---- state ---- */
 
-static void copy_text(char *to, size_t cap, struct csm_str s)
+/* How many bytes of a control, or of what turns the direction of writing, are at p; 0: none. */
+static size_t unseen(const uint8_t *p, size_t n)
 {
-	size_t n = s.n < cap ? s.n : cap - 1;
+	if (p[0] < 0x20 || p[0] == 0x7f)
+		return 1;
+	if (n >= 2 && p[0] == 0xc2 && p[1] <= 0x9f) /* U+0080 to U+009F */
+		return 2;
+	/* U+200B to U+200F, U+2028 to U+202E, U+2060 to U+206F, U+FEFF */
+	if (n >= 3 && p[0] == 0xe2 && ((p[1] == 0x80 && ((p[2] >= 0x8b && p[2] <= 0x8f) || (p[2] >= 0xa8 && p[2] <= 0xae))) ||
+		(p[1] == 0x81 && p[2] >= 0xa0 && p[2] <= 0xaf)))
+		return 3;
+	return n >= 3 && p[0] == 0xef && p[1] == 0xbb && p[2] == 0xbf ? 3 : 0;
+}
 
-	for (size_t i = 0; i < n; i++)
-		to[i] = (unsigned char)s.p[i] < 0x20 || s.p[i] == 0x7f ? ' ' : s.p[i];
+void remote_plain(char *to, size_t cap, struct csm_str text)
+{
+	size_t n = text.n < cap ? text.n : cap - 1, k;
+
+	/* Not in the middle of a character. */
+	while (n < text.n && n > 0 && ((uint8_t)text.p[n] & 0xc0) == 0x80)
+		n--;
+	for (size_t i = 0; i < n; i += k > 0 ? k : 1) {
+		k = unseen((const uint8_t *)text.p + i, n - i);
+		if (k > 0)
+			memset(to + i, ' ', k);
+		else
+			to[i] = text.p[i];
+	}
 	to[n] = '\0';
 }
 
@@ -58,7 +80,7 @@ void remote_away(struct csm_plugin_ctx *ctx, const char *why)
 {
 	pthread_mutex_lock(&ctx->health_lock);
 	ctx->health = (struct csm_plugin_health){.usable = false};
-	copy_text(ctx->reason, sizeof(ctx->reason), csm_str_of(why));
+	remote_plain(ctx->reason, sizeof(ctx->reason), csm_str_of(why));
 	pthread_mutex_unlock(&ctx->health_lock);
 }
 
@@ -73,13 +95,13 @@ int remote_take_state(struct csm_plugin_ctx *ctx, const struct csm_msg_plug_stat
 		return CSM_EPROTOCOL;
 	ctx->slots = (unsigned)m->slots.v;
 	pthread_mutex_lock(&ctx->health_lock);
-	copy_text(ctx->reason, sizeof(ctx->reason), m->reason);
-	copy_text(ctx->device, sizeof(ctx->device), m->device);
+	remote_plain(ctx->reason, sizeof(ctx->reason), m->reason);
+	remote_plain(ctx->device, sizeof(ctx->device), m->device);
 	ctx->health = (struct csm_plugin_health){.usable = m->usable.v, .shared = m->shared.v, .commands = m->commands.v,
 		.loaded = (uint32_t)m->loaded.v, .slots = (uint32_t)m->places.v, .lockout = m->lockout.v,
 		.lockout_counter = (uint32_t)m->lockout_counter.v, .lockout_seconds = (uint32_t)m->lockout_seconds.v,
 		.resets = (uint32_t)m->resets.v};
-	copy_text(ctx->health.manufacturer, sizeof(ctx->health.manufacturer), m->manufacturer);
+	remote_plain(ctx->health.manufacturer, sizeof(ctx->health.manufacturer), m->manufacturer);
 	ctx->caps = (struct csm_plugin_caps){
 		.algs = (uint32_t)m->algs.v, .uses = (unsigned)m->uses.v, .protection = known[i]};
 	pthread_mutex_unlock(&ctx->health_lock);

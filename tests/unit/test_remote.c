@@ -1,7 +1,6 @@
 /* The remote back end against a csm-plughost that an attacker inside the library has taken over: whatever it sends, the call
  * ends in time, nothing is written beyond what the caller gave, it is cut off, and the next process is served. Then the real
  * one: crashes, hangs and PINs. */
-#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -13,6 +12,7 @@
 #include <cmocka.h>
 #include "proto-spec/limits.h"
 #include "tests/lib/plughost.h"
+#include "tests/lib/plugpeer.h"
 
 #define N_ELEMS(a) (sizeof(a) / sizeof((a)[0]))
 #define CANARY 0xa5
@@ -23,28 +23,7 @@ static const struct csm_plugin_blob blob = {.spki = (const uint8_t *)"spki", .sp
 static const struct csm_scheme ecdsa = {CSM_SCHEME_ECDSA, CSM_HASH_SHA256};
 static const uint8_t digest[32];
 
-/* ---- a peer that lies ---- */
-
-struct peer;
-typedef void deed(struct peer *p, uint32_t msgid);
-struct peer {
-	struct csm_channel c; /* the first channel; nobody asks on the others */
-	int others[CSM_PLUG_CHANNELS];
-	enum csm_plug_method at; /* when asked this, it does */
-	deed *bad;               /* this; NULL: never */
-	bool other_instance, other_abi, other_name, no_hello;
-	pthread_t thread;
-};
-
-struct host {
-	struct csm_plugin_host host;
-	struct peer peer;
-	struct peer next; /* how the next process is: at, bad, ... */
-	int fd[CSM_PLUG_CHANNELS];
-	size_t given;
-	bool running;
-	unsigned starts, resets, kept, secrets;
-};
+/* ---- what it does ---- */
 
 static void put_raw(struct peer *p, const void *data, size_t n)
 {
@@ -52,150 +31,6 @@ static void put_raw(struct peer *p, const void *data, size_t n)
 
 	(void)sent;
 }
-
-static void answer(struct peer *p, uint32_t msgid, const struct csm_msg_plug_result *m)
-{
-	assert_int_equal(csm_frame_result(&p->c.out, msgid, CSM_DEF(plug_result), m), 0);
-	(void)!csm_channel_send(&p->c, 0, -1);
-}
-
-static const struct csm_msg_plug_state good_state = {.algs = {1, true}, .uses = {7, true}, .protection = {"hsm", 3},
-	.slots = {(1u << CSM_PLUG_FIND) | (1u << CSM_PLUG_DECRYPT) | (1u << CSM_PLUG_RANDOM), true}, .usable = {true, true}};
-
-static void answer_state(struct peer *p, uint32_t msgid, const struct csm_msg_plug_state *m)
-{
-	assert_int_equal(csm_frame_result(&p->c.out, msgid, CSM_DEF(plug_state), m), 0);
-	(void)!csm_channel_send(&p->c, 0, -1);
-}
-
-static void answer_well(struct peer *p, enum csm_plug_method what, uint32_t msgid)
-{
-	static uint8_t made[64] = {0x30};
-	struct csm_msg_plug_result m = {.data = {made, sizeof(made)}, .key = {5, true}, .alg = {0, true}, .use = {1, true},
-		.spki = {made, 64}, .pub = {made, 1}, .priv = {made, 2}};
-
-	if (what == CSM_PLUG_OPEN || what == CSM_PLUG_STATE)
-		answer_state(p, msgid, &good_state);
-	else
-		answer(p, msgid, &m);
-}
-
-static void hello(struct peer *p)
-{
-	static const uint8_t instance[2][16] = {{1}, {2}};
-
-	for (size_t i = 0; i < CSM_PLUG_CHANNELS; i++) {
-		struct csm_msg_plug_hello m = {.abi = {CSM_PLUGIN_ABI + p->other_abi, true},
-			.plugin = csm_str_of(p->other_name ? "tpm2" : "mock"), .flags = {CSM_PLUGIN_SERIAL, true},
-			.instance = {instance[p->other_instance && i == 2], 16}};
-
-		assert_int_equal(csm_channel_put(&p->c, CSM_PLUG_HELLO, &m, NULL), 0);
-		(void)!send(i == 0 ? p->c.fd : p->others[i], csm_buf_ptr(&p->c.out), p->c.out.len, MSG_NOSIGNAL);
-		csm_buf_reset(&p->c.out);
-	}
-}
-
-static void *peer_run(void *arg)
-{
-	struct peer *p = arg;
-	struct csm_frame f;
-
-	if (!p->no_hello)
-		hello(p);
-	while (csm_channel_recv(&p->c, 0, &f, NULL) == 0) {
-		enum csm_plug_method what = csm_plug_find(f.method);
-
-		if (f.type != CSM_REQUEST)
-			continue;
-		if (p->bad != NULL && what == p->at)
-			p->bad(p, f.msgid);
-		else
-			answer_well(p, what, f.msgid);
-	}
-	csm_channel_free(&p->c);
-	for (size_t i = 1; i < CSM_PLUG_CHANNELS; i++)
-		close(p->others[i]);
-	return NULL;
-}
-
-static void end_peer(struct host *h)
-{
-	if (!h->running)
-		return;
-	for (; h->given < CSM_PLUG_CHANNELS; h->given++)
-		close(h->fd[h->given]);
-	pthread_join(h->peer.thread, NULL);
-	h->running = false;
-}
-
-static int start_peer(struct host *h)
-{
-	end_peer(h);
-	h->peer = h->next;
-	memset(&h->next, 0, sizeof(h->next));
-	for (size_t i = 0; i < CSM_PLUG_CHANNELS; i++) {
-		int pair[2];
-
-		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-		h->fd[i] = pair[0];
-		h->peer.others[i] = pair[1];
-	}
-	csm_channel_init(&h->peer.c, h->peer.others[0]);
-	h->given = 0;
-	h->starts++;
-	h->running = true;
-	return pthread_create(&h->peer.thread, NULL, peer_run, &h->peer);
-}
-
-static int host_device(void *arg)
-{
-	struct host *h = arg;
-
-	if (!h->running || h->given == CSM_PLUG_CHANNELS)
-		assert_int_equal(start_peer(h), 0);
-	return h->fd[h->given++];
-}
-
-static void host_reset(void *arg)
-{
-	((struct host *)arg)->resets++;
-}
-
-static const char *host_config(void *arg, const char *name)
-{
-	(void)arg;
-	return strcmp(name, "csm.plugin") == 0 ? "mock" : strcmp(name, "csm.timeout_ms") == 0 ? "100" : NULL;
-}
-
-static int host_remember(void *arg, const char *name, const uint8_t *p, size_t len)
-{
-	(void)name;
-	(void)p;
-	(void)len;
-	((struct host *)arg)->kept++;
-	return 0;
-}
-
-static int host_secret(void *arg, const char *name, uint8_t *p, size_t *len)
-{
-	static const uint8_t pin[4] = {'1', '2', '3', '4'};
-
-	((struct host *)arg)->secrets++;
-	if (strcmp(name, "pin") != 0)
-		return CSM_ENOT_FOUND;
-	memcpy(p, pin, 4);
-	*len = 4;
-	return 0;
-}
-
-static void host_init(struct host *h)
-{
-	memset(h, 0, sizeof(*h));
-	h->host = (struct csm_plugin_host){.arg = h, .device = host_device, .reset = host_reset, .config = host_config,
-		.remember = host_remember, .secret = host_secret};
-}
-
-/* ---- what it does ---- */
 
 static void silent(struct peer *p, uint32_t msgid)
 {
@@ -253,7 +88,7 @@ static void dribbles(struct peer *p, uint32_t msgid)
 
 static void other_msgid(struct peer *p, uint32_t msgid)
 {
-	answer_well(p, CSM_PLUG_SIGN, msgid + 1);
+	peer_answer_well(p, CSM_PLUG_SIGN, msgid + 1);
 }
 
 static void two_answers(struct peer *p, uint32_t msgid)
@@ -261,7 +96,7 @@ static void two_answers(struct peer *p, uint32_t msgid)
 	struct csm_msg_plug_result m = {.data = {digest, 32}};
 
 	assert_int_equal(csm_frame_result(&p->c.out, msgid, CSM_DEF(plug_result), &m), 0);
-	answer_well(p, CSM_PLUG_SIGN, msgid);
+	peer_answer_well(p, CSM_PLUG_SIGN, msgid);
 }
 
 static void unknown_field(struct peer *p, uint32_t msgid)
@@ -307,7 +142,7 @@ static void unknown_method(struct peer *p, uint32_t msgid)
 static void hello_again(struct peer *p, uint32_t msgid)
 {
 	(void)msgid;
-	hello(p);
+	peer_hello(p);
 }
 
 static void logs_for_ever(struct peer *p, uint32_t msgid)
@@ -339,7 +174,7 @@ static void long_signature(struct peer *p, uint32_t msgid)
 	static const uint8_t much[CSM_PLUG_OUT_MAX];
 	struct csm_msg_plug_result m = {.data = {much, sizeof(much)}};
 
-	answer(p, msgid, &m);
+	peer_answer(p, msgid, &m);
 }
 
 static void longer_than_any(struct peer *p, uint32_t msgid)
@@ -347,30 +182,30 @@ static void longer_than_any(struct peer *p, uint32_t msgid)
 	static const uint8_t much[CSM_PLUG_OUT_MAX + 1];
 	struct csm_msg_plug_result m = {.data = {much, sizeof(much)}};
 
-	answer(p, msgid, &m);
+	peer_answer(p, msgid, &m);
 }
 
 static void empty_key(struct peer *p, uint32_t msgid)
 {
 	struct csm_msg_plug_result m = {.key = {0, false}};
 
-	answer(p, msgid, &m);
+	peer_answer(p, msgid, &m);
 }
 
 static void strange_state(struct peer *p, uint32_t msgid)
 {
-	struct csm_msg_plug_state m = good_state;
+	struct csm_msg_plug_state m = peer_good_state;
 
 	m.protection = csm_str_of("quantum");
-	answer_state(p, msgid, &m);
+	peer_answer_state(p, msgid, &m);
 }
 
 static void algs_of_tomorrow(struct peer *p, uint32_t msgid)
 {
-	struct csm_msg_plug_state m = good_state;
+	struct csm_msg_plug_state m = peer_good_state;
 
 	m.algs.v = UINT32_MAX;
-	answer_state(p, msgid, &m);
+	peer_answer_state(p, msgid, &m);
 }
 
 /* ---- the calls ---- */
@@ -404,10 +239,10 @@ static void check_deed(enum csm_plug_method at, deed *bad, int wanted, bool cut_
 {
 	struct csm_plugin_key *key = NULL;
 	struct csm_plugin_ctx *ctx;
-	struct host h;
+	struct peer_host h;
 	int r = 0;
 
-	host_init(&h);
+	peer_host_init(&h);
 	h.next = (struct peer){.at = at, .bad = bad};
 	r = remote->open(&h.host, &ctx);
 	if (at == CSM_PLUG_OPEN) {
@@ -436,7 +271,7 @@ static void check_deed(enum csm_plug_method at, deed *bad, int wanted, bool cut_
 	assert_int_equal(h.starts, cut_off ? 2 : 1);
 	remote->unload(ctx, key);
 	remote->close(ctx);
-	end_peer(&h);
+	peer_end(&h);
 }
 
 static void liars_are_cut_off(void **state)
@@ -475,23 +310,23 @@ static void strangers_are_not_asked(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < N_ELEMS(odd); i++) {
-		struct host h;
+		struct peer_host h;
 
-		host_init(&h);
+		peer_host_init(&h);
 		h.next = odd[i];
 		assert_int_equal(remote->open(&h.host, &ctx), CSM_EUNAVAILABLE);
 		assert_null(ctx);
 		assert_int_equal(h.resets, 1);
-		end_peer(&h);
+		peer_end(&h);
 	}
 }
 
 /* An answer that nobody waits for any more is not taken for the answer to what is asked next. */
 static void late_answer(struct peer *p, uint32_t msgid)
 {
-	answer_well(p, CSM_PLUG_SIGN, msgid);
+	peer_answer_well(p, CSM_PLUG_SIGN, msgid);
 	usleep(20000); /* the caller has its answer by now */
-	answer_well(p, CSM_PLUG_SIGN, msgid);
+	peer_answer_well(p, CSM_PLUG_SIGN, msgid);
 	usleep(20000);
 }
 
@@ -499,10 +334,10 @@ static void second_answers_do_not_count(void **state)
 {
 	struct csm_plugin_key *key = NULL;
 	struct csm_plugin_ctx *ctx;
-	struct host h;
+	struct peer_host h;
 
 	(void)state;
-	host_init(&h);
+	peer_host_init(&h);
 	h.next = (struct peer){.at = CSM_PLUG_SIGN, .bad = late_answer};
 	assert_int_equal(remote->open(&h.host, &ctx), 0);
 	assert_int_equal(remote->load(ctx, &spec, &blob, &key), 0);
@@ -513,7 +348,7 @@ static void second_answers_do_not_count(void **state)
 	assert_int_equal(do_sign(ctx, key), 0);
 	remote->unload(ctx, key);
 	remote->close(ctx);
-	end_peer(&h);
+	peer_end(&h);
 }
 
 /* What it asks for is bounded, and names of csm's own are not for it. */
@@ -539,27 +374,81 @@ static void asks_for_csms_own(struct peer *p, uint32_t msgid)
 	assert_int_equal(csm_channel_send(&p->c, 0, -1), 0);
 	assert_int_equal(csm_channel_recv(&p->c, 0, &f, NULL), 0);
 	assert_null(f.error.p);
-	answer_well(p, CSM_PLUG_SIGN, msgid);
+	peer_answer_well(p, CSM_PLUG_SIGN, msgid);
 }
 
 static void names_of_csm_are_not_told(void **state)
 {
 	struct csm_plugin_key *key = NULL;
 	struct csm_plugin_ctx *ctx;
-	struct host h;
+	struct peer_host h;
 
 	(void)state;
-	host_init(&h);
+	peer_host_init(&h);
 	h.next = (struct peer){.at = CSM_PLUG_SIGN, .bad = asks_for_csms_own};
 	assert_int_equal(remote->open(&h.host, &ctx), 0);
 	assert_int_equal(remote->load(ctx, &spec, &blob, &key), 0);
 	assert_int_equal(do_sign(ctx, key), 0);
 	assert_int_equal(h.secrets, 1);
 	assert_int_equal(h.kept, 0);
+	assert_int_equal(h.recalls, 0);
 	assert_int_equal(h.resets, 0);
 	remote->unload(ctx, key);
 	remote->close(ctx);
-	end_peer(&h);
+	peer_end(&h);
+}
+
+/* Each record is a commit of the store. */
+static void records_of_a_call_are_few(void **state)
+{
+	struct csm_plugin_key *key = NULL;
+	struct csm_plugin_ctx *ctx;
+	struct peer_host h;
+
+	(void)state;
+	peer_host_init(&h);
+	h.next = (struct peer){.at = CSM_PLUG_SIGN, .bad = asks_for_ever};
+	assert_int_equal(remote->open(&h.host, &ctx), 0);
+	assert_int_equal(remote->load(ctx, &spec, &blob, &key), 0);
+	assert_int_equal(do_sign(ctx, key), CSM_EUNAVAILABLE);
+	assert_int_equal(h.kept, 16);
+	assert_int_equal(h.resets, 1);
+	remote->unload(ctx, key);
+	remote->close(ctx);
+	peer_end(&h);
+}
+
+/* ---- texts ---- */
+
+#define NASTY "a\x1b[2J\xc2\x9b" "2J\xc2\x85" "b\u202ec\u2028d\ufeff\u00e9"
+#define PLAIN "a [2J  2J  b   c   d   \u00e9"
+
+static void nasty_state(struct peer *p, uint32_t msgid)
+{
+	struct csm_msg_host_call line = {.level = {4, true}, .text = csm_str_of(NASTY)};
+	struct csm_msg_plug_state m = peer_good_state;
+	m.reason = csm_str_of(NASTY);
+	m.manufacturer = csm_str_of("abcdef\u00e9"); /* one byte more than there is room for */
+	assert_int_equal(csm_channel_put(&p->c, CSM_PLUG_LOG, &line, NULL), 0);
+	peer_answer_state(p, msgid, &m);
+}
+
+static void texts_are_plain(void **state)
+{
+	struct csm_plugin_health health;
+	struct csm_plugin_ctx *ctx;
+	struct peer_host h;
+
+	(void)state;
+	peer_host_init(&h);
+	h.next = (struct peer){.at = CSM_PLUG_OPEN, .bad = nasty_state};
+	assert_int_equal(remote->open(&h.host, &ctx), 0);
+	remote->health(ctx, &health);
+	assert_string_equal(health.reason, PLAIN);
+	assert_string_equal(h.line, PLAIN);
+	assert_string_equal(health.manufacturer, "abcdef");
+	remote->close(ctx);
+	peer_end(&h);
 }
 
 /* ---- the real one ---- */
@@ -629,6 +518,8 @@ int main(void)
 		cmocka_unit_test(strangers_are_not_asked),
 		cmocka_unit_test(second_answers_do_not_count),
 		cmocka_unit_test(names_of_csm_are_not_told),
+		cmocka_unit_test(records_of_a_call_are_few),
+		cmocka_unit_test(texts_are_plain),
 		cmocka_unit_test(keys_outlive_their_process),
 	};
 

@@ -495,7 +495,7 @@ static void test_pins(void **state)
 		.kind = CSM_OP_REMEMBER, .name = CSM_STR("tpm.srk"), .payload = {(const uint8_t *)"pin two", 7}};
 	struct csm_store *s;
 	uint8_t v[16];
-	size_t n = sizeof(v);
+	size_t n = sizeof(v), count = 0;
 
 	assert_int_equal(csm_store_recall(f->s, "tpm.srk", v, &n), CSM_ENOT_FOUND);
 	assert_int_equal(csm_store_remember_now(f->s, "x", (const uint8_t *)"x", 1), 0); /* the writer runs */
@@ -514,6 +514,8 @@ static void test_pins(void **state)
 	assert_memory_equal(v, "pin one", 7);
 	assert_int_equal(csm_store_root_open(s, &f->opt.root), 0);
 	assert_int_equal(csm_store_remember_now(s, "other", (const uint8_t *)"o", 1), 0);
+	assert_int_equal(csm_store_recall_count(s, "tpm.", &count), 0);
+	assert_int_equal(count, 1);
 	csm_store_close(s);
 
 	assert_int_equal(storefix_open(f), 0);
@@ -525,6 +527,14 @@ static void test_pins(void **state)
 	assert_int_equal(csm_store_recall(f->s, "tpm.srk", v, &n), CSM_ETOO_LARGE);
 	assert_int_equal(n, 6);
 	assert_int_equal(csm_store_remember_now(f->s, "", v, 1), CSM_EINVALID);
+	/* New ones, one that is there already, and others whose names are beside these. */
+	assert_int_equal(csm_store_remember_now(f->s, "tpm.a", v, 1), 0);
+	assert_int_equal(csm_store_remember_now(f->s, "tpm.b", v, 1), 0);
+	assert_int_equal(csm_store_remember_now(f->s, "tpm.srk", (const uint8_t *)"pin one", 7), 0);
+	assert_int_equal(csm_store_remember_now(f->s, "tpm", v, 1), 0);
+	assert_int_equal(csm_store_remember_now(f->s, "tpm/", v, 1), 0);
+	assert_int_equal(csm_store_recall_count(f->s, "tpm.", &count), 0);
+	assert_int_equal(count, 3);
 	n = sizeof(v);
 	assert_int_equal(csm_store_recall(f->s, "x", v, &n), 0);
 	assert_int_equal(n, 1);
@@ -538,6 +548,8 @@ static void test_pins(void **state)
 	assert_memory_equal(v, "pin two", 7);
 	storefix_close(f);
 	assert_int_equal(storefix_open(f), 0);
+	assert_int_equal(csm_store_recall_count(f->s, "tpm.", &count), 0);
+	assert_int_equal(count, 3);
 	assert_false(csm_store_locked(f->s));
 }
 
