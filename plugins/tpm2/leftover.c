@@ -7,7 +7,7 @@
 #include <syslog.h>
 
 #define NOTE_NAME "tpm2.session"
-#define NOTE_LEN 12u
+#define NOTE_LEN 16u /* session, resets, restarts, the session beside it */
 /* As every key of ours has them (key.c, seal.c). */
 #define OUR_ATTRIBUTES (TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT | TPMA_OBJECT_NODA)
 
@@ -105,11 +105,22 @@ static TSS2_RC flush_all(struct csm_plugin_ctx *c)
 	return TSS2_RC_SUCCESS;
 }
 
+static uint32_t get_be32(const uint8_t *p)
+{
+	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static TSS2_RC flush_session(struct csm_plugin_ctx *c, TPM2_HANDLE h)
+{
+	TPM2_HT type = (TPM2_HT)(h >> TPM2_HR_SHIFT);
+
+	return type == TPM2_HT_HMAC_SESSION || type == TPM2_HT_POLICY_SESSION ? t2_cmd_flush(c, h) : TSS2_RC_SUCCESS;
+}
+
 TSS2_RC t2_leftovers(struct csm_plugin_ctx *c)
 {
 	uint8_t note[NOTE_LEN], now[NOTE_LEN];
 	size_t len = sizeof(note);
-	TPM2_HANDLE session;
 	TSS2_RC rc;
 
 	if (!c->tcti.stream)
@@ -120,8 +131,8 @@ TSS2_RC t2_leftovers(struct csm_plugin_ctx *c)
 	put_be32(now + 8, c->boot.restart_count);
 	if (memcmp(note + 4, now + 4, 8) != 0)
 		return TSS2_RC_SUCCESS;
-	session = (TPM2_HANDLE)note[0] << 24 | (TPM2_HANDLE)note[1] << 16 | (TPM2_HANDLE)note[2] << 8 | note[3];
-	if (session >> TPM2_HR_SHIFT == TPM2_HT_HMAC_SESSION && t2_rc_is_transport(rc = t2_cmd_flush(c, session)))
+	if (t2_rc_is_transport(rc = flush_session(c, get_be32(note))) ||
+		t2_rc_is_transport(rc = flush_session(c, get_be32(note + 12))))
 		return rc;
 	return t2_orphans(c);
 }
@@ -135,7 +146,9 @@ void t2_note_session(struct csm_plugin_ctx *c)
 	put_be32(note, c->session.handle);
 	put_be32(note + 4, c->boot.reset_count);
 	put_be32(note + 8, c->boot.restart_count);
-	if (c->host->remember(c->host->arg, NOTE_NAME, note, c->session.handle != 0 ? NOTE_LEN : 0) != 0 &&
+	put_be32(note + 12, c->other_session);
+	if (c->host->remember(c->host->arg, NOTE_NAME, note,
+		    c->session.handle != 0 || c->other_session != 0 ? NOTE_LEN : 0) != 0 &&
 		c->host->log != NULL)
 		c->host->log(c->host->arg, LOG_INFO, "the session's handle cannot be remembered");
 }

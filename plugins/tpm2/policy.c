@@ -270,6 +270,7 @@ static TSS2_RC session_end(struct csm_plugin_ctx *c, struct t2_session *s, TSS2_
 		TSS2_RC rc2 = t2_cmd_flush(c, s->handle);
 
 		c->other_session = 0;
+		t2_note_session(c);
 		/* What was asked for is there; that the TPM is not is seen by the next one. */
 		if (rc == TSS2_RC_SUCCESS && t2_rc_is_transport(rc2))
 			c->ready = false;
@@ -284,8 +285,10 @@ static TSS2_RC session_begin(struct csm_plugin_ctx *c, TPM2_SE type, struct t2_s
 
 	if (rc == TSS2_RC_SUCCESS)
 		rc = t2_session_start(c, type, c->srk.handle, &c->srk.pub, ret);
-	if (rc == TSS2_RC_SUCCESS)
+	if (rc == TSS2_RC_SUCCESS) {
 		c->other_session = ret->handle;
+		t2_note_session(c);
+	}
 	return rc;
 }
 
