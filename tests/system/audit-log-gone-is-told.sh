@@ -62,5 +62,5 @@ head -n "$gone" found.log >"$log/audit-000000000001.log"
 ok csm audit verify --json
 expect_equal "whole" "$(json whole <out)" true
 # Another one does not.
-sed 's/"uid":0/"uid":7/' found.log | head -n "$gone" >"$log/audit-000000000001.log"
+head -n "$gone" found.log | sed 's/"uid":0/"uid":7/' >"$log/audit-000000000001.log"
 expect_exit 1 csm audit verify
