@@ -18,6 +18,11 @@
 #include <openssl/x509.h>
 #include "plugins/include/csm_alg.h"
 
+const struct csm_scheme hwfix_schemes[HWFIX_SCHEMES] = {
+	{CSM_SCHEME_RSA_PKCS1, CSM_HASH_SHA256}, {CSM_SCHEME_RSA_PKCS1, CSM_HASH_SHA384},
+	{CSM_SCHEME_RSA_PKCS1, CSM_HASH_SHA512}, {CSM_SCHEME_RSA_PSS, CSM_HASH_SHA256},
+	{CSM_SCHEME_RSA_PSS, CSM_HASH_SHA384}, {CSM_SCHEME_RSA_PSS, CSM_HASH_SHA512}};
+
 static const struct csm_plugin *const hw = &csm_plugin_hwpluginif;
 
 static void log_line(void *arg, int level, const char *text)
@@ -190,6 +195,21 @@ int hwfix_int(struct hwfix *f, const char *name)
 void hwfix_open(struct hwfix *f)
 {
 	assert_int_equal(hw->open(&f->host, &f->ctx), 0);
+}
+
+void hwfix_open_with(struct hwfix *f, unsigned long mode)
+{
+	hwfix_key(f, "S01lib/key01", 0, "first");
+	hwfix_mode(f, mode);
+	hwfix_open(f);
+}
+
+bool hwfix_usable(struct hwfix *f)
+{
+	struct csm_plugin_health h;
+
+	csm_plugin_hwpluginif.health(f->ctx, &h);
+	return h.usable;
 }
 
 void hwfix_close(struct hwfix *f)

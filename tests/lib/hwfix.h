@@ -10,6 +10,9 @@
 
 #define HWFIX_KEYS 5u /* 0 to 2: RSA-2048; 3: RSA-3072; 4: RSA-4096 */
 
+#define HWFIX_SCHEMES 6u
+extern const struct csm_scheme hwfix_schemes[HWFIX_SCHEMES]; /* all that an RSA key has */
+
 struct hwfix {
 	char dir[64]; /* the parent folder; S01lib in it has the library */
 	struct csm_plugin_host host;
@@ -43,6 +46,9 @@ struct hwfix_loaded {
 	struct csm_plugin_key *key;
 };
 void hwfix_open(struct hwfix *f);
+/* One key, S01lib/key01, over a library that misbehaves as mode says; open. */
+void hwfix_open_with(struct hwfix *f, unsigned long mode);
+bool hwfix_usable(struct hwfix *f);
 void hwfix_close(struct hwfix *f);
 int hwfix_find(struct hwfix *f, const char *ref, struct hwfix_loaded *k);
 int hwfix_load(struct hwfix *f, struct hwfix_loaded *k);

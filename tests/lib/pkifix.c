@@ -301,3 +301,10 @@ int pki_openssl(const char *args, const char **out)
 		*out = said;
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
+
+int pki_teardown(void **state)
+{
+	(void)state;
+	pki_dir_free();
+	return 0;
+}

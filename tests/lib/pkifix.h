@@ -47,6 +47,7 @@ const char *pki_file(const char *name); /* its path; good for the next eight cal
 void pki_write(const char *name, struct csm_bin bytes);
 void pki_write_cert(const char *name, X509 *cert); /* PEM */
 void pki_dir_free(void);
+int pki_teardown(void **state); /* of a group: the folder goes */
 /* `openssl ARGS` (separated by single spaces, "@name" is a file of the folder): its exit status; what it says, stderr too, is at
  * *out, NUL-terminated, until the next call. */
 int pki_openssl(const char *args, const char **out);

@@ -375,13 +375,6 @@ static void a_request_for_a_ca_asks_for_it(void **state)
 	EVP_PKEY_CTX_free(c);
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	pki_dir_free();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -397,5 +390,5 @@ int main(void)
 		cmocka_unit_test(a_request_for_a_ca_asks_for_it),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, teardown);
+	return cmocka_run_group_tests(tests, NULL, pki_teardown);
 }

@@ -246,13 +246,6 @@ static void reasons_have_names(void **state)
 	assert_int_equal(csm_reason_parse(csm_str_of("")), -1);
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	pki_dir_free();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -263,5 +256,5 @@ int main(void)
 		cmocka_unit_test(reasons_have_names),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, teardown);
+	return cmocka_run_group_tests(tests, NULL, pki_teardown);
 }

@@ -16,10 +16,6 @@
 
 static const struct csm_plugin *const hw = &csm_plugin_hwpluginif;
 static const struct csm_scheme pkcs = {CSM_SCHEME_RSA_PKCS1, CSM_HASH_SHA256}, pss = {CSM_SCHEME_RSA_PSS, CSM_HASH_SHA384};
-static const struct csm_scheme all[] = {
-	{CSM_SCHEME_RSA_PKCS1, CSM_HASH_SHA256}, {CSM_SCHEME_RSA_PKCS1, CSM_HASH_SHA384},
-	{CSM_SCHEME_RSA_PKCS1, CSM_HASH_SHA512}, {CSM_SCHEME_RSA_PSS, CSM_HASH_SHA256},
-	{CSM_SCHEME_RSA_PSS, CSM_HASH_SHA384}, {CSM_SCHEME_RSA_PSS, CSM_HASH_SHA512}};
 
 static struct hwfix f;
 static struct hwfix_loaded k[HWFIX_KEYS];
@@ -39,22 +35,6 @@ static int tear_down(void **state)
 	return 0;
 }
 
-/* One key, misbehaving as mode says; open. */
-static void open_with(unsigned long mode)
-{
-	hwfix_key(&f, "S01lib/key01", 0, "first");
-	hwfix_mode(&f, mode);
-	hwfix_open(&f);
-}
-
-static bool usable(void)
-{
-	struct csm_plugin_health h;
-
-	hw->health(f.ctx, &h);
-	return h.usable;
-}
-
 /* ---- the interface ---- */
 
 static void every_callback_in_its_order(void **state)
@@ -64,7 +44,7 @@ static void every_callback_in_its_order(void **state)
 	struct csm_plugin_out sig = {p, sizeof(p), 0};
 
 	(void)state;
-	open_with(0);
+	hwfix_open_with(&f, 0);
 	assert_string_equal(hwfix_calls(&f), "init activate ");
 	hwfix_calls(&f)[0] = '\0';
 	hwfix_take(&f, "S01lib/key01", 0, &k[0]);
@@ -98,7 +78,7 @@ static void failed_operations_are_cleaned_up(void **state)
 	struct csm_plugin_out sig = {p, sizeof(p), 0};
 
 	(void)state;
-	open_with(0);
+	hwfix_open_with(&f, 0);
 	hwfix_take(&f, "S01lib/key01", 0, &k[0]);
 	hwfix_mode(&f, HWLIB_NO_PSS);
 	assert_int_equal(hwfix_sign(&f, &k[0], 0, pss), CSM_EUNSUPPORTED);
@@ -122,12 +102,12 @@ static void every_scheme_signs(void **state)
 {
 	(void)state;
 	hwfix_key(&f, "S01lib/key02", 3, "larger");
-	open_with(0);
+	hwfix_open_with(&f, 0);
 	hwfix_take(&f, "S01lib/key01", 0, &k[0]);
 	hwfix_take(&f, "S01lib/key02", 3, &k[3]);
-	for (size_t i = 0; i < N_ELEMS(all); i++) {
-		assert_int_equal(hwfix_sign(&f, &k[0], 0, all[i]), 0);
-		assert_int_equal(hwfix_sign(&f, &k[3], 3, all[i]), 0);
+	for (size_t i = 0; i < HWFIX_SCHEMES; i++) {
+		assert_int_equal(hwfix_sign(&f, &k[0], 0, hwfix_schemes[i]), 0);
+		assert_int_equal(hwfix_sign(&f, &k[3], 3, hwfix_schemes[i]), 0);
 	}
 	assert_int_equal(
 		hwfix_sign(&f, &k[0], 0, (struct csm_scheme){CSM_SCHEME_ECDSA, CSM_HASH_SHA256}), CSM_EUNSUPPORTED);
@@ -143,20 +123,20 @@ static void every_scheme_signs_in_parts(void **state)
 	uint8_t p[1024], digest[64];
 
 	(void)state;
-	open_with(0);
+	hwfix_open_with(&f, 0);
 	hwfix_take(&f, "S01lib/key01", 0, &k[0]);
-	for (size_t i = 0; i < N_ELEMS(all); i++) {
+	for (size_t i = 0; i < HWFIX_SCHEMES; i++) {
 		struct csm_plugin_out sig = {p, sizeof(p), 0};
 
 		hwfix_calls(&f)[0] = '\0';
-		assert_int_equal(hw->sign_init(f.ctx, k[0].key, &all[i], &op), 0);
+		assert_int_equal(hw->sign_init(f.ctx, k[0].key, &hwfix_schemes[i], &op), 0);
 		for (size_t at = 0; at < sizeof(text); at += 625)
 			assert_int_equal(hw->sign_update(f.ctx, op, text + at, 625), 0);
 		assert_int_equal(hw->sign_final(f.ctx, op, &sig), 0);
 		assert_null(strstr(hwfix_calls(&f), " sign ")); /* it was the library's own */
 		assert_int_equal(EVP_Digest(text, sizeof(text), digest, NULL,
-					 EVP_get_digestbyname(csm_hash_name(all[i].hash)), NULL), 1);
-		assert_true(hwfix_verifies(hwfix_pkey(0), all[i], digest, p, sig.len));
+					 EVP_get_digestbyname(csm_hash_name(hwfix_schemes[i].hash)), NULL), 1);
+		assert_true(hwfix_verifies(hwfix_pkey(0), hwfix_schemes[i], digest, p, sig.len));
 	}
 	hwfix_unload(&f, &k[0]);
 }
@@ -169,11 +149,11 @@ static void slots_may_be_missing(void **state)
 	struct csm_plugin_out sig = {p, sizeof(p), 0};
 
 	(void)state;
-	open_with(HWLIB_FEW_SLOTS);
-	assert_true(usable());
+	hwfix_open_with(&f, HWLIB_FEW_SLOTS);
+	assert_true(hwfix_usable(&f));
 	hwfix_take(&f, "S01lib/key01", 0, &k[0]);
-	for (size_t i = 0; i < N_ELEMS(all); i++)
-		assert_int_equal(hwfix_sign(&f, &k[0], 0, all[i]), 0);
+	for (size_t i = 0; i < HWFIX_SCHEMES; i++)
+		assert_int_equal(hwfix_sign(&f, &k[0], 0, hwfix_schemes[i]), 0);
 	assert_int_equal(hw->sign_init(f.ctx, k[0].key, &pkcs, &op), 0);
 	assert_int_equal(hw->sign_update(f.ctx, op, (const uint8_t *)"a", 1), 0);
 	assert_int_equal(hw->sign_final(f.ctx, op, &sig), 0);
@@ -184,7 +164,7 @@ static void slots_may_be_missing(void **state)
 static void handles_of_four_bytes(void **state)
 {
 	(void)state;
-	open_with(HWLIB_INT_HANDLE);
+	hwfix_open_with(&f, HWLIB_INT_HANDLE);
 	hwfix_key(&f, "S01lib/key02", 1, "second");
 	hwfix_take(&f, "S01lib/key01", 0, &k[0]);
 	hwfix_take(&f, "S01lib/key02", 1, &k[1]);
@@ -201,7 +181,7 @@ static void public_keys_in_every_form(void **state)
 		HWLIB_LITTLE_MODULUS, HWLIB_LITTLE_MODULUS | HWLIB_HOST_EXPONENT};
 
 	(void)state;
-	open_with(0);
+	hwfix_open_with(&f, 0);
 	for (size_t i = 0; i < N_ELEMS(modes); i++) {
 		hwfix_mode(&f, modes[i]);
 		hwfix_take(&f, "S01lib/key01", 0, &k[0]);
@@ -214,7 +194,7 @@ static void public_keys_in_every_form(void **state)
 static void public_key_must_be_the_keys(void **state)
 {
 	(void)state;
-	open_with(0);
+	hwfix_open_with(&f, 0);
 	hwfix_take(&f, "S01lib/key01", 0, &k[0]);
 	hwfix_unload(&f, &k[0]);
 	hwfix_mode(&f, HWLIB_OTHER_KEY);
@@ -227,10 +207,10 @@ static void public_key_must_be_the_keys(void **state)
 static void libraries_that_do_half(void **state)
 {
 	(void)state;
-	open_with(HWLIB_BARE_ONLY);
+	hwfix_open_with(&f, HWLIB_BARE_ONLY);
 	hwfix_take(&f, "S01lib/key01", 0, &k[0]);
-	for (size_t i = 0; i < N_ELEMS(all); i++)
-		assert_int_equal(hwfix_sign(&f, &k[0], 0, all[i]), 0);
+	for (size_t i = 0; i < HWFIX_SCHEMES; i++)
+		assert_int_equal(hwfix_sign(&f, &k[0], 0, hwfix_schemes[i]), 0);
 	hwfix_mode(&f, HWLIB_NO_PSS);
 	assert_int_equal(hwfix_sign(&f, &k[0], 0, pkcs), 0);
 	assert_int_equal(hwfix_int(&f, "hwlib_live_ops"), 0);
@@ -242,12 +222,12 @@ static void libraries_that_do_half(void **state)
 static void away_and_back(void **state)
 {
 	(void)state;
-	open_with(HWLIB_NOT_THERE);
-	assert_false(usable());
+	hwfix_open_with(&f, HWLIB_NOT_THERE);
+	assert_false(hwfix_usable(&f));
 	assert_int_equal(hwfix_find(&f, "S01lib/key01", &k[0]), CSM_EUNAVAILABLE);
 	hwfix_mode(&f, 0);
 	usleep(1100 * 1000);
-	assert_true(usable());
+	assert_true(hwfix_usable(&f));
 	hwfix_take(&f, "S01lib/key01", 0, &k[0]);
 	assert_int_equal(hwfix_sign(&f, &k[0], 0, pkcs), 0);
 	hwfix_unload(&f, &k[0]);
@@ -256,8 +236,8 @@ static void away_and_back(void **state)
 static void refused_activation_and_loading(void **state)
 {
 	(void)state;
-	open_with(HWLIB_NO_ACTIVATE);
-	assert_false(usable());
+	hwfix_open_with(&f, HWLIB_NO_ACTIVATE);
+	assert_false(hwfix_usable(&f));
 	assert_non_null(strstr(f.log, "activate"));
 	assert_non_null(strstr(hwfix_calls(&f), "uninit"));
 	hwfix_close(&f);
@@ -274,12 +254,12 @@ static void no_library_in_the_folder(void **state)
 	snprintf(path, sizeof(path), "%s/S01lib/plugin.so", f.dir);
 	assert_int_equal(unlink(path), 0);
 	hwfix_open(&f);
-	assert_false(usable());
+	assert_false(hwfix_usable(&f));
 	hwfix_close(&f);
 	hwfix_folder(&f, "S02bad");
 	hwfix_file(&f, "S02bad/plugin.so", "no library", 10);
 	hwfix_open(&f);
-	assert_false(usable());
+	assert_false(hwfix_usable(&f));
 	assert_non_null(strstr(f.log, "the library cannot be loaded"));
 	assert_int_equal(hwfix_find(&f, "S02bad/key01", &k[0]), CSM_EUNAVAILABLE);
 }
@@ -296,7 +276,7 @@ static void one_of_several_libraries(void **state)
 	hwfix_folder(&f, "s02other");
 	hwfix_key(&f, "s02other/key01", 1, "");
 	snprintf(f.module, sizeof(f.module), "%s/S01lib/plugin.so", f.dir);
-	open_with(0);
+	hwfix_open_with(&f, 0);
 	hwfix_take(&f, "S01lib/key01", 0, &k[0]);
 	hwfix_unload(&f, &k[0]);
 	assert_int_equal(hwfix_find(&f, "s02other/key01", &second), CSM_ENOT_FOUND);
@@ -326,11 +306,11 @@ static void one_of_several_libraries(void **state)
 	assert_int_equal(rename(f.module, to) | chmod(to, 0666), 0);
 	snprintf(f.module, sizeof(f.module), "%s", to);
 	hwfix_open(&f);
-	assert_false(usable());
+	assert_false(hwfix_usable(&f));
 	hwfix_close(&f);
 	assert_int_equal(chmod(to, 0644), 0);
 	hwfix_open(&f);
-	assert_true(usable());
+	assert_true(hwfix_usable(&f));
 	assert_int_equal(unlink(to), 0);
 }
 
@@ -339,11 +319,11 @@ static void nothing_configured(void **state)
 	(void)state;
 	f.folder[0] = '\0';
 	hwfix_open(&f);
-	assert_false(usable());
+	assert_false(hwfix_usable(&f));
 	hwfix_close(&f);
 	snprintf(f.folder, sizeof(f.folder), "/nonexistent");
 	hwfix_open(&f);
-	assert_false(usable());
+	assert_false(hwfix_usable(&f));
 }
 
 /* A stored key whose folder is away is not damaged. */
@@ -352,7 +332,7 @@ static void stored_keys(void **state)
 	char from[128], to[128];
 
 	(void)state;
-	open_with(0);
+	hwfix_open_with(&f, 0);
 	hwfix_take(&f, "S01lib/key01", 0, &k[0]);
 	hwfix_unload(&f, &k[0]);
 	hwfix_close(&f);

@@ -17,10 +17,6 @@
 
 static const struct csm_plugin *const hw = &csm_plugin_hwpluginif;
 static const struct csm_scheme pkcs = {CSM_SCHEME_RSA_PKCS1, CSM_HASH_SHA256}, pss = {CSM_SCHEME_RSA_PSS, CSM_HASH_SHA384};
-static const struct csm_scheme all[] = {
-	{CSM_SCHEME_RSA_PKCS1, CSM_HASH_SHA256}, {CSM_SCHEME_RSA_PKCS1, CSM_HASH_SHA384},
-	{CSM_SCHEME_RSA_PKCS1, CSM_HASH_SHA512}, {CSM_SCHEME_RSA_PSS, CSM_HASH_SHA256},
-	{CSM_SCHEME_RSA_PSS, CSM_HASH_SHA384}, {CSM_SCHEME_RSA_PSS, CSM_HASH_SHA512}};
 
 static struct hwfix f;
 static struct hwfix_loaded k[HWFIX_KEYS];
@@ -40,22 +36,6 @@ static int tear_down(void **state)
 	return 0;
 }
 
-/* One key, misbehaving as mode says; open. */
-static void open_with(unsigned long mode)
-{
-	hwfix_key(&f, "S01lib/key01", 0, "first");
-	hwfix_mode(&f, mode);
-	hwfix_open(&f);
-}
-
-static bool usable(void)
-{
-	struct csm_plugin_health h;
-
-	hw->health(f.ctx, &h);
-	return h.usable;
-}
-
 /* 1: a return of 0 is a claim. */
 static void defect_1_success_without_a_signature(void **state)
 {
@@ -64,7 +44,7 @@ static void defect_1_success_without_a_signature(void **state)
 	uint8_t p[1024];
 
 	(void)state;
-	open_with(0);
+	hwfix_open_with(&f, 0);
 	hwfix_take(&f, "S01lib/key01", 0, &k[0]);
 	for (size_t i = 0; i < N_ELEMS(modes); i++) {
 		struct csm_plugin_out sig = {p, sizeof(p), 0x7777};
@@ -88,7 +68,7 @@ static void defect_2_right_key_for_right_object(void **state)
 	(void)state;
 	hwfix_key(&f, "S01lib/key02", 1, "second");
 	hwfix_key(&f, "S01lib/key03", 2, "third");
-	open_with(0);
+	hwfix_open_with(&f, 0);
 	for (unsigned i = 0; i < 3; i++) {
 		char ref[32];
 
@@ -96,7 +76,7 @@ static void defect_2_right_key_for_right_object(void **state)
 		hwfix_take(&f, ref, i, &k[i]);
 	}
 	for (unsigned n = 0; n < 12; n++)
-		assert_int_equal(hwfix_sign(&f, &k[n * 5 % 3], n * 5 % 3, all[n % N_ELEMS(all)]), 0);
+		assert_int_equal(hwfix_sign(&f, &k[n * 5 % 3], n * 5 % 3, hwfix_schemes[n % HWFIX_SCHEMES]), 0);
 	/* Where the folders were exchanged meanwhile, no key signs for another one. */
 	for (unsigned i = 0; i < 3; i++)
 		hwfix_unload(&f, &k[i]);
@@ -117,7 +97,7 @@ static void defect_3_one_place_and_stale_handles(void **state)
 
 	(void)state;
 	hwfix_key(&f, "S01lib/key02", 1, "second");
-	open_with(0);
+	hwfix_open_with(&f, 0);
 	for (size_t i = 0; i < N_ELEMS(modes); i++) {
 		hwfix_mode(&f, modes[i]);
 		hwfix_take(&f, "S01lib/key01", 0, &k[0]);
@@ -134,7 +114,7 @@ static void defect_3_one_place_and_stale_handles(void **state)
 static void defect_3_library_wants_a_new_start(void **state)
 {
 	(void)state;
-	open_with(0);
+	hwfix_open_with(&f, 0);
 	hwfix_take(&f, "S01lib/key01", 0, &k[0]);
 	hwfix_mode(&f, HWLIB_NEEDS_INIT);
 	assert_int_equal(hwfix_sign(&f, &k[0], 0, pkcs), 0);
@@ -163,7 +143,7 @@ static void defect_3_all_key_folders(void **state)
 		snprintf(name, sizeof(name), "S01lib/key%02u", i);
 		hwfix_key(&f, name, i % 3, "x");
 	}
-	open_with(0);
+	hwfix_open_with(&f, 0);
 	hwfix_take(&f, "S01lib/key29", 29 % 3, &k[2]);
 	hwfix_unload(&f, &k[2]);
 	assert_int_equal(hwfix_find(&f, "S01lib/key30", &k[0]), CSM_ENOT_FOUND);
@@ -191,17 +171,17 @@ static void defect_4_long_messages_and_many_at_once(void **state)
 	uint8_t p[1024], digest[64];
 
 	(void)state;
-	open_with(HWLIB_SHORT_ONLY);
+	hwfix_open_with(&f, HWLIB_SHORT_ONLY);
 	hwfix_take(&f, "S01lib/key01", 0, &k[0]);
 	for (size_t i = 0; i < N_ELEMS(ops); i++) {
-		assert_int_equal(hw->sign_init(f.ctx, k[0].key, &all[i % N_ELEMS(all)], &ops[i]), 0);
+		assert_int_equal(hw->sign_init(f.ctx, k[0].key, &hwfix_schemes[i % HWFIX_SCHEMES], &ops[i]), 0);
 		assert_int_equal(hwfix_sign(&f, &k[0], 0, pkcs), 0); /* in one part, between */
 	}
 	for (size_t at = 0; at < sizeof(big); at += sizeof(big) / 4)
 		for (size_t i = 0; i < N_ELEMS(ops); i++)
 			assert_int_equal(hw->sign_update(f.ctx, ops[i], big + at, sizeof(big) / 4), 0);
 	for (size_t i = 0; i < N_ELEMS(ops); i++) {
-		const struct csm_scheme *s = &all[i % N_ELEMS(all)];
+		const struct csm_scheme *s = &hwfix_schemes[i % HWFIX_SCHEMES];
 		struct csm_plugin_out sig = {p, sizeof(p), 0};
 
 		assert_int_equal(hw->sign_final(f.ctx, ops[i], &sig), 0);
@@ -236,7 +216,7 @@ static void defect_5_names_and_numbers_of_files(void **state)
 	hwfix_folder(&f, "S01lib/key07/Kfolder");
 	hwfix_folder(&f, "S01lib/key08");
 	hwfix_folder(&f, "S02");
-	open_with(0);
+	hwfix_open_with(&f, 0);
 	hwfix_take(&f, "S01lib/key02", 0, &k[0]);
 	hwfix_unload(&f, &k[0]);
 	assert_int_equal(hwfix_find(&f, "S01lib/key03", &k[0]), CSM_ENOT_FOUND);
@@ -268,7 +248,7 @@ static void defect_5_folders_that_others_can_write(void **state)
 		snprintf(path, sizeof(path), "%s/%s", f.dir, places[i].name);
 		assert_int_equal(chmod(path, places[i].bad), 0);
 		hwfix_open(&f);
-		assert_false(usable());
+		assert_false(hwfix_usable(&f));
 		assert_non_null(strstr(f.log, "can write"));
 		assert_int_equal(hwfix_find(&f, "S01lib/key01", &k[0]), CSM_EUNAVAILABLE);
 		assert_string_equal(hwfix_calls(&f), "");
@@ -280,12 +260,12 @@ static void defect_5_folders_that_others_can_write(void **state)
 		assert_int_equal(lchown(path, 12345, 0), 0);
 		hwfix_open(&f);
 		assert_non_null(strstr(f.log, "belongs to uid 12345"));
-		assert_false(usable());
+		assert_false(hwfix_usable(&f));
 		hwfix_close(&f);
 		assert_int_equal(lchown(path, 0, 0), 0);
 	}
 	hwfix_open(&f);
-	assert_true(usable());
+	assert_true(hwfix_usable(&f));
 	hwfix_take(&f, "S01lib/key01", 0, &k[0]);
 	hwfix_unload(&f, &k[0]);
 	/* Made writable while it runs: what comes later is not taken. */
@@ -314,7 +294,7 @@ static void defect_5_links_that_lead_out(void **state)
 	snprintf(to, sizeof(to), "%s/key/Kfile1.p8", out);
 	snprintf(path, sizeof(path), "%s/S01lib/key03/Kfile1.p8", f.dir);
 	assert_int_equal(symlink(to, path), 0);
-	open_with(0);
+	hwfix_open_with(&f, 0);
 	assert_int_equal(hwfix_find(&f, "S01lib/key02", &k[0]), CSM_ENOT_FOUND);
 	assert_int_equal(hwfix_find(&f, "S01lib/key03", &k[0]), CSM_ENOT_FOUND);
 	hwfix_take(&f, "S01lib/key01", 0, &k[0]);
@@ -325,7 +305,7 @@ static void defect_5_links_that_lead_out(void **state)
 	assert_int_equal(symlink("/usr/lib/x86_64-linux-gnu/libc.so.6", path), 0);
 	f.log[0] = '\0';
 	hwfix_open(&f);
-	assert_false(usable());
+	assert_false(hwfix_usable(&f));
 	snprintf(path, sizeof(path), "%s/key/Kfile1.p8", out);
 	assert_int_equal(unlink(path), 0);
 	snprintf(path, sizeof(path), "%s/key/pkcs11.cfg", out);
@@ -343,11 +323,11 @@ static void defect_7_mechanisms_that_sign_nothing(void **state)
 	struct csm_plugin_out sig = {p, sizeof(p), 0};
 
 	(void)state;
-	open_with(0);
+	hwfix_open_with(&f, 0);
 	hwfix_take(&f, "S01lib/key01", 0, &k[0]);
 	hwfix_mode(&f, HWLIB_SHA256_ONLY);
-	for (size_t i = 0; i < N_ELEMS(all); i++)
-		assert_int_equal(hwfix_sign(&f, &k[0], 0, all[i]), CSM_EBACKEND);
+	for (size_t i = 0; i < HWFIX_SCHEMES; i++)
+		assert_int_equal(hwfix_sign(&f, &k[0], 0, hwfix_schemes[i]), CSM_EBACKEND);
 	assert_int_equal(hw->sign_init(f.ctx, k[0].key, &pkcs, &op), 0);
 	assert_int_equal(hw->sign_update(f.ctx, op, (const uint8_t *)"abc", 3), 0);
 	assert_int_equal(hw->sign_final(f.ctx, op, &sig), 0);

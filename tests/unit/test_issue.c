@@ -463,13 +463,6 @@ static void certs_only_is_what_openssl_reads_and_writes(void **state)
 	pki_ca_free(&root);
 }
 
-static int teardown(void **state)
-{
-	(void)state;
-	pki_dir_free();
-	return 0;
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -485,5 +478,5 @@ int main(void)
 		cmocka_unit_test(certs_only_is_what_openssl_reads_and_writes),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, teardown);
+	return cmocka_run_group_tests(tests, NULL, pki_teardown);
 }
