@@ -101,6 +101,23 @@ const char *csm_alg_name(enum csm_alg alg)
 	return row != NULL ? row->name : "unknown";
 }
 
+int csm_alg_of_rsa_bits(int bits, enum csm_alg *ret)
+{
+	switch (bits) {
+	case 2048:
+		*ret = CSM_ALG_RSA2048;
+		return 0;
+	case 3072:
+		*ret = CSM_ALG_RSA3072;
+		return 0;
+	case 4096:
+		*ret = CSM_ALG_RSA4096;
+		return 0;
+	default:
+		return CSM_EUNSUPPORTED;
+	}
+}
+
 bool csm_alg_is_rsa(enum csm_alg alg)
 {
 	const struct alg_row *row = alg_row(alg);

@@ -77,19 +77,7 @@ size_t hw_public_meanings(const struct hw_public *pub, EVP_PKEY *ret[static HW_M
 
 int hw_public_alg(const EVP_PKEY *pkey, enum csm_alg *ret)
 {
-	switch (EVP_PKEY_get_bits(pkey)) {
-	case 2048:
-		*ret = CSM_ALG_RSA2048;
-		return 0;
-	case 3072:
-		*ret = CSM_ALG_RSA3072;
-		return 0;
-	case 4096:
-		*ret = CSM_ALG_RSA4096;
-		return 0;
-	default:
-		return CSM_EUNSUPPORTED;
-	}
+	return csm_alg_of_rsa_bits(EVP_PKEY_get_bits(pkey), ret);
 }
 
 int hw_public_spki(EVP_PKEY *pkey, struct csm_plugin_out *spki)

@@ -10,6 +10,8 @@
 CSM_MUST int csm_alg_parse(struct csm_str s, enum csm_alg *ret);
 const char *csm_alg_name(enum csm_alg alg);
 bool csm_alg_is_rsa(enum csm_alg alg);
+/* RSA with a modulus of so many bits; CSM_EUNSUPPORTED. */
+CSM_MUST int csm_alg_of_rsa_bits(int bits, enum csm_alg *ret);
 bool csm_alg_is_ec(enum csm_alg alg); /* the NIST curves */
 /* Use by default: sign for EC and Ed25519, sign and decrypt for RSA. */
 unsigned csm_alg_default_use(enum csm_alg alg);

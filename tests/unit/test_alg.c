@@ -134,9 +134,27 @@ static void hashes(void **state)
 	assert_null(csm_hash_name((enum csm_hash)99));
 }
 
+static void bits_of_rsa(void **state)
+{
+	enum csm_alg alg = CSM_ALG__COUNT;
+
+	(void)state;
+	assert_int_equal(csm_alg_of_rsa_bits(2048, &alg), 0);
+	assert_int_equal(alg, CSM_ALG_RSA2048);
+	assert_int_equal(csm_alg_of_rsa_bits(3072, &alg), 0);
+	assert_int_equal(alg, CSM_ALG_RSA3072);
+	assert_int_equal(csm_alg_of_rsa_bits(4096, &alg), 0);
+	assert_int_equal(alg, CSM_ALG_RSA4096);
+	alg = CSM_ALG__COUNT;
+	assert_int_equal(csm_alg_of_rsa_bits(1024, &alg), CSM_EUNSUPPORTED);
+	assert_int_equal(csm_alg_of_rsa_bits(-1, &alg), CSM_EUNSUPPORTED);
+	assert_int_equal(alg, CSM_ALG__COUNT);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(bits_of_rsa),
 		cmocka_unit_test(names_round_trip),
 		cmocka_unit_test(other_names_are_refused),
 		cmocka_unit_test(uses_fit_the_algorithm),

@@ -204,23 +204,6 @@ static int lib_activate(SSHSM_HW_PLUGIN_ACTIVATE_LOAD_IN_INFO_t *in)
 	return leave(tpm_open());
 }
 
-static int alg_of(const TPMT_PUBLIC *pub, enum csm_alg *ret)
-{
-	switch (pub->parameters.rsaDetail.keyBits) {
-	case 2048:
-		*ret = CSM_ALG_RSA2048;
-		return 0;
-	case 3072:
-		*ret = CSM_ALG_RSA3072;
-		return 0;
-	case 4096:
-		*ret = CSM_ALG_RSA4096;
-		return 0;
-	default:
-		return CSM_EUNSUPPORTED;
-	}
-}
-
 static TSS2_RC use_step(struct csm_plugin_ctx *c, void *arg)
 {
 	return t2_key_use(c, arg);
@@ -239,7 +222,7 @@ static int load(const TPM2B_PUBLIC *pub, const TPM2B_PRIVATE *priv, struct csm_p
 		spec.use |= CSM_USE_SIGN;
 	if ((pub->publicArea.objectAttributes & TPMA_OBJECT_DECRYPT) != 0)
 		spec.use |= CSM_USE_DECRYPT;
-	if ((r = alg_of(&pub->publicArea, &spec.alg)) != 0 ||
+	if ((r = csm_alg_of_rsa_bits(pub->publicArea.parameters.rsaDetail.keyBits, &spec.alg)) != 0 ||
 		(r = csm_tpm_public_spki(&pub->publicArea, spki, sizeof(spki), &spki_len)) != 0)
 		return r;
 	if (Tss2_MU_TPM2B_PUBLIC_Marshal(pub, pub_text, sizeof(pub_text), &pub_len) != TSS2_RC_SUCCESS ||
