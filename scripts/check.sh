@@ -1,6 +1,6 @@
 #!/bin/bash
-# Run the tests: one line for each test program or script, the tail of what a failed one said, and at the end the
-# line "N passed, N failed". Two run at a time, except those that measure time.
+# Run the tests: one line for each test program or script, the tail of what a failed one said, and at the end those that
+# failed once more and the line "N passed, N failed". Two run at a time, except those that measure time.
 #
 # usage: check.sh [PATTERN...]       PATTERN: only tests whose name contains one of them
 #
@@ -261,6 +261,10 @@ if [ "$count" -eq 0 ]; then
     echo "no test of that name"
     failed=1
 fi
+# What failed once more, where a reader of the end alone sees it.
+[ "$failed" -eq 0 ] || while read -r job; do
+    ! grep -q ' FAILED$' "$job.line" 2>/dev/null || cat "$job.line"
+done < <(cat "$out/together" "$out/alone")
 printf '%s in %d s\n' "all done" $((SECONDS - build_start))
 if [ "$skipped" -gt 0 ]; then
     echo "$passed passed, $failed failed, $skipped skipped"
