@@ -1,0 +1,128 @@
+/* csm-server's database: certificates, events, tokens, requests that were answered, usage, revocations. Over the engine table
+ * of daemon/svc/engine.h (lmdb). Any thread may call anything; a call that writes returns when it is durable; writers that
+ * come at the same time share a commit. Conditions are judged inside of the transaction that does the work.
+ * Slices in what is told are copies in the caller's pool. Times are seconds since 1970. */
+#ifndef CSM_CENTRAL_DB_H
+#define CSM_CENTRAL_DB_H
+
+#include "libclient/base/buf.h"
+#include "libclient/base/name.h"
+#include "libclient/wire/msg.h"
+
+#define DB_SERIAL_MAX 20u
+#define DB_TOKEN_ID_LEN 16u
+
+struct central_db;
+CSM_MUST int db_open(const char *dir, size_t map_size, struct central_db **ret);
+void db_close(struct central_db *db);
+
+/* ---- certificates ---- */
+enum db_state { DB_VALID, DB_REVOKED }; /* expired is a matter of not_after */
+struct db_cert {
+	struct csm_bin serial;      /* big-endian, 1 to DB_SERIAL_MAX bytes; unique */
+	struct csm_str issuer;      /* its name in server.yaml */
+	struct csm_str profile;
+	struct csm_str role;        /* "node", "operator", "administrator", or "" for a service's: what it may do here */
+	struct csm_str requester;   /* who asked: "token ID", "cert SERIAL", "uid N" */
+	struct csm_str node;        /* the node's name, "" where none is known */
+	struct csm_str subject;     /* "/O=x/CN=y" */
+	const struct csm_str *sans; /* "dns:a" */
+	size_t n_sans;
+	struct csm_bin spki_sha256; /* 32 bytes */
+	uint64_t not_before, not_after, issued;
+	enum db_state state;
+	uint64_t revoked;
+	int reason;                 /* enum csm_reason */
+	struct csm_bin renews;      /* the serial that it takes the place of; n 0: none */
+	struct csm_bin der;
+};
+/* Everything that makes an answer true, in one transaction. */
+struct db_issue {
+	const struct db_cert *cert;
+	const uint8_t *token;        /* id: one use of it is spent, if it is still good at `now`; NULL: none */
+	struct csm_bin spare;        /* a serial that must not be revoked (the certificate by which was asked); n 0: none */
+	struct csm_str idempotency;  /* key, "" none; kept 24 h */
+	struct csm_str caller;       /* under whom */
+	struct csm_bin request_hash; /* 32 bytes */
+	uint64_t now;
+};
+/* CSM_EEXISTS: the serial. CSM_EDENIED: the token is spent, expired or gone, or `spare` is revoked. CSM_ECONFLICT: the same
+ * idempotency key with another request. Nothing has changed then. With *replayed the one before is the answer: its serial is in
+ * `serial`, and nothing is written. */
+CSM_MUST int db_issue(struct central_db *db, const struct db_issue *in, bool *replayed, struct csm_buf *serial);
+/* Is there an answer to that already? CSM_ENOT_FOUND, CSM_ECONFLICT. */
+CSM_MUST int db_replay(struct central_db *db, const struct db_issue *in, struct csm_buf *serial);
+CSM_MUST int db_cert_get(struct central_db *db, struct csm_bin serial, struct csm_pool *pool, struct db_cert *ret);
+/* CSM_ENOT_FOUND; CSM_EEXISTS: it is revoked already (a hold may become something else, or be taken back by
+ * CSM_REASON_REMOVE_FROM_CRL). `by` for the event. */
+CSM_MUST int db_revoke(struct central_db *db, struct csm_bin serial, int reason, uint64_t now, struct csm_str by);
+
+/* All of them match; "" and 0: not asked. name and san: a glob. */
+struct db_filter {
+	struct csm_str name, san, node, requester, profile, issuer, serial;
+	struct csm_str state; /* "valid", "revoked", "expired" */
+	uint64_t expires_before, expires_after, issued_after, now;
+};
+/* A page in the order of issue, newest first, after the cursor ("": the first); *next is "" at the end. Bounded work: a page may be
+ * short, or empty, with a cursor to go on. */
+CSM_MUST int db_cert_list(struct central_db *db, const struct db_filter *filter, struct csm_str after, size_t limit,
+	struct csm_pool *pool, struct db_cert **ret, size_t *n, struct csm_str *next);
+
+/* What is revoked, of one issuer, not expired before `now`, in order of serial; calls back until it returns false. since: revoked or
+ * taken back after that only (taken back: reason CSM_REASON_REMOVE_FROM_CRL). */
+struct db_revoked {
+	struct csm_bin serial;
+	uint64_t at;
+	int reason;
+};
+typedef bool db_revoked_fn(void *arg, const struct db_revoked *r);
+CSM_MUST int db_revoked_each(struct central_db *db, struct csm_str issuer, uint64_t since, uint64_t now, db_revoked_fn *fn, void *arg);
+/* Counts each revocation: whoever made a list from an older one has to make another. */
+uint64_t db_revocations(struct central_db *db);
+
+/* ---- tokens ---- */
+struct db_token {
+	uint8_t id[DB_TOKEN_ID_LEN];
+	uint8_t hash[32];            /* SHA-256 of the token */
+	const struct csm_str *names; /* it is for these ("dns:a", "cn:a"); n_names 0 with any_name: for what the profile allows */
+	size_t n_names;
+	bool any_name;
+	struct csm_str profile;
+	struct csm_str role;         /* of what is issued */
+	uint64_t created, expires;
+	uint64_t uses, used;
+	struct csm_str by;           /* who made it */
+};
+CSM_MUST int db_token_add(struct central_db *db, const struct db_token *t);
+/* By the hash of what was shown. CSM_ENOT_FOUND. It may be spent or expired. */
+CSM_MUST int db_token_find(struct central_db *db, const uint8_t hash[static 32], struct csm_pool *pool, struct db_token *ret);
+CSM_MUST int db_token_delete(struct central_db *db, const uint8_t id[static DB_TOKEN_ID_LEN], uint64_t now, struct csm_str by);
+CSM_MUST int db_token_list(struct central_db *db, struct csm_str after, size_t limit, struct csm_pool *pool, struct db_token **ret,
+	size_t *n, struct csm_str *next);
+
+/* ---- usage reports ---- */
+struct db_usage {
+	struct csm_str node, key;   /* "ns:name" there */
+	struct csm_bin spki_sha256;
+	uint64_t from, to, signatures, last_used;
+	struct csm_str program, identity;
+};
+/* The same node, key and period again takes the place of what was there. */
+CSM_MUST int db_usage_put(struct central_db *db, const struct db_usage *u, size_t n, uint64_t now);
+typedef bool db_usage_fn(void *arg, const struct db_usage *u, const struct db_cert *cert); /* cert NULL: none for that key */
+CSM_MUST int db_usage_each(struct central_db *db, uint64_t from, uint64_t to, db_usage_fn *fn, void *arg);
+
+/* ---- small things that have to be durable: issuers' certificates, numbers of CRLs, ... ---- */
+/* expect: NULL for whatever is there; n 0: nothing is there; else that. CSM_ECONFLICT. */
+CSM_MUST int db_value_put(struct central_db *db, const char *name, struct csm_bin value, const struct csm_bin *expect);
+CSM_MUST int db_value_get(struct central_db *db, const char *name, struct csm_buf *ret); /* CSM_ENOT_FOUND */
+
+/* ---- events: what happened to what, by whom; written with the change itself ---- */
+struct db_event {
+	uint64_t at;
+	struct csm_str what, object, by;
+};
+typedef bool db_event_fn(void *arg, const struct db_event *e);
+CSM_MUST int db_event_each(struct central_db *db, uint64_t after, db_event_fn *fn, void *arg);
+
+#endif
