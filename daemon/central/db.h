@@ -12,9 +12,32 @@
 #define DB_SERIAL_MAX 20u
 #define DB_TOKEN_ID_LEN 16u
 
+#define DB_KEY_LEN 32u
+
 struct central_db;
-CSM_MUST int db_open(const char *dir, size_t map_size, struct central_db **ret);
+struct db_options {
+	const char *dir;    /* 0700, ours; made where it is not there */
+	size_t map_size;    /* of the file, sparse */
+	const uint8_t *key; /* DB_KEY_LEN bytes: each record has a tag under it. Copied */
+	char *why;          /* may be NULL: a line that says why opening failed, for the log */
+	size_t why_len;
+};
+/* CSM_EBUSY: another process has it open; CSM_ETAMPERED: it is another key's, or something else; CSM_EUNSUPPORTED: a newer form.
+ * A record that is not what was written makes whatever needs it CSM_ETAMPERED, later too. */
+CSM_MUST int db_open(const struct db_options *opt, struct central_db **ret);
+/* Nobody uses it any more. NULL is a no-op. */
 void db_close(struct central_db *db);
+struct db_stat {
+	uint64_t used, size; /* bytes */
+	bool low_space;      /* nine tenths are used, or the disk is nearly full: told before a write fails */
+	uint64_t commits, writes;
+};
+void db_stat(struct central_db *db, struct db_stat *ret);
+
+struct csm;
+/* The key of the database in `dir`: kept there, sealed by the csmd beside it; made where there is no database yet. The caller wipes
+ * it. CSM_ENOT_FOUND: there is a database and its key is gone; else what csmd says. */
+CSM_MUST int db_key_load(struct csm *csm, const char *dir, uint8_t key[static DB_KEY_LEN]);
 
 /* ---- certificates ---- */
 enum db_state { DB_VALID, DB_REVOKED }; /* expired is a matter of not_after */
@@ -53,18 +76,24 @@ CSM_MUST int db_issue(struct central_db *db, const struct db_issue *in, bool *re
 /* Is there an answer to that already? CSM_ENOT_FOUND, CSM_ECONFLICT. */
 CSM_MUST int db_replay(struct central_db *db, const struct db_issue *in, struct csm_buf *serial);
 CSM_MUST int db_cert_get(struct central_db *db, struct csm_bin serial, struct csm_pool *pool, struct db_cert *ret);
+/* The one issued last for the key. CSM_ENOT_FOUND. */
+CSM_MUST int db_cert_by_key(struct central_db *db, struct csm_bin spki_sha256, struct csm_pool *pool, struct db_cert *ret);
 /* CSM_ENOT_FOUND; CSM_EEXISTS: it is revoked already (a hold may become something else, or be taken back by
- * CSM_REASON_REMOVE_FROM_CRL). `by` for the event. */
+ * CSM_REASON_REMOVE_FROM_CRL; CSM_ESTATE: there is no hold to take back). `by` for the event. Has room where all else is
+ * CSM_ENO_SPACE. */
 CSM_MUST int db_revoke(struct central_db *db, struct csm_bin serial, int reason, uint64_t now, struct csm_str by);
 
-/* All of them match; "" and 0: not asked. name and san: a glob. */
+/* All of them match; "" and 0: not asked. name: a glob for the subject's CN or a SAN without its type; san: one for a SAN with
+ * it ("dns:*.a"). */
 struct db_filter {
-	struct csm_str name, san, node, requester, profile, issuer, serial;
+	struct csm_str name, san, node, requester, profile, issuer;
+	struct csm_bin serial;
 	struct csm_str state; /* "valid", "revoked", "expired" */
 	uint64_t expires_before, expires_after, issued_after, now;
 };
-/* A page in the order of issue, newest first, after the cursor ("": the first); *next is "" at the end. Bounded work: a page may be
- * short, or empty, with a cursor to go on. */
+/* A page in the order of issue, newest first (with expires_before or expires_after in the order of expiry, soonest first), after the
+ * cursor ("": the first; CSM_EINVALID: not one of this filter's); *next is "" at the end. Bounded work: a page may be short, or
+ * empty, with a cursor to go on. `der` is not told. */
 CSM_MUST int db_cert_list(struct central_db *db, const struct db_filter *filter, struct csm_str after, size_t limit,
 	struct csm_pool *pool, struct db_cert **ret, size_t *n, struct csm_str *next);
 
@@ -109,6 +138,8 @@ struct db_usage {
 };
 /* The same node, key and period again takes the place of what was there. */
 CSM_MUST int db_usage_put(struct central_db *db, const struct db_usage *u, size_t n, uint64_t now);
+/* Of the key's latest use that was told. CSM_ENOT_FOUND. */
+CSM_MUST int db_usage_last(struct central_db *db, struct csm_bin spki_sha256, struct csm_pool *pool, struct db_usage *ret);
 typedef bool db_usage_fn(void *arg, const struct db_usage *u, const struct db_cert *cert); /* cert NULL: none for that key */
 CSM_MUST int db_usage_each(struct central_db *db, uint64_t from, uint64_t to, db_usage_fn *fn, void *arg);
 
