@@ -49,6 +49,13 @@
 #define CSM_CONNECTION_KEYS_MAX 8u /* keys for the life of a connection */
 #define CSM_SIGN_STREAMS_MAX 16u /* open init/update/final operations of one connection */
 
+/* between the broker and csm-enrol */
+#define CSM_ENROL_CHANNELS 4u              /* threads of csm-enrol, each with one job at a time */
+#define CSM_ENROL_URL_MAX 512u
+#define CSM_ENROL_TOKEN_MAX 512u
+#define CSM_ENROL_BODY_MAX (512u * 1024u)  /* a usage report */
+#define CSM_ENROL_WHY_MAX 256u
+
 /* back ends in processes of their own */
 #define CSM_PLUGHOSTS_MAX 8u
 #define CSM_PLUG_CHANNELS 4u             /* descriptors between the broker and one csm-plughost */

@@ -106,6 +106,11 @@ EXAMPLES = {
     "reseal": ({}, {"sealed": "sha256:0,2,7"}),
     "audit.head": ({}, {"folder": "/var/lib/csm/audit", "seq": 42, "hash": bytes(range(32)), "anchored": 41,
                         "key": bytes(range(32, 64)), "failing": False, "lost": 0, "broken": False}),
+    "enrol.next": ({}, {"id": 12, "what": "enrol", "protocol": "cms", "url": "https://csm.example.org:8443",
+                        "label": "default", "anchors": CHAIN, "token": b"csm-token", "csr": CHAIN,
+                        "timeout_ms": 60000}),
+    "enrol.sign": ({"job": 12, "scheme": "ecdsa-sha256", "digest": DIGEST}, {"signature": SIGNATURE}),
+    "enrol.done": ({"job": 12, "error": "denied", "why": "the token is spent", "retry_after_s": 60}, {}),
     "attest.activate": ({"ak_name": b"\0\x0b" + DIGEST, "ek_name": b"\0\x0b" + DIGEST[::-1],
                          "credential": bytes(68), "secret": bytes(68)}, {"proof": DIGEST}),
 }
