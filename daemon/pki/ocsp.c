@@ -25,6 +25,21 @@ static struct csm_bin keep_put(struct keep *k, const void *p, size_t n)
 	return ret;
 }
 
+/* A CertID goes into the answer as it was asked. OpenSSL takes parameters of a hash that it would not read again (an element of
+ * type 0), and nobody needs any: RFC 5754 has them absent or NULL. */
+static bool hash_is_plain(const uint8_t *id, size_t n)
+{
+	const unsigned char *at = id;
+	X509_ALGOR *alg = NULL;
+	int tag, class, type = V_ASN1_OTHER;
+	long len;
+
+	if ((ASN1_get_object(&at, &len, &tag, &class, (long)n) & 0x80) == 0 && (alg = d2i_X509_ALGOR(NULL, &at, len)) != NULL)
+		X509_ALGOR_get0(NULL, &type, NULL, alg);
+	X509_ALGOR_free(alg);
+	return type == V_ASN1_UNDEF || type == V_ASN1_NULL;
+}
+
 static int read_one(struct keep *k, OCSP_ONEREQ *one, struct csm_ocsp_asked *ret)
 {
 	OCSP_CERTID *id = OCSP_onereq_get0_id(one);
@@ -42,7 +57,8 @@ static int read_one(struct keep *k, OCSP_ONEREQ *one, struct csm_ocsp_asked *ret
 	if (n <= 0)
 		return CSM_ENOMEM;
 	ret->hash = OBJ_obj2nid(hash);
-	ret->id = keep_put(k, der, (size_t)n);
+	if (hash_is_plain(der, (size_t)n))
+		ret->id = keep_put(k, der, (size_t)n);
 	ret->serial = keep_put(k, ASN1_STRING_get0_data(serial), (size_t)ASN1_STRING_length(serial));
 	OPENSSL_free(der);
 	return ret->id.n > 0 && ret->serial.n > 0 ? 0 : CSM_EINVALID;

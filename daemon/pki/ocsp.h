@@ -23,7 +23,7 @@ struct csm_ocsp_request {
 };
 
 /* CSM_EINVALID: not a request, to be answered with malformedRequest: nothing asked, more than CSM_OCSP_ASKED_MAX, a critical
- * extension that is unknown, a nonce that is none, bytes left over. CSM_ETOO_LARGE, CSM_ENOMEM. */
+ * extension that is unknown, a nonce that is none, a hash with parameters, bytes left over. CSM_ETOO_LARGE, CSM_ENOMEM. */
 CSM_MUST int csm_ocsp_read(struct csm_bin bytes, struct csm_ocsp_request **ret);
 void csm_ocsp_free(struct csm_ocsp_request *req);
 /* Is the i-th one asked about a certificate of this issuer? False also for a hash other than SHA-1 and SHA-2. */
