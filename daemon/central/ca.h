@@ -1,0 +1,78 @@
+/* The certificate authority: its issuers, and what makes a certificate. Issuers' keys are in the csmd beside it. Any thread. */
+#ifndef CSM_CENTRAL_CA_H
+#define CSM_CENTRAL_CA_H
+
+#include "daemon/central/central.h"
+#include "daemon/central/profiles.h"
+#include "daemon/pki/issue.h"
+
+#define CA_WHY 512
+
+/* ---- issuers ---- */
+
+/* An issuer as it is now; immutable, counted. */
+struct ca_issuer {
+	const struct issuer_config *config;
+	X509 *cert;
+	EVP_PKEY *pub;             /* of cert */
+	struct csm_scheme scheme;
+	const char *scheme_name;   /* as issue.sign takes it */
+	struct csm_bin chain;      /* DER, its own certificate first, the root last */
+	struct csm_str chain_pem;  /* the same, PEM */
+	struct csm_str cert_pem, root_pem;
+	uint64_t not_after;
+};
+/* Connects to nothing; the issuers come with ca_load. */
+CSM_MUST int ca_new(struct central *c, const struct profiles *profiles, struct ca **ret);
+void ca_free(struct ca *ca);
+/* Ask csmd for the certificates of those issuers that are not there yet. 0 where all are there or have none. */
+CSM_MUST int ca_load(struct ca *ca);
+const struct profiles *ca_profiles(const struct ca *ca);
+/* "": the one named default, else the first. CSM_ENOT_FOUND: not in server.yaml; CSM_ESTATE: it has no certificate yet (csm ca init);
+ * CSM_EUNAVAILABLE: csmd does not tell. */
+CSM_MUST int ca_issuer_get(struct ca *ca, struct csm_str name, struct ca_issuer **ret);
+void ca_issuer_unref(struct ca_issuer *i);
+
+/* A signer for csm_signed_put and the like: asks issue.sign for a signature of the kind "certificate", "crl" or "ocsp". Both
+ * structures have to live as long as it is used. What csmd said of a refusal is in why. */
+struct ca_signing {
+	struct csm *csm;
+	const struct ca_issuer *issuer;
+	const char *kind;
+	char why[CA_WHY];
+};
+struct csm_signer ca_signer(struct ca_signing *s);
+
+/* ---- certificates ---- */
+
+struct ca_ask {
+	const struct caller *by;
+	struct csm_bin csr;         /* PEM, DER, or base64 */
+	struct csm_str profile;     /* "": the token's, else "default" */
+	uint64_t ttl;               /* seconds; 0: the profile's */
+	struct csm_str idempotency; /* "": none */
+	struct csm_bin renews;      /* of ca_renew: the serial of the certificate; n 0: the caller's own */
+};
+struct ca_answer {
+	uint8_t serial[DB_SERIAL_MAX];
+	size_t serial_len;
+	struct csm_buf der;
+	uint64_t not_after;
+	struct ca_issuer *issuer; /* to be given back */
+};
+void ca_answer_free(struct ca_answer *a);
+/* A certificate for a request; durable when it returns. Every refusal changes nothing, and `why` says its reason: CSM_EDENIED,
+ * CSM_EINVALID, CSM_ECONFLICT (the idempotency key), CSM_EUNAUTHENTICATED (nobody asks), CSM_ESTATE, CSM_EUNAVAILABLE, ... */
+CSM_MUST int ca_issue(struct central *c, const struct ca_ask *ask, struct ca_answer *ret, char why[static CA_WHY]);
+/* The successor of a certificate: the same names, profile and role; under the certificate itself, or its node's. */
+CSM_MUST int ca_renew(struct central *c, const struct ca_ask *ask, struct ca_answer *ret, char why[static CA_WHY]);
+/* An administrator or operator any certificate, a node those of its node, a service its own. */
+CSM_MUST int ca_revoke(struct central *c, const struct caller *by, struct csm_bin serial, int reason, char why[static CA_WHY]);
+
+/* ---- the TLS certificate of csm-server itself (tls.c) ---- */
+
+/* A new key and certificate if the present one is past two thirds of its life or issuers have changed; to be called often.
+ * CSM_ESTATE before there is an issuer. */
+CSM_MUST int tls_tick(struct central *c);
+
+#endif
