@@ -1,4 +1,5 @@
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
 #include <signal.h>
@@ -99,13 +100,26 @@ static bool take_option(struct options *opt, int o)
 	}
 }
 
-/* In the sandbox: what it loads may be anybody's. */
-static const struct csm_plugin *load_plugin(const char *path)
+/* csmd's folder of back ends may lie where only root gets to: the file is opened before the drop, and has this name then. */
+static int open_plugin(const char *path, char name[static 32])
 {
-	void *so = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+
+	if (fd < 0)
+		log_err("%s: %s", path, strerror(errno));
+	else
+		snprintf(name, 32, "/proc/self/fd/%d", fd);
+	return fd;
+}
+
+/* In the sandbox: what it loads may be anybody's. The descriptor is closed. */
+static const struct csm_plugin *load_plugin(const char *path, const char *name, int fd)
+{
+	void *so = dlopen(name, RTLD_NOW | RTLD_LOCAL);
 	const struct csm_plugin *const *p = so != NULL ? dlsym(so, "csm_plugin_export") : NULL;
 	const char *why = so == NULL || p == NULL ? dlerror() : NULL;
 
+	close(fd);
 	if (p != NULL && *p != NULL && (*p)->abi == CSM_PLUGIN_ABI)
 		return *p;
 	log_err("%s: %s", path, why != NULL ? why : "it is not a back end of this version");
@@ -127,9 +141,10 @@ static bool give_up_log(int null)
 static int run(struct options *opt)
 {
 	static struct server s;
+	char plugin[32];
 	struct stat st;
 	bool full;
-	int null, r;
+	int plugin_fd, null, r;
 
 	if (fstat(PLUGHOST_FD, &st) != 0 || !S_ISSOCK(st.st_mode)) {
 		fputs(usage_text, stderr);
@@ -139,7 +154,9 @@ static int run(struct options *opt)
 	for (size_t i = 0; common[i] != NULL; i++)
 		if (!add_path(opt->jail.read, &opt->n_read, common[i]))
 			return 2;
-	if (!add_path(opt->jail.read, &opt->n_read, opt->plugin))
+	if ((plugin_fd = open_plugin(opt->plugin, plugin)) < 0)
+		return 1;
+	if (!add_path(opt->jail.read, &opt->n_read, plugin))
 		return 2;
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	r = null < 0 ? CSM_ESYSTEM : sodium_init() < 0 ? CSM_EBACKEND : csm_lockmem_init(ARENA_BYTES);
@@ -153,7 +170,7 @@ static int run(struct options *opt)
 		log_err("csm-plughost cannot start: the sandbox is not complete");
 		return 1;
 	}
-	s.plugin = load_plugin(opt->plugin);
+	s.plugin = load_plugin(opt->plugin, plugin, plugin_fd);
 	if (s.plugin == NULL)
 		return 1;
 	log_debug("csm-plughost: serving %s", s.plugin->name);
