@@ -20,8 +20,9 @@ env TPM2TOOLS_TCTI="$CSM_TPM_TCTI" TSS2_LOG=all+none bash -eu run.sh >out 2>&1 |
 # The software TPM is a socket, for this user too.
 chmod 0711 "$node/tpm"
 chmod 0666 "$node/tpm/sock"
-[ "$node_build" = "$top/build" ] || chmod -R go+rX "$node_build/lib"
-sed -e "s|/etc/csm|$node/etc|; s|/usr/lib/[^/]*/csm|$node_build/lib/csm|; s|user: csm-hw|user: $user|" \
+# Nor may the user reach the tree that we are in.
+install -D -m 0644 "$node_build/lib/csm/hwplugin/csm-tpm2-hwplugin.so" "$node/lib/csm/hwplugin/csm-tpm2-hwplugin.so"
+sed -e "s|/etc/csm|$node/etc|; s|/usr/lib/[^/]*/csm|$node/lib/csm|; s|user: csm-hw|user: $user|" \
     -e "s|write: .*|network: local\n    environment: {CSM_TPM_TCTI: \"$CSM_TPM_TCTI\"}|" "$examples/csmd.yaml" >added
 node_csmd_stop "$node"
 cat added >>"$node/csmd.yaml"

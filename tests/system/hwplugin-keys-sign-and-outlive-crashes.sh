@@ -33,7 +33,8 @@ chown -R 0:59111 "$node/tpmplugins"
 chmod -R u=rwX,g=rX,o= "$node/plugins" "$node/tpmplugins"
 chmod 0711 "$node/tpm"
 chmod 0666 "$node/tpm/sock"
-[[ $node_build = "$top/build" ]] || chmod -R go+rX "$node_build/lib" || true
+# Its users may not reach the tree that we are in.
+install -D -m 0644 "$node_build/lib/csm/hwplugin/csm-tpm2-hwplugin.so" "$node/lib/csm-tpm2-hwplugin.so"
 
 # The library's folder, and the one whose library lies elsewhere.
 node_csmd_stop "$node"
@@ -45,7 +46,7 @@ backends:
     type: hwpluginif
     folder: $node/tpmplugins
     slot: S01tpm
-    module: $node_build/lib/csm/hwplugin/csm-tpm2-hwplugin.so
+    module: $node/lib/csm-tpm2-hwplugin.so
     user: 59111
     network: local
     environment: {CSM_TPM_TCTI: "$CSM_TPM_TCTI"}
