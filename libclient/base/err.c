@@ -1,4 +1,5 @@
 #include <stddef.h>
+#include <string.h>
 #include "libclient/base/err.h"
 
 struct err_row {
@@ -43,6 +44,14 @@ const char *csm_err_text(int code)
 	if (code == CSM_OK)
 		return "success";
 	return row != NULL ? row->text : "unknown";
+}
+
+int csm_err_of_name(const char *name, size_t n)
+{
+	for (size_t i = 0; i < N_ERR_ROWS; i++)
+		if (strlen(err_rows[i].name) == n && memcmp(err_rows[i].name, name, n) == 0)
+			return err_rows[i].code;
+	return 0;
 }
 
 enum csm_error_class csm_err_class(int code)

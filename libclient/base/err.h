@@ -3,6 +3,7 @@
 #define CSM_BASE_ERR_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #define CSM_MUST __attribute__((warn_unused_result))
@@ -29,6 +30,8 @@ enum csm_error_class {
 /* The short name ("denied") and the text of a code; "unknown" for a number that is none. */
 const char *csm_err_name(int code);
 const char *csm_err_text(int code);
+/* The code that has this name on the wire, of n bytes; 0: none has. */
+int csm_err_of_name(const char *name, size_t n);
 enum csm_error_class csm_err_class(int code);
 bool csm_err_retryable(int code);
 /* The code as the wire may carry it: NOMEM becomes BUSY and SYSTEM UNAVAILABLE, since a repeat may help; other
