@@ -53,6 +53,7 @@ SRC_svc := $(call src,daemon/svc)
 SRC_node := $(call src,daemon/node)
 SRC_ident := $(call src,daemon/ident)
 SRC_plughost := $(call src,daemon/plughost)
+SRC_central := $(call src,daemon/central)
 SRC_remote := $(call src,plugins/remote)
 SRC_alg := $(call src,plugins/alg)
 PLUGINS := fake hwpluginif pkcs11 soft tpm2
@@ -63,7 +64,7 @@ WITH_tpm2 := $(SRC_tpmfmt) $(SRC_wire)
 WITH_soft := $(SRC_tpmfmt) $(SRC_wire)
 LIB_SRC := $(SRC_base) $(SRC_wire) $(SRC_tpmfmt) $(SRC_client) $(SRC_pki) $(SRC_svc) $(SRC_alg) $(SRC_remote)
 PLUGIN_SRC := $(foreach p,$(PLUGINS),$(SRC_$(p)))
-ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_hwlib) $(SRC_cli) $(SRC_provider) $(SRC_node) $(SRC_ident) $(SRC_plughost)
+ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_hwlib) $(SRC_cli) $(SRC_provider) $(SRC_node) $(SRC_ident) $(SRC_plughost) $(SRC_central)
 # Of the daemons' common parts no more than it needs.
 SVC_plughost := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp)
 SVC_ident := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp workq)
@@ -139,7 +140,7 @@ $(5)/bin/csm: $$(call obj_$(1),$$(SRC_cli) $$(SRC_tpmfmt) $$(SRC_client) $$(SRC_
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_CLI) -pthread
 
 # Tests: every tests/{unit,vectors,conformance}/test_*.c is a program over all of the code.
-TESTLIB_OBJ_$(1) := $$(call obj_$(1),$$(LIB_SRC) $$(PLUGIN_SRC) $$(filter-out %/main.c,$$(SRC_node) $$(SRC_ident) $$(SRC_plughost)) $$(call src,tests/lib)) $(GFSHARE)
+TESTLIB_OBJ_$(1) := $$(call obj_$(1),$$(LIB_SRC) $$(PLUGIN_SRC) $$(filter-out %/main.c,$$(SRC_node) $$(SRC_ident) $$(SRC_plughost) $$(SRC_central)) $$(call src,tests/lib)) $(GFSHARE)
 $(5)/tests/%: $(B)/obj/$(1)/tests/%.o $$(TESTLIB_OBJ_$(1))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) $(4) -o $$@ $$^ -lcmocka $$(LIBS_more) $$(LIBS_DAEMON) $$(LIBS_tpm2) -lp11-kit $$(LIBS_CLI) -ltss2-esys -ltss2-tctildr -pthread

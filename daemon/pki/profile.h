@@ -39,7 +39,7 @@ struct csm_profile {
 	bool cn_is_san; /* a CN has to stand among the alternative names as well */
 
 	/* Alternative names that may be asked for:
-	 *   dns:a.example     that host; dns:.example, every host below; dns:*.a.example, * within one label
+	 *   dns:a.example     that host; dns:.example, every host below; dns:*.a.example, * within one label; dns:**, every host
 	 *   ip:10.0.0.0/8     addresses of the network; without / that one
 	 *   uri:spiffe://x/ns-*, * within one segment of the path or label of the host; ** at the end, more segments
 	 *   email:a@x.example that address; email:@x.example, everyone at the host; email:.example, at every host below

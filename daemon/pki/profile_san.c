@@ -73,6 +73,8 @@ static bool dns_matches(struct csm_str rule, struct csm_str host, bool wildcards
 	}
 	if (rule.n > 0 && rule.p[0] == '.')
 		return is_below(rule, host);
+	if (csm_str_eq(rule, "**"))
+		return true;
 	return glob(rule, host, ".", true);
 }
 

@@ -170,6 +170,9 @@ static void rules_for_names_match_what_they_say(void **state)
 		{"dns:*.*.example", "dns:x.y.example", true},
 		{"dns:*.*.example", "dns:x.y.z.example", false},
 		{"dns:*-*.example", "dns:a-b-c.example", true},
+		{"dns:**", "dns:localhost", true},
+		{"dns:**", "dns:a.b.example", true},
+		{"dns:**", "dns:*.example", false},
 		{"ip:10.0.0.0/8", "ip:10.255.0.1", true},
 		{"ip:10.0.0.0/8", "ip:11.0.0.1", false},
 		{"ip:10.1.2.0/23", "ip:10.1.3.255", true},
@@ -235,6 +238,7 @@ static void wildcards_need_the_whole_domain_and_consent(void **state)
 		{"dns:a.example", "dns:*.example", false},
 		{"dns:.a.example", "dns:*.example", false},
 		{"dns:.example", "dns:*.evilexample", false},
+		{"dns:**", "dns:*.example", false},
 	};
 
 	(void)state;
