@@ -40,6 +40,9 @@
 #define CSM_CERTS_MAX 10u                /* certificates of a chain */
 #define CSM_CERT_NAME_MAX 2048u          /* a subject or issuer, as text */
 #define CSM_CERT_SANS_MAX 256u
+#define CSM_WATCH_KEYS_MAX 256u          /* of one cert.watch, and changes that one answer names */
+#define CSM_WATCH_MS 300000u             /* the longest wait of one */
+#define CSM_ENROL_PROFILES_MAX 16u       /* of csmd.yaml */
 #define CSM_NAMESPACES_TOLD_MAX 64u
 #define CSM_SANS_MAX 64u
 #define CSM_SAN_MAX 512u

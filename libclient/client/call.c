@@ -127,9 +127,9 @@ static int call_once(struct csm *c, const struct csm_method *m, const void *msg,
 	return r;
 }
 
-static int call(struct csm *c, const struct csm_method *m, void *msg, struct csm_reply *rep)
+static int call_within(struct csm *c, const struct csm_method *m, void *msg, uint32_t timeout_ms, struct csm_reply *rep)
 {
-	deadline_t d = client_deadline(c->set.timeout_ms);
+	deadline_t d = client_deadline(timeout_ms);
 	char id[CLIENT_REQUEST_ID_LEN + 1];
 	int r;
 
@@ -152,6 +152,11 @@ out:
 	return r;
 }
 
+static int call(struct csm *c, const struct csm_method *m, void *msg, struct csm_reply *rep)
+{
+	return call_within(c, m, msg, c->set.timeout_ms, rep);
+}
+
 int client_call(struct csm *c, enum csm_method_id m, void *msg, struct csm_reply *rep)
 {
 	return call(c, &csm_methods[m], msg, rep);
@@ -161,6 +166,20 @@ int client_call_new(struct csm *c, enum csm_method_id m, void *msg, struct csm_r
 {
 	struct csm_reply rep;
 	int r = call(c, &csm_methods[m], msg, &rep);
+
+	if (r != 0)
+		return r;
+	if (ret != NULL)
+		return reply_take(&rep, ret);
+	reply_clear(&rep);
+	return 0;
+}
+
+int client_call_long(struct csm *c, enum csm_method_id m, void *msg, uint32_t least_ms, struct csm_reply **ret)
+{
+	uint32_t ms = c->set.timeout_ms;
+	struct csm_reply rep;
+	int r = call_within(c, &csm_methods[m], msg, ms != 0 && ms < least_ms ? least_ms : ms, &rep);
 
 	if (r != 0)
 		return r;

@@ -133,6 +133,8 @@ void lease_give(struct csm *c, struct lease *l, bool good);
 CSM_MUST int client_call(struct csm *c, enum csm_method_id m, void *msg, struct csm_reply *rep);
 /* The same with an answer on the heap; ret may be NULL. */
 CSM_MUST int client_call_new(struct csm *c, enum csm_method_id m, void *msg, struct csm_reply **ret);
+/* The same for what waits for others than csmd: at least so long, whatever the handle's time. */
+CSM_MUST int client_call_long(struct csm *c, enum csm_method_id m, void *msg, uint32_t least_ms, struct csm_reply **ret);
 /* One exchange on a given connection, without a second try; where policy names an executable, what it asks for is
  * proven first. */
 CSM_MUST int client_call_on(struct conn *conn, const struct csm_method *m, const void *msg, deadline_t d,

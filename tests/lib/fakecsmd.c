@@ -170,6 +170,7 @@ static void answer_normal(struct fake_conn *c, const struct request *q)
 	const struct csm_msg_ping_req *ping = q->msg;
 	struct csm_msg_ping_res pong = {.data = ping->data};
 	struct csm_msg_secret_set_res set = {.version = {4, true}};
+	struct csm_msg_cert_watch_res watch = {.version = {7, true}};
 	struct csm_msg_empty empty = {0};
 
 	if (q->m == &csm_methods[CSM_M_PING])
@@ -185,8 +186,10 @@ static void answer_normal(struct fake_conn *c, const struct request *q)
 		answer_secret(c, q);
 	else if (q->m == &csm_methods[CSM_M_SECRET_SET])
 		must(csm_frame_result(&c->out, q->msgid, CSM_DEF(secret_set_res), &set));
-	else if (q->m == &csm_methods[CSM_M_CERT_INSTALL] || q->m == &csm_methods[CSM_M_CERT_GET])
+	else if (q->m->response == CSM_DEF(cert_info))
 		answer_cert(c, q);
+	else if (q->m == &csm_methods[CSM_M_CERT_WATCH])
+		must(csm_frame_result(&c->out, q->msgid, CSM_DEF(cert_watch_res), &watch));
 	else if (q->m == &csm_methods[CSM_M_RANDOM])
 		answer_random(c, q);
 	else if (q->m->response == CSM_DEF(empty))

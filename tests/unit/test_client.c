@@ -134,6 +134,33 @@ static void test_certificates(void **state)
 	assert_int_equal(csm_cert_show(csm, "web:tls", &rep), CSM_ENOT_FOUND);
 }
 
+static void test_enrolment(void **state)
+{
+	const char *sans[CSM_SANS_MAX + 1] = {"dns:a", "ip:192.0.2.7"}, *keys[CSM_WATCH_KEYS_MAX + 1] = {"web:tls"};
+	struct csm_enrol what = {.profile = "lan", .subject = "/CN=a", .sans = sans, .n_sans = 2, .ttl = 60};
+	struct csm_reply *rep;
+
+	(void)state;
+	assert_int_equal(csm_cert_enrol(csm, "web:tls", &what, NULL), 0);
+	assert_int_equal(csm_cert_enrol(csm, "web:tls", NULL, &rep), 0);
+	assert_string_equal(csm_view_str(csm_reply_view(rep), "subject"), "/CN=x");
+	csm_reply_free(rep);
+	assert_int_equal(csm_cert_enrol(csm, NULL, &what, NULL), CSM_EINVALID);
+	what.n_sans = CSM_SANS_MAX + 1;
+	assert_int_equal(csm_cert_enrol(csm, "web:tls", &what, NULL), CSM_ETOO_LARGE);
+	assert_int_equal(csm_cert_renew(csm, "web:tls", true, NULL), 0);
+	assert_int_equal(csm_cert_renew(csm, NULL, false, NULL), CSM_EINVALID);
+	assert_int_equal(csm_cert_revoke(csm, "web:tls", "superseded", NULL), 0);
+	assert_int_equal(csm_cert_watch(csm, keys, CSM_WATCH_KEYS_MAX + 1, 0, 0, NULL), CSM_ETOO_LARGE);
+	assert_int_equal(csm_cert_watch(csm, keys, 1, 7, 1000, NULL), 0);
+	/* what waits for a CA waits longer than the handle's time */
+	csm_set_timeout(csm, 50);
+	fake.mode = FAKE_SLOW;
+	fake.slow_ms = 300;
+	assert_int_equal(csm_cert_renew(csm, "web:tls", false, NULL), CSM_ETIMEOUT);
+	assert_int_equal(csm_cert_renew(csm, "web:tls", true, NULL), 0);
+}
+
 static void test_output_sizes(void **state)
 {
 	uint8_t small[4] = {1, 2, 3, 4};
@@ -549,7 +576,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_typed_calls), T(test_proof), T(test_certificates), T(test_output_sizes), T(test_secrets), T(test_secrets_are_wiped), T(test_random_in_pieces),
+		T(test_typed_calls), T(test_proof), T(test_certificates), T(test_enrolment), T(test_output_sizes), T(test_secrets), T(test_secrets_are_wiped), T(test_random_in_pieces),
 		T(test_long_message_is_streamed), T(test_stream_steps), T(test_requests), T(test_request_limits),
 		T(test_daemon_errors), T(test_unknown_code_is_internal), T(test_deadline), T(test_full_listener),
 		T(test_unreachable), T(test_lost_answer_is_asked_again), T(test_own_request_id_is_kept),

@@ -261,6 +261,29 @@ CSM_MUST int csm_cert_chain(struct csm *csm, const char *key, void *out, size_t 
 CSM_MUST int csm_cert_show(struct csm *csm, const char *key, struct csm_reply **ret);
 CSM_MUST int csm_cert_delete(struct csm *csm, const char *key);
 
+/* A certificate from a CA, which csmd asks for and renews as a profile of its configuration says. These wait for the CA for
+ * up to 90 seconds, whatever the handle's time. ret may be NULL; fields: cert_info of PROTOCOL.md.
+ * What to ask for: zeros for what the profile says. */
+struct csm_enrol {
+	const char *profile, *subject; /* NULL: "default"; the profile's */
+	const char *const *sans;       /* as for csm_key_csr */
+	size_t n_sans;
+	const void *csr;  /* a request made elsewhere, DER or PEM: it is forwarded, and the answer has the chain; key is then a name */
+	size_t csr_len;   /*  that policy decides by */
+	uint32_t ttl;     /* seconds */
+	bool no_wait;     /* answer at once; the state is "pending" until there is one */
+};
+CSM_MUST int csm_cert_enrol(struct csm *csm, const char *key, const struct csm_enrol *what, struct csm_reply **ret);
+/* Now, not when it is due. CSM_ESTATE: no profile renews it. */
+CSM_MUST int csm_cert_renew(struct csm *csm, const char *key, bool wait, struct csm_reply **ret);
+/* The CA revokes it, and csmd renews it no more; the key stays. reason NULL: "unspecified". */
+CSM_MUST int csm_cert_revoke(struct csm *csm, const char *key, const char *reason, struct csm_reply **ret);
+/* Wait until the certificate of one of these keys changes (n 0: of one of the caller's home namespace), at most timeout_ms (0: a
+ * minute; at most 300000). Fields: version, for the next call's `after` (0 in the first call, which answers at once), all (look
+ * at each of them), and the list keys of whole names. */
+CSM_MUST int csm_cert_watch(struct csm *csm, const char *const *keys, size_t n, uint64_t after, uint32_t timeout_ms,
+	struct csm_reply **ret);
+
 /* The root key, on the administrator's socket. csm_reseal seals it anew as csmd.yaml has it by now; field: sealed.
  * CSM_EDENIED: it would not come out again, and nothing has changed. */
 CSM_MUST int csm_reseal(struct csm *csm, struct csm_reply **ret);
