@@ -1,6 +1,6 @@
 #!/bin/bash
-# Line coverage of daemon, libclient and plugins by the unit, vector and conformance programs and the system tests;
-# fails below the bar. Called by `make cov`, which has built the cov variant. The table stays in build/cov/report.txt.
+# Line coverage of daemon, libclient and plugins by the unit, vector and conformance programs, and by those scripts of
+# tests/interop and tests/system that say "# coverage" in their heads; fails below the bar. Called by `make cov`, which has built the cov variant. The table stays in build/cov/report.txt.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bar=85
@@ -37,13 +37,8 @@ done
 printf '%s\0' "${tests[@]}" | xargs -0 -P 2 -I{} bash -c 'run {} {}'
 
 if [ "$(id -u)" -eq 0 ]; then
-    scripts=(tests/interop/*.sh tests/interop/*.py)
-    while read -r script; do
-        scripts+=("$script")
-    done < <(grep -LE '^# (alone|release only)$' tests/system/*.sh)
-    for script in "${scripts[@]}"; do
-        [ -x "$script" ] && printf '%s\0' "$script"
-    done | CSM_BUILD=build/cov xargs -0 -P 2 -I{} bash -c 'run {} {}'
+    grep -lZE '^# coverage$' tests/interop/*.sh tests/system/*.sh |
+        CSM_BUILD=build/cov xargs -0 -P 2 -I{} bash -c 'run {} {}'
 fi
 
 cp -r "$prefix$PWD/build/obj/cov/." build/obj/cov

@@ -2,6 +2,7 @@
 # tpm2-tools understand what csm states of a key: they read the statement, csm answers the credentials that they make, and
 # they open those that csm makes.
 # bound: 120
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend tpm2
 

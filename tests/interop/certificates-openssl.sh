@@ -2,6 +2,7 @@
 # A request of csm becomes a certificate by openssl, and what csm then gives back and writes for other programs is what
 # openssl verifies: for every algorithm, with the names that were asked for.
 # bound: 60
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 . "$(dirname "$0")/../lib/certs.sh"
 in_node --backend soft

@@ -2,6 +2,7 @@
 # csm(1) as scripts use it: exit statuses, --json, where values come from and where output goes, csm exec, and what the
 # command tells of itself.
 # bound: 180
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
 

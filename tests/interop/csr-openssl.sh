@@ -1,6 +1,7 @@
 #!/bin/bash
 # Certificate requests: `openssl req -verify` accepts them, they hold the subject and every kind of name that was asked
 # for, an OpenSSL CA makes certificates of them, and names that are none are refused.
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend tpm2
 

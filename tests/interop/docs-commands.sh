@@ -1,6 +1,7 @@
 #!/bin/bash
 # The documents do not rot: the tour of README.md runs as it stands there, and every csm command, make target and file
 # that the documents name exists.
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend tpm2
 

@@ -2,6 +2,7 @@
 # The openssl command works with keys of the node as with key files: TLS 1.2 and 1.3 on both sides, requests,
 # certificates, CMS, ECDH, by URI and by PEM file, with soft and TPM keys; another user's openssl has nothing of them.
 # bound: 180
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 . "$(dirname "$0")/../lib/programs.sh"
 in_node --backend tpm2

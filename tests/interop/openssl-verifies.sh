@@ -2,6 +2,7 @@
 # Every algorithm, scheme and back end: the openssl command line verifies what `csm sign` makes, over a message and over
 # a digest, and refuses it over other data. Decryption and derivation agree with openssl's too.
 # bound: 240
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend tpm2
 

@@ -3,6 +3,7 @@
 # decrypt, agree, serve TLS, make and delete keys; a user who may sign can neither make nor delete, another one sees
 # nothing.
 # bound: 180
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 . "$(dirname "$0")/../lib/programs.sh"
 in_node --backend tpm2

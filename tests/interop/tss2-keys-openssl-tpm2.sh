@@ -3,6 +3,7 @@
 # tpm2-tools sign through csm. What is not exportable is not given out, only root gets it, and the audit log tells of it;
 # a key of another TPM, or with an authorisation, is refused.
 # bound: 120
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend tpm2
 umask 077

@@ -2,6 +2,7 @@
 # A TPM's statement about a key holds offline; with nonce, key, attestation key, endorsement key, its certificate,
 # signature, kind or attributes changed, replaced or missing it is refused, and so is a challenge to another TPM.
 # bound: 180
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 # shellcheck source=../lib/certtpm.sh
 . "$(dirname "$0")/../lib/certtpm.sh"

@@ -2,6 +2,7 @@
 # Any line of the audit log that is changed, dropped, moved, doubled or cut off is told with its file, line and number: at
 # the beginning, in the middle and at the end of old files and of the one in use, while csmd runs and when it was down.
 # bound: 120
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
 log=$node/state/audit

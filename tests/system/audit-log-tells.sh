@@ -2,6 +2,7 @@
 # The audit log tells of every change and denial in a line of its own, and of uses by counts; never a value. In strict
 # mode nothing is served while it cannot be written.
 # bound: 150
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
 log=$node/state/audit/audit.log

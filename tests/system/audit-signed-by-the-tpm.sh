@@ -2,6 +2,7 @@
 # The TPM's attestation key signs the end of the audit log; with its public half a copy of the log is checked where there is
 # neither csmd nor TPM, and lines before such a signature that were made anew, with all hashes, are found.
 # bound: 120
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend tpm2
 

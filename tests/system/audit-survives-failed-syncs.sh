@@ -2,7 +2,6 @@
 # Each other sync of the audit log fails, and what was not synced is forgotten, as the kernel may do: no line of an acknowledged
 # change is missing, neither while csmd runs nor when the power goes.
 # bound: 120
-# release only
 # bound-long: 600
 . "$(dirname "$0")/../lib/system.sh"
 backend=soft

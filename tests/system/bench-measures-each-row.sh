@@ -2,7 +2,6 @@
 # The benchmarks measure what their table asks for: each peer is there and does its work, each row gets a figure. Not how
 # fast: that is for `make bench`, on a quiet machine.
 # bound: 180
-# release only
 . "$(dirname "$0")/../lib/system.sh"
 work=$(mktemp -d "${TMPDIR:-/tmp}/bench.XXXXXX")
 trap 'rm -rf "$work"' EXIT

@@ -2,6 +2,7 @@
 # A record of the stopped store that was replaced by an older one or another, changed, or removed: found at the start, its
 # domain named, nothing served until `csm store accept`; then the rest is served.
 # bound: 180
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
 edit=$top/build/tests/system/lmdbedit

@@ -2,7 +2,6 @@
 # scripts/check.sh that is ended by a signal ends its tests first: no csmd, no swtpm and no file stays behind, also of
 # a test that does not listen.
 # bound: 240
-# release only
 . "$(dirname "$0")/../lib/system.sh"
 work=$(mktemp -d "${TMPDIR:-/tmp}/csm-ended.XXXXXX")
 trap 'rm -rf "$work"' EXIT

@@ -2,7 +2,6 @@
 # Whoever plays the program that a rule names (takes its pid, its connection, its place after connecting, its name in a
 # cgroup) is refused each time, and the honest program is served each time in between.
 # bound: 240
-# release only
 # bound-long: 1800
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft

@@ -3,6 +3,7 @@
 # takes them only with --accept-exposed; the key then says of itself that it was exposed. Files that do not belong together
 # are refused in any case, and so is a set with a seed that is none of zeros, but for another TPM.
 # bound: 120
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend tpm2
 umask 077

@@ -3,7 +3,6 @@
 # or jumps, while a broker starts for the first time, starts again, works and stops: no crash, no leak, a clear error,
 # nothing acknowledged is lost, nothing is half there, and what is asked after the fault is served.
 # bound: 400
-# release only
 # bound-long: 3600
 # Under the sanitizers, in a broker that tests/fault/faults.c forks. Every place is tried, but for OpenSSL's memory: it sets
 # itself up, and reads certificates, by thousands of allocations, of which a part is tried that the seed chooses.

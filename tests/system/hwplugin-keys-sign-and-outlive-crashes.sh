@@ -4,6 +4,7 @@
 # repeated, and is back without a restart; a folder that others can write is refused, and csm status says why. What lies in
 # a key folder is in locked memory only.
 # bound: 180
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend tpm2
 . "$top/tests/lib/memory.sh"

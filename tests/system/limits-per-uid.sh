@@ -1,6 +1,7 @@
 #!/bin/bash
 # One user's connections have a limit; the next is told busy and closed; other users and the administrator still get in,
 # and the places come back.
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
 py <<'PY'

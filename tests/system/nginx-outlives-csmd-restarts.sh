@@ -4,7 +4,6 @@
 # drop no handshake and leave nothing behind, neither in nginx nor in csmd.
 # bound: 240
 # bound-long: 3600
-# release only
 . "$(dirname "$0")/../lib/system.sh"
 . "$(dirname "$0")/../lib/programs.sh"
 in_node --backend tpm2

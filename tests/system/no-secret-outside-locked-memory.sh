@@ -4,7 +4,6 @@
 # core files; also while requests are being served; and a minute after its last use no private number of a key is
 # in memory at all.
 # bound: 240
-# release only
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
 . "$top/tests/lib/memory.sh"

@@ -2,6 +2,7 @@
 # One share too few, one twice, one with a wrong digit, one of an earlier set, or a false one: each is told, the root key stays
 # where it is, and neither shares nor root key are in a file or in memory that is not locked, before, while and after.
 # bound: 180
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend tpm2
 . "$top/tests/lib/memory.sh"

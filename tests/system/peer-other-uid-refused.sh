@@ -1,5 +1,6 @@
 #!/bin/bash
 # Another uid can neither use, list, replace nor delete a key or a secret: by no verb, under no spelling of its name.
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
 

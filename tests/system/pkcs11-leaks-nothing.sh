@@ -2,7 +2,6 @@
 # A program that signs, makes and destroys keys, and ends the PKCS#11 module, has lost no memory, and touched none that is
 # not its own. The library may be begun and ended again and again.
 # bound: 180
-# release only
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
 

@@ -1,7 +1,6 @@
 #!/bin/bash
 # csm-plughost, from inside: system calls are injected. A library in it has its own user and files; nothing of csmd's or of another
 # library, no program, no other process, no socket unless its configuration allows it, no way back, and no PIN but its own.
-# release only
 if [ -z "${CSM_TEST_INSIDE:-}" ]; then
     folder=$(mktemp -d "${TMPDIR:-/tmp}/csm-plug.XXXXXX")
     trap 'rm -rf "$folder"' EXIT

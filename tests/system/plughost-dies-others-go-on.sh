@@ -2,6 +2,7 @@
 # A library that crashes, or hangs, in the midst of 1,000 signatures costs nothing but errors that say "again": another back end's
 # signatures go on without one, its keys work again within two seconds of its restart, and none is lost or changed.
 # bound: 120
+# coverage
 if [ -z "${CSM_TEST_INSIDE:-}" ]; then
     folder=$(mktemp -d "${TMPDIR:-/tmp}/csm-plug.XXXXXX")
     trap 'rm -rf "$folder"' EXIT

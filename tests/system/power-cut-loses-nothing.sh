@@ -3,7 +3,6 @@
 # and secret is there and works, none is half there, the audit log is whole, and the node starts again by itself. So it
 # does when the power goes while it starts, for the first time too. And this test would notice a sync that is left out.
 # bound: 240
-# release only
 # bound-long: 3000
 . "$(dirname "$0")/../lib/system.sh"
 backend=${CSM_POWERCUT_BACKEND:-soft}

@@ -1,7 +1,6 @@
 #!/bin/bash
 # scripts/with-node.sh keeps its word: stdout is COMMAND's alone, stderr is silent unless it failed, the status is
 # COMMAND's, the folder and the user are the caller's, and whatever ends it, no process and no file stays behind.
-# release only
 . "$(dirname "$0")/../lib/system.sh"
 work=$(mktemp -d "${TMPDIR:-/tmp}/csm-with.XXXXXX")
 trap 'rm -rf "$work"' EXIT

@@ -2,6 +2,7 @@
 # kill -9 of csmd in the midst of reseals, and a TPM that fails in each of a reseal's commands: the next start has the root
 # key, under the old policy or the new one, and never neither.
 # bound: 180
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend tpm2
 . "$top/tests/lib/tpmbus.sh"

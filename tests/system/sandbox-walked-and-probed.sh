@@ -1,7 +1,6 @@
 #!/bin/bash
 # The broker of the release binary, from inside: the seccomp filter that is installed is read and walked, and system
 # calls are injected as root: nothing executes, no network, no tracing, no file outside, and root comes back by no call.
-# release only
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend tpm2
 

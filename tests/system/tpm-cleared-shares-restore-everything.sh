@@ -2,6 +2,7 @@
 # A node whose TPM was cleared says so and serves nothing. By K of its N recovery shares every secret and every software key
 # works again; keys in the old TPM are told as lost, and stay so. The counter's start anew has to be accepted by word.
 # bound: 180
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend tpm2
 umask 077

@@ -3,6 +3,7 @@
 # csmd signs on, and never with another's key.
 # alone
 # bound: 180
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend tpm2
 py <<'PY'

@@ -3,7 +3,7 @@
 # halves say; and no byte of a private half is in files, logs, memory that is not locked, or on the TPM's bus. What was
 # wrapped for another node, or changed by one bit, is refused, and so is a key in clear; then nothing has changed.
 # bound: 240
-# release only
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend tpm2
 . "$top/tests/lib/memory.sh"
