@@ -30,6 +30,14 @@
 #define CSM_SIGNATURE_MAX 1024u
 #define CSM_SPKI_MAX 1024u
 #define CSM_CSR_MAX 16384u
+#define CSM_TBS_MAX CSM_SIGN_MESSAGE_MAX /* what an issuer signs, in one request; longer lists go by begin, update, finish */
+#define CSM_TBS_HEAD_MAX 8192u           /* of a long list: all before its entries, and all after them */
+#define CSM_ISSUER_LIFE_MAX 3155760000u  /* of what an issuer signs, seconds: a hundred years */
+#define CSM_ISSUER_PATH_MAX 16u
+#define CSM_ISSUER_NAMES_MAX 32u         /* name constraints of an issuer, permitted and excluded each */
+#define CSM_ISSUER_NAME_MAX 128u
+#define CSM_ISSUER_RATE_MAX 1000000000u
+#define CSM_ISSUES_MAX 4u                /* lists that are being signed in parts on one connection */
 #define CSM_ATTEST_NONCE_MAX 32u
 #define CSM_ATTESTATION_MAX 8192u
 #define CSM_EK_CERT_MAX 4096u            /* as the TPM keeps it, DER */

@@ -32,6 +32,7 @@ CERT = {"namespace": "web", "name": "tls", "serial": "0A1B2C", "subject": "/O=Ex
         "fingerprint": "cd" * 32, "installed": 1767229200}
 CERT_ITEM = {k: CERT[k] for k in ("namespace", "name", "serial", "subject", "not_after", "state", "fingerprint",
                                   "installed")}
+ISSUER = {"max_life": 315360000, "path_len": 0, "permitted": ["dns:.example.org", "ip:192.0.2.0/24"], "rate": 1000}
 CHAIN = bytes.fromhex("3082012e3082012a")
 PAIRS = [{"name": "user", "type": "text", "value": b"app"}, {"name": "password", "value": b"s3cret"}]
 
@@ -67,6 +68,13 @@ EXAMPLES = {
     "key.sign_init": ({"key": "web:tls", "scheme": "ecdsa-sha256"}, {"stream": 1}),
     "key.sign_update": ({"stream": 1, "data": b"a part of the message"}, {}),
     "key.sign_final": ({"stream": 1}, {"scheme": "ecdsa-sha256", "signature": SIGNATURE}),
+    "issue.sign": ({"key": "ca:root", "kind": "certificate", "tbs": bytes.fromhex("3082012aa003020102")},
+                   {"scheme": "ecdsa-sha256", "signature": SIGNATURE}),
+    "issue.begin": ({"key": "ca:root", "kind": "crl", "head": bytes.fromhex("30840041a2b3020101")}, {"stream": 1}),
+    "issue.update": ({"stream": 1, "entries": bytes.fromhex("3012020105170d3236303130313030303030305a")},
+                     {}),
+    "issue.finish": ({"stream": 1, "tail": bytes.fromhex("a00e300c300a0603551d140403020101")},
+                     {"scheme": "ecdsa-sha256", "signature": SIGNATURE}),
     "key.decrypt": ({"key": "web:wrap", "scheme": "rsa-oaep-sha256", "ciphertext": bytes(16)},
                     {"plaintext": b"plain"}),
     "key.derive": ({"key": "web:agree", "peer": SPKI}, {"shared": DIGEST}),

@@ -314,6 +314,11 @@ static int parse_spec(struct req *q, const struct csm_msg_key_create_req *m, str
 	unsigned use;
 	int r;
 
+	if (m->issuer != NULL) {
+		req_error(q, CSM_EUNSUPPORTED, "this node has no issuers");
+		return CSM_EUNSUPPORTED;
+	}
+
 	if (m->existing.p != NULL) {
 		spec->alg = CSM_ALG__COUNT; /* the device tells */
 		return check_existing(q, m);

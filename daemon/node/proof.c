@@ -95,7 +95,8 @@ static void look_done(struct ask *ask)
 static bool is_step(const struct csm_method *m)
 {
 	return m == &csm_methods[CSM_M_SIGN_INIT] || m == &csm_methods[CSM_M_SIGN_UPDATE] ||
-		m == &csm_methods[CSM_M_SIGN_FINAL];
+		m == &csm_methods[CSM_M_SIGN_FINAL] || m == &csm_methods[CSM_M_ISSUE_BEGIN] ||
+		m == &csm_methods[CSM_M_ISSUE_UPDATE] || m == &csm_methods[CSM_M_ISSUE_FINISH];
 }
 
 static void put_in_order(struct conn *c, struct look_op *w)

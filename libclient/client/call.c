@@ -8,7 +8,8 @@
 static bool is_stream_step(const struct csm_method *m)
 {
 	return m == &csm_methods[CSM_M_SIGN_INIT] || m == &csm_methods[CSM_M_SIGN_UPDATE] ||
-	       m == &csm_methods[CSM_M_SIGN_FINAL];
+	       m == &csm_methods[CSM_M_SIGN_FINAL] || m == &csm_methods[CSM_M_ISSUE_BEGIN] ||
+	       m == &csm_methods[CSM_M_ISSUE_UPDATE] || m == &csm_methods[CSM_M_ISSUE_FINISH];
 }
 
 bool client_repeatable(const struct csm_method *m)

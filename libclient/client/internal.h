@@ -153,6 +153,22 @@ CSM_MUST int client_give(struct csm_bin from, void *out, size_t *len);
 /* A value that is present, empty ones too. */
 struct csm_bin client_bin(const void *p, size_t n);
 
+/* Work in steps, on a connection of its own. */
+struct client_stream {
+	struct csm *csm;
+	struct lease lease;
+	pid_t pid;
+	uint64_t stream;
+	bool open; /* the daemon holds state for it */
+	bool good; /* the connection has answered all so far */
+};
+/* The first step; on failure there is nothing to close. The caller takes the stream's number from *rep. */
+CSM_MUST int client_stream_open(struct client_stream *s, struct csm *c, enum csm_method_id m, const void *msg,
+	struct csm_reply *rep);
+/* On failure *rep is cleared. */
+CSM_MUST int client_stream_step(struct client_stream *s, enum csm_method_id m, const void *msg, struct csm_reply *rep);
+void client_stream_close(struct client_stream *s);
+
 /* csm_sign_finish, with the whole answer. */
 CSM_MUST int client_sign_finish(struct csm_sign *s, struct csm_reply **ret);
 

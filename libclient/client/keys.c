@@ -196,15 +196,10 @@ int csm_key_sign_message(struct csm *c, const char *key, const char *scheme, con
 /* ---- streams ---- */
 
 struct csm_sign {
-	struct csm *csm;
-	struct lease lease;
-	pid_t pid;
-	uint64_t stream;
-	bool open; /* the daemon holds state for it */
-	bool good; /* the connection has answered all so far */
+	struct client_stream s; /* first */
 };
 
-static int step(struct csm_sign *s, enum csm_method_id m, const void *msg, struct csm_reply *rep)
+int client_stream_step(struct client_stream *s, enum csm_method_id m, const void *msg, struct csm_reply *rep)
 {
 	int r;
 
@@ -219,34 +214,51 @@ static int step(struct csm_sign *s, enum csm_method_id m, const void *msg, struc
 	return r;
 }
 
-int csm_sign_start(struct csm *c, const char *key, const char *scheme, struct csm_sign **ret)
+int client_stream_open(struct client_stream *s, struct csm *c, enum csm_method_id m, const void *msg, struct csm_reply *rep)
 {
-	struct csm_msg_sign_init_req req = {.key = csm_str_of(key), .scheme = csm_str_of(scheme)};
-	struct csm_sign *s = calloc(1, sizeof(*s));
-	struct csm_reply rep;
 	bool fresh = false;
 	int r = CSM_EINTERNAL;
 
 	client_err_clear();
-	if (s == NULL)
-		return client_err_plain(CSM_ENOMEM);
 	s->csm = c;
 	s->pid = getpid();
 	do {
 		r = lease_take(c, &s->lease, fresh, client_deadline(c->set.timeout_ms));
 		if (r != 0)
 			break;
-		r = step(s, CSM_M_SIGN_INIT, &req, &rep);
+		r = client_stream_step(s, m, msg, rep);
 		if (r != 0)
 			lease_give(c, &s->lease, s->good);
 		fresh = !fresh;
 	} while (r == CSM_ECLOSED && fresh);
-	if (r != 0) {
+	s->open = r == 0;
+	return r;
+}
+
+void client_stream_close(struct client_stream *s)
+{
+	/* In a child the connection is the parent's, and its slot has been dropped. An open stream is given
+	 * up with its connection: the daemon forgets it without a further exchange. */
+	if (s->pid == getpid())
+		lease_give(s->csm, &s->lease, s->good && !s->open);
+	else if (s->lease.slot == NULL)
+		conn_close(&s->lease.own);
+}
+
+int csm_sign_start(struct csm *c, const char *key, const char *scheme, struct csm_sign **ret)
+{
+	struct csm_msg_sign_init_req req = {.key = csm_str_of(key), .scheme = csm_str_of(scheme)};
+	struct csm_sign *s = calloc(1, sizeof(*s));
+	struct csm_reply rep;
+	int r;
+
+	if (s == NULL)
+		return client_err_plain(CSM_ENOMEM);
+	if ((r = client_stream_open(&s->s, c, CSM_M_SIGN_INIT, &req, &rep)) != 0) {
 		free(s);
 		return r;
 	}
-	s->stream = ((struct csm_msg_sign_init_res *)rep.msg)->stream.v;
-	s->open = true;
+	s->s.stream = ((struct csm_msg_sign_init_res *)rep.msg)->stream.v;
 	reply_clear(&rep);
 	*ret = s;
 	return 0;
@@ -256,13 +268,13 @@ int csm_sign_update(struct csm_sign *s, const void *data, size_t len)
 {
 	const uint8_t *p = data;
 	struct csm_reply rep;
-	int r = s->open ? 0 : client_err(CSM_ESTATE, "the stream is used up");
+	int r = s->s.open ? 0 : client_err(CSM_ESTATE, "the stream is used up");
 
 	while (r == 0 && len > 0) {
 		size_t n = len < CSM_SIGN_MESSAGE_MAX ? len : CSM_SIGN_MESSAGE_MAX;
-		struct csm_msg_sign_update_req req = {.stream = {s->stream, true}, .data = {p, n}};
+		struct csm_msg_sign_update_req req = {.stream = {s->s.stream, true}, .data = {p, n}};
 
-		r = step(s, CSM_M_SIGN_UPDATE, &req, &rep);
+		r = client_stream_step(&s->s, CSM_M_SIGN_UPDATE, &req, &rep);
 		if (r == 0)
 			reply_clear(&rep);
 		p += n;
@@ -273,16 +285,16 @@ int csm_sign_update(struct csm_sign *s, const void *data, size_t len)
 
 static int finish(struct csm_sign *s, bool cancel, struct csm_reply *rep)
 {
-	struct csm_msg_sign_final_req req = {.stream = {s->stream, true}, .cancel = {cancel, cancel}};
+	struct csm_msg_sign_final_req req = {.stream = {s->s.stream, true}, .cancel = {cancel, cancel}};
 
-	s->open = false;
-	return step(s, CSM_M_SIGN_FINAL, &req, rep);
+	s->s.open = false;
+	return client_stream_step(&s->s, CSM_M_SIGN_FINAL, &req, rep);
 }
 
 int client_sign_finish(struct csm_sign *s, struct csm_reply **ret)
 {
 	struct csm_reply rep;
-	int r = s->open ? finish(s, false, &rep) : client_err(CSM_ESTATE, "the stream is used up");
+	int r = s->s.open ? finish(s, false, &rep) : client_err(CSM_ESTATE, "the stream is used up");
 
 	return r != 0 ? r : reply_take(&rep, ret);
 }
@@ -290,7 +302,7 @@ int client_sign_finish(struct csm_sign *s, struct csm_reply **ret)
 int csm_sign_finish(struct csm_sign *s, void *out, size_t *len)
 {
 	struct csm_reply rep;
-	int r = s->open ? finish(s, false, &rep) : client_err(CSM_ESTATE, "the stream is used up");
+	int r = s->s.open ? finish(s, false, &rep) : client_err(CSM_ESTATE, "the stream is used up");
 
 	if (r != 0)
 		return r;
@@ -303,12 +315,7 @@ void csm_sign_free(struct csm_sign *s)
 {
 	if (s == NULL)
 		return;
-	/* In a child the connection is the parent's, and its slot has been dropped. An open stream is given
-	 * up with its connection: the daemon forgets it without a further exchange. */
-	if (s->pid == getpid())
-		lease_give(s->csm, &s->lease, s->good && !s->open);
-	else if (s->lease.slot == NULL)
-		conn_close(&s->lease.own);
+	client_stream_close(&s->s);
 	free(s);
 }
 

@@ -284,6 +284,35 @@ CSM_MUST int csm_cert_revoke(struct csm *csm, const char *key, const char *reaso
 CSM_MUST int csm_cert_watch(struct csm *csm, const char *const *keys, size_t n, uint64_t after, uint32_t timeout_ms,
 	struct csm_reply **ret);
 
+/* A certificate authority's key, with the use `issuer`: it signs nothing but whole certificates, CRLs and OCSP responses of
+ * that authority, which csmd reads and holds against these rules, for good. */
+struct csm_issuer_rules {
+	uint64_t max_life;            /* seconds, of what it issues */
+	unsigned path_len;            /* how many CAs may stand below it; 0: none */
+	const char *const *permitted; /* "dns:.example.org", "ip:10.0.0.0/8", "uri:.host", "email:host" */
+	size_t n_permitted;
+	const char *const *excluded;
+	size_t n_excluded;
+	uint64_t rate; /* signatures an hour; 0: no limit */
+};
+/* As csm_key_create. */
+CSM_MUST int csm_issuer_create(struct csm *csm, const char *key, const char *alg, const char *backend,
+	const struct csm_issuer_rules *rules, struct csm_reply **ret);
+/* Sign a to-be-signed of the kind "certificate", "crl" (any length: a long one goes by csm_issue_begin) or "ocsp", DER, as
+ * `issue.sign` of PROTOCOL.md says. *len: the room, then the signature's length. scheme: NULL, or it has to be the one that tbs
+ * names. A serial number is used once, also when its signature never came: CSM_EEXISTS. CSM_EDENIED with the rule. */
+CSM_MUST int csm_issue_sign(struct csm *csm, const char *key, const char *kind, const char *scheme, const void *tbs,
+	size_t tbs_len, void *out, size_t *len);
+/* A long CRL without having it in memory: head is the TBSCertList up to its first entry, with the lengths of the whole; then
+ * entries, whole ones; then, with the signature, what stands behind them. As with csm_sign_start, a connection of its own. */
+struct csm_issue;
+CSM_MUST int csm_issue_begin(struct csm *csm, const char *key, const char *kind, const char *scheme, const void *head,
+	size_t head_len, struct csm_issue **ret);
+CSM_MUST int csm_issue_update(struct csm_issue *i, const void *entries, size_t entries_len);
+/* It is used up, whatever the result; it is still to be freed. */
+CSM_MUST int csm_issue_finish(struct csm_issue *i, const void *tail, size_t tail_len, void *out, size_t *len);
+void csm_issue_free(struct csm_issue *i);
+
 /* The root key, on the administrator's socket. csm_reseal seals it anew as csmd.yaml has it by now; field: sealed.
  * CSM_EDENIED: it would not come out again, and nothing has changed. */
 CSM_MUST int csm_reseal(struct csm *csm, struct csm_reply **ret);
