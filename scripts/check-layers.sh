@@ -32,7 +32,7 @@ BEGIN {
     lib("^msgpack", "^(libclient/wire|tests)/")
     lib("^openssl/", "^(plugins|daemon|tests|libclient/(p11|provider|tpmfmt|cli|rest))/")
     lib("^tss2/", "^(plugins/tpm2|libclient/tpmfmt|libclient/cli|tests)/")
-    lib("^lmdb\\.h$", "^(daemon/svc/store|tests/)")
+    lib("^lmdb\\.h$", "^(daemon/svc/(store|engine_lmdb)|tests/)")
     lib("^event2/", "^(daemon/(svc|node)|tests)/")
     lib("^yaml\\.h$", "^(daemon/svc|tests)/")
     lib("^seccomp\\.h$", "^(daemon/(svc|node|ident|plughost|enrol)|tests)/")

@@ -30,6 +30,7 @@ void db_close(struct central_db *db);
 struct db_stat {
 	uint64_t used, size; /* bytes */
 	bool low_space;      /* nine tenths are used, or the disk is nearly full: told before a write fails */
+	bool failed;         /* the disk failed where nobody knows what it holds: all is CSM_EUNAVAILABLE until it is opened anew */
 	uint64_t commits, writes;
 };
 void db_stat(struct central_db *db, struct db_stat *ret);
@@ -97,8 +98,9 @@ struct db_filter {
 CSM_MUST int db_cert_list(struct central_db *db, const struct db_filter *filter, struct csm_str after, size_t limit,
 	struct csm_pool *pool, struct db_cert **ret, size_t *n, struct csm_str *next);
 
-/* What is revoked, of one issuer, not expired before `now`, in order of serial; calls back until it returns false. since: revoked or
- * taken back after that only (taken back: reason CSM_REASON_REMOVE_FROM_CRL). */
+/* What is revoked, of one issuer, not expired before `now`, in order of serial; calls back until it returns false. since: 0, or only
+ * what was revoked or taken back in that second or later (taken back: reason CSM_REASON_REMOVE_FROM_CRL). What it is called with
+ * lives for that call. */
 struct db_revoked {
 	struct csm_bin serial;
 	uint64_t at;

@@ -1,0 +1,105 @@
+/* What the files of the database share. The rows' keys are in ARCHITECTURE.md ("csm-server's database"). */
+#ifndef CSM_CENTRAL_DB_INT_H
+#define CSM_CENTRAL_DB_INT_H
+
+#include <stdatomic.h>
+#include "daemon/central/dbrec.h"
+#include "daemon/svc/engine.h"
+
+struct central_db {
+	const struct csm_engine_ops *ops;
+	struct csm_engine *engine;
+	struct rec_key *key; /* in locked memory */
+	atomic_ulong revocations;
+	atomic_ulong events;  /* their number in this process */
+	atomic_ulong pruned;  /* when answers that nobody asks for again were removed last */
+};
+
+/* First byte of each key. Never reused. */
+enum db_table {
+	DB_T_SCHEMA = 'M',
+	DB_T_SERIAL = 'C',    /* serial: REC_REF */
+	DB_T_CERT = 'T',      /* place: REC_CERT */
+	DB_T_DER = 'D',       /* place: REC_DER */
+	DB_T_EXPIRY = 'E',    /* not_after, place */
+	DB_T_KEY = 'K',       /* SHA-256 of the SPKI, place */
+	DB_T_FACET = 'F',     /* kind, 8 bytes of the value's SHA-256, place */
+	DB_T_REVOKED = 'R',   /* issuer, serial: REC_REVOKED */
+	DB_T_TOKEN = 'O',     /* id: REC_TOKEN */
+	DB_T_TOKEN_HASH = 'H',/* hash: REC_TOKEN_REF */
+	DB_T_REPLAY = 'I',    /* SHA-256 of caller and key: REC_REPLAY */
+	DB_T_REPLAY_AGE = 'J',/* time, that SHA-256 */
+	DB_T_VALUE = 'S',     /* name: REC_VALUE */
+	DB_T_EVENT = 'V',     /* time, nanoseconds, number: REC_EVENT */
+	DB_T_USAGE = 'U',     /* end, 16 bytes of SHA-256 of node and key, start: REC_USAGE */
+	DB_T_USED = 'L',      /* SHA-256 of the SPKI: REC_USAGE, the latest */
+};
+enum db_facet { DB_F_NODE = 'n', DB_F_REQUESTER = 'q', DB_F_NAME = 'm', DB_F_REVOKED = 'r' };
+
+/* ---- keys ---- */
+struct dbk {
+	size_t n;
+	uint8_t p[CSM_ENGINE_KEY_MAX];
+};
+void dbk_start(struct dbk *k, enum db_table t);
+void dbk_u8(struct dbk *k, uint8_t v);
+void dbk_u64(struct dbk *k, uint64_t v);
+void dbk_raw(struct dbk *k, const void *p, size_t n);
+/* Length (1) and bytes: in the order of the numbers. At most DB_SERIAL_MAX. */
+void dbk_serial(struct dbk *k, struct csm_bin serial);
+/* issued, serial: the order of issue. */
+void dbk_place(struct dbk *k, uint64_t issued, struct csm_bin serial);
+void dbk_facet(struct dbk *k, enum db_facet f, struct csm_str value);
+static inline struct csm_bin dbk_bin(const struct dbk *k)
+{
+	return (struct csm_bin){k->p, k->n};
+}
+void db_sha256(uint8_t out[static 32], struct csm_str a, struct csm_str b); /* a, NUL, b */
+bool db_serial_ok(struct csm_bin serial);
+void db_revoked_key(struct dbk *k, struct csm_str issuer, struct csm_bin serial);
+/* What is meant by "name": the subject's CN, and of a SAN what stands behind its type. */
+struct csm_str db_subject_cn(struct csm_str subject);
+struct csm_str db_san_value(struct csm_str san);
+
+/* ---- a batch being made: what it points to is its own ---- */
+struct plan {
+	struct central_db *db;
+	struct csm_pool mem;
+	struct csm_engine_cond *conds;
+	struct csm_engine_change *changes;
+	size_t n_conds, n_changes, conds_max, changes_max;
+	bool urgent;
+	int r; /* the first that went wrong */
+};
+/* conds and changes: how many there will be at most. */
+void plan_init(struct plan *p, struct central_db *db, size_t conds, size_t changes);
+void plan_free(struct plan *p);
+void plan_absent(struct plan *p, const struct dbk *k);
+/* The row is what was read. */
+void plan_same(struct plan *p, const struct dbk *k, struct csm_bin row);
+void plan_put(struct plan *p, const struct dbk *k, const struct rec_def *def, const void *in);
+void plan_mark(struct plan *p, const struct dbk *k);
+void plan_del(struct plan *p, const struct dbk *k);
+void plan_event(struct plan *p, uint64_t at, const char *what, struct csm_str object, struct csm_str by);
+/* The event of a certificate. */
+void plan_event_cert(struct plan *p, uint64_t at, const char *what, struct csm_bin serial, struct csm_str by);
+/* p->r, or what the engine says: CSM_ECONFLICT where a condition does not hold. */
+CSM_MUST int plan_write(struct plan *p);
+
+/* ---- reading ---- */
+/* The row as it is, and what is in it, borrowed until the transaction ends. CSM_ENOT_FOUND. `row` may be NULL. */
+CSM_MUST int db_row(struct central_db *db, struct csm_engine_txn *t, const struct dbk *k, const struct rec_def *def, struct csm_pool *pool,
+	void *out, struct csm_bin *row);
+/* Everything of it but `der`; *k its key. */
+CSM_MUST int db_cert_row(struct central_db *db, struct csm_engine_txn *t, struct csm_bin serial, struct csm_pool *pool,
+	struct db_cert *ret, struct dbk *k, struct csm_bin *row);
+
+/* ---- copies in the caller's pool: after the first that fails all do; 0 or CSM_ENOMEM or CSM_ETOO_LARGE ---- */
+CSM_MUST int db_copy(struct csm_pool *pool, const void **p, size_t n);
+CSM_MUST int db_copy_strs(struct csm_pool *pool, const struct csm_str **v, size_t n);
+CSM_MUST int db_copy_cert(struct csm_pool *pool, struct db_cert *c);
+
+/* Rounds of reading and writing before somebody who is always overtaken is told CSM_EBUSY. */
+#define DB_ROUNDS 10000u
+
+#endif

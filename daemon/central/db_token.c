@@ -1,0 +1,186 @@
+/* Tokens: found by the hash of what is shown, listed by their id. */
+#include <sodium.h>
+#include <string.h>
+#include "daemon/central/db_int.h"
+
+static void token_key(struct dbk *k, const uint8_t id[static DB_TOKEN_ID_LEN])
+{
+	dbk_start(k, DB_T_TOKEN);
+	dbk_raw(k, id, DB_TOKEN_ID_LEN);
+}
+
+static void hash_key(struct dbk *k, const uint8_t hash[static 32])
+{
+	dbk_start(k, DB_T_TOKEN_HASH);
+	dbk_raw(k, hash, 32);
+}
+
+static int copy_token(struct csm_pool *pool, struct db_token *t)
+{
+	int r = db_copy_strs(pool, &t->names, t->n_names);
+
+	if (r != 0 || (r = db_copy(pool, (const void **)&t->profile.p, t->profile.n)) != 0 ||
+		(r = db_copy(pool, (const void **)&t->role.p, t->role.n)) != 0)
+		return r;
+	return db_copy(pool, (const void **)&t->by.p, t->by.n);
+}
+
+static struct csm_str id_text(const uint8_t id[static DB_TOKEN_ID_LEN], char hex[static 2 * DB_TOKEN_ID_LEN + 1])
+{
+	return csm_str_of(sodium_bin2hex(hex, 2 * DB_TOKEN_ID_LEN + 1, id, DB_TOKEN_ID_LEN));
+}
+
+int db_token_add(struct central_db *db, const struct db_token *t)
+{
+	const struct rec_bytes ref = {{t->id, sizeof(t->id)}};
+	char hex[2 * DB_TOKEN_ID_LEN + 1];
+	struct dbk k, by_hash;
+	struct plan p;
+	int r;
+
+	if (t->uses == 0 || t->used != 0)
+		return CSM_EINVALID;
+	plan_init(&p, db, 2, 3);
+	token_key(&k, t->id);
+	hash_key(&by_hash, t->hash);
+	plan_absent(&p, &k);
+	plan_absent(&p, &by_hash);
+	plan_put(&p, &k, &rec_token, t);
+	plan_put(&p, &by_hash, &rec_token_ref, &ref);
+	plan_event(&p, t->created, "token", id_text(t->id, hex), t->by);
+	r = plan_write(&p);
+	plan_free(&p);
+	return r == CSM_ECONFLICT ? CSM_EEXISTS : r;
+}
+
+static int token_by_hash(struct central_db *db, struct csm_engine_txn *t, const uint8_t hash[static 32], struct csm_pool *pool,
+	struct db_token *ret)
+{
+	struct rec_bytes ref;
+	struct db_token token;
+	struct dbk k;
+	int r;
+
+	hash_key(&k, hash);
+	if ((r = db_row(db, t, &k, &rec_token_ref, NULL, &ref, NULL)) != 0)
+		return r;
+	if (ref.v.n != DB_TOKEN_ID_LEN)
+		return CSM_ETAMPERED;
+	token_key(&k, ref.v.p);
+	r = db_row(db, t, &k, &rec_token, pool, &token, NULL);
+	if (r != 0)
+		return r == CSM_ENOT_FOUND ? CSM_ETAMPERED : r;
+	if (sodium_memcmp(token.hash, hash, 32) != 0)
+		return CSM_ETAMPERED;
+	if ((r = copy_token(pool, &token)) == 0)
+		*ret = token;
+	return r;
+}
+
+int db_token_find(struct central_db *db, const uint8_t hash[static 32], struct csm_pool *pool, struct db_token *ret)
+{
+	struct csm_engine_txn *t;
+	int r = db->ops->begin(db->engine, &t);
+
+	if (r != 0)
+		return r;
+	r = token_by_hash(db, t, hash, pool, ret);
+	db->ops->end(t);
+	return r;
+}
+
+static int delete_once(struct plan *p, struct csm_engine_txn *t, const uint8_t id[static DB_TOKEN_ID_LEN], uint64_t now, struct csm_str by)
+{
+	char hex[2 * DB_TOKEN_ID_LEN + 1];
+	struct db_token token;
+	struct csm_bin row;
+	struct dbk k;
+	int r;
+
+	token_key(&k, id);
+	if ((r = db_row(p->db, t, &k, &rec_token, &p->mem, &token, &row)) != 0)
+		return r;
+	plan_same(p, &k, row);
+	plan_del(p, &k);
+	hash_key(&k, token.hash);
+	plan_del(p, &k);
+	plan_event(p, now, "token-delete", id_text(id, hex), by);
+	return p->r;
+}
+
+int db_token_delete(struct central_db *db, const uint8_t id[static DB_TOKEN_ID_LEN], uint64_t now, struct csm_str by)
+{
+	int r;
+
+	for (unsigned round = 0; round < DB_ROUNDS; round++) {
+		struct csm_engine_txn *t;
+		struct plan p;
+
+		if ((r = db->ops->begin(db->engine, &t)) != 0)
+			return r;
+		plan_init(&p, db, 1, 3);
+		p.urgent = true;
+		r = p.r != 0 ? p.r : delete_once(&p, t, id, now, by);
+		db->ops->end(t);
+		if (r == 0)
+			r = plan_write(&p);
+		plan_free(&p);
+		if (r != CSM_ECONFLICT)
+			return r;
+	}
+	return CSM_EBUSY;
+}
+
+static int list_from(struct central_db *db, struct csm_engine_txn *t, struct dbk *k, size_t limit, struct csm_pool *pool,
+	struct db_token *v, size_t *n, bool *more)
+{
+	struct csm_engine_row row;
+	int r = db->ops->next(t, dbk_bin(k), false, &row);
+
+	*more = false;
+	for (; r == 0 && row.key.p[0] == DB_T_TOKEN; r = db->ops->next(t, row.key, false, &row)) {
+		if (*n == limit) {
+			*more = true;
+			return 0;
+		}
+		if ((r = rec_get(db->key, &rec_token, row.key, row.value, pool, &v[*n])) != 0 || (r = copy_token(pool, &v[*n])) != 0)
+			return r;
+		++*n;
+	}
+	return r == CSM_ENOT_FOUND ? 0 : r;
+}
+
+int db_token_list(struct central_db *db, struct csm_str after, size_t limit, struct csm_pool *pool, struct db_token **ret, size_t *n,
+	struct csm_str *next)
+{
+	struct csm_engine_txn *t;
+	struct db_token *v;
+	size_t got = 0, len;
+	char *cursor;
+	bool more;
+	struct dbk k;
+	int r;
+
+	dbk_start(&k, DB_T_TOKEN);
+	if (after.n > 0 && (sodium_hex2bin(k.p + 1, DB_TOKEN_ID_LEN, after.p, after.n, NULL, &len, NULL) != 0 || len != DB_TOKEN_ID_LEN ||
+		after.n != 2 * (size_t)DB_TOKEN_ID_LEN))
+		return CSM_EINVALID;
+	if (after.n > 0)
+		k.n = 1 + DB_TOKEN_ID_LEN;
+	if (limit == 0 || csm_pool_full(pool, (limit + 1) * sizeof(*v)))
+		return limit == 0 ? CSM_EINVALID : CSM_ETOO_LARGE;
+	v = csm_pool_alloc(pool, (limit + 1) * sizeof(*v));
+	cursor = csm_pool_alloc(pool, 2 * (size_t)DB_TOKEN_ID_LEN + 1);
+	if (v == NULL || cursor == NULL)
+		return CSM_ENOMEM;
+	if ((r = db->ops->begin(db->engine, &t)) != 0)
+		return r;
+	r = list_from(db, t, &k, limit, pool, v, &got, &more);
+	db->ops->end(t);
+	if (r != 0)
+		return r;
+	*ret = v;
+	*n = got;
+	*next = more ? id_text(v[got - 1].id, cursor) : (struct csm_str){"", 0};
+	return 0;
+}
