@@ -12,6 +12,7 @@
 #include "daemon/svc/engine_lmdb_int.h"
 
 #define RESERVE (16u * 1024u * 1024u) /* of the map, behind what is told as its size: for what is urgent */
+#define READERS_MAX 512u
 #define LOW_DISK (64u * 1024u * 1024u)
 
 /* ---- opening ---- */
