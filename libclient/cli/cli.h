@@ -43,6 +43,7 @@ enum opt_id {
 	O_AK,
 	O_SECRET_FILE,
 	O_PROOF,
+	O_ATTESTATION,
 	O_TO,
 	O_NAME,
 	O_ACCEPT_EXPOSED,

@@ -5,6 +5,7 @@
 #include <sodium.h>
 #include "libclient/cli/cli.h"
 #include "libclient/cli/json.h"
+#include "libclient/cli/wrap.h"
 #include "libclient/tpmfmt/attest.h"
 
 #define FILE_MAX (64u * 1024u)
@@ -88,6 +89,7 @@ struct verify {
 	uint8_t nonce[CSM_ATTEST_NONCE_MAX];
 	json_t *checks;
 	bool failed; /* to make them */
+	char wrong[160]; /* where nothing is printed: the first check that failed */
 };
 
 static int read_statement(const char *path, struct csm_buf *b, struct csm_attestation *ret)
@@ -170,10 +172,10 @@ static int read_proof(struct verify *v)
 	return r;
 }
 
-static int read_wants(struct verify *v)
+static int read_wants(struct verify *v, const char *path)
 {
 	struct cli *cli = v->cli;
-	int r = read_statement(cli->arg[0], &v->file, &v->a);
+	int r = read_statement(path, &v->file, &v->a);
 
 	if (r == 0 && cli->value[O_NONCE] != NULL) {
 		r = hex_option(cli, O_NONCE, v->nonce, sizeof(v->nonce), &v->want.nonce_len);
@@ -281,7 +283,7 @@ int cmd_attest_verify(struct cli *cli)
 
 	csm_buf_init(&v.secret_file, FILE_MAX, true);
 	csm_buf_init(&v.proof_file, FILE_MAX, false);
-	r = v.checks == NULL ? client_err_plain(CSM_ENOMEM) : read_wants(&v);
+	r = v.checks == NULL ? client_err_plain(CSM_ENOMEM) : read_wants(&v, cli->arg[0]);
 	if (r == 0) {
 		good = csm_attest_check(&v.a, &v.want, on_check, &v);
 		cli->status = good ? 0 : 1;
@@ -290,6 +292,29 @@ int cmd_attest_verify(struct cli *cli)
 		else
 			verdict_text(&v, good);
 	}
+	verify_clear(&v);
+	return r;
+}
+
+static void on_check_quiet(void *arg, const char *check, enum csm_attest_outcome outcome, const char *text)
+{
+	struct verify *v = arg;
+
+	if (outcome == CSM_ATTEST_FAILED && v->wrong[0] == '\0')
+		snprintf(v->wrong, sizeof(v->wrong), "%s: %s", check, text);
+}
+
+int attest_of_storage(struct cli *cli, const char *path, const TPM2B_NAME *storage)
+{
+	struct verify v = {.cli = cli};
+	int r;
+
+	csm_buf_init(&v.secret_file, FILE_MAX, true);
+	csm_buf_init(&v.proof_file, FILE_MAX, false);
+	r = read_wants(&v, path);
+	v.want.storage = storage;
+	if (r == 0 && !csm_attest_check(&v.a, &v.want, on_check_quiet, &v))
+		r = client_err(CSM_EINVALID, "%s proves nothing of the storage key: %s", path, v.wrong);
 	verify_clear(&v);
 	return r;
 }

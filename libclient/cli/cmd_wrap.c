@@ -79,16 +79,23 @@ static int attributes_of(struct cli *cli, TPMT_PUBLIC *pub)
 	return 0;
 }
 
-/* --name pins the storage key; without it, it is told, to be compared with what the node's administrator sees. */
-static int check_name(struct cli *cli, const struct storage *to)
+/* --name pins the storage key, --attestation has its TPM vouch for it; without either it is told, to be compared with what the
+ * node's administrator sees. */
+static int check_storage(struct cli *cli, const struct storage *to)
 {
+	const char *statement = cli->value[O_ATTESTATION];
 	char hex[2 * CSM_TPM_NAME_LEN + 1];
 
 	sodium_bin2hex(hex, sizeof(hex), to->name.name, CSM_TPM_NAME_LEN);
 	if (cli->value[O_NAME] != NULL && strcasecmp(cli->value[O_NAME], hex) != 0)
 		return client_err(CSM_EINVALID, "the storage key is another one than --name says: its Name is %s", hex);
+	if (statement != NULL)
+		return attest_of_storage(cli, statement, &to->name);
+	if (cli->list_n > 0 || cli->value[O_AK] != NULL || cli->value[O_NONCE] != NULL || cli->value[O_PROOF] != NULL ||
+		cli->value[O_SECRET_FILE] != NULL)
+		return cli_usage("--ca, --ak, --nonce, --proof and --secret-file are for what --attestation says");
 	if (cli->value[O_NAME] == NULL)
-		cli_note("for the storage key %s, %s; that it is the node's was not checked (--name does)", hex,
+		cli_note("for the storage key %s, %s; that it is the node's was not checked (--name and --attestation do)", hex,
 			storage_is_tpm(to) ? "which says that it is a TPM's" : "which is csmd's own, not a TPM's");
 	return 0;
 }
@@ -126,7 +133,7 @@ int cmd_wrap_key(struct cli *cli)
 	if (cli->value[O_TO] == NULL)
 		return cli_usage("csm wrap-key needs --to: the node's storage key");
 	if ((r = wrap_protect()) != 0 || (r = storage_of_file(cli, cli->value[O_TO], &to)) != 0 ||
-		(r = check_name(cli, &to)) != 0)
+		(r = check_storage(cli, &to)) != 0)
 		return r;
 	csm_buf_init(&body, CSM_WRAPPED_MAX, false);
 	csm_buf_init(&pem, WRAP_FILE_MAX, false);

@@ -59,6 +59,8 @@ const struct opt cli_opts[O__COUNT] = {
 	[O_TO] = {"to", 0, "FILE", "@file", "the node's storage key: what csm status --json printed there, or its storage_key"},
 	[O_NAME] = {"name", 0, "HEX", NULL,
 		"the Name that the storage key must have: storage_name of csm status, learned in another way than the key"},
+	[O_ATTESTATION] = {"attestation", 0, "FILE", "@file",
+		"a statement of csm key attest about any key of the node's TPM: the storage key has to be that TPM's"},
 	[O_ACCEPT_EXPOSED] = {"accept-exposed", 0, NULL, NULL,
 		"take a key although its files tell it to everyone who had them"},
 	[O_UNPROVEN] = {"unproven", 0, NULL, NULL,
@@ -155,13 +157,17 @@ const struct command cli_commands[] = {
 		"Writes a proof that the attestation key and the endorsement key of the challenge are in this node's TPM.",
 		cmd_attest_activate},
 	{"wrap-key", NULL, "PEM", 1, 1, SOCK_NONE,
-		OPT(O_TO) | OPT(O_NAME) | OPT(O_BACKEND) | OPT(O_USE) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
+		OPT(O_TO) | OPT(O_NAME) | OPT(O_BACKEND) | OPT(O_USE) | OPT(O_OUTPUT) | OUTPUT_PUBLIC | OPT(O_ATTESTATION) |
+			OPT(O_NONCE) | OPT(O_CA) | OPT(O_AK) | OPT(O_SECRET_FILE) | OPT(O_PROOF),
+		-1,
 		"an object with wrapped (PEM)", "wrap a private key for one node",
 		"For the machine where keys are made: it needs no TPM and no daemon. PEM is a private key (RSA of 2048, 3072 or 4096 "
 		"bits, P-256, P-384, P-521); where it is encrypted the terminal is asked for the passphrase; \"-\" is standard "
 		"input. --to is what csm status --json prints on the node; --backend chooses one of its back ends there (the preferred "
 		"one unless given). The result can be opened by that node alone: csm key import. Whoever can give you another storage "
-		"key gets the private key: compare its Name with --name.",
+		"key gets the private key: compare its Name with --name, or have the node's TPM vouch for it: --attestation is what csm "
+		"key attest wrote there, about any key of that TPM, and --ak, or --ca with --secret-file and --proof, prove it as with csm "
+		"attest verify; nothing is written unless they do.",
 		cmd_wrap_key},
 
 	{"sign", NULL, "NAME [FILE]", 1, 2, SOCK_PUBLIC,

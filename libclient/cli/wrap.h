@@ -22,6 +22,10 @@ CSM_MUST int storage_of_file(struct cli *cli, const char *path, struct storage *
 CSM_MUST int storage_of_node(struct cli *cli, const char *backend, struct storage *ret);
 bool storage_is_tpm(const struct storage *s);
 
+/* Does the statement in the file prove that the storage key of this Name is in a TPM that the options vouch for, as
+ * csm attest verify takes them (--nonce, --ak, or --ca with --secret-file and --proof)? CSM_EINVALID: why it does not. (cmd_attest.c) */
+CSM_MUST int attest_of_storage(struct cli *cli, const char *path, const TPM2B_NAME *storage);
+
 /* Wrap a private key (a TPM2B_SENSITIVE) for it; the wrapped key is appended to out. */
 CSM_MUST int wrap_sensitive(const struct storage *to, const TPMT_PUBLIC *pub, struct csm_bin sensitive, struct csm_buf *out);
 /* One PEM block that is the whole text, in just the form that csm writes; the DER is appended. */

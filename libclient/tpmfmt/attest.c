@@ -8,7 +8,9 @@
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
 #include <openssl/x509_vfy.h>
+#include <openssl/x509v3.h>
 #include <tss2/tss2_mu.h>
+#include "libclient/tpmfmt/dup.h"
 
 /* A key that was made in this TPM and cannot leave it. */
 #define BORN_HERE (TPMA_OBJECT_FIXEDTPM | TPMA_OBJECT_FIXEDPARENT | TPMA_OBJECT_SENSITIVEDATAORIGIN)
@@ -211,6 +213,39 @@ static void check_attest(struct check *c)
 						       : "it has no nonce: it may be an old statement");
 }
 
+/* Its qualified Name: a chain of hashes from the hierarchy over all of its parents' Names, made by the TPM that loaded it (TPM 2.0
+ * Library, part 1, 16.1). */
+static bool qualified_by(const TPM2B_NAME *storage, const TPM2B_NAME *name, TPM2B_NAME *ret)
+{
+	uint8_t in[2 * CSM_TPM_NAME_LEN] = {TPM2_RH_OWNER >> 24, TPM2_RH_OWNER >> 16 & 0xff, TPM2_RH_OWNER >> 8 & 0xff, TPM2_RH_OWNER & 0xff};
+	size_t n = 4;
+
+	if (storage->size != CSM_TPM_NAME_LEN || name->size != CSM_TPM_NAME_LEN)
+		return false;
+	ret->size = CSM_TPM_NAME_LEN;
+	for (const TPM2B_NAME *next = storage; next != NULL; next = next == storage ? name : NULL) {
+		memcpy(in + n, next->name, CSM_TPM_NAME_LEN);
+		ret->name[0] = TPM2_ALG_SHA256 >> 8;
+		ret->name[1] = TPM2_ALG_SHA256 & 0xff;
+		if (EVP_Digest(in, n + CSM_TPM_NAME_LEN, ret->name + 2, NULL, EVP_sha256(), NULL) != 1)
+			return false;
+		memcpy(in, ret->name, n = CSM_TPM_NAME_LEN);
+	}
+	return true;
+}
+
+static void check_storage(struct check *c)
+{
+	const TPMS_ATTEST *s = &c->a->attest;
+	TPM2B_NAME q;
+
+	if (c->want->storage == NULL)
+		return;
+	say(c, "storage-key", s->type == TPM2_ST_ATTEST_CERTIFY && qualified_by(c->want->storage, &c->a->key_name, &q) &&
+			name_is(&q, s->attested.certify.qualifiedName.name, s->attested.certify.qualifiedName.size),
+		"the key is below this storage key, in the same TPM", "the storage key is not that of the statement's TPM");
+}
+
 static void check_key(struct check *c)
 {
 	const struct csm_attestation *a = c->a;
@@ -262,6 +297,19 @@ static bool chain_good(X509 *cert, X509_STORE *ca)
 	return good;
 }
 
+/* A certificate that says what it is for has to be for an endorsement key (TCG EK Credential Profile, 3.2.16). */
+static bool is_for_ek(X509 *cert)
+{
+	EXTENDED_KEY_USAGE *uses = X509_get_ext_d2i(cert, NID_ext_key_usage, NULL, NULL);
+	bool good = uses == NULL && X509_get_ext_by_NID(cert, NID_ext_key_usage, -1) < 0;
+	char oid[32];
+
+	for (int i = 0; !good && uses != NULL && i < sk_ASN1_OBJECT_num(uses); i++)
+		good = OBJ_obj2txt(oid, sizeof(oid), sk_ASN1_OBJECT_value(uses, i), 1) > 0 && strcmp(oid, "2.23.133.8.1") == 0;
+	sk_ASN1_OBJECT_pop_free(uses, ASN1_OBJECT_free);
+	return good;
+}
+
 static bool is_ek(const struct csm_attestation *a)
 {
 	const TPMA_OBJECT must = BORN_HERE | TPMA_OBJECT_RESTRICTED | TPMA_OBJECT_DECRYPT;
@@ -301,6 +349,7 @@ static void check_ek(struct check *c)
 		return;
 	}
 	say(c, "ek", is_ek(a), "the certificate is the endorsement key's", "the certificate is not of this endorsement key");
+	say(c, "ek-use", is_for_ek(a->cert), "nothing says that it is for something else", "the certificate is for another use");
 	say(c, "ek-chain", chain_good(a->cert, c->want->ca), "the TPM's maker certified the endorsement key",
 		"no CA that was given has certified the endorsement key");
 }
@@ -353,6 +402,7 @@ bool csm_attest_check(const struct csm_attestation *a, const struct csm_attest_w
 
 	check_attest(&c);
 	check_key(&c);
+	check_storage(&c);
 	check_ak(&c);
 	check_ek(&c);
 	check_link(&c);

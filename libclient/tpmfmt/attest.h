@@ -36,6 +36,7 @@ struct csm_attest_want {
 	size_t nonce_len;
 	EVP_PKEY *key, *ak;
 	X509_STORE *ca; /* of endorsement keys */
+	const TPM2B_NAME *storage; /* of the storage key that the key has to be a child of, in the owner hierarchy */
 	const struct csm_msg_attest_secret *secret; /* both or none */
 	const struct csm_msg_attest_proof *proof;
 	bool unproven; /* a statement that a program may have made up is good enough: no ca with proof, and no ak */

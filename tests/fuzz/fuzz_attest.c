@@ -33,8 +33,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static X509_STORE *store;
 	const uint8_t name[34] = {0}, bytes[32] = {0};
 	struct csm_msg_attest_secret secret = {{1, true}, {name, 34}, {name, 34}, {bytes, 32}, 0};
+	const TPM2B_NAME storage = {.size = 34};
 	struct csm_msg_attest_proof proof = {{1, true}, {name, 34}, {name, 34}, {bytes, 32}, 0};
-	struct csm_attest_want want = {nonce, sizeof(nonce), foreign(), foreign(), NULL, &secret, &proof}, none = {0};
+	struct csm_attest_want want = {nonce, sizeof(nonce), foreign(), foreign(), NULL, &storage, &secret, &proof}, none = {0};
 	struct csm_msg_attest_challenge challenge;
 	struct csm_attest_space space;
 	struct csm_attestation a;

@@ -100,6 +100,11 @@ step "each change is told by its name"
 openssl req -x509 -newkey rsa:2048 -nodes -keyout forger.key -out forger.pem -subj /CN=forger -days 30 2>/dev/null
 openssl x509 -in <(openssl req -x509 -newkey rsa:2048 -nodes -keyout /dev/null -subj /CN=ek -days 30 2>/dev/null) \
     -outform DER -out self.der 2>/dev/null
+# The maker's own certificate for that very key, as a server's.
+openssl x509 -in <(py -c 'import attest, sys
+sys.stdout.buffer.write(attest.load("k.att")["ek_certificate"])' | openssl x509 -inform DER) -noout -pubkey >ek.pub
+openssl x509 -new -force_pubkey ek.pub -subj /CN=server -CA issuercert.pem -CAkey a/ca/signkey.pem -days 30 -outform DER -out server.der \
+    -extfile <(echo extendedKeyUsage=serverAuth) 2>/dev/null
 py - <<'PY'
 import json, subprocess, sys
 import attest
@@ -192,6 +197,7 @@ refused("no certificate", {k: v for k, v in A.items() if k != "ek_certificate"},
 refused("no endorsement key", {k: v for k, v in A.items() if k != "ek_public"}, "ek")
 refused("the endorsement key of another TPM", {**A, "ek_public": B["ek_public"]}, "ek")
 refused("a certificate of a forger", {**A, "ek_certificate": open("self.der", "rb").read()}, "ek", "ek-chain")
+refused("a certificate for another use", {**A, "ek_certificate": open("server.der", "rb").read()}, "ek-use")
 refused("another CA wanted", A, "ek-chain", args=["--ca", "forger.pem", "--unproven"])
 refused("the statement of a TPM without a certificate", B, "ek", args=["--nonce", NONCE] + CA)
 c = bytearray(A["ek_certificate"]); c[-1] ^= 1
