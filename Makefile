@@ -45,6 +45,7 @@ SRC_base := $(call src,libclient/base)
 SRC_wire := $(call src,libclient/wire)
 SRC_client := $(call src,libclient/client)
 SRC_tpmfmt := $(call src,libclient/tpmfmt)
+SRC_certdir := $(call src,libclient/certdir)
 SRC_cli := $(call src,libclient/cli)
 SRC_provider := $(call src,libclient/provider)
 SRC_p11 := $(call src,libclient/p11)
@@ -62,7 +63,7 @@ SRC_hwlib := $(call src,plugins/tpm2/hwlib)
 # What a back end has beside its own folder.
 WITH_tpm2 := $(SRC_tpmfmt) $(SRC_wire)
 WITH_soft := $(SRC_tpmfmt) $(SRC_wire)
-LIB_SRC := $(SRC_base) $(SRC_wire) $(SRC_tpmfmt) $(SRC_client) $(SRC_pki) $(SRC_svc) $(SRC_alg) $(SRC_remote)
+LIB_SRC := $(SRC_base) $(SRC_wire) $(SRC_tpmfmt) $(SRC_certdir) $(SRC_client) $(SRC_pki) $(SRC_svc) $(SRC_alg) $(SRC_remote)
 PLUGIN_SRC := $(foreach p,$(PLUGINS),$(SRC_$(p)))
 ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_hwlib) $(SRC_cli) $(SRC_provider) $(SRC_node) $(SRC_ident) $(SRC_plughost) $(SRC_central)
 # Of the daemons' common parts no more than it needs.
@@ -135,7 +136,7 @@ $(5)/bin/csm-ident: $$(call obj_$(1),$$(SRC_ident) $$(SVC_ident) $$(SRC_wire) $$
 $(5)/bin/csm-plughost: $$(call obj_$(1),$$(SRC_plughost) plugins/remote/channel.c $$(SVC_plughost) $$(SRC_wire) $$(SRC_base))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_PLUGHOST) -pthread
-$(5)/bin/csm: $$(call obj_$(1),$$(SRC_cli) $$(SRC_tpmfmt) $$(SRC_client) $$(SRC_wire) $$(SRC_base))
+$(5)/bin/csm: $$(call obj_$(1),$$(SRC_cli) $$(SRC_certdir) $$(SRC_tpmfmt) $$(SRC_client) $$(SRC_wire) $$(SRC_base))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_CLI) -pthread
 

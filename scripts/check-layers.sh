@@ -17,6 +17,7 @@ BEGIN {
     layer["libclient/include"] = 0; layer["libclient/wire"] = 1
     layer["plugins/include"] = 1.5; layer["plugins/alg"] = 2
     layer["libclient/client"] = 2;  layer["libclient/rest"] = 2; layer["libclient/tpmfmt"] = 2
+    layer["libclient/certdir"] = 2
     layer["daemon/pki"] = 2
     layer["libclient/cli"] = 3;     layer["libclient/p11"] = 3;  layer["libclient/provider"] = 3
     layer["plugins/soft"] = 3;      layer["plugins/tpm2"] = 3;   layer["plugins/fake"] = 3
@@ -35,8 +36,8 @@ BEGIN {
     lib("^lmdb\\.h$", "^(daemon/svc/(store|engine_lmdb)|tests/)")
     lib("^event2/", "^(daemon/(svc|node)|tests)/")
     lib("^yaml\\.h$", "^(daemon/svc|tests)/")
-    lib("^seccomp\\.h$", "^(daemon/(svc|node|ident|plughost|enrol)|tests)/")
-    lib("^jansson\\.h$", "^(libclient/(cli|rest)/|daemon/(svc/audit|enrol|central)|tests/)")
+    lib("^seccomp\\.h$", "^(daemon/(svc|node|ident|plughost|enrol|deliver)|tests)/")
+    lib("^jansson\\.h$", "^(libclient/(cli|rest|certdir)/|daemon/(svc/audit|enrol|central)|tests/)")
     lib("^curl/", "^libclient/rest/")
     lib("^ares\\.h$", "^(daemon/enrol|tests)/")
     lib("^cmocka\\.h$", "^tests/")

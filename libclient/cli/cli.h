@@ -174,29 +174,9 @@ const char *time_text(uint64_t t, char buf[static 32]);
 /* Pages of a list method, until there are no more; after is its request's field. */
 CSM_MUST int cli_list(struct cli *cli, enum csm_method_id m, void *msg, struct csm_str *after, const char *field);
 
-/* ---- certs.c: chains of certificates as files have them ---- */
-#define CHAIN_CERTS_MAX 10u
-struct cert_chain {
-	struct csm_bin der[CHAIN_CERTS_MAX];
-	size_t n;
-	bool root; /* the last one has issued itself */
-};
+/* ---- certs.c ---- */
 /* The CERTIFICATE blocks of a PEM text one after the other, other blocks left out; DER is appended as it is. */
 CSM_MUST int certs_of_file(const char *path, struct csm_buf *der);
-/* The certificates of a chain that the daemon has checked; they borrow it. */
-CSM_MUST int certs_split(struct csm_bin der, struct cert_chain *ret);
-/* Certificates from `from` up to before `to` as PEM, appended. */
-CSM_MUST int certs_pem(const struct cert_chain *c, size_t from, size_t to, struct csm_buf *pem);
-
-/* ---- folder.c: a folder of files that changes as a whole ---- */
-struct folder_file {
-	const char *name;
-	const void *p;
-	size_t n;
-};
-/* Makes the folder `path` of just these files, durably: at each time it is the one before or the new one, whole. One that
- * holds anything but files of these names is left alone (CSM_EEXISTS). CSM_EUNSUPPORTED: the file system cannot do it. */
-CSM_MUST int folder_put(const char *path, const struct folder_file *files, size_t n);
 
 /* ---- audit_files.c: the files of an audit log, oldest first ---- */
 struct audit_files {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <sodium.h>
 #include "libclient/base/lockmem.h"
+#include "libclient/base/pem.h"
 #include "libclient/cli/cli.h"
 
 #define CHUNK 16384u
@@ -175,34 +176,10 @@ int out_put(struct cli *cli, bool binary, const void *p, size_t n)
 
 /* ---- PEM ---- */
 
-#define PEM_LINE 48u /* bytes of DER in a line of 64 characters */
-
-static int put_line(struct csm_buf *b, const char *before, const char *label)
-{
-	char line[96];
-	int n = snprintf(line, sizeof(line), "-----%s %s-----\n", before, label);
-
-	return csm_buf_put(b, line, (size_t)n);
-}
-
 int pem_put(struct csm_buf *b, const char *label, const void *der, size_t n)
 {
-	const uint8_t *p = der;
-	char line[PEM_LINE / 3 * 4 + 1];
-	int r = put_line(b, "BEGIN", label);
+	int r = csm_pem_put(b, label, der, n);
 
-	while (r == 0 && n > 0) {
-		size_t k = n < PEM_LINE ? n : PEM_LINE;
-
-		(void)sodium_bin2base64(line, sizeof(line), p, k, sodium_base64_VARIANT_ORIGINAL);
-		r = csm_buf_put(b, line, strlen(line));
-		if (r == 0)
-			r = csm_buf_put(b, "\n", 1);
-		p += k;
-		n -= k;
-	}
-	if (r == 0)
-		r = put_line(b, "END", label);
 	return r != 0 ? client_err_plain(r) : 0;
 }
 

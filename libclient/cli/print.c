@@ -96,7 +96,7 @@ static void print_message(const struct csm_msgdef *def, const void *msg, int ind
 		int width = LABEL_WIDTH - indent - (int)strlen(f->name);
 
 		/* a storage key is for csm wrap-key, which takes the JSON; people compare its Name */
-		if (!client_present(f, msg) || strcmp(f->name, "storage_key") == 0)
+		if (!csm_field_present(f, msg) || strcmp(f->name, "storage_key") == 0)
 			continue;
 		printf("%*s%s:%*s", indent, "", f->name, below ? 0 : width < 1 ? 1 : width, "");
 		if (below)

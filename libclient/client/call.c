@@ -17,34 +17,12 @@ bool client_repeatable(const struct csm_method *m)
 	return !is_stream_step(m);
 }
 
-bool client_present(const struct csm_field *f, const void *msg)
-{
-	const void *p = field_of(f, msg);
-
-	switch ((enum csm_kind)f->kind) {
-	case CSM_K_U64:
-		return ((const struct csm_u64 *)p)->set;
-	case CSM_K_BOOL:
-		return ((const struct csm_bool *)p)->set;
-	case CSM_K_STR:
-		return ((const struct csm_str *)p)->p != NULL;
-	case CSM_K_BIN:
-		return ((const struct csm_bin *)p)->p != NULL;
-	case CSM_K_STRS:
-	case CSM_K_MAPS:
-		return true;
-	case CSM_K_MAP:
-		return *(void *const *)p != NULL;
-	}
-	return false;
-}
-
 int client_check(const struct csm_msgdef *def, const void *msg)
 {
 	size_t i;
 
 	for (i = 0; i < def->n_fields; i++)
-		if (def->fields[i].presence == CSM_P_REQ && !client_present(&def->fields[i], msg))
+		if (def->fields[i].presence == CSM_P_REQ && !csm_field_present(&def->fields[i], msg))
 			return client_err(CSM_EINVALID, "%s is missing", def->fields[i].name);
 	return 0;
 }

@@ -141,7 +141,6 @@ CSM_MUST int client_call_on(struct conn *conn, const struct csm_method *m, const
 	struct csm_reply *rep);
 /* Required fields that are absent: CSM_EINVALID. */
 CSM_MUST int client_check(const struct csm_msgdef *def, const void *msg);
-bool client_present(const struct csm_field *f, const void *msg);
 /* Whether a method's call may be repeated on another connection. */
 bool client_repeatable(const struct csm_method *m);
 /* Where msg has an empty request_id: fill it from id, which must outlive msg's use. */

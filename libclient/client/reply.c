@@ -218,7 +218,7 @@ bool csm_view_has(struct csm_view v, const char *name)
 {
 	const struct csm_field *f = v.msg == NULL ? NULL : client_field(v.def, name);
 
-	return f != NULL && client_present(f, v.msg);
+	return f != NULL && csm_field_present(f, v.msg);
 }
 
 uint64_t csm_view_u64(struct csm_view v, const char *name)

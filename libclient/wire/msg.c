@@ -426,3 +426,25 @@ int csm_msg_encode(const struct csm_msgdef *def, const void *in, struct csm_buf 
 	csm_buf_commit(b, (size_t)(csm_msg_put(def, in, p) - p));
 	return 0;
 }
+
+bool csm_field_present(const struct csm_field *f, const void *msg)
+{
+	const void *p = (const uint8_t *)msg + f->off;
+
+	switch ((enum csm_kind)f->kind) {
+	case CSM_K_U64:
+		return ((const struct csm_u64 *)p)->set;
+	case CSM_K_BOOL:
+		return ((const struct csm_bool *)p)->set;
+	case CSM_K_STR:
+		return ((const struct csm_str *)p)->p != NULL;
+	case CSM_K_BIN:
+		return ((const struct csm_bin *)p)->p != NULL;
+	case CSM_K_STRS:
+	case CSM_K_MAPS:
+		return true;
+	case CSM_K_MAP:
+		return *(void *const *)p != NULL;
+	}
+	return false;
+}

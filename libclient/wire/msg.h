@@ -95,6 +95,8 @@ CSM_MUST int csm_msg_decode(const struct csm_msgdef *def, struct csm_bin p, enum
 /* Append the map of *in. Absent optional fields are left out; a missing required STR or BIN is
  * encoded empty, U64 and BOOL as they are. */
 CSM_MUST int csm_msg_encode(const struct csm_msgdef *def, const void *in, struct csm_buf *b);
+/* Whether the field f of *msg has a value; arrays always have. */
+bool csm_field_present(const struct csm_field *f, const void *msg);
 
 /* The methods of proto-spec/methods.def. */
 enum csm_method_id {
