@@ -13,6 +13,7 @@ struct central {
 	struct csm *csm;                     /* the csmd beside it */
 	struct csm_http *http;
 	struct ca *ca;                       /* ca.h: the issuers */
+	struct pub *pub;                     /* pub.h: lists and OCSP */
 	uint64_t (*now)(void);               /* seconds since 1970 */
 };
 

@@ -1,0 +1,280 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "daemon/central/crl.h"
+
+#define ENTRIES_MAX 1000000u
+#define NUMBERS_LEN 41u
+#define NUMBERS_VERSION 1u
+#define TRIES_MAX 8
+/* What a commit may take: a certificate that was revoked so long before a list was made may be missing in it. */
+#define SLACK 300u
+
+struct crl_list *crl_list_ref(struct crl_list *l)
+{
+	(void)__atomic_add_fetch(&l->refs, 1, __ATOMIC_RELAXED);
+	return l;
+}
+
+void crl_list_unref(struct crl_list *l)
+{
+	if (l == NULL || __atomic_sub_fetch(&l->refs, 1, __ATOMIC_ACQ_REL) > 0)
+		return;
+	csm_buf_free(&l->der);
+	free(l);
+}
+
+/* ---- numbers ---- */
+
+struct mark {
+	uint64_t number, at; /* of a full list */
+};
+struct numbers {
+	uint64_t last;       /* the largest that was drawn */
+	struct mark base;    /* of deltas; number 0: none yet */
+	struct mark next;    /* will be the base when it is old enough; number 0: none */
+};
+
+static uint8_t *put_u64(uint8_t *p, uint64_t v)
+{
+	for (int i = 0; i < 8; i++)
+		p[i] = (uint8_t)(v >> (56 - 8 * i));
+	return p + 8;
+}
+
+static const uint8_t *get_u64(const uint8_t *p, uint64_t *v)
+{
+	*v = 0;
+	for (int i = 0; i < 8; i++)
+		*v = *v << 8 | p[i];
+	return p + 8;
+}
+
+static void numbers_write(const struct numbers *n, uint8_t out[static NUMBERS_LEN])
+{
+	uint8_t *p = out;
+
+	*p++ = NUMBERS_VERSION;
+	p = put_u64(p, n->last);
+	p = put_u64(p, n->base.number);
+	p = put_u64(p, n->base.at);
+	p = put_u64(p, n->next.number);
+	(void)put_u64(p, n->next.at);
+}
+
+static int numbers_parse(const struct csm_buf *b, struct numbers *ret)
+{
+	const uint8_t *p = csm_buf_ptr(b);
+
+	if (b->len != NUMBERS_LEN || *p++ != NUMBERS_VERSION)
+		return CSM_ETAMPERED;
+	p = get_u64(p, &ret->last);
+	p = get_u64(p, &ret->base.number);
+	p = get_u64(p, &ret->base.at);
+	p = get_u64(p, &ret->next.number);
+	(void)get_u64(p, &ret->next.at);
+	return 0;
+}
+
+/* Whoever has a full list that is still good has one of the base's number or a later one, once the base is a day old. */
+static void marks_move(struct numbers *n, uint64_t now)
+{
+	const struct mark here = {n->last, now};
+
+	if (n->base.number == 0) {
+		n->base = here;
+	} else if (n->next.number == 0) {
+		n->next = here;
+	} else if (now >= n->next.at + CRL_LIFE) {
+		n->base = n->next;
+		n->next = here;
+	}
+}
+
+/* The next number. *base: of a delta under it; number 0: there cannot be one. */
+static int draw_once(const struct crl_job *job, const char *name, bool full, struct mark *base, uint64_t *number)
+{
+	uint8_t bytes[NUMBERS_LEN];
+	struct numbers n = {.last = 0};
+	struct csm_buf was;
+	struct csm_bin expect = {NULL, 0};
+	int r;
+
+	csm_buf_init(&was, 256, false);
+	r = db_value_get(job->db, name, &was);
+	if (r == 0 && (r = numbers_parse(&was, &n)) == 0)
+		expect = (struct csm_bin){csm_buf_ptr(&was), was.len};
+	else if (r == CSM_ENOT_FOUND)
+		r = 0;
+	if (r == 0 && !full && n.base.number == 0)
+		r = CSM_ESTATE;
+	if (r == 0) {
+		n.last++;
+		*base = n.base;
+		if (full)
+			marks_move(&n, job->now);
+		numbers_write(&n, bytes);
+		r = db_value_put(job->db, name, (struct csm_bin){bytes, sizeof(bytes)}, &expect);
+	}
+	if (r == 0)
+		*number = n.last;
+	csm_buf_free(&was);
+	return r;
+}
+
+static int draw(const struct crl_job *job, bool full, struct mark *base, uint64_t *number)
+{
+	char name[128];
+	int r = CSM_ECONFLICT;
+
+	if ((size_t)snprintf(name, sizeof(name), "crl/%.*s", (int)job->issuer.n, job->issuer.p) >= sizeof(name))
+		return CSM_EINVALID;
+	/* another csm-server on the same database may draw meanwhile */
+	for (int i = 0; i < TRIES_MAX && r == CSM_ECONFLICT; i++)
+		r = draw_once(job, name, full, base, number);
+	return r;
+}
+
+/* ---- entries ---- */
+
+struct entry {
+	uint64_t at;
+	uint8_t serial[DB_SERIAL_MAX];
+	uint8_t len, reason;
+};
+struct entries {
+	struct entry *all;
+	size_t n, room, at;
+	bool delta;
+	uint64_t now;
+	int r;
+};
+
+static bool entries_room(struct entries *e)
+{
+	size_t room = e->room > 0 ? 2 * e->room : 256;
+	struct entry *all;
+
+	if (e->n < e->room)
+		return true;
+	if (e->n >= ENTRIES_MAX) {
+		e->r = CSM_ETOO_LARGE;
+		return false;
+	}
+	if ((all = reallocarray(e->all, room, sizeof(*all))) == NULL) {
+		e->r = CSM_ENOMEM;
+		return false;
+	}
+	e->all = all;
+	e->room = room;
+	return true;
+}
+
+static bool entry_take(void *arg, const struct db_revoked *r)
+{
+	struct entries *e = arg;
+	struct entry *to;
+
+	if (r->reason == CSM_REASON_REMOVE_FROM_CRL && !e->delta)
+		return true;
+	if (r->serial.n == 0 || r->serial.n > DB_SERIAL_MAX) {
+		e->r = CSM_ETAMPERED;
+		return false;
+	}
+	if (!entries_room(e))
+		return false;
+	to = &e->all[e->n++];
+	/* the clock may have been set back since */
+	to->at = r->at < e->now ? r->at : e->now;
+	to->len = (uint8_t)r->serial.n;
+	to->reason = (uint8_t)r->reason;
+	memcpy(to->serial, r->serial.p, r->serial.n);
+	return true;
+}
+
+static int entry_next(void *arg, struct csm_revoked *ret)
+{
+	struct entries *e = arg;
+	const struct entry *from;
+
+	if (e->at == e->n)
+		return 0;
+	from = &e->all[e->at++];
+	*ret = (struct csm_revoked){{from->serial, from->len}, from->at, from->reason};
+	return 1;
+}
+
+/* ---- lists ---- */
+
+/* base NULL: a full one. */
+static int list_make(const struct crl_job *job, uint64_t number, const struct mark *base, struct crl_list **ret)
+{
+	struct entries e = {.delta = base != NULL, .now = job->now};
+	struct csm_crl_order o = {.issuer = job->cert, .number = number, .base = base != NULL ? base->number : 0,
+		.this_update = job->now, .next_update = job->now + (base != NULL ? CRL_DELTA_LIFE : CRL_LIFE),
+		.delta_url = base != NULL ? NULL : job->delta_url, .next = entry_next, .arg = &e};
+	struct crl_list *l = calloc(1, sizeof(*l));
+	uint64_t since = base != NULL && base->at > SLACK ? base->at - SLACK : 0;
+	int r = CSM_ENOMEM;
+
+	if (l == NULL)
+		goto out;
+	csm_buf_init(&l->der, CRL_BYTES_MAX, false);
+	/* What has expired stays for one more list (RFC 5280 3.3). */
+	r = db_revoked_each(job->db, job->issuer, since, job->now > CRL_LIFE ? job->now - CRL_LIFE : 0, entry_take, &e);
+	if (r == 0)
+		r = e.r;
+	if (r == 0)
+		r = csm_crl_issue(&o, job->signer, &l->der);
+	if (r != 0)
+		goto out;
+	l->refs = 1;
+	l->number = number;
+	l->base = o.base;
+	l->this_update = o.this_update;
+	l->next_update = o.next_update;
+	l->entries = e.n;
+	*ret = l;
+	l = NULL;
+out:
+	if (l != NULL)
+		csm_buf_free(&l->der);
+	free(l);
+	free(e.all);
+	return r;
+}
+
+int crl_make(const struct crl_job *job, struct crl_list **full, struct crl_list **delta)
+{
+	struct crl_list *f = NULL, *d = NULL;
+	struct mark base = {0, 0};
+	uint64_t number = 0;
+	int r = draw(job, true, &base, &number);
+
+	/* The first one ever is the base of what follows at once. */
+	if (r == 0 && base.number == 0 && (r = list_make(job, number, NULL, &f)) == 0) {
+		crl_list_unref(f);
+		f = NULL;
+		r = draw(job, true, &base, &number);
+	}
+	if (r == 0)
+		r = list_make(job, number, NULL, &f);
+	if (r == 0)
+		r = list_make(job, number, &base, &d);
+	if (r == 0) {
+		*full = f;
+		*delta = d;
+		return 0;
+	}
+	crl_list_unref(f);
+	return r;
+}
+
+int crl_make_delta(const struct crl_job *job, struct crl_list **delta)
+{
+	struct mark base = {0, 0};
+	uint64_t number = 0;
+	int r = draw(job, false, &base, &number);
+
+	return r != 0 ? r : list_make(job, number, &base, delta);
+}
