@@ -66,6 +66,10 @@ X509 *cert_make(const struct certspec *s)
 		extension(x, NID_basic_constraints, "critical,CA:TRUE");
 	if (s->usage != NULL)
 		extension(x, NID_key_usage, s->usage);
+	if (s->eku != NULL)
+		extension(x, NID_ext_key_usage, s->eku);
+	if (s->constraints != NULL)
+		extension(x, NID_name_constraints, s->constraints);
 	if (s->san != NULL)
 		extension(x, NID_subject_alt_name, s->san);
 	sign(x, s->signer_key != NULL ? s->signer_key : s->key);

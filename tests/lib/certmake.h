@@ -13,6 +13,8 @@ struct certspec {
 	EVP_PKEY *signer_key;
 	bool ca;
 	const char *usage;    /* keyUsage as OpenSSL writes it; NULL: none */
+	const char *eku;      /* extendedKeyUsage likewise */
+	const char *constraints; /* nameConstraints likewise */
 	const char *san;      /* subjectAltName as OpenSSL writes it; NULL: none */
 	long from, to;        /* seconds from now; both 0: an hour ago, a day ahead */
 	const char *serial;   /* hexadecimal; NULL: 1 */
