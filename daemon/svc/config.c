@@ -408,9 +408,9 @@ static int read_epoch_interval(struct reader *rd, const struct csm_yaml_node *n,
 
 int config_read_seconds(struct reader *rd, const struct csm_yaml_node *n, uint64_t min, uint64_t max, uint64_t *ret)
 {
-	static const struct unit units[] = {{"s", 1}, {"min", 60}, {"h", 3600}};
+	static const struct unit units[] = {{"s", 1}, {"min", 60}, {"h", 3600}, {"d", 86400}};
 	uint64_t v = 0;
-	int r = read_measure(rd, n, units, 3, "10s", &v);
+	int r = read_measure(rd, n, units, 4, "10s", &v);
 
 	if (r != 0)
 		return r;
@@ -544,6 +544,8 @@ static int read_section(struct reader *rd, const struct csm_yaml_node *map, cons
 			r = keys[i].read(rd, c, (char *)rd->c + keys[i].off);
 		else if (section != NULL && strcmp(section, "backends") == 0)
 			r = config_read_plughost(rd, c);
+		else if (section == NULL && csm_str_eq(c->key, "enrolment"))
+			r = config_read_enrolment(rd, c);
 		else
 			r = csm_yaml_fail(c, rd->err, "unknown key");
 	}
@@ -635,6 +637,7 @@ static int set_defaults(struct csm_config *c)
 	c->root_key = CSM_ROOT_TPM;
 	c->map_size = UINT64_C(64) << 30;
 	c->epoch_interval_s = 600;
+	c->usage_interval_s = 3600;
 	c->audit_max_size = UINT64_C(64) << 20;
 	c->audit_max_files = 16;
 	c->connections_per_uid = CSM_CONNECTIONS_PER_UID;
@@ -677,5 +680,6 @@ void csm_config_clear(struct csm_config *c)
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 		free(texts[i]);
 	config_clear_plughosts(c);
+	config_clear_enrolment(c);
 	*c = (struct csm_config){0};
 }

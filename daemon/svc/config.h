@@ -3,6 +3,7 @@
 #ifndef CSM_SVC_CONFIG_H
 #define CSM_SVC_CONFIG_H
 
+#include "daemon/svc/config_enrol.h"
 #include "daemon/svc/policy.h"
 
 enum csm_root_key_mode { CSM_ROOT_TPM, CSM_ROOT_PASSPHRASE, CSM_ROOT_FILE, CSM_ROOT_CREDENTIAL };
@@ -34,6 +35,9 @@ struct csm_config {
 	char *backends;             /* backends: {enable: [soft, tpm2]}: comma list, NULL for all present */
 	struct csm_plughost_config *plughosts;
 	size_t n_plughosts;
+	struct csm_enrol_profile *enrol; /* enrolment: {profiles: ...} */
+	size_t n_enrol;
+	uint64_t usage_interval_s;  /* how often what keys were used for is reported to the CA */
 	char *fake_script;          /* backends: {fake: "..."}: NULL unless given */
 	char *tpm_device, *tpm_tcti, *tpm_owner_auth_file, *tpm_bus_protection; /* owner_auth: "" (NULL) or "@/path" */
 	char *tpm_pcrs;             /* tpm: {pcrs: [0, 2, 7]} as "0,2,7"; NULL: none */

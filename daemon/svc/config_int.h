@@ -28,4 +28,8 @@ CSM_MUST int config_read_plughost(struct reader *rd, const struct csm_yaml_node 
 CSM_MUST int config_check_plughosts(struct reader *rd, const struct csm_yaml_node *backends);
 void config_clear_plughosts(struct csm_config *c);
 
+/* ---- config_enrol.c ---- */
+CSM_MUST int config_read_enrolment(struct reader *rd, const struct csm_yaml_node *n);
+void config_clear_enrolment(struct csm_config *c);
+
 #endif

@@ -332,6 +332,47 @@ static void test_size(void **state)
 	free(big);
 }
 
+static void test_enrolment(void **state)
+{
+	const struct csm_enrol_profile *p;
+	struct csm_config c;
+
+	(void)state;
+	parse("enrolment:\n  usage_interval: 5min\n  profiles:\n"
+	     "    default: {anchors: /etc/csm/ca.pem}\n"
+	     "    est-1:\n      protocol: est\n      url: https://ca.example:8443/x\n      label: web\n"
+	     "      root_sha256: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\n"
+	     "      token: file:/etc/csm/token\n      subject: /O=x/CN={name}.{hostname}\n"
+	     "      san: [\"dns:{name}.{hostname}\", \"uri:spiffe://x/{unit}\"]\n      names: [\"dns:*.example\"]\n"
+	     "      subject_by: ca\n      life: 90d\n      timeout: 20s\n"
+	     "      node: {label: node, subject: \"/CN=n-{hostname}\", san: [\"dns:{hostname}\"]}\n",
+		&c);
+	assert_int_equal(c.usage_interval_s, 300);
+	assert_int_equal(c.n_enrol, 2);
+	p = csm_config_enrol(&c, "", 0);
+	assert_ptr_equal(p, &c.enrol[0]);
+	assert_false(p->est);
+	assert_string_equal(p->anchors_file, "/etc/csm/ca.pem");
+	assert_string_equal(p->subject, "/CN={name}");
+	assert_string_equal(p->node.subject, "/CN={hostname}");
+	assert_null(p->san[0]);
+	assert_null(p->names[0]);
+	assert_int_equal(p->timeout_s, 60);
+	assert_int_equal(p->life_s, 0);
+	p = csm_config_enrol(&c, "est-1", 5);
+	assert_true(p->est && p->any_subject);
+	assert_string_equal(p->url, "https://ca.example:8443/x");
+	assert_string_equal(p->token_file, "/etc/csm/token");
+	assert_string_equal(p->san[1], "uri:spiffe://x/{unit}");
+	assert_null(p->san[2]);
+	assert_string_equal(p->names[0], "dns:*.example");
+	assert_int_equal(p->life_s, 90 * 86400);
+	assert_string_equal(p->node.label, "node");
+	assert_string_equal(p->node.san[0], "dns:{hostname}");
+	assert_null(csm_config_enrol(&c, "none", 4));
+	csm_config_clear(&c);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -340,6 +381,7 @@ int main(void)
 		cmocka_unit_test(test_every_key),
 		cmocka_unit_test(test_policies_of_the_root_key),
 		cmocka_unit_test(test_backends_of_their_own),
+		cmocka_unit_test(test_enrolment),
 		cmocka_unit_test(test_root_keys),
 		cmocka_unit_test(test_tctis_and_backends),
 		cmocka_unit_test(test_measures),
