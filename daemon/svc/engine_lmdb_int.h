@@ -26,7 +26,8 @@ struct csm_engine {
 	MDB_dbi dbi;
 	int lock_fd, statm_fd;
 	size_t map_size; /* without the reserve */
-	size_t resident_max;
+	void *map; /* NULL: not known */
+	size_t map_len, resident_max;
 	atomic_uint reads;
 	atomic_bool failed;
 
@@ -38,7 +39,6 @@ struct csm_engine {
 	uint64_t commit_ns;
 	struct csm_engine_txn *spare; /* transactions that are not in use */
 	struct csm_engine_stat st;
-	time_t st_at;
 };
 
 static inline MDB_val engine_val(struct csm_bin b)

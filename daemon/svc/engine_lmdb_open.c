@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -167,6 +168,23 @@ size_t engine_resident(const struct csm_engine *e)
 	return sscanf(line, "%lu %lu %lu", &size, &rss, &shared) == 3 ? shared * (size_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
+/* LMDB does not tell where its map is. It is only read through, so that giving pages back loses nothing. */
+static void find_map(struct csm_engine *e)
+{
+	FILE *maps = fopen("/proc/self/maps", "re");
+	unsigned long from, to;
+	char line[512];
+
+	while (maps != NULL && e->map == NULL && fgets(line, sizeof(line), maps) != NULL) {
+		if (sscanf(line, "%lx-%lx", &from, &to) != 2 || strstr(line, "/data.mdb") == NULL || to - from < e->map_size)
+			continue;
+		e->map = (void *)(uintptr_t)from;
+		e->map_len = to - from;
+	}
+	if (maps != NULL)
+		fclose(maps);
+}
+
 int engine_lmdb_open(const struct csm_engine_options *opt, struct csm_engine **ret)
 {
 	struct csm_engine *e = calloc(1, sizeof(*e));
@@ -189,6 +207,7 @@ int engine_lmdb_open(const struct csm_engine_options *opt, struct csm_engine **r
 	}
 	/* Opened now: where there is a sandbox later, it may not be possible any more. */
 	e->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+	find_map(e);
 	e->resident_max = engine_resident(e) + ENGINE_RESIDENT_MAX;
 	*ret = e;
 	return 0;
@@ -198,10 +217,8 @@ int engine_lmdb_open(const struct csm_engine_options *opt, struct csm_engine **r
 
 void engine_resident_look(struct csm_engine *e)
 {
-	MDB_envinfo info;
-
-	if (engine_resident(e) > e->resident_max && mdb_env_info(e->env, &info) == 0 && info.me_mapaddr != NULL)
-		(void)madvise(info.me_mapaddr, info.me_mapsize, MADV_DONTNEED);
+	if (e->map != NULL && engine_resident(e) > e->resident_max)
+		(void)madvise(e->map, e->map_len, MADV_DONTNEED);
 }
 
 /* Pages on LMDB's list of free ones: database 0, each row starting with its number of pages. */
@@ -246,35 +263,36 @@ int engine_used(struct csm_engine *e, uint64_t *ret)
 	return 0;
 }
 
+/* What the file may grow by: of the disk, and by the process's limit. */
 uint64_t engine_disk_left(struct csm_engine *e)
 {
-	struct statvfs fs;
+	uint64_t left = UINT64_MAX, most;
+	struct rlimit limit;
 	mdb_filehandle_t fd;
+	struct statvfs fs;
+	struct stat st;
 
-	if (mdb_env_get_fd(e->env, &fd) != 0 || fstatvfs(fd, &fs) != 0)
-		return UINT64_MAX;
-	return (uint64_t)fs.f_bavail * fs.f_frsize;
+	if (mdb_env_get_fd(e->env, &fd) != 0)
+		return left;
+	if (fstatvfs(fd, &fs) == 0)
+		left = (uint64_t)fs.f_bavail * fs.f_frsize;
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && fstat(fd, &st) == 0) {
+		most = limit.rlim_cur > (uint64_t)st.st_size ? limit.rlim_cur - (uint64_t)st.st_size : 0;
+		left = most < left ? most : left;
+	}
+	return left;
 }
 
 void engine_lmdb_stat(struct csm_engine *e, struct csm_engine_stat *ret)
 {
-	struct timespec now;
 	uint64_t used = 0;
-	bool look;
+	int r = engine_used(e, &used);
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
 	pthread_mutex_lock(&e->mu);
-	look = e->st_at != now.tv_sec;
-	e->st_at = now.tv_sec;
-	pthread_mutex_unlock(&e->mu);
-	look = look && engine_used(e, &used) == 0;
-	pthread_mutex_lock(&e->mu);
-	if (look) {
-		e->st.used = used;
-		e->st.size = e->map_size;
-		e->st.low_space = used >= e->map_size / 100 * ENGINE_LOW_PERCENT || engine_disk_left(e) < LOW_DISK;
-	}
 	*ret = e->st;
 	pthread_mutex_unlock(&e->mu);
+	ret->used = used;
+	ret->size = e->map_size;
+	ret->low_space = r != 0 || used >= e->map_size / 100 * ENGINE_LOW_PERCENT || engine_disk_left(e) < LOW_DISK;
 	ret->failed = atomic_load(&e->failed);
 }
