@@ -98,6 +98,8 @@ static void log_line(void *arg, int level, const char *text)
 	struct host_arg *a = arg;
 
 	csm_log(level, "%s: %s", csm_backend_name(a->be), text);
+	if (level <= LOG_WARNING)
+		csm_backend_said(a->be, text);
 }
 
 const char *host_tpm_config(struct host_arg *a, const char *name)

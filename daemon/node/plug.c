@@ -139,6 +139,8 @@ static void plug_log(void *arg, int level, const char *text)
 	uint64_t now = monotonic_ms();
 	bool same;
 
+	if (level <= LOG_WARNING)
+		csm_backend_said(((struct host_arg *)arg)->be, text);
 	/* What is tried again each second says the same each second. */
 	pthread_mutex_lock(&p->lock);
 	same = strncmp(p->last_line, text, sizeof(p->last_line) - 1) == 0 && now - p->last_line_ms < SAME_LINE_MS;

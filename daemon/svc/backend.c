@@ -79,6 +79,14 @@ static int map_result(int r)
 	}
 }
 
+void csm_backend_said(struct csm_backend *be, const char *text)
+{
+	pthread_mutex_lock(&be->health_lock);
+	if (be->ctx == NULL)
+		snprintf(be->said, sizeof(be->said), "%s", text);
+	pthread_mutex_unlock(&be->health_lock);
+}
+
 int csm_backend_open(struct csm_backend *be)
 {
 	struct csm_plugin_ctx *ctx = NULL;
@@ -416,7 +424,7 @@ int csm_be_counter(struct csm_backend *be, bool increment, uint64_t *ret)
 void csm_be_health_refresh(struct csm_backend *be)
 {
 	struct csm_backend_health now = {.h = {.usable = false}};
-	const char *reason = be->last_open == CSM_ELOCKOUT ? "lockout" : "not opened";
+	const char *reason = be->last_open == CSM_ELOCKOUT ? "lockout" : be->last_open == 0 ? "not opened" : csm_err_text(be->last_open);
 
 	if (be->ctx != NULL) {
 		be->plugin->health(be->ctx, &now.h);
@@ -427,6 +435,10 @@ void csm_be_health_refresh(struct csm_backend *be)
 	snprintf(now.sealed, sizeof(now.sealed), "%s", now.h.sealed != NULL ? now.h.sealed : "");
 	snprintf(now.refused, sizeof(now.refused), "%s", now.h.seal_refused != NULL ? now.h.seal_refused : "");
 	pthread_mutex_lock(&be->health_lock);
+	if (be->ctx != NULL)
+		be->said[0] = '\0';
+	else if (be->last_open != CSM_ELOCKOUT && be->said[0] != '\0')
+		memcpy(now.reason, be->said, sizeof(now.reason));
 	be->health = now;
 	pthread_mutex_unlock(&be->health_lock);
 }

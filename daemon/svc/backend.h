@@ -41,6 +41,7 @@ struct csm_backend {
 	bool preferred;          /* new keys go here by default */
 	int last_open;           /* result of the last try to open */
 	pthread_mutex_t health_lock;
+	char said[160];          /* its last warning while it was not open, under health_lock */
 	struct csm_backend_health health; /* SERIAL: as of the owner's last call, under health_lock */
 	uint8_t storage[CSM_PLUGIN_STORAGE_MAX]; /* the storage key as it was last seen, under health_lock */
 	size_t storage_len;                      /* 0: none, or not known yet */
@@ -56,6 +57,8 @@ void csm_backend_use(struct csm_backend *be, const struct csm_plugin *plugin, co
 CSM_MUST int csm_backend_load_so(struct csm_backend *be, const char *dir, const char *name, const char **why);
 /* Probe and open. Called before threads, later on the owner's thread. */
 CSM_MUST int csm_backend_open(struct csm_backend *be);
+/* It warns of something: while it is not open, that is why. Any thread. */
+void csm_backend_said(struct csm_backend *be, const char *text);
 /* Start the owner's thread of a SERIAL back end, or the threads of its own; none for others. */
 CSM_MUST int csm_backend_start(struct csm_backend *be, size_t queue_max, size_t queue_per_user);
 /* Finish what is queued and end the owner's thread; then the caller's thread may call the back end. */

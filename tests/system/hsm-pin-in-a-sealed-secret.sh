@@ -39,6 +39,7 @@ rules: [{allow: ["domain.*", "secret.*"], to: [admin], on: ["ops:*"]}]
 YAML
 
 state() { csm --json status | python3 -c 'import json, sys; print(*[b["state"] for b in json.load(sys.stdin)["backends"] if b["name"] == "box"])'; }
+why() { csm --json status | python3 -c 'import json, sys; print(*[b["reason"] for b in json.load(sys.stdin)["backends"] if b["name"] == "box"])'; }
 ready() { [ "$(state)" = ready ]; }
 refusals() { grep -c 'box: the PIN was refused' "$node/csmd.log" || true; }
 process() { pgrep -P "$(node_pid "$node" csmd)" -f "^csm-plughost: box "; }
@@ -50,6 +51,7 @@ ready && fail "box is there without a PIN"
 expect_exit 6 csm key create k --backend box
 ok csm key create other --backend soft
 expect_equal "refusals" "$(refusals)" 0
+[[ $(why) == *PIN* ]] || fail "status does not tell why it is away: $(why)"
 
 step "a wrong PIN is tried once: not again by itself, by a new process, or by a new csmd"
 ok csm domain create ops:hsm
@@ -61,6 +63,7 @@ sleep 1.5
 kill9 broker "the broker"
 sleep 2.5
 ready && fail "box is there with a wrong PIN"
+[[ $(why) == *refused*PIN* ]] || fail "status does not tell that the PIN was refused: $(why)"
 expect_equal "refusals" "$(refusals)" 1
 
 step "the right one: there at once"

@@ -234,8 +234,14 @@ static void while_not_open_all_is_unavailable(void **state)
 	assert_int_equal(rogue.unloaded, 0);
 	csm_be_health(&be, &h);
 	assert_false(h.h.usable);
-	assert_string_equal(h.h.reason, "not opened");
+	assert_string_equal(h.h.reason, csm_err_text(CSM_EUNAVAILABLE));
 	assert_null(h.h.device);
+	/* Its last warning says more. */
+	csm_backend_said(&be, "the token is not there");
+	csm_be_health_refresh(&be);
+	csm_be_health(&be, &h);
+	assert_false(h.h.usable);
+	assert_string_equal(h.h.reason, "the token is not there");
 }
 
 static void opening(void **state)
