@@ -245,7 +245,8 @@ static int find_plughost_users(struct files *f)
 			p->uid = (uid_t)-1;
 			continue;
 		}
-		taken = p->uid == 0 || p->uid == f->broker_uid || p->uid == f->ident_uid;
+		taken = p->uid == 0 || p->uid == f->broker_uid || p->uid == f->ident_uid ||
+			(p->uid == f->enrol_uid && f->cfg.n_enrol > 0);
 		for (size_t k = 0; k < i; k++)
 			taken = taken || p->uid == f->plughosts[k].uid;
 		if (taken) {
@@ -256,12 +257,25 @@ static int find_plughost_users(struct files *f)
 	return 0;
 }
 
+/* Who has the network is nobody else. Without such a user the rest goes on. */
+static int find_enrol_user(struct files *f)
+{
+	if (!user_number(f->cfg.user_enrol, &f->enrol_uid, &f->enrol_gid)) {
+		log_err("users: enrol: there is no user %s: no certificate is enrolled or renewed", f->cfg.user_enrol);
+		f->enrol_uid = (uid_t)-1;
+	} else if (f->enrol_uid == 0 || f->enrol_uid == f->broker_uid || f->enrol_uid == f->ident_uid) {
+		log_err("users: enrol: the user %s is that of another process: csm-enrol needs one of its own", f->cfg.user_enrol);
+		return CSM_EINVALID;
+	}
+	return 0;
+}
+
 static int find_users(struct files *f)
 {
 	for (size_t i = 0; i < CSM_PLUGHOSTS_MAX; i++)
 		f->plughosts[i].uid = (uid_t)-1;
-	f->broker_uid = f->ident_uid = (uid_t)-1;
-	f->broker_gid = f->ident_gid = (gid_t)-1;
+	f->broker_uid = f->ident_uid = f->enrol_uid = (uid_t)-1;
+	f->broker_gid = f->ident_gid = f->enrol_gid = (gid_t)-1;
 	if (geteuid() != 0)
 		return 0;
 	if (!user_number(f->cfg.user_broker, &f->broker_uid, &f->broker_gid)) {
@@ -271,6 +285,8 @@ static int find_users(struct files *f)
 	/* Only where a rule needs it; supervisor.c says so then. */
 	if (!user_number(f->cfg.user_ident, &f->ident_uid, &f->ident_gid))
 		f->ident_uid = (uid_t)-1;
+	if (f->cfg.n_enrol > 0 && find_enrol_user(f) != 0)
+		return CSM_EINVALID;
 	return find_plughost_users(f);
 }
 

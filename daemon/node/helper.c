@@ -13,6 +13,8 @@
 #include "daemon/node/supervisor.h"
 #include "daemon/svc/log.h"
 
+_Static_assert(CSM_ENROL_CHANNELS <= CSM_PLUG_CHANNELS, "become() has room for so many");
+
 #define HELPER_FD 3 /* where a helper finds its socket */
 #define DELAY_FIRST_MS 100
 #define DELAY_MAX_MS 2000
@@ -24,7 +26,7 @@ void helper_find(struct helper *h, const char *name, enum csm_role role)
 	char exe[PATH_MAX], path[PATH_MAX + 64], *slash;
 	ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
 
-	*h = (struct helper){.name = name, .role = role, .exe_fd = -1, .again_ms = -1};
+	*h = (struct helper){.name = name, .role = role, .exe_fd = -1, .again_ms = -1, .sockets = 1};
 	if (n <= 0)
 		return;
 	exe[n] = '\0';
@@ -159,9 +161,9 @@ void helper_start(struct helper *h, int control, const struct csm_config *cfg, u
 	static char opt_level[] = "--log-level", opt_uid[] = "--uid", opt_gid[] = "--gid",
 		    opt_required[] = "--sandbox-required";
 	char name[32], u[16], g[16], level[16];
-	char *argv[10] = {name}, *envp[] = {NULL};
+	char *argv[10] = {name}, *envp[] = {(char *)(uintptr_t)h->env, NULL};
 	struct helper_start how = {
-		.control = control, .argv = argv, .envp = envp, .sockets = 1, .plughost = -1, .now_ms = now_ms};
+		.control = control, .argv = argv, .envp = envp, .sockets = h->sockets, .plughost = -1, .now_ms = now_ms};
 	size_t n = 1;
 
 	snprintf(name, sizeof(name), "%s", h->name);
@@ -180,6 +182,12 @@ void helper_start(struct helper *h, int control, const struct csm_config *cfg, u
 		argv[n++] = opt_required;
 	argv[n] = NULL;
 	helper_start_as(h, &how);
+}
+
+void helper_kill(const struct helper *h)
+{
+	if (h->pid > 0)
+		kill(h->pid, SIGKILL);
 }
 
 bool helper_reap(struct helper *h, pid_t pid, int status, bool stopping, int64_t now_ms)

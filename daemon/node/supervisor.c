@@ -39,7 +39,8 @@ struct supervisor {
 	uint64_t reload_seq; /* of the newest wish of the broker */
 	bool stopping, ready;
 	int64_t kill_ms;
-	struct helper ident;
+	struct helper ident, enrol;
+	char enrol_env[sizeof("CSM_SERVER=") + CSM_ENROL_URL_MAX];
 	struct plughosts plughosts;
 };
 
@@ -267,6 +268,7 @@ static void reap(struct supervisor *s)
 
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		if (helper_reap(&s->ident, pid, status, s->stopping, now_ms()) ||
+			helper_reap(&s->enrol, pid, status, s->stopping, now_ms()) ||
 			plughosts_reap(&s->plughosts, pid, status, s->stopping, now_ms()) || pid != s->broker)
 			continue;
 		if (!s->stopping && WIFSIGNALED(status))
@@ -276,6 +278,7 @@ static void reap(struct supervisor *s)
 		s->broker = 0;
 		/* Their channels are gone with it, and one that sits in its library would not see that. */
 		plughosts_kill(&s->plughosts);
+		helper_kill(&s->enrol);
 		close(s->control);
 		close(s->device_sock);
 		s->control = s->device_sock = -1;
@@ -290,7 +293,24 @@ static void start_helpers(struct supervisor *s)
 {
 	if (s->ident.again_ms >= 0 && now_ms() >= s->ident.again_ms)
 		helper_start(&s->ident, s->control, &s->files.cfg, s->files.ident_uid, s->files.ident_gid, now_ms());
+	if (s->enrol.again_ms >= 0 && now_ms() >= s->enrol.again_ms)
+		helper_start(&s->enrol, s->control, &s->files.cfg, s->files.enrol_uid, s->files.enrol_gid, now_ms());
 	plughosts_start(&s->plughosts, s->control, &s->files, now_ms());
+}
+
+/* csm-enrol: where csmd.yaml has profiles, and there is a user for it. */
+static void find_enrol(struct supervisor *s)
+{
+	const char *server = getenv("CSM_SERVER");
+	bool user = geteuid() != 0 || s->files.enrol_uid != (uid_t)-1;
+
+	helper_find(&s->enrol, "csm-enrol", CSM_R_ENROL);
+	s->enrol.sockets = CSM_ENROL_CHANNELS;
+	if (server != NULL && strlen(server) <= CSM_ENROL_URL_MAX) {
+		snprintf(s->enrol_env, sizeof(s->enrol_env), "CSM_SERVER=%s", server);
+		s->enrol.env = s->enrol_env;
+	}
+	helper_want(&s->enrol, s->files.cfg.n_enrol > 0 && user, now_ms());
 }
 
 /* In a process of its own: a file may be on a file system whose server does not answer. */
@@ -415,10 +435,11 @@ static void on_device(struct supervisor *s)
 static int wait_ms(const struct supervisor *s)
 {
 	int64_t until = s->stopping ? s->kill_ms : s->again_ms, helper = s->stopping ? -1 : s->ident.again_ms, left;
-	int64_t plug = s->stopping ? -1 : plughosts_next(&s->plughosts);
+	int64_t others[] = {s->stopping ? -1 : plughosts_next(&s->plughosts), s->stopping ? -1 : s->enrol.again_ms};
 
-	if (helper < 0 || (plug >= 0 && plug < helper))
-		helper = plug;
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		if (helper < 0 || (others[i] >= 0 && others[i] < helper))
+			helper = others[i];
 	if (until < 0 || (helper >= 0 && helper < until))
 		until = helper;
 	if (until < 0)
@@ -429,7 +450,7 @@ static int wait_ms(const struct supervisor *s)
 
 static void serve(struct supervisor *s)
 {
-	while (!s->stopping || s->broker > 0 || s->ident.pid > 0 || plughosts_run(&s->plughosts)) {
+	while (!s->stopping || s->broker > 0 || s->ident.pid > 0 || s->enrol.pid > 0 || plughosts_run(&s->plughosts)) {
 		struct pollfd p[3] = {{.fd = s->signal_fd, .events = POLLIN}, {.fd = s->control, .events = POLLIN},
 			{.fd = s->device_sock, .events = POLLIN}};
 		int control = s->control, device = s->device_sock;
@@ -446,10 +467,11 @@ static void serve(struct supervisor *s)
 			usleep(1000); /* its end is about to be told */
 		if (s->stopping && s->broker > 0 && now_ms() >= s->kill_ms)
 			kill(s->broker, SIGKILL);
-		if (s->stopping && s->ident.pid > 0 && now_ms() >= s->kill_ms)
-			kill(s->ident.pid, SIGKILL);
-		if (s->stopping && now_ms() >= s->kill_ms)
+		if (s->stopping && now_ms() >= s->kill_ms) {
+			helper_kill(&s->ident);
+			helper_kill(&s->enrol);
 			plughosts_kill(&s->plughosts);
+		}
 		if (!s->stopping && s->again_ms >= 0 && now_ms() >= s->again_ms)
 			start_broker(s);
 		if (!s->stopping)
@@ -478,6 +500,7 @@ int supervisor_main(const struct supervisor_options *opt)
 		return 1;
 	device_name(&s.files.cfg, s.device, sizeof(s.device));
 	helper_find(&s.ident, "csm-ident", CSM_R_IDENT);
+	find_enrol(&s);
 	plughosts_find(&s.plughosts, &s.files, now_ms());
 	start_broker(&s);
 	look_at_helpers(&s);

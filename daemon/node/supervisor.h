@@ -27,8 +27,8 @@ struct files {
 	size_t n_names;
 	char **name_texts;
 	char policy_error[200]; /* why the policy file could not be read; empty: it was */
-	uid_t broker_uid, ident_uid; /* (uid_t)-1: stay */
-	gid_t broker_gid, ident_gid;
+	uid_t broker_uid, ident_uid, enrol_uid; /* (uid_t)-1: stay */
+	gid_t broker_gid, ident_gid, enrol_gid;
 	struct file_plughost {       /* of cfg.plughosts */
 		uid_t uid;           /* (uid_t)-1: stay, or there is no such user */
 		gid_t gid;
@@ -58,6 +58,8 @@ struct helper {
 	int64_t born_ms, again_ms; /* again_ms: when to start the next one; -1: not waiting */
 	int delay_ms;
 	bool wanted;
+	size_t sockets;   /* how many it has */
+	const char *env;  /* NAME=VALUE, or NULL */
 	uint32_t generation; /* starts so far */
 };
 /* What a helper is started as. */
@@ -68,14 +70,16 @@ struct helper_start {
 	int plughost;      /* its number; -1: another helper */
 	int64_t now_ms;
 };
-/* Look for the program beside ours, as built or as installed. */
+/* Look for the program beside ours, as built or as installed. One socket. */
 void helper_find(struct helper *h, const char *name, enum csm_role role);
 /* Start it, or end it, as it is wanted; where it is to be started, that is due at once. */
 void helper_want(struct helper *h, bool wanted, int64_t now_ms);
-/* Start it as uid and gid ((uid_t)-1: stay) and hand the other end of its socket to the broker. */
+/* Start it as uid and gid ((uid_t)-1: stay) and hand the other ends of its sockets to the broker. */
 void helper_start(struct helper *h, int control, const struct csm_config *cfg, uid_t uid, gid_t gid, int64_t now_ms);
 /* Start it with these arguments. */
 void helper_start_as(struct helper *h, const struct helper_start *how);
+/* End it at once; it is started again as after any other death. */
+void helper_kill(const struct helper *h);
 /* True when that was this helper; another start is planned, unless `stopping`. */
 bool helper_reap(struct helper *h, pid_t pid, int status, bool stopping, int64_t now_ms);
 

@@ -60,7 +60,7 @@ struct csm_rest_res {
 	uint32_t retry_after_s;  /* Retry-After in seconds, at most a day; a date counts from now */
 	bool retry_after;        /* there was one */
 	char error[65];          /* of a refusal: the error's name as the server has it; "": it told none */
-	char why[CSM_REST_WHY_MAX + 1]; /* of a failure, for people: the server's message where it had one; printable ASCII or UTF-8 */
+	char why[CSM_REST_WHY_MAX + 1]; /* of a failure, for people: the server's message where it had one; printable ASCII */
 };
 void csm_rest_res_init(struct csm_rest_res *res);
 void csm_rest_res_clear(struct csm_rest_res *res); /* wipes; it can be used again */
@@ -76,7 +76,8 @@ struct csm_rest_req {
 };
 /* Ask. `res` has been initialised; what it held goes. 0 for a status of 200 to 299, and then `json` is there if the type says so.
  *
- * Else: of an answer {"error": {"code", "name", "message"}} the code of that name in errors.def; of another one by its status:
+ * Else: of an answer {"error": {"code", "name", "message"}} the code of that name in errors.def; of another one (the first line
+ * of a text/plain is the why) by its status:
  * 400 CSM_EINVALID, 401 and 403 CSM_EDENIED, 404 CSM_ENOT_FOUND, 409 CSM_ECONFLICT, 413 CSM_ETOO_LARGE, 429 CSM_EBUSY,
  * 501 CSM_EUNSUPPORTED, 503 CSM_EUNAVAILABLE, 504 CSM_ETIMEOUT, other 4xx CSM_EINVALID, other 5xx CSM_EBACKEND; 1xx and 3xx are
  * CSM_EPROTOCOL. Without an answer: CSM_EUNREACHABLE (no address, no connection, no TLS, not to be trusted), CSM_ETIMEOUT,

@@ -20,6 +20,7 @@ done <<LIST
 755 /usr/sbin/csmd
 755 /usr/libexec/csm/csm-ident
 755 /usr/libexec/csm/csm-plughost
+755 /usr/libexec/csm/csm-enrol
 644 /usr/lib/$triplet/libcsm.so.0
 644 /usr/lib/$triplet/libcsm.so
 644 /usr/lib/$triplet/libcsm.a
@@ -58,6 +59,7 @@ done <<LIST
 644 /usr/share/man/man8/csmd.8
 644 /usr/share/man/man8/csm-ident.8
 644 /usr/share/man/man8/csm-plughost.8
+644 /usr/share/man/man8/csm-enrol.8
 644 /usr/share/bash-completion/completions/csm
 644 /etc/csm/csmd.yaml
 644 /etc/csm/policy.yaml
