@@ -479,6 +479,7 @@ void broker_free(struct broker *b)
 	csm_workq_free(b->workers);
 	csm_keycache_drop(&b->shared_keys, NULL);
 	csm_audit_stop(b->audit); /* its last lines are signed by the store, and named by its last commit */
+	witness_last(b);
 	csm_store_stop(b->store);
 	for (size_t i = 0; i < b->n_backends; i++) {
 		csm_backend_stop(&b->backends[i]);

@@ -28,28 +28,36 @@ static void sign(struct csm_job *job)
 	csm_audit_witness(work.audit, work.seq, work.head, ak, sig, r == 0 ? sig_out.len : 0);
 }
 
-void witness_tick(struct broker *b)
+/* The back end that signs, with what it is to sign. */
+static bool due(struct broker *b)
 {
-	uint64_t seq;
-	uint8_t head[CSM_CHAIN_HASH];
-
-	if (b->state != BROKER_READY)
-		return;
 	for (size_t i = 0; i < b->n_backends; i++) {
 		struct csm_backend *be = &b->backends[i];
 
 		if (be->ctx == NULL || be->owner == NULL || be->plugin->witness == NULL)
 			continue;
-		if (!csm_audit_witness_due(b->audit, &seq, head))
-			return;
 		work.job.run = sign;
 		work.job.user = UINT32_MAX;
 		work.be = be;
 		work.audit = b->audit;
-		work.seq = seq;
-		memcpy(work.head, head, sizeof(head));
-		if (csm_workq_push(be->owner, &work.job) != 0)
-			csm_audit_witness(b->audit, seq, head, head, NULL, 0);
-		return;
+		return csm_audit_witness_due(b->audit, &work.seq, work.head);
 	}
+	return false;
+}
+
+void witness_tick(struct broker *b)
+{
+	if (b->state == BROKER_READY && due(b) && csm_workq_push(work.be->owner, &work.job) != 0)
+		csm_audit_witness(b->audit, work.seq, work.head, work.head, NULL, 0);
+}
+
+static void sign_last(void *arg)
+{
+	sign(arg);
+}
+
+void witness_last(struct broker *b)
+{
+	if (b->audit != NULL && due(b) && csm_workq_call(work.be->owner, sign_last, &work.job) != 0)
+		csm_audit_witness(b->audit, work.seq, work.head, work.head, NULL, 0);
 }

@@ -6,5 +6,7 @@
 
 /* The main thread, each second: when it is due, the back end's own thread signs, and the log's writes the line. */
 void witness_tick(struct broker *b);
+/* Once more, after csm_audit_stop, while the back ends still run: what was written since is vouched for, up to the end. Waits. */
+void witness_last(struct broker *b);
 
 #endif

@@ -83,10 +83,10 @@ void csm_audit_undone(struct csm_audit *a, uint64_t first, uint64_t last, const 
 void csm_audit_anchored(struct csm_audit *a, const struct csm_audit_mark *m);
 /* ---- witnesses: the device vouches for a line ---- */
 /* The last durable line, if it is time that somebody vouches for it: the first one of a run, then after an hour or 1,000
- * lines. False: not now. Any thread. */
+ * lines, then after csm_audit_stop. False: not now. Any thread. */
 bool csm_audit_witness_due(struct csm_audit *a, uint64_t *seq, uint8_t head[static CSM_CHAIN_HASH]);
-/* It was signed (csm_chain_witness_text): the log's thread writes the line. ak: SHA-256 of the key's public half; n 0: it
- * could not be signed now, and is due again in a minute. */
+/* It was signed (csm_chain_witness_text): the log's thread writes the line, or the caller's where csm_audit_stop ended that.
+ * ak: SHA-256 of the key's public half; n 0: it could not be signed now, and is due again in a minute. */
 void csm_audit_witness(struct csm_audit *a, uint64_t seq, const uint8_t head[static CSM_CHAIN_HASH],
 	const uint8_t ak[static CSM_CHAIN_HASH], const uint8_t *sig, size_t n);
 

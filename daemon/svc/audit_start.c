@@ -194,10 +194,12 @@ void csm_audit_stop(struct csm_audit *a)
 		if (audit_put(a, NULL, NULL, NULL) != 0)
 			log_err("nor could what was written before it be synced");
 	}
-	a->stopped = true;
 	pthread_mutex_lock(&a->file_lock);
 	a->has_signer = false;
 	pthread_mutex_unlock(&a->file_lock);
+	pthread_mutex_lock(&a->lock);
+	a->stopped = true;
+	pthread_mutex_unlock(&a->lock);
 }
 
 void csm_audit_close(struct csm_audit *a)

@@ -17,9 +17,10 @@ bool csm_audit_witness_due(struct csm_audit *a, uint64_t *seq, uint8_t head[stat
 	bool due;
 
 	pthread_mutex_lock(&a->lock);
-	/* A checkpoint alone behind the last one is no reason for another. */
-	due = !w->asked && !a->stopping && a->st.has_key && a->st.seq > w->done_seq + (w->done_seq != 0) &&
-		(now >= w->next || (w->done_seq != 0 && a->st.seq >= w->done_seq + WITNESS_LINES));
+	/* A checkpoint alone behind the last one is no reason for another. Of a log that is stopped it is the last, and time does
+	 * not matter. */
+	due = !w->asked && a->st.has_key && a->st.seq > w->done_seq + (w->done_seq != 0) &&
+		(a->stopped || (!a->stopping && (now >= w->next || (w->done_seq != 0 && a->st.seq >= w->done_seq + WITNESS_LINES))));
 	/* A clock that was set back keeps nothing from being signed. */
 	if (!due && w->next > now + WITNESS_S)
 		w->next = now + WITNESS_S;
@@ -36,8 +37,10 @@ void csm_audit_witness(struct csm_audit *a, uint64_t seq, const uint8_t head[sta
 	const uint8_t ak[static CSM_CHAIN_HASH], const uint8_t *sig, size_t n)
 {
 	struct witness *w = &a->witness;
+	bool stopped;
 
 	pthread_mutex_lock(&a->lock);
+	stopped = a->stopped;
 	if (n == 0 || n > sizeof(w->sig)) {
 		w->asked = false;
 		w->next = time(NULL) + AGAIN_S;
@@ -51,6 +54,9 @@ void csm_audit_witness(struct csm_audit *a, uint64_t seq, const uint8_t head[sta
 		pthread_cond_signal(&a->wake);
 	}
 	pthread_mutex_unlock(&a->lock);
+	/* Its thread is gone, and nobody else writes. */
+	if (stopped)
+		audit_write_witness(a);
 }
 
 static int make_witness(struct csm_audit *a, void *arg)

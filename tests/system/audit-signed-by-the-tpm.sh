@@ -27,6 +27,17 @@ ok csm audit verify --ak ak.pem --json
 witnessed=$(json witnessed_to <out)
 cp "$log/audit.log" copy.log
 
+step "a stop: its own last line is vouched for as well"
+ok csm key delete k2
+node_csmd_stop "$node"
+expect_equal "the last line" "$(tail -n 1 "$log/audit.log" | json event)" witness
+expect_equal "it is up to" "$(tail -n 1 "$log/audit.log" | json upto)" "$(tail -n 2 "$log/audit.log" | head -n 1 | json seq)"
+node_csmd_start "$node" || fail "csmd does not start"
+node_await 20 witnesses 4 || fail "no witness after the third start"
+ok csm audit verify --ak ak.pem --json
+witnessed=$(json witnessed_to <out)
+cp "$log/audit.log" copy.log
+
 step "a copy, without csmd"
 alone() { CSM_ADMIN_SOCKET=$work/none csm audit verify "$@"; }
 ok alone --ak ak.pem --json copy.log
