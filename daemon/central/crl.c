@@ -109,7 +109,8 @@ static int draw_once(const struct crl_job *job, const char *name, bool full, str
 	if (r == 0 && !full && n.base.number == 0)
 		r = CSM_ESTATE;
 	if (r == 0) {
-		n.last++;
+		/* not below the time: a database that was set back, or made anew, uses no number again */
+		n.last = n.last + 1 > job->now ? n.last + 1 : job->now;
 		*base = n.base;
 		if (full)
 			marks_move(&n, job->now);

@@ -1,5 +1,5 @@
-/* The lists of what an issuer has revoked, made from the database. Their numbers are in the database too, and grow. Any thread, but
- * one at a time for an issuer. */
+/* The lists of what an issuer has revoked, made from the database. Their numbers are in the database too, and grow; none is
+ * below the seconds since 1970. Any thread, but one at a time for an issuer. */
 #ifndef CSM_CENTRAL_CRL_H
 #define CSM_CENTRAL_CRL_H
 

@@ -254,12 +254,12 @@ static void a_delta_alone_has_a_number_of_its_own(void **state)
 	b = lists(NOW);
 	job.now = NOW + 1800;
 	assert_int_equal(crl_make_delta(&job, &d), 0);
-	assert_int_equal(d->number, b.full->number + 1);
+	assert_true(d->number > b.full->number);
 	assert_int_equal(d->base, b.delta->base);
 	assert_int_equal(d->next_update - d->this_update, CRL_DELTA_LIFE);
 	both_free(&b);
 	b = lists(NOW + 1801);
-	assert_int_equal(b.full->number, d->number + 1);
+	assert_true(b.full->number > d->number);
 	crl_list_unref(d);
 	both_free(&b);
 }
@@ -285,7 +285,13 @@ static void a_number_is_never_used_again(void **state)
 	assert_null(f);
 	assert_null(d);
 	b = lists(NOW + 2);
-	assert_int_equal(b.full->number, was + 2);
+	assert_true(b.full->number >= was + 2);
+	both_free(&b);
+	/* nor by a database that was made anew */
+	(void)teardown(NULL);
+	(void)setup(NULL);
+	b = lists(NOW + 100);
+	assert_true(b.full->number > was + 10);
 	both_free(&b);
 	/* the clock went back: what was revoked in its future is listed all the same */
 	issued(1, "one", NOW + PKI_DAY);
