@@ -64,11 +64,13 @@ static int plan_usage(struct plan *p, struct csm_engine_txn *t, const struct db_
 /* Of several for one key in one group the latest counts. */
 static bool latest(const struct db_usage *u, size_t n, size_t i)
 {
+	const struct db_usage *mine = &u[i];
+
 	for (size_t j = 0; j < n; j++)
-		if (j != i && u[j].signatures > 0 && memcmp(u[j].spki_sha256.p, u[i].spki_sha256.p, 32) == 0 &&
-			(u[j].last_used > u[i].last_used || (u[j].last_used == u[i].last_used && j > i)))
+		if (j != i && u[j].signatures > 0 && memcmp(u[j].spki_sha256.p, mine->spki_sha256.p, 32) == 0 &&
+			(u[j].last_used > mine->last_used || (u[j].last_used == mine->last_used && j > i)))
 			return false;
-	return u[i].signatures > 0;
+	return mine->signatures > 0;
 }
 
 static int put_group(struct central_db *db, const struct db_usage *u, size_t n)

@@ -45,7 +45,7 @@ int db_value_put(struct central_db *db, const char *name, struct csm_bin value, 
 	struct dbk k;
 	int r;
 
-	if (value.n == 0 || (r = value_key(&k, name)) != 0)
+	if (value.n == 0 || value_key(&k, name) != 0)
 		return CSM_EINVALID;
 	if ((r = db->ops->begin(db->engine, &t)) != 0)
 		return r;

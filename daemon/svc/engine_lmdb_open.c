@@ -158,14 +158,17 @@ void engine_lmdb_close(struct csm_engine *e)
 /* Bytes of mapped files in memory, of the whole process; 0 where that cannot be read. */
 size_t engine_resident(const struct csm_engine *e)
 {
-	unsigned long size, rss, shared;
-	char line[128];
+	char line[128], *at = line;
 	ssize_t n = e->statm_fd < 0 ? -1 : pread(e->statm_fd, line, sizeof(line) - 1, 0);
+	unsigned long pages = 0;
 
 	if (n <= 0)
 		return 0;
 	line[n] = '\0';
-	return sscanf(line, "%lu %lu %lu", &size, &rss, &shared) == 3 ? shared * (size_t)sysconf(_SC_PAGESIZE) : 0;
+	/* All, resident, of files. */
+	for (int i = 0; i < 3; i++)
+		pages = strtoul(at, &at, 10);
+	return pages * (size_t)sysconf(_SC_PAGESIZE);
 }
 
 /* LMDB does not tell where its map is. It is only read through, so that giving pages back loses nothing. */
@@ -173,10 +176,12 @@ static void find_map(struct csm_engine *e)
 {
 	FILE *maps = fopen("/proc/self/maps", "re");
 	unsigned long from, to;
-	char line[512];
+	char line[512], *at;
 
 	while (maps != NULL && e->map == NULL && fgets(line, sizeof(line), maps) != NULL) {
-		if (sscanf(line, "%lx-%lx", &from, &to) != 2 || strstr(line, "/data.mdb") == NULL || to - from < e->map_size)
+		from = strtoul(line, &at, 16);
+		to = *at == '-' ? strtoul(at + 1, &at, 16) : from;
+		if (strstr(line, "/data.mdb") == NULL || to - from < e->map_size)
 			continue;
 		e->map = (void *)(uintptr_t)from;
 		e->map_len = to - from;

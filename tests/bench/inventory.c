@@ -37,12 +37,7 @@ static double now_ms(void)
 
 static double resident_mib(void)
 {
-	FILE *f = fopen("/proc/self/statm", "re");
-	unsigned long size = 0, rss = 0;
-
-	must(f != NULL && fscanf(f, "%lu %lu", &size, &rss) == 2, "statm");
-	fclose(f);
-	return (double)rss * 4096 / 1048576;
+	return (double)dbfix_resident(false) / 1048576;
 }
 
 static void *issue(void *arg)

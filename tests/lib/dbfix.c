@@ -140,3 +140,16 @@ int dbfix_issue_by(struct dbfix *f, uint64_t i, uint8_t token)
 	csm_buf_free(&out);
 	return r;
 }
+
+size_t dbfix_resident(bool files)
+{
+	FILE *f = fopen("/proc/self/statm", "re");
+	char line[128] = "", *at = line;
+	unsigned long pages = 0;
+
+	must(f != NULL && fgets(line, sizeof(line), f) != NULL, "statm");
+	fclose(f);
+	for (int i = 0; i < (files ? 3 : 2); i++)
+		pages = strtoul(at, &at, 10);
+	return pages * (size_t)sysconf(_SC_PAGESIZE);
+}

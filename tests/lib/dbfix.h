@@ -38,4 +38,7 @@ void dbfix_token(struct db_token *t, uint8_t n, uint64_t uses);
 /* Issue certificate i by token n. */
 CSM_MUST int dbfix_issue_by(struct dbfix *f, uint64_t i, uint8_t token);
 
+/* Bytes of this process in memory; `files`: just those of mapped files. */
+size_t dbfix_resident(bool files);
+
 #endif
