@@ -80,6 +80,8 @@ static int enrol(struct task *t, struct csm_rest *rest, const char *path)
 	if (body == NULL ||
 		(t->job.label.p != NULL &&
 			json_object_set_new(body, "profile", json_stringn(t->job.label.p, t->job.label.n)) != 0) ||
+		(t->job.serial.p != NULL &&
+			json_object_set_new(body, "serial", json_stringn(t->job.serial.p, t->job.serial.n)) != 0) ||
 		(t->job.ttl.set && json_object_set_new(body, "ttl", json_integer((json_int_t)t->job.ttl.v)) != 0) ||
 		(text = json_dumps(body, JSON_COMPACT)) == NULL)
 		goto out;
