@@ -29,6 +29,7 @@ LIBS_BASE := -lsodium
 LIBS_WIRE := -lmsgpackc
 LIBS_DAEMON = -levent_core -levent_pthreads -llmdb -lyaml -lseccomp -ljansson $(LIBS_TPMFMT) $(LIBS_WIRE) $(LIBS_BASE) -ldl
 LIBS_PLUGHOST = -lseccomp $(LIBS_WIRE) $(LIBS_BASE) -ldl
+LIBS_DELIVER = -lseccomp -lyaml -ljansson $(LIBS_WIRE) $(LIBS_BASE)
 LIBS_IDENT = -lseccomp -lcrypto $(LIBS_WIRE) $(LIBS_BASE)
 LIBS_REST := -lcurl -lssl -lcrypto -ljansson
 LIBS_ENROL = $(LIBS_REST) -lcares -lseccomp $(LIBS_WIRE) $(LIBS_BASE)
@@ -57,6 +58,7 @@ SRC_svc := $(call src,daemon/svc)
 SRC_node := $(call src,daemon/node)
 SRC_ident := $(call src,daemon/ident)
 SRC_plughost := $(call src,daemon/plughost)
+SRC_deliver := $(call src,daemon/deliver)
 SRC_enrol := $(call src,daemon/enrol)
 SRC_central := $(call src,daemon/central)
 SRC_remote := $(call src,plugins/remote)
@@ -69,10 +71,11 @@ WITH_tpm2 := $(SRC_tpmfmt) $(SRC_wire)
 WITH_soft := $(SRC_tpmfmt) $(SRC_wire)
 LIB_SRC := $(SRC_base) $(SRC_wire) $(SRC_tpmfmt) $(SRC_rest) $(SRC_certdir) $(SRC_client) $(SRC_pki) $(SRC_svc) $(SRC_alg) $(SRC_remote)
 PLUGIN_SRC := $(foreach p,$(PLUGINS),$(SRC_$(p)))
-ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_hwlib) $(SRC_cli) $(SRC_provider) $(SRC_node) $(SRC_ident) $(SRC_plughost) $(SRC_enrol) $(SRC_central)
+ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_hwlib) $(SRC_cli) $(SRC_provider) $(SRC_node) $(SRC_ident) $(SRC_plughost) $(SRC_deliver) $(SRC_enrol) $(SRC_central)
 # Of the daemons' common parts no more than it needs.
 SVC_plughost := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp)
 SVC_enrol := $(patsubst %,daemon/svc/%.c,landlock lockheap lockheap_openssl log sandbox seccomp thread)
+SVC_deliver := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp yaml)
 SVC_ident := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp workq)
 
 GEN := $(B)/gen/csm/errors.h
@@ -138,6 +141,9 @@ $(5)/bin/csmd: $$(CSMD_OBJ_$(1))
 $(5)/bin/csm-ident: $$(call obj_$(1),$$(SRC_ident) $$(SVC_ident) $$(SRC_wire) $$(SRC_base))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_IDENT) -pthread
+$(5)/bin/csm-deliver: $$(call obj_$(1),$$(SRC_deliver) $$(SRC_certdir) $$(SVC_deliver) $$(SRC_wire) $$(SRC_base))
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_DELIVER) -pthread
 $(5)/bin/csm-plughost: $$(call obj_$(1),$$(SRC_plughost) plugins/remote/channel.c $$(SVC_plughost) $$(SRC_wire) $$(SRC_base))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_PLUGHOST) -pthread
@@ -149,7 +155,7 @@ $(5)/bin/csm: $$(call obj_$(1),$$(SRC_cli) $$(SRC_certdir) $$(SRC_tpmfmt) $$(SRC
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_CLI) -pthread
 
 # Tests: every tests/{unit,vectors,conformance}/test_*.c is a program over all of the code.
-TESTLIB_OBJ_$(1) := $$(call obj_$(1),$$(LIB_SRC) $$(PLUGIN_SRC) $$(filter-out %/main.c,$$(SRC_node) $$(SRC_ident) $$(SRC_plughost) $$(SRC_enrol) $$(SRC_central)) $$(call src,tests/lib)) $(GFSHARE)
+TESTLIB_OBJ_$(1) := $$(call obj_$(1),$$(LIB_SRC) $$(PLUGIN_SRC) $$(filter-out %/main.c,$$(SRC_node) $$(SRC_ident) $$(SRC_plughost) $$(SRC_deliver) $$(SRC_enrol) $$(SRC_central)) $$(call src,tests/lib)) $(GFSHARE)
 $(5)/tests/%: $(B)/obj/$(1)/tests/%.o $$(TESTLIB_OBJ_$(1))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) $(4) -o $$@ $$^ -lcmocka $$(LIBS_more) $$(LIBS_DAEMON) $$(LIBS_REST) -lcares $$(LIBS_tpm2) -lp11-kit $$(LIBS_CLI) -ltss2-esys -ltss2-tctildr -pthread
@@ -157,7 +163,7 @@ $(5)/tests/%: $(B)/obj/$(1)/tests/%.o $$(TESTLIB_OBJ_$(1))
 $$(patsubst tests/%.c,$(5)/tests/%,$$(wildcard tests/unit/test_p11_*.c tests/unit/test_provider_*.c)): | programs-$(1)
 -include $$(wildcard $(B)/obj/$(1)/*/*.d $(B)/obj/$(1)/*/*/*.d $(B)/obj/$(1)/*/*/*/*.d)
 .PHONY: programs-$(1)
-programs-$(1): $$(if $$(SRC_node),$(5)/bin/csmd $(5)/bin/csm-ident $(5)/bin/csm-plughost $(5)/bin/csm-enrol) $$(if $$(SRC_cli),$(5)/bin/csm) \
+programs-$(1): $$(if $$(SRC_node),$(5)/bin/csmd $(5)/bin/csm-ident $(5)/bin/csm-plughost $(5)/bin/csm-deliver $(5)/bin/csm-enrol) $$(if $$(SRC_cli),$(5)/bin/csm) \
 	$$(if $$(SRC_client),$(5)/lib/libcsm.so.0 $(5)/lib/libcsm.a) \
 	$$(if $$(SRC_provider),$(5)/lib/ossl-modules/csm.so) \
 	$$(if $$(SRC_p11),$(5)/lib/pkcs11/csm-pkcs11.so) $(5)/lib/csm/hwplugin/csm-tpm2-hwplugin.so $$(PLUGINS:%=$(5)/lib/csm/plugins/%.so)

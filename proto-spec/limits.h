@@ -66,6 +66,9 @@
 #define CSM_ENROL_TOKEN_MAX 512u
 #define CSM_ENROL_BODY_MAX (512u * 1024u)  /* a usage report */
 #define CSM_ENROL_WHY_MAX 256u
+#define CSM_DELIVER_TARGETS_MAX 64u          /* of deliver.yaml */
+#define CSM_DELIVER_WHY_MAX 256u
+#define CSM_DELIVER_WAIT_MS 60000u
 
 /* back ends in processes of their own */
 #define CSM_PLUGHOSTS_MAX 8u

@@ -57,7 +57,7 @@ node_swtpm_start() {
     node_await 20 test -S "$dir/tpm/sock"
 }
 
-# What a configuration lacks: socket, admin_socket, state_dir, policy, users, tpm, backends, root_key.
+# What a configuration lacks: socket, admin_socket, state_dir, policy, deliver, users, tpm, backends, root_key.
 # node_config DIR tpm2|soft TCTI POLICY [FILE]
 node_config() {
     local dir=$1 backend=$2 tcti=$3 policy=$4 given=${5:-/dev/null}
@@ -75,6 +75,7 @@ node_config() {
         lacks admin_socket && echo "admin_socket: $dir/admin.sock"
         lacks state_dir && echo "state_dir: $dir/state"
         lacks policy && echo "policy: $policy"
+        lacks deliver && echo "deliver: $dir/deliver.yaml"
         [ "$(id -u)" -eq 0 ] && lacks users && echo "users: $(node_users)"
         if [ "$backend" = tpm2 ]; then
             lacks tpm && echo "tpm: {tcti: \"$tcti\"}"

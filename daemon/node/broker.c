@@ -12,6 +12,7 @@
 #include "daemon/node/accept.h"
 #include "daemon/node/ask.h"
 #include "daemon/node/conn.h"
+#include "daemon/node/deliver.h"
 #include "daemon/node/host.h"
 #include "daemon/node/plug.h"
 #include "daemon/node/recovery.h"
@@ -463,10 +464,11 @@ int broker_init(struct broker *b, unsigned connections_max)
 	counts_init(&b->counts);
 	making_init(&b->making);
 	b->asks = asks_new();
+	b->deliver = deliver_new();
 	csm_keycache_init(&b->shared_keys, CSM_KEYS_PARSED_MAX);
 	for (size_t i = 0; i < BROKER_BACKENDS_MAX; i++)
 		csm_keycache_init(&b->owner_keys[i], CSM_KEYS_PARSED_MAX);
-	return b->asks == NULL ? CSM_ENOMEM : 0;
+	return b->asks == NULL || b->deliver == NULL ? CSM_ENOMEM : 0;
 }
 
 /* Who uses something goes before it: loops and workers, the store, whose root key may need a back end, back ends. A
@@ -476,6 +478,7 @@ void broker_free(struct broker *b)
 	for (unsigned i = 0; i < b->n_loops; i++)
 		loop_release(b->loops[i]);
 	asks_free(b->asks);
+	deliver_free(b->deliver);
 	csm_workq_free(b->workers);
 	csm_keycache_drop(&b->shared_keys, NULL);
 	csm_audit_stop(b->audit); /* its last lines are signed by the store, and named by its last commit */

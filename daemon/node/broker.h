@@ -21,6 +21,7 @@
 enum broker_state { BROKER_STARTING, BROKER_READY, BROKER_LOCKED, BROKER_STOPPING };
 
 struct asks;
+struct deliver;
 struct loop;
 struct reload_waiter;
 struct restore;
@@ -46,6 +47,7 @@ struct broker {
 	struct counts counts;            /* locks by itself */
 	struct making making;            /* locks by itself */
 	struct asks *asks;               /* locks by itself */
+	struct deliver *deliver;         /* locks by itself */
 
 	struct loop *loops[BROKER_LOOPS_MAX];
 	unsigned n_loops;

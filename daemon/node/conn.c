@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include "daemon/node/ask.h"
 #include "daemon/node/conn.h"
+#include "daemon/node/deliver.h"
 #include "daemon/node/dispatch.h"
 #include "daemon/node/proof.h"
 #include "daemon/node/fair.h"
@@ -132,6 +133,8 @@ void conn_drop(struct conn *c)
 	free(c->proof);
 	if (c->role == CSM_R_IDENT)
 		asks_detach(l->b->asks, c);
+	if (c->role == CSM_R_DELIVER)
+		deliver_detach(l->b->deliver, c);
 	set_reading(c, false);
 	if (c->write_event != NULL) {
 		event_free(c->write_event);

@@ -2,6 +2,7 @@
 #include <string.h>
 #include <time.h>
 #include "daemon/node/certinfo.h"
+#include "daemon/node/deliver.h"
 #include "daemon/node/keycall.h"
 #include "daemon/pki/cert.h"
 #include "daemon/svc/lockheap.h"
@@ -73,6 +74,8 @@ static void install_committed(struct op *op)
 {
 	struct install_op *in = (struct install_op *)op;
 
+	if (op->r == 0)
+		deliver_changed(op->loop->b);
 	if (op->r != 0)
 		op_error(op, op->r, NULL);
 	else if (op->sop.replayed)
@@ -160,6 +163,7 @@ void do_CERT_GET(struct req *q)
 		info.name = f.object.name;
 		info.installed.v = installed;
 		info.chain = chain;
+		deliver_tell(q->loop->b->deliver, &q->loop->pool, &info);
 		req_result(q, &info);
 	} else if (r == CSM_ENOT_FOUND) {
 		cert_missing(q, &f.object);

@@ -71,6 +71,7 @@ void do_STATUS(struct req *q)
 	status_fill(q->loop->b, q->conn->role == CSM_R_ADMIN, &q->loop->pool, space, &res);
 	if (csm_policy_needs_exe(q->loop->policy))
 		status_ident(q->loop->b, q->conn->role == CSM_R_ADMIN, space, &res);
+	status_deliver(q->loop->b, q->conn->role == CSM_R_ADMIN, &q->loop->pool, space, &res);
 	if (q->conn->role != CSM_R_ADMIN)
 		count_own(q, &res);
 	req_result(q, &res);

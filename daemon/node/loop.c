@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "daemon/node/conn.h"
+#include "daemon/node/deliver.h"
 #include "daemon/node/keycall.h"
 #include "daemon/node/fair.h"
 #include "daemon/svc/log.h"
@@ -98,6 +99,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	l->now_ms = monotonic_ms();
 	conn_tick(l);
 	key_call_tick(l);
+	deliver_tick(l);
 	csm_keycache_sweep(&l->keys, l->now_ms, CSM_KEY_IDLE_MS);
 	if (l->draining)
 		check_drained(l);

@@ -4,11 +4,13 @@
 #include <unistd.h>
 #include <sodium.h>
 #include "daemon/node/ask.h"
+#include "daemon/node/deliver.h"
 #include "daemon/node/keyimport.h"
 #include "daemon/node/keyinfo.h"
 #include "daemon/node/recovery.h"
 #include "daemon/node/status.h"
 #include "daemon/svc/lockheap.h"
+#include "daemon/svc/log.h"
 #include "libclient/base/lockmem.h"
 
 const char *broker_state_name(const struct broker *b)
@@ -275,6 +277,19 @@ void status_ident(struct broker *b, bool totals, struct status_space *space, str
 	s->cached.v = a->cached;
 	s->last_us.v = a->last_us;
 	ret->ident = s;
+}
+
+void status_deliver(struct broker *b, bool totals, struct csm_pool *pool, struct status_space *space,
+	struct csm_msg_status_res *ret)
+{
+	char warning[256];
+
+	if (!totals)
+		return;
+	if (!deliver_status(b->deliver, pool, ret, warning))
+		log_warn("status: no memory for the targets of csm-deliver");
+	if (warning[0] != '\0')
+		warn(space, &ret->warnings, warning);
 }
 
 /* ---- metrics ---- */

@@ -25,6 +25,9 @@ void status_fill(struct broker *b, bool totals, struct csm_pool *pool, struct st
 	struct csm_msg_status_res *ret);
 /* Where the policy names an executable: csm-ident, and for everyone a warning when it is away. After status_fill. */
 void status_ident(struct broker *b, bool totals, struct status_space *space, struct csm_msg_status_res *ret);
+/* For the administrator: the targets of csm-deliver, and a warning where its configuration is at fault. After status_fill. */
+void status_deliver(struct broker *b, bool totals, struct csm_pool *pool, struct status_space *space,
+	struct csm_msg_status_res *ret);
 CSM_MUST int stats_fill(struct broker *b, bool totals, struct csm_pool *pool, struct csm_msg_stats_res *ret);
 
 #endif

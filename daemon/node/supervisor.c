@@ -39,7 +39,7 @@ struct supervisor {
 	uint64_t reload_seq; /* of the newest wish of the broker */
 	bool stopping, ready;
 	int64_t kill_ms;
-	struct helper ident, enrol;
+	struct helper ident, enrol, deliver;
 	char enrol_env[sizeof("CSM_SERVER=") + CSM_ENROL_URL_MAX];
 	struct plughosts plughosts;
 };
@@ -269,6 +269,7 @@ static void reap(struct supervisor *s)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		if (helper_reap(&s->ident, pid, status, s->stopping, now_ms()) ||
 			helper_reap(&s->enrol, pid, status, s->stopping, now_ms()) ||
+			helper_reap(&s->deliver, pid, status, s->stopping, now_ms()) ||
 			plughosts_reap(&s->plughosts, pid, status, s->stopping, now_ms()) || pid != s->broker)
 			continue;
 		if (!s->stopping && WIFSIGNALED(status))
@@ -289,10 +290,26 @@ static void reap(struct supervisor *s)
 
 /* ---- what happens ---- */
 
+/* As root that we are: what it reads says whose folders and hooks there are. */
+static void start_deliver(struct supervisor *s)
+{
+	static char name[] = "csm-deliver", opt_config[] = "--config", opt_level[] = "--log-level",
+		    opt_required[] = "--sandbox-required";
+	const struct csm_config *cfg = &s->files.cfg;
+	char *argv[] = {name, opt_config, cfg->deliver, opt_level, cfg->log_level, cfg->require_sandbox ? opt_required : NULL, NULL};
+	char *envp[] = {NULL};
+	const struct helper_start how = {
+		.control = s->control, .argv = argv, .envp = envp, .sockets = 1, .plughost = -1, .now_ms = now_ms()};
+
+	helper_start_as(&s->deliver, &how);
+}
+
 static void start_helpers(struct supervisor *s)
 {
 	if (s->ident.again_ms >= 0 && now_ms() >= s->ident.again_ms)
 		helper_start(&s->ident, s->control, &s->files.cfg, s->files.ident_uid, s->files.ident_gid, now_ms());
+	if (s->deliver.again_ms >= 0 && now_ms() >= s->deliver.again_ms)
+		start_deliver(s);
 	if (s->enrol.again_ms >= 0 && now_ms() >= s->enrol.again_ms)
 		helper_start(&s->enrol, s->control, &s->files.cfg, s->files.enrol_uid, s->files.enrol_gid, now_ms());
 	plughosts_start(&s->plughosts, s->control, &s->files, now_ms());
@@ -337,12 +354,15 @@ static void look_at_helpers(struct supervisor *s)
 	if (s->files.needs_ident && !user)
 		log_err("users: ident: there is no user %s: rules that name an executable match nobody", s->files.cfg.user_ident);
 	helper_want(&s->ident, s->files.needs_ident && user, now_ms());
+	helper_want(&s->deliver, s->files.cfg.deliver != NULL && access(s->files.cfg.deliver, F_OK) == 0, now_ms());
 	start_helpers(s);
 }
 
 static void reload(struct supervisor *s)
 {
 	notify_systemd("RELOADING=1");
+	if (s->deliver.pid > 0)
+		kill(s->deliver.pid, SIGHUP);
 	/* Of a file that cannot be read the broker is told why; it keeps what it has, and answers who asked. */
 	if (files_reread_policy(&s->files) != 0)
 		log_err("the policy stays as it was");
@@ -435,7 +455,8 @@ static void on_device(struct supervisor *s)
 static int wait_ms(const struct supervisor *s)
 {
 	int64_t until = s->stopping ? s->kill_ms : s->again_ms, helper = s->stopping ? -1 : s->ident.again_ms, left;
-	int64_t others[] = {s->stopping ? -1 : plughosts_next(&s->plughosts), s->stopping ? -1 : s->enrol.again_ms};
+	int64_t others[] = {s->stopping ? -1 : plughosts_next(&s->plughosts), s->stopping ? -1 : s->enrol.again_ms,
+		s->stopping ? -1 : s->deliver.again_ms};
 
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		if (helper < 0 || (others[i] >= 0 && others[i] < helper))
@@ -450,7 +471,8 @@ static int wait_ms(const struct supervisor *s)
 
 static void serve(struct supervisor *s)
 {
-	while (!s->stopping || s->broker > 0 || s->ident.pid > 0 || s->enrol.pid > 0 || plughosts_run(&s->plughosts)) {
+	while (!s->stopping || s->broker > 0 || s->ident.pid > 0 || s->enrol.pid > 0 || s->deliver.pid > 0 ||
+		plughosts_run(&s->plughosts)) {
 		struct pollfd p[3] = {{.fd = s->signal_fd, .events = POLLIN}, {.fd = s->control, .events = POLLIN},
 			{.fd = s->device_sock, .events = POLLIN}};
 		int control = s->control, device = s->device_sock;
@@ -470,6 +492,7 @@ static void serve(struct supervisor *s)
 		if (s->stopping && now_ms() >= s->kill_ms) {
 			helper_kill(&s->ident);
 			helper_kill(&s->enrol);
+			helper_kill(&s->deliver);
 			plughosts_kill(&s->plughosts);
 		}
 		if (!s->stopping && s->again_ms >= 0 && now_ms() >= s->again_ms)
@@ -500,6 +523,7 @@ int supervisor_main(const struct supervisor_options *opt)
 		return 1;
 	device_name(&s.files.cfg, s.device, sizeof(s.device));
 	helper_find(&s.ident, "csm-ident", CSM_R_IDENT);
+	helper_find(&s.deliver, "csm-deliver", CSM_R_DELIVER);
 	find_enrol(&s);
 	plughosts_find(&s.plughosts, &s.files, now_ms());
 	start_broker(&s);

@@ -479,6 +479,7 @@ static const struct config_key {
 	K(NULL, "admin_socket", admin_socket, read_socket),
 	K(NULL, "state_dir", state_dir, config_read_path),
 	K(NULL, "policy", policy, read_optional_path),
+	K(NULL, "deliver", deliver, read_optional_path),
 	K(NULL, "plugin_dir", plugin_dir, read_plugin_dir),
 	K("users", "broker", user_broker, config_read_user),
 	K("users", "enrol", user_enrol, config_read_user),
@@ -625,6 +626,7 @@ static int set_defaults(struct csm_config *c)
 	} texts[] = {
 		{&c->socket, "/run/csm/public/csm.sock"}, {&c->admin_socket, "/run/csm/admin.sock"},
 		{&c->state_dir, "/var/lib/csm"}, {&c->policy, "/etc/csm/policy.yaml"},
+		{&c->deliver, "/etc/csm/deliver.yaml"},
 		{&c->user_broker, "csm"}, {&c->user_enrol, "csm-enrol"}, {&c->user_ident, "csm-ident"},
 		{&c->user_plughost, "csm-plug"}, {&c->backend_default, "auto"}, {&c->tpm_device, "auto"},
 		{&c->tpm_tcti, ""}, {&c->tpm_bus_protection, "full"}, {&c->kubepods_root, "/kubepods.slice"},
@@ -672,7 +674,7 @@ int csm_config_parse(const char *text, size_t n, struct csm_config *ret, struct 
 
 void csm_config_clear(struct csm_config *c)
 {
-	char *const texts[] = {c->socket, c->admin_socket, c->state_dir, c->policy, c->plugin_dir, c->user_broker,
+	char *const texts[] = {c->socket, c->admin_socket, c->state_dir, c->policy, c->deliver, c->plugin_dir, c->user_broker,
 		c->user_enrol, c->user_ident, c->user_plughost, c->root_key_file, c->backend_default, c->backends,
 		c->fake_script, c->tpm_device, c->tpm_tcti, c->tpm_owner_auth_file, c->tpm_bus_protection,
 		c->tpm_pcrs, c->tpm_policy_key, c->tpm_policy_file, c->tpm_policy_ref, c->kubepods_root, c->log_level};

@@ -28,6 +28,7 @@ struct csm_plughost_config {
 struct csm_config {
 	char *socket, *admin_socket, *state_dir;
 	char *policy;               /* NULL (policy: ""): none */
+	char *deliver;              /* of csm-deliver, which is started when it is there; NULL (deliver: ""): never */
 	char *plugin_dir;           /* NULL: beside the program, or as installed */
 	char *user_broker, *user_enrol, *user_ident, *user_plughost;
 	char *root_key_file;        /* root_key_file: path, for file, passphrase and credential (a name) */

@@ -36,7 +36,7 @@ step "which in turn has no method of the private roles"
 py - <<'PY'
 from csmwire import Conn, ADMIN, refused
 conn = Conn(ADMIN)
-for method in ("ident.answer", "enrol.next", "deliver.done", "plughost.ready"):
+for method in ("ident.answer", "enrol.next", "deliver.done", "deliver.next", "plughost.ready"):
     refused("role", conn.call, method, {})
 PY
 

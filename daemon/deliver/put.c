@@ -1,0 +1,143 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "daemon/deliver/put.h"
+#include "daemon/svc/log.h"
+
+#define LINGER_MS 100
+
+/* The hook of the new generation has failed with what stands in why. */
+static void go_back(const struct delivery_target *t, struct csm_gen *g, delivery_hook_fn *hook, void *arg, char *why)
+{
+	char text[DELIVERY_WHY], before[DELIVERY_WHY];
+	int r = CSM_ENOT_FOUND;
+
+	snprintf(before, sizeof(before), "%s", why);
+	if (!t->roll_back) {
+		snprintf(why, DELIVERY_WHY, "%.180s; the new certificate stays", before);
+		return;
+	}
+	r = csm_gen_back(g, text);
+	if (r == CSM_ENOT_FOUND) {
+		snprintf(why, DELIVERY_WHY, "%.170s; there was none before it, it stays", before);
+		return;
+	}
+	if (r != 0) {
+		snprintf(why, DELIVERY_WHY, "%.100s; not rolled back: %.100s", before, text);
+		return;
+	}
+	/* Who has loaded the new one before it failed is to have the old one, too. */
+	if (hook(arg, DELIVERY_BACK, text) != 0)
+		log_warn("%s: rolled back, but %s", t->name, text);
+	snprintf(why, DELIVERY_WHY, "%.180s; rolled back", before);
+}
+
+static int put_files(const struct delivery_target *t, const struct csm_certdir *d, delivery_hook_fn *hook, void *arg, char *why)
+{
+	const struct csm_gen_place place = {.path = t->folder, .names = csm_certdir_names, .uid = t->uid, .gid = t->gid,
+		.dir_mode = delivery_dir_mode(t->mode), .file_mode = t->mode, .strict = true, .linger_ms = LINGER_MS};
+	struct csm_gen *g;
+	int r = csm_gen_open(&place, &g, why);
+
+	if (r != 0)
+		return r;
+	if ((r = csm_gen_write(g, d->files, CSM_CERTDIR_FILES, why)) == 0)
+		r = csm_gen_swap(g, why);
+	if (r == 0 && (r = hook(arg, DELIVERY_NEW, why)) != 0)
+		go_back(t, g, hook, arg, why);
+	csm_gen_close(g);
+	return r;
+}
+
+int delivery_put(const struct delivery_target *t, const struct csm_msg_cert_info *info, struct csm_bin spki,
+	delivery_hook_fn *hook, void *arg, char *why)
+{
+	struct csm_certdir d;
+	int r = csm_certdir_make(info, spki, &d);
+
+	if (r != 0)
+		snprintf(why, DELIVERY_WHY, "what csmd sent is no certificate of the key");
+	else
+		r = put_files(t, &d, hook, arg, why);
+	csm_certdir_clear(&d);
+	return r;
+}
+
+/* ---- what is known at the next start ---- */
+
+int delivery_state_open(const char *dir, int *ret)
+{
+	struct stat st;
+	int fd;
+
+	if (mkdir(dir, 0700) != 0 && errno != EEXIST)
+		return CSM_ESYSTEM;
+	fd = open(dir, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return CSM_ESYSTEM;
+	if (fstat(fd, &st) != 0 || st.st_uid != geteuid() || (st.st_mode & 022) != 0) {
+		close(fd);
+		return CSM_EDENIED;
+	}
+	*ret = fd;
+	return 0;
+}
+
+/* Which folder it is that was filled, and how: another line in deliver.yaml, or another folder there, is another one. */
+static bool place_hash(const struct delivery_target *t, char hex[static 65])
+{
+	uint8_t hash[32];
+	char text[1200];
+	struct stat st;
+
+	if (stat(t->folder, &st) != 0)
+		return false;
+	snprintf(text, sizeof(text), "%s %s %u %u %o %" PRIu64 " %" PRIu64, t->key, t->folder, t->uid, t->gid, t->mode,
+		(uint64_t)st.st_dev, (uint64_t)st.st_ino);
+	crypto_generichash(hash, sizeof(hash), (const uint8_t *)text, strlen(text), NULL, 0);
+	sodium_bin2hex(hex, 65, hash, sizeof(hash));
+	return true;
+}
+
+void delivery_stamp_read(int state, const struct delivery_target *t, struct delivery_stamp *ret)
+{
+	int fd = openat(state, t->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	char text[256] = "", fingerprint[65], place[65], hash[65];
+	uint64_t delivered;
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	*ret = (struct delivery_stamp){0};
+	if (fd >= 0)
+		close(fd);
+	if (n <= 0 || sscanf(text, "1 %64[0-9a-f] %64[0-9a-f] %" SCNu64, fingerprint, place, &delivered) != 3 ||
+		!place_hash(t, hash) || strcmp(hash, place) != 0)
+		return;
+	memcpy(ret->fingerprint, fingerprint, sizeof(ret->fingerprint));
+	ret->delivered = delivered;
+}
+
+int delivery_stamp_write(int state, const struct delivery_target *t, const struct delivery_stamp *s)
+{
+	char text[256], place[65], temp[CSM_NAMESPACE_MAX + 8];
+	int fd, n;
+	bool good;
+
+	if (!place_hash(t, place))
+		return CSM_ESYSTEM;
+	n = snprintf(text, sizeof(text), "1 %s %s %" PRIu64 "\n", s->fingerprint, place, s->delivered);
+	/* A target's name begins with a letter or a digit. */
+	snprintf(temp, sizeof(temp), ".%s", t->name);
+	fd = openat(state, temp, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return CSM_ESYSTEM;
+	good = write(fd, text, (size_t)n) == n && fsync(fd) == 0;
+	good = close(fd) == 0 && good;
+	if (!good || renameat(state, temp, state, t->name) != 0 || fsync(state) != 0)
+		return CSM_ESYSTEM;
+	return 0;
+}

@@ -1,0 +1,293 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include "daemon/node/certinfo.h"
+#include "daemon/node/deliver.h"
+#include "daemon/svc/log.h"
+
+#define POOL_MAX (512u * 1024u)
+
+struct target {
+	char name[CSM_NAMESPACE_MAX + 1], key[CSM_KEYREF_MAX + 1], fingerprint[65], state[CSM_TOKEN_STR_MAX + 1],
+		error[CSM_TOKEN_STR_MAX + 1], why[CSM_DELIVER_WHY_MAX + 1];
+	uint64_t delivered, next_try; /* 0: none */
+};
+
+struct deliver {
+	pthread_mutex_t lock; /* what follows */
+	struct target targets[CSM_DELIVER_TARGETS_MAX];
+	size_t n;
+	char config_error[CSM_DELIVER_WHY_MAX + 1];
+	/* The request that waits; conn is touched on its loop only. */
+	struct conn *conn;
+	struct loop *loop;
+	uint32_t msgid;
+	uint64_t deadline_ms;
+	/* The job that is out. */
+	uint64_t job;
+	size_t job_target;
+	bool out;
+	struct task wake;
+	bool posted;
+};
+
+struct deliver *deliver_new(void)
+{
+	struct deliver *d = calloc(1, sizeof(*d));
+
+	if (d != NULL)
+		pthread_mutex_init(&d->lock, NULL);
+	return d;
+}
+
+void deliver_free(struct deliver *d)
+{
+	if (d == NULL)
+		return;
+	pthread_mutex_destroy(&d->lock);
+	free(d);
+}
+
+void deliver_detach(struct deliver *d, struct conn *c)
+{
+	pthread_mutex_lock(&d->lock);
+	if (d->conn == c) {
+		d->conn = NULL;
+		d->loop = NULL;
+	}
+	d->out = false;
+	pthread_mutex_unlock(&d->lock);
+}
+
+/* ---- is something due? ---- */
+
+/* What the key's folder is to hold; false: nothing, or what it holds. *info borrows body and the pool. */
+static bool is_due(struct loop *l, const struct target *t, struct csm_reader *reader, struct csm_pool *pool,
+	struct csm_msg_cert_info *info, struct csm_bin *spki)
+{
+	struct csm_key_record rec;
+	struct csm_ref ref;
+	struct csm_bin chain;
+	uint64_t installed;
+
+	csm_buf_reset(&l->body);
+	if (csm_ref_parse(csm_str_of(t->key), &ref) != 0 || ref.ns.p == NULL ||
+		csm_store_key_get(reader, ref.ns, ref.name, false, &l->key, &rec) != 0 ||
+		csm_store_cert_get(reader, ref.ns, ref.name, rec.id, &l->body, &installed) != 0 ||
+		certinfo_unpack((struct csm_bin){csm_buf_ptr(&l->body), l->body.len}, (uint64_t)time(NULL), pool, info, &chain) != 0 ||
+		csm_str_eq(info->fingerprint, t->fingerprint))
+		return false;
+	info->namespace = ref.ns;
+	info->name = ref.name;
+	info->installed.v = installed;
+	info->chain = chain;
+	*spki = rec.spki;
+	return true;
+}
+
+/* Under the lock, on the connection's loop, in a read transaction. */
+static void answer_due(struct deliver *d, struct loop *l)
+{
+	struct csm_reader *reader = loop_reader(l);
+	struct csm_msg_cert_info info;
+	struct csm_msg_deliver_job job = {.certificate = &info};
+	struct csm_pool pool;
+
+	if (reader == NULL || loop_begin_read(l) != 0)
+		return;
+	csm_pool_init(&pool, POOL_MAX);
+	for (size_t i = 0; i < d->n && d->conn != NULL; i++) {
+		struct target *t = &d->targets[i];
+		struct conn *c = d->conn;
+
+		if (!is_due(l, t, reader, &pool, &info, &job.spki))
+			continue;
+		d->out = true;
+		d->job_target = i;
+		job.id = (struct csm_u64){++d->job, true};
+		job.target = csm_str_of(t->name);
+		d->conn = NULL;
+		conn_result(c, d->msgid, CSM_DEF(deliver_job), &job);
+	}
+	loop_end_read(l);
+	csm_buf_reset(&l->body);
+	csm_buf_reset(&l->key);
+	csm_pool_free(&pool);
+}
+
+/* Under the lock. */
+static void look(struct deliver *d, struct loop *l)
+{
+	static const struct csm_msg_deliver_job none = {.id = {0, true}};
+	struct conn *c = d->conn;
+
+	if (c == NULL || d->loop != l || l->draining)
+		return;
+	if (l->b->state == BROKER_READY)
+		answer_due(d, l);
+	if (d->conn != NULL && l->now_ms >= d->deadline_ms) {
+		d->conn = NULL;
+		conn_result(c, d->msgid, CSM_DEF(deliver_job), &none);
+	}
+}
+
+void deliver_tick(struct loop *l)
+{
+	struct deliver *d = l->b->deliver;
+
+	pthread_mutex_lock(&d->lock);
+	look(d, l);
+	pthread_mutex_unlock(&d->lock);
+	conn_flush_dirty(l);
+}
+
+static void on_wake(struct loop *l, struct task *t)
+{
+	struct deliver *d = (struct deliver *)((char *)t - offsetof(struct deliver, wake));
+
+	pthread_mutex_lock(&d->lock);
+	d->posted = false;
+	look(d, l);
+	pthread_mutex_unlock(&d->lock);
+}
+
+void deliver_changed(struct broker *b)
+{
+	struct deliver *d = b->deliver;
+
+	pthread_mutex_lock(&d->lock);
+	if (!d->posted && d->conn != NULL) {
+		d->wake.run = on_wake;
+		d->posted = loop_post(d->loop, &d->wake);
+	}
+	pthread_mutex_unlock(&d->lock);
+}
+
+/* ---- csm-deliver's requests ---- */
+
+static void copy(char *to, size_t cap, struct csm_str s)
+{
+	(void)snprintf(to, cap, "%.*s", (int)s.n, s.n > 0 ? s.p : "");
+}
+
+static void take_target(struct target *t, const struct csm_msg_delivery *m)
+{
+	copy(t->name, sizeof(t->name), m->name);
+	copy(t->key, sizeof(t->key), m->key);
+	copy(t->state, sizeof(t->state), m->state);
+	copy(t->fingerprint, sizeof(t->fingerprint), m->fingerprint);
+	copy(t->error, sizeof(t->error), m->error);
+	copy(t->why, sizeof(t->why), m->why);
+	t->delivered = m->delivered.v;
+	t->next_try = m->next_try.v;
+}
+
+void do_DELIVER_NEXT(struct req *q)
+{
+	const struct csm_msg_deliver_next_req *m = q->params;
+	struct deliver *d = q->loop->b->deliver;
+	bool busy;
+
+	pthread_mutex_lock(&d->lock);
+	busy = d->conn != NULL && d->conn == q->conn;
+	if (!busy) {
+		for (d->n = 0; d->n < m->targets.n; d->n++)
+			take_target(&d->targets[d->n], &m->targets.v[d->n]);
+		copy(d->config_error, sizeof(d->config_error), m->config_error);
+		d->conn = q->conn;
+		d->loop = q->loop;
+		d->msgid = q->msgid;
+		d->deadline_ms = monotonic_ms() + m->wait_ms.v;
+		d->out = false;
+		look(d, q->loop);
+	}
+	pthread_mutex_unlock(&d->lock);
+	if (busy)
+		req_error(q, CSM_EBUSY, "one request at a time");
+}
+
+void do_DELIVER_DONE(struct req *q)
+{
+	static const struct csm_msg_empty nothing = {0};
+	const struct csm_msg_deliver_done_req *m = q->params;
+	struct deliver *d = q->loop->b->deliver;
+	char name[CSM_NAMESPACE_MAX + 1] = "", key[CSM_KEYREF_MAX + 1] = "";
+
+	pthread_mutex_lock(&d->lock);
+	if (d->out && m->job.v == d->job && d->job_target < d->n) {
+		copy(name, sizeof(name), csm_str_of(d->targets[d->job_target].name));
+		copy(key, sizeof(key), csm_str_of(d->targets[d->job_target].key));
+		d->out = false;
+	}
+	pthread_mutex_unlock(&d->lock);
+	if (name[0] == '\0') {
+		req_error(q, CSM_ENOT_FOUND, NULL);
+		return;
+	}
+	if (m->error.n > 0)
+		log_warn("the certificate of %s was not delivered to %s: %.*s: %.*s", key, name, (int)m->error.n, m->error.p,
+			(int)m->why.n, m->why.n > 0 ? m->why.p : "");
+	else
+		log_info("the certificate of %s is delivered to %s", key, name);
+	req_result(q, &nothing);
+}
+
+/* ---- what is told of it ---- */
+
+static struct csm_str keep(struct csm_pool *pool, const char *s)
+{
+	size_t n = strlen(s);
+	char *p = n == 0 ? NULL : csm_pool_alloc(pool, n + 1);
+
+	return p == NULL ? (struct csm_str){NULL, 0} : (struct csm_str){memcpy(p, s, n + 1), n};
+}
+
+void deliver_tell(struct deliver *d, struct csm_pool *pool, struct csm_msg_cert_info *info)
+{
+	char key[CSM_KEYREF_MAX + 1], text[512];
+	size_t n = 0, well = 0;
+	uint64_t last = 0;
+
+	(void)snprintf(key, sizeof(key), "%.*s:%.*s", (int)info->namespace.n, info->namespace.p, (int)info->name.n, info->name.p);
+	pthread_mutex_lock(&d->lock);
+	for (size_t i = 0; i < d->n; i++) {
+		const struct target *t = &d->targets[i];
+
+		if (strcmp(t->key, key) != 0)
+			continue;
+		n++;
+		well += strcmp(t->state, "delivered") == 0 && csm_str_eq(info->fingerprint, t->fingerprint);
+		last = t->delivered > last ? t->delivered : last;
+		if (t->error[0] == '\0' || info->delivery_error.n > 0)
+			continue;
+		(void)snprintf(text, sizeof(text), "%s: %s", t->name, t->why[0] != '\0' ? t->why : t->error);
+		info->delivery_error = keep(pool, text);
+	}
+	pthread_mutex_unlock(&d->lock);
+	if (n > 0 && well == n)
+		info->delivered = (struct csm_u64){last, true};
+}
+
+bool deliver_status(struct deliver *d, struct csm_pool *pool, struct csm_msg_status_res *ret, char warning[static 256])
+{
+	struct csm_msg_delivery *m = NULL;
+
+	warning[0] = '\0';
+	pthread_mutex_lock(&d->lock);
+	if (d->n > 0)
+		m = csm_pool_alloc(pool, d->n * sizeof(*m));
+	for (size_t i = 0; m != NULL && i < d->n; i++) {
+		const struct target *t = &d->targets[i];
+
+		m[i] = (struct csm_msg_delivery){.name = keep(pool, t->name), .key = keep(pool, t->key), .state = keep(pool, t->state),
+			.fingerprint = keep(pool, t->fingerprint), .error = keep(pool, t->error), .why = keep(pool, t->why),
+			.delivered = {t->delivered, t->delivered != 0}, .next_try = {t->next_try, t->next_try != 0}};
+	}
+	if (d->config_error[0] != '\0')
+		(void)snprintf(warning, 256, "deliver.yaml is not in force: %.220s", d->config_error);
+	ret->deliveries.v = m;
+	ret->deliveries.n = m != NULL ? d->n : 0;
+	pthread_mutex_unlock(&d->lock);
+	return m != NULL || d->n == 0;
+}
