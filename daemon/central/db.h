@@ -138,12 +138,16 @@ struct db_usage {
 	uint64_t from, to, signatures, last_used;
 	struct csm_str program, identity;
 };
-/* The same node, key and period again takes the place of what was there. */
+#define DB_USAGE_KEPT_S (UINT64_C(400) * 86400)
+/* The same node, key, period, program and identity again takes the place of what was there. Without a signature there is nothing to
+ * keep. What ended DB_USAGE_KEPT_S ago goes when more is told of the same key. */
 CSM_MUST int db_usage_put(struct central_db *db, const struct db_usage *u, size_t n, uint64_t now);
-/* Of the key's latest use that was told. CSM_ENOT_FOUND. */
+/* The key's report that ended last. CSM_ENOT_FOUND. */
 CSM_MUST int db_usage_last(struct central_db *db, struct csm_bin spki_sha256, struct csm_pool *pool, struct db_usage *ret);
-typedef bool db_usage_fn(void *arg, const struct db_usage *u, const struct db_cert *cert); /* cert NULL: none for that key */
-CSM_MUST int db_usage_each(struct central_db *db, uint64_t from, uint64_t to, db_usage_fn *fn, void *arg);
+/* What is told of a key's use from `from` to `to`, whole or in part; in the order of the ends; until it returns false. Slices live for
+ * the call. */
+typedef bool db_usage_fn(void *arg, const struct db_usage *u);
+CSM_MUST int db_usage_each(struct central_db *db, struct csm_bin spki_sha256, uint64_t from, uint64_t to, db_usage_fn *fn, void *arg);
 
 /* ---- small things that have to be durable: issuers' certificates, numbers of CRLs, ... ---- */
 /* expect: NULL for whatever is there; n 0: nothing is there; else that. CSM_ECONFLICT. */

@@ -31,8 +31,7 @@ enum db_table {
 	DB_T_REPLAY_AGE = 'J',/* time, that SHA-256 */
 	DB_T_VALUE = 'S',     /* name: REC_VALUE */
 	DB_T_EVENT = 'V',     /* time, nanoseconds, number: REC_EVENT */
-	DB_T_USAGE = 'U',     /* end, 16 bytes of SHA-256 of node and key, start: REC_USAGE */
-	DB_T_USED = 'L',      /* SHA-256 of the SPKI: REC_USAGE, the latest */
+	DB_T_USAGE = 'U',     /* SHA-256 of the SPKI, end, start, 8 bytes of SHA-256 of who: REC_USAGE */
 };
 enum db_facet { DB_F_NODE = 'n', DB_F_REQUESTER = 'q', DB_F_NAME = 'm', DB_F_REVOKED = 'r' };
 

@@ -237,27 +237,33 @@ static void test_paging_while_issuing(void **state)
 /* ---- use ---- */
 
 struct told {
-	size_t n, without;
+	size_t n, most;
 	uint64_t signatures;
 };
-static bool use_told(void *arg, const struct db_usage *u, const struct db_cert *cert)
+static bool use_told(void *arg, const struct db_usage *u)
 {
 	struct told *t = arg;
 
 	t->n++;
-	t->without += cert == NULL;
 	t->signatures += u->signatures;
-	return true;
+	return t->n != t->most;
+}
+
+static struct told told(struct dbfix *f, struct csm_bin spki, uint64_t from, uint64_t to)
+{
+	struct told t = {0};
+
+	assert_int_equal(db_usage_each(f->db, spki, from, to, use_told, &t), 0);
+	return t;
 }
 
 static void test_usage(void **state)
 {
 	struct dbfix *f = *state;
 	struct dbfix_cert a, b;
-	struct db_usage u[3], got;
-	struct told t = {0};
+	struct db_usage u[4], got;
+	struct told t = {.most = 1};
 
-	assert_int_equal(dbfix_issue(f, 1), 0);
 	dbfix_cert(&a, 1);
 	dbfix_cert(&b, 2);
 	u[0] = (struct db_usage){.node = CSM_STR("node1"), .key = CSM_STR("web:tls"), .spki_sha256 = a.c.spki_sha256, .from = 100, .to = 200,
@@ -267,28 +273,32 @@ static void test_usage(void **state)
 	u[1].to = 300;
 	u[1].last_used = 250;
 	u[2] = u[1];
-	u[2].key = CSM_STR("web:other");
 	u[2].spki_sha256 = b.c.spki_sha256;
 	u[2].signatures = 0;
+	u[3] = u[0];
+	u[3].program = CSM_STR("/usr/bin/other");
 	assert_int_equal(db_usage_last(f->db, a.c.spki_sha256, &f->pool, &got), CSM_ENOT_FOUND);
-	assert_int_equal(db_usage_put(f->db, (struct db_usage[]){u[1], u[0], u[2]}, 3, 1000), 0);
+	assert_int_equal(db_usage_put(f->db, (struct db_usage[]){u[1], u[0], u[2], u[3]}, 4, 1000), 0);
 	assert_int_equal(db_usage_put(f->db, u, 1, 1000), 0); /* once more: takes its place */
 	assert_int_equal(db_usage_last(f->db, a.c.spki_sha256, &f->pool, &got), 0);
 	assert_true(got.last_used == 250 && csm_str_eq(got.program, "/usr/sbin/nginx") && csm_str_eq(got.identity, "web"));
 	assert_int_equal(db_usage_last(f->db, b.c.spki_sha256, &f->pool, &got), CSM_ENOT_FOUND); /* told, but not used */
-	assert_int_equal(db_usage_each(f->db, 0, 1000, use_told, &t), 0);
-	assert_true(t.n == 3 && t.without == 1 && t.signatures == 10);
-	t = (struct told){0};
-	assert_int_equal(db_usage_each(f->db, 0, 150, use_told, &t), 0);
+	assert_int_equal(told(f, a.c.spki_sha256, 0, 1000).signatures, 15);
+	assert_int_equal(told(f, b.c.spki_sha256, 0, 1000).n, 0);
+	assert_int_equal(told(f, a.c.spki_sha256, 0, 150).n, 2);
+	assert_int_equal(told(f, a.c.spki_sha256, 201, 1000).n, 1);
+	assert_int_equal(told(f, a.c.spki_sha256, 301, 1000).n, 0);
+	assert_int_equal(db_usage_each(f->db, a.c.spki_sha256, 0, 1000, use_told, &t), 0);
 	assert_int_equal(t.n, 1);
-	t = (struct told){0};
-	assert_int_equal(db_usage_each(f->db, 201, 1000, use_told, &t), 0);
-	assert_int_equal(t.n, 2);
 	u[0].to = 50;
 	assert_int_equal(db_usage_put(f->db, u, 1, 1000), CSM_EINVALID);
 	u[0].to = 200;
 	u[0].spki_sha256.n = 31;
 	assert_int_equal(db_usage_put(f->db, u, 1, 1000), CSM_EINVALID);
+	/* More than a year later. */
+	u[1].from = u[1].to = DB_USAGE_KEPT_S + 250;
+	assert_int_equal(db_usage_put(f->db, &u[1], 1, DB_USAGE_KEPT_S + 250), 0);
+	assert_int_equal(told(f, a.c.spki_sha256, 0, UINT64_MAX).n, 2);
 }
 
 int main(void)
