@@ -2,20 +2,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
-#include <openssl/rsa.h>
 #include <sodium.h>
 #include "daemon/pki/cert.h"
 #include "daemon/pki/certreq.h"
 #include "daemon/pki/sigalg.h"
+#include "daemon/pki/subjkey.h"
 #include "daemon/pki/subject.h"
 
 #define TEXT_MAX (2u * CSM_CSR_MAX) /* base64 with its lines */
-#define RSA_BITS_MIN 2048
-#define RSA_BITS_MAX 4096 /* to look at a key of 8192 bits takes 130 ms, and anyone may send one */
-#define RSA_E_BITS_MAX 64
 #define ATTRIBUTES_MAX 8
 
 struct reading {
@@ -114,89 +110,18 @@ static int from_any(struct reading *rd, struct csm_bin bytes)
 
 /* ---- the key ---- */
 
-static int check_rsa(struct reading *rd, EVP_PKEY *key)
-{
-	BIGNUM *e = NULL;
-	bool sound;
-
-	if (EVP_PKEY_get_bits(key) < RSA_BITS_MIN)
-		return refuse(rd, "weak key: RSA of %d bits, at least %d are needed", EVP_PKEY_get_bits(key), RSA_BITS_MIN);
-	if (EVP_PKEY_get_bits(key) > RSA_BITS_MAX)
-		return refuse(rd, "the key is RSA of more than %d bits", RSA_BITS_MAX);
-	sound = EVP_PKEY_get_bn_param(key, "e", &e) == 1 && BN_is_odd(e) && BN_num_bits(e) > 16 &&
-		BN_num_bits(e) <= RSA_E_BITS_MAX;
-	BN_free(e);
-	return sound ? 0 : refuse(rd, "weak key: its exponent is even, below 65537, or longer than %d bits", RSA_E_BITS_MAX);
-}
-
-/* OpenSSL finds a curve's name for numbers that are given in its place, too. */
-static bool is_named(X509_PUBKEY *pub)
-{
-	X509_ALGOR *alg = NULL;
-	int kind = V_ASN1_UNDEF;
-
-	if (X509_PUBKEY_get0_param(NULL, NULL, NULL, &alg, pub) == 1)
-		X509_ALGOR_get0(NULL, &kind, NULL, alg);
-	return kind == V_ASN1_OBJECT;
-}
-
-static int check_ec(struct reading *rd, EVP_PKEY *key)
-{
-	char group[32];
-	int nid = EVP_PKEY_get_group_name(key, group, sizeof(group), NULL) == 1 ? OBJ_sn2nid(group) : NID_undef;
-
-	if ((nid != NID_X9_62_prime256v1 && nid != NID_secp384r1 && nid != NID_secp521r1) ||
-		!is_named(X509_REQ_get_X509_PUBKEY(rd->to->req)))
-		return refuse(rd, "the key is on another curve than P-256, P-384 and P-521, or the curve is not given by its name");
-	return 0;
-}
-
-/* A point of small order has signatures that anyone can make. */
-static int check_ed25519(struct reading *rd, EVP_PKEY *key)
-{
-	uint8_t raw[crypto_core_ed25519_BYTES];
-	size_t n = sizeof(raw);
-
-	if (EVP_PKEY_get_raw_public_key(key, raw, &n) != 1 || n != sizeof(raw) || crypto_core_ed25519_is_valid_point(raw) != 1)
-		return refuse(rd, "weak key: not a point of Ed25519's group");
-	return 0;
-}
-
 static int read_key(struct reading *rd)
 {
 	struct csm_certreq *q = rd->to;
 	X509_PUBKEY *pub = X509_REQ_get_X509_PUBKEY(q->req);
+	char why[CSM_SUBJKEY_WHY];
 	unsigned char *der = NULL;
-	int n, r;
+	int n;
 
-	q->key = X509_PUBKEY_get0(pub);
-	if (q->key == NULL)
-		return refuse(rd, "its public key cannot be read, or is of an unknown kind");
+	if (csm_subject_key(pub, &q->key, why) != 0)
+		return refuse(rd, "%s", why);
 	q->key_type = EVP_PKEY_get_base_id(q->key);
 	q->key_bits = EVP_PKEY_get_bits(q->key);
-	switch (q->key_type) {
-	case EVP_PKEY_RSA:
-		r = check_rsa(rd, q->key);
-		break;
-	case EVP_PKEY_EC:
-		r = check_ec(rd, q->key);
-		break;
-	case EVP_PKEY_ED25519:
-		r = check_ed25519(rd, q->key);
-		break;
-	default:
-		r = refuse(rd, "its public key is neither RSA, ECDSA nor Ed25519");
-	}
-	if (r != 0)
-		return r;
-	if (EVP_PKEY_get_base_id(q->key) == EVP_PKEY_RSA || q->key_type == EVP_PKEY_EC) {
-		EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(q->key, NULL);
-
-		n = ctx != NULL ? EVP_PKEY_public_check(ctx) : -1;
-		EVP_PKEY_CTX_free(ctx);
-		if (n != 1)
-			return refuse(rd, "weak key: its public half is not sound");
-	}
 	n = i2d_X509_PUBKEY(pub, &der);
 	if (n <= 0)
 		return CSM_ENOMEM;

@@ -1,0 +1,14 @@
+/* Public keys that get certificates: of a known kind, and not weak. Any thread, no I/O. */
+#ifndef CSM_PKI_SUBJKEY_H
+#define CSM_PKI_SUBJKEY_H
+
+#include <openssl/x509.h>
+#include "libclient/base/name.h"
+
+#define CSM_SUBJKEY_WHY 128
+
+/* RSA of 2048 to 4096 bits with a sound exponent and modulus, ECDSA on P-256, P-384 or P-521 given by its name, Ed25519 on a
+ * point of the group. CSM_EINVALID, with why. *ret is pub's. */
+CSM_MUST int csm_subject_key(X509_PUBKEY *pub, EVP_PKEY **ret, char why[static CSM_SUBJKEY_WHY]);
+
+#endif
