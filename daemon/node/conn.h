@@ -32,6 +32,7 @@ struct conn {
 	struct stream *streams;
 	uint64_t next_stream;
 	unsigned n_streams;
+	struct issue_list *issues; /* lists that are being signed in parts (do_issue.c) */
 	struct connkey *keys;  /* see connkey.h */
 	unsigned n_keys;
 	struct look_op *in_order; /* steps of signatures in parts, which are judged in the order in which they came */

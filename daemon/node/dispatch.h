@@ -30,6 +30,7 @@ void dispatch_message(struct conn *c, const uint8_t *p, size_t n);
 void dispatch_again(struct conn *c, const struct csm_method *m, uint32_t msgid, struct csm_bin raw, const struct look *look);
 /* The connection is closing: its signatures in parts and its keys go too. */
 void dispatch_forget(struct conn *c);
+void issue_forget(struct conn *c); /* its lists too (do_issue.c) */
 
 /* The handlers, one a row of methods.def. */
 #define X(sym, num, name, perm, states, roles, where, rq, rs, flags) void do_##sym(struct req *q);

@@ -8,7 +8,7 @@ void do_KEY_ATTEST(struct req *q)
 	struct key_call call = {.what = KEY_WHAT_ATTEST, .in = m->nonce};
 	struct key_found f;
 
-	if (key_find(q, m->key, m->spki_sha256, CSM_USE_SIGN | CSM_USE_DECRYPT | CSM_USE_DERIVE, &f) == 0)
+	if (key_find(q, m->key, m->spki_sha256, CSM_USE_SIGN | CSM_USE_DECRYPT | CSM_USE_DERIVE | CSM_USE_ISSUER, &f) == 0)
 		key_call_run(q, &f, &call);
 }
 

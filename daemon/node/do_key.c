@@ -9,6 +9,7 @@
 #include "daemon/node/keyimport.h"
 #include "daemon/node/keyinfo.h"
 #include "daemon/node/making.h"
+#include "daemon/pki/tbs.h"
 #include "libclient/base/lockmem.h"
 #include "libclient/wire/msg.h"
 
@@ -21,6 +22,7 @@ struct create_op {
 	enum csm_key_origin origin;
 	struct csm_buf wrapped; /* import only */
 	struct csm_buf answer; /* the key_info, encoded */
+	struct csm_buf issuer; /* the rules of an issuer's key, as they are kept; empty: it is none */
 	uint8_t spki[CSM_SPKI_MAX], pub[CSM_PLUGIN_PUB_MAX], tag[CSM_KEY_TAG_MAX];
 	uint8_t *priv; /* CSM_PLUGIN_PRIV_MAX bytes of locked memory */
 	size_t spki_len, pub_len, priv_len, tag_len;
@@ -39,6 +41,7 @@ static void create_clear(struct op *op)
 	free(c->note.text);
 	csm_buf_free(&c->wrapped);
 	csm_buf_free(&c->answer);
+	csm_buf_free(&c->issuer);
 	csm_lock_free(c->priv);
 }
 
@@ -122,7 +125,9 @@ static int create_record(struct create_op *c)
 	rec->backend = csm_str_of(csm_backend_name(c->be));
 	rec->protection = csm_str_of(c->be->caps.protection);
 	rec->alg = c->spec.alg;
-	rec->use = c->spec.use;
+	rec->use = c->issuer.len > 0 ? CSM_USE_ISSUER : c->spec.use;
+	if (c->issuer.len > 0)
+		rec->issuer = (struct csm_bin){csm_buf_ptr(&c->issuer), c->issuer.len};
 	rec->exportable = c->spec.exportable;
 	rec->origin = c->origin;
 	rec->created = (uint64_t)time(NULL);
@@ -216,6 +221,7 @@ refuse:
 struct create_from {
 	enum csm_key_origin origin;
 	struct csm_bin tag, wrapped;
+	const struct csm_msg_issuer_rules *issuer; /* NULL: no issuer's */
 };
 
 /* It is written down that there will be such a key. */
@@ -253,6 +259,7 @@ static void create_start(struct change *change, struct csm_backend *be, const st
 
 	csm_buf_init(&c->answer, CSM_MESSAGE_MAX, false);
 	csm_buf_init(&c->wrapped, CSM_WRAPPED_MAX, true);
+	csm_buf_init(&c->issuer, CSM_ISSUER_RULES_MAX, false);
 	c->be = be;
 	c->spec = *spec;
 	c->origin = from->origin;
@@ -265,6 +272,8 @@ static void create_start(struct change *change, struct csm_backend *be, const st
 	r = c->priv == NULL ? CSM_ENOMEM : 0;
 	if (r == 0 && from->wrapped.n > 0)
 		r = csm_buf_put(&c->wrapped, from->wrapped.p, from->wrapped.n);
+	if (r == 0 && from->issuer != NULL)
+		r = keyrules_pack(from->issuer, &c->issuer);
 	if (r == 0)
 		r = create_send(c, be);
 	if (r != 0) {
@@ -309,15 +318,49 @@ static int check_existing(struct req *q, const struct csm_msg_key_create_req *m)
 	return 0;
 }
 
+/* To its back end an issuer's key is one that signs. */
+static int check_issuer(struct req *q, const struct csm_msg_issuer_rules *rules)
+{
+	char why[CSM_TBS_WHY];
+	int r = csm_tbs_rules_check(rules, why);
+
+	if (r != 0)
+		req_error(q, r, why[0] != '\0' ? why : NULL);
+	return r;
+}
+
+/* *ret: the use issuer, and only that. */
+static int parse_issuer(struct req *q, const struct csm_msg_key_create_req *m, bool *ret)
+{
+	const char *why = "the use issuer and rules for it go together, and without another use";
+	int r = CSM_EINVALID;
+	size_t n = 0;
+
+	for (size_t i = 0; i < m->use.n; i++)
+		n += csm_str_eq(m->use.v[i], "issuer");
+	*ret = n > 0;
+	if (n == 0 && m->issuer == NULL)
+		return 0;
+	if (n == 0 || m->use.n != 1 || m->issuer == NULL)
+		goto refuse;
+	r = CSM_EUNSUPPORTED;
+	why = "an issuer's key is neither exportable nor for a connection only, nor one that exists";
+	if (m->exportable.v || m->session.v || m->existing.p != NULL)
+		goto refuse;
+	return check_issuer(q, m->issuer);
+refuse:
+	req_error(q, r, why);
+	return r;
+}
+
 static int parse_spec(struct req *q, const struct csm_msg_key_create_req *m, struct csm_plugin_keyspec *spec)
 {
+	bool issuer;
 	unsigned use;
 	int r;
 
-	if (m->issuer != NULL) {
-		req_error(q, CSM_EUNSUPPORTED, "this node has no issuers");
-		return CSM_EUNSUPPORTED;
-	}
+	if ((r = parse_issuer(q, m, &issuer)) != 0)
+		return r;
 
 	if (m->existing.p != NULL) {
 		spec->alg = CSM_ALG__COUNT; /* the device tells */
@@ -328,13 +371,15 @@ static int parse_spec(struct req *q, const struct csm_msg_key_create_req *m, str
 		req_error(q, r, "there is no such algorithm");
 		return r;
 	}
-	for (size_t i = 0; i < m->use.n; i++) {
+	for (size_t i = 0; i < m->use.n && !issuer; i++) {
 		if ((r = csm_use_parse(m->use.v[i], &use)) != 0) {
-			req_error(q, r, "a use is one of sign, decrypt, derive");
+			req_error(q, r, "a use is one of sign, decrypt, derive, issuer");
 			return r;
 		}
 		spec->use |= use;
 	}
+	if (issuer)
+		spec->use = CSM_USE_SIGN;
 	if (spec->use == 0)
 		spec->use = csm_alg_default_use(spec->alg);
 	if ((r = csm_alg_check_use(spec->alg, spec->use)) != 0) {
@@ -387,7 +432,7 @@ void do_KEY_CREATE(struct req *q)
 		return;
 	if (m->existing.n > 0)
 		memcpy(((struct create_op *)change)->existing, m->existing.p, m->existing.n);
-	create_start(change, be, &spec, &(struct create_from){.origin = CSM_KEY_MADE, .tag = m->tag},
+	create_start(change, be, &spec, &(struct create_from){.origin = CSM_KEY_MADE, .tag = m->tag, .issuer = m->issuer},
 		session ? connection_made : create_made);
 }
 
@@ -407,7 +452,13 @@ void do_KEY_IMPORT(struct req *q)
 
 	if (req_object(q, m->key, &o) != 0 || req_authorize(q, &o) != 0 || req_replayed(q, &o, m->request_id, &rid, who))
 		return;
+	if (m->issuer != NULL && check_issuer(q, m->issuer) != 0)
+		return;
 	r = m->wrapped.n == 0 ? CSM_EINVALID : keyimport_look(q->loop->b, m->wrapped, &spec, &be, &why);
+	if (r == 0 && m->issuer != NULL && (spec.use & CSM_USE_SIGN) == 0) {
+		r = CSM_EUNSUPPORTED;
+		why = "the key does not sign";
+	}
 	if (r != 0) {
 		req_error(q, r, why);
 		return;
@@ -416,7 +467,7 @@ void do_KEY_IMPORT(struct req *q)
 		req_change(q, &o, &rid, CSM_OP_KEY_CREATE, sizeof(struct create_op), create_clear, &change) != 0)
 		return;
 	create_start(change, be, &spec,
-		&(struct create_from){m->exposed.v ? CSM_KEY_EXPOSED : CSM_KEY_IMPORTED, m->tag, m->wrapped}, create_made);
+		&(struct create_from){m->exposed.v ? CSM_KEY_EXPOSED : CSM_KEY_IMPORTED, m->tag, m->wrapped, m->issuer}, create_made);
 }
 
 /* ---- look ---- */

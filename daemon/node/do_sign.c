@@ -99,6 +99,7 @@ void dispatch_forget(struct conn *c)
 		stream_free(s);
 	}
 	connkey_drop_all(c);
+	issue_forget(c);
 }
 
 static int stream_new(struct conn *c, const struct key_found *f, const struct csm_scheme *scheme, struct stream **ret)

@@ -38,7 +38,7 @@ void do_KEY_CSR(struct req *q)
 	struct key_found f;
 	int r;
 
-	if (key_find(q, m->key, m->spki_sha256, CSM_USE_SIGN, &f) != 0)
+	if (key_find(q, m->key, m->spki_sha256, CSM_USE_SIGN | CSM_USE_ISSUER, &f) != 0)
 		return;
 	if (key_scheme(q, &f, m->scheme, &call.scheme) != 0) {
 		req_end_read(q);
@@ -47,6 +47,7 @@ void do_KEY_CSR(struct req *q)
 	spec.spki = f.rec.spki.p;
 	spec.spki_len = f.rec.spki.n;
 	spec.scheme = call.scheme;
+	spec.ca = f.rec.use == CSM_USE_ISSUER;
 	if ((r = csm_csr_build(&spec, &call.csr, why)) != 0) {
 		req_end_read(q);
 		req_error(q, r, why[0] != '\0' ? why : NULL);

@@ -81,7 +81,8 @@ int key_find(struct req *q, struct csm_str ref, struct csm_str want, unsigned us
 		return r;
 	f->be = broker_backend(q->loop->b, f->rec.backend);
 	r = CSM_EUNSUPPORTED;
-	why = "the key was not made for this use";
+	why = f->rec.use == CSM_USE_ISSUER ? "an issuer's key signs by issue.sign, and does nothing else" :
+		use == CSM_USE_ISSUER	? "the key is not an issuer's" : "the key was not made for this use";
 	if ((f->rec.use & use) == 0)
 		goto refuse;
 	r = CSM_ESTATE;
@@ -262,21 +263,28 @@ static void key_op_clear(struct op *op)
 	csm_csr_free(k->call.csr);
 }
 
-static void key_op_work(struct op *op)
+int key_call_on(struct csm_keycache *cache, struct csm_backend *be, const struct csm_key_record *rec,
+	const struct key_call *call, struct csm_plugin_out *out, uint64_t now_ms)
 {
-	struct key_op *k = (struct key_op *)op;
-	struct csm_cached_key *key = csm_keycache_take(k->cache, k->rec.id);
+	struct csm_cached_key *key = csm_keycache_take(cache, rec->id);
 	int r = 0;
 
 	if (key == NULL)
-		r = csm_cached_key_load(k->be, &k->rec, &key);
+		r = csm_cached_key_load(be, rec, &key);
 	if (r == 0) {
-		r = perform(k->be, key, &k->call, &k->out);
-		csm_keycache_put(k->cache, key, monotonic_ms());
+		r = perform(be, key, call, out);
+		csm_keycache_put(cache, key, now_ms);
 	}
-	if (k->be->owner != NULL)
-		csm_keycache_sweep(k->cache, monotonic_ms(), CSM_KEY_IDLE_MS);
-	op->r = r;
+	if (be->owner != NULL)
+		csm_keycache_sweep(cache, now_ms, CSM_KEY_IDLE_MS);
+	return r;
+}
+
+static void key_op_work(struct op *op)
+{
+	struct key_op *k = (struct key_op *)op;
+
+	op->r = key_call_on(k->cache, k->be, &k->rec, &k->call, &k->out, monotonic_ms());
 }
 
 static void key_op_apply(struct op *op)

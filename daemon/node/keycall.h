@@ -35,6 +35,10 @@ CSM_MUST int key_look(struct req *q, struct csm_str ref, struct csm_str want, st
 CSM_MUST int key_scheme(struct req *q, const struct key_found *f, struct csm_str name, struct csm_scheme *ret);
 /* Do it and answer; closes the transaction of f in any case. */
 void key_call_run(struct req *q, struct key_found *f, struct key_call *call);
+/* The call itself with a key whose record has its private part: loaded from there, or taken from the cache, which is that of
+ * the threads that call the back end. On such a thread. */
+CSM_MUST int key_call_on(struct csm_keycache *cache, struct csm_backend *be, const struct csm_key_record *rec,
+	const struct key_call *call, struct csm_plugin_out *out, uint64_t now_ms);
 /* Now and then, on the loop: give up what has taken too long. */
 void key_call_tick(struct loop *l);
 

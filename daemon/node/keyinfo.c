@@ -56,6 +56,12 @@ int keyinfo_fill(struct csm_str ns, struct csm_str name, const struct csm_key_re
 	for (size_t i = 0; i < sizeof(uses) / sizeof(uses[0]); i++)
 		if (rec->use & uses[i])
 			space->uses[ret->use.n++] = csm_str_of(csm_use_name(uses[i]));
+	if (rec->use == CSM_USE_ISSUER) {
+		if ((r = keyrules_unpack(rec->issuer, &space->issuer)) != 0)
+			return r;
+		space->uses[ret->use.n++] = CSM_STR("issuer");
+		ret->issuer = &space->issuer.rules;
+	}
 	ret->state = rec->lost ? CSM_STR("lost") : CSM_STR("ready");
 	ret->exportable.v = rec->exportable;
 	ret->created.v = rec->created;

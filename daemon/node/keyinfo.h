@@ -2,6 +2,7 @@
 #ifndef CSM_NODE_KEYINFO_H
 #define CSM_NODE_KEYINFO_H
 
+#include "daemon/node/keyrules.h"
 #include "daemon/svc/store.h"
 #include "libclient/wire/msg.h"
 
@@ -12,6 +13,7 @@ struct keyinfo_space {
 	char pem[KEYINFO_PEM_MAX];
 	char spki_sha256[65];
 	struct csm_str uses[3];
+	struct keyrules issuer;
 };
 
 /* PEM (RFC 7468) with any label. */

@@ -157,23 +157,54 @@ int tbs_authority(struct tbs_issuer *is, const AUTHORITY_KEYID *id)
 	return same ? 0 : tbs_refuse(is, CSM_EDENIED, "its authority key identifier is not the issuer's");
 }
 
+/* A default that is written out: DER leaves it away. What OpenSSL knows it writes once more. */
+static bool ext_is_der(X509_EXTENSION *e)
+{
+	const ASN1_OCTET_STRING *data = X509_EXTENSION_get_data(e);
+	struct csm_bin v = {ASN1_STRING_get0_data(data), (size_t)ASN1_STRING_length(data)}, body, part = {NULL, 0};
+	const X509V3_EXT_METHOD *m = X509V3_EXT_get(e);
+	unsigned char *der = NULL, *again = NULL;
+	void *value = NULL;
+	uint8_t tag = 0;
+	int n = i2d_X509_EXTENSION(e, &der), len;
+	struct csm_bin whole = {der, n > 0 ? (size_t)n : 0};
+	/* the object identifier, then critical or the value */
+	bool same = tbs_is_der(v) && tbs_take(&whole, &tag, &body, NULL) && tbs_take(&body, &tag, &part, NULL) &&
+		tbs_take(&body, &tag, &part, NULL) && (tag != V_ASN1_BOOLEAN || part.p[0] == 0xff);
+
+	if (same && m != NULL && m->it != NULL && (value = X509V3_EXT_d2i(e)) != NULL) {
+		len = ASN1_item_i2d(value, &again, ASN1_ITEM_ptr(m->it));
+		same = len > 0 && (size_t)len == v.n && memcmp(again, v.p, v.n) == 0;
+		ASN1_item_free(value, ASN1_ITEM_ptr(m->it));
+	}
+	OPENSSL_free(der);
+	OPENSSL_free(again);
+	return same;
+}
+
+/* An unknown one has the number that ends the list. */
+static bool is_among(int nid, const int *list)
+{
+	while (*list != NID_undef && *list != nid)
+		list++;
+	return nid != NID_undef && *list == nid;
+}
+
 int tbs_extensions(struct tbs_issuer *is, const STACK_OF(X509_EXTENSION) *exts, const int *allowed)
 {
 	for (int i = 0; i < sk_X509_EXTENSION_num(exts); i++) {
 		X509_EXTENSION *e = sk_X509_EXTENSION_value(exts, i);
-		const ASN1_OCTET_STRING *v = X509_EXTENSION_get_data(e);
 		const ASN1_OBJECT *obj = X509_EXTENSION_get_object(e);
 		int nid = OBJ_obj2nid(obj);
 		char oid[LABEL_MAX] = "?";
 
 		(void)OBJ_obj2txt(oid, sizeof(oid), obj, 1);
-		if (!tbs_is_der((struct csm_bin){ASN1_STRING_get0_data(v), (size_t)ASN1_STRING_length(v)}))
+		if (!ext_is_der(e))
 			return tbs_refuse(is, CSM_EINVALID, "extension %s is not in DER", oid);
 		if (X509v3_get_ext_by_OBJ(exts, obj, i) >= 0)
 			return tbs_refuse(is, CSM_EINVALID, "extension %s stands there twice", oid);
-		for (const int *a = allowed; X509_EXTENSION_get_critical(e) == 1 && *a != nid; a++)
-			if (*a == NID_undef)
-				return tbs_refuse(is, CSM_EDENIED, "extension %s is critical, and not known here", oid);
+		if (X509_EXTENSION_get_critical(e) == 1 && !is_among(nid, allowed))
+			return tbs_refuse(is, CSM_EDENIED, "extension %s is critical, and not known here", oid);
 	}
 	return 0;
 }

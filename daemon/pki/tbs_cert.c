@@ -14,7 +14,6 @@ struct reading {
 	uint64_t from, to;
 	bool self; /* the issuer's own, by itself */
 	bool ca;
-	bool has_usage;
 	uint32_t usage;
 };
 
@@ -158,7 +157,11 @@ static int read_usage(struct reading *rd)
 	if (ku == NULL)
 		return X509_get_ext_by_NID(rd->x, NID_key_usage, -1) < 0 ? 0 :
 			tbs_refuse(rd->is, CSM_EINVALID, "its key usage cannot be read");
-	rd->has_usage = true;
+	/* of a list of names for bits DER leaves the zeros at its end away */
+	if (ku->length == 0 || ku->data[ku->length - 1] == 0) {
+		ASN1_BIT_STRING_free(ku);
+		return tbs_refuse(rd->is, CSM_EINVALID, "its key usage says nothing, or is not in DER");
+	}
 	for (int i = 0; i < ku->length && i < 2; i++)
 		rd->usage |= (uint32_t)ku->data[i] << 8 * i;
 	ASN1_BIT_STRING_free(ku);

@@ -31,7 +31,9 @@ struct csm_audit_event {
 	struct csm_str object;
 	const char *result; /* an error's name, or "ok"; static */
 	const struct csm_audit_place *place; /* where pid runs; NULL: not known */
+	const char *detail; /* further members in JSON, each behind a comma, CSM_AUDIT_DETAIL bytes at most; NULL: none */
 };
+#define CSM_AUDIT_DETAIL 192u
 
 struct csm_audit_options {
 	const char *dir;

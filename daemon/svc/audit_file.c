@@ -71,11 +71,11 @@ static const char *place_text(const struct csm_audit_place *p)
 
 int log_event(struct log_file *f, const struct csm_audit_event *e)
 {
-	char object[2 * CSM_SECRETREF_MAX + 8], body[sizeof(object) + AUDIT_PLACE_MAX + 256];
+	char object[2 * CSM_SECRETREF_MAX + 8], body[sizeof(object) + AUDIT_PLACE_MAX + CSM_AUDIT_DETAIL + 256];
 
 	json_text(e->object, object, sizeof(object));
-	snprintf(body, sizeof(body), ",\"method\":\"%s\",\"uid\":%u,\"pid\":%d%s,\"object\":\"%s\",\"result\":\"%s\"", e->method,
-		e->uid, (int)e->pid, place_text(e->place), object, e->result);
+	snprintf(body, sizeof(body), ",\"method\":\"%s\",\"uid\":%u,\"pid\":%d%s,\"object\":\"%s\"%s,\"result\":\"%s\"", e->method,
+		e->uid, (int)e->pid, place_text(e->place), object, e->detail != NULL ? e->detail : "", e->result);
 	return log_line(f, e->kind == CSM_AUDIT_CHANGE ? "change" : "denied", body);
 }
 

@@ -32,7 +32,8 @@ struct csm_cached_key *csm_keycache_take(struct csm_keycache *c, const uint8_t i
 
 int csm_cached_key_load(struct csm_backend *be, const struct csm_key_record *rec, struct csm_cached_key **ret)
 {
-	struct csm_plugin_keyspec spec = {.alg = rec->alg, .use = rec->use, .exportable = rec->exportable};
+	unsigned use = rec->use == CSM_USE_ISSUER ? CSM_USE_SIGN : rec->use;
+	struct csm_plugin_keyspec spec = {.alg = rec->alg, .use = use, .exportable = rec->exportable};
 	struct csm_plugin_blob blob = {.spki = rec->spki.p, .spki_len = rec->spki.n, .pub = rec->pub.p,
 		.pub_len = rec->pub.n, .priv = rec->priv.p, .priv_len = rec->priv.n};
 	struct csm_cached_key *k = calloc(1, sizeof(*k));

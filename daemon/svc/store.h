@@ -110,6 +110,9 @@ CSM_MUST int csm_reader_begin(struct csm_reader *r);
 void csm_reader_end(struct csm_reader *r);
 
 #define CSM_KEY_ID_LEN 16
+/* A use that no back end knows: to them the key is for signing. Alone; key.issuer has the rules. */
+#define CSM_USE_ISSUER 16u
+#define CSM_ISSUER_RULES_MAX 1536u
 enum csm_key_origin {
 	CSM_KEY_MADE,     /* here */
 	CSM_KEY_IMPORTED, /* elsewhere: others may have it */
@@ -128,6 +131,7 @@ struct csm_key_record {
 	uint64_t signatures; /* from the counter record */
 	struct csm_bin spki, pub;
 	struct csm_bin tag;  /* its maker's, at most CSM_KEY_TAG_MAX bytes */
+	struct csm_bin issuer; /* with CSM_USE_ISSUER: what it may sign, as its maker packed it; at most CSM_ISSUER_RULES_MAX bytes */
 	struct csm_bin priv; /* only with want_priv */
 };
 /* The clear parts (id, backend, alg, use, spki ...) without opening the seal of the private part;
@@ -199,6 +203,8 @@ enum csm_op_kind {
 	CSM_OP_SECRET_SET,    /* ENOT_FOUND: no such domain; ECONFLICT: version is not `expect` */
 	CSM_OP_SECRET_DELETE, /* ENOT_FOUND; all versions */
 	CSM_OP_NAMESPACE,     /* make the namespace's record if it is not there */
+	CSM_OP_ISSUE,         /* an issuer's key is about to sign: `issue`. EEXISTS: its serial number was used; ECONFLICT: the CRL's
+	                       * number is smaller than the last, or another key has the name; EBUSY: the rate is used up */
 	CSM_OP_COUNTS,        /* fold signature counts in */
 	CSM_OP_REMEMBER,      /* a small record (back end pins): name, payload; at most 127 and 65536 bytes */
 	CSM_OP_ROOT_KEY,      /* the root key wrapped anew, as its source would unwrap it: payload, at most 4096 bytes */
@@ -209,6 +215,12 @@ enum csm_op_kind {
 struct csm_count {
 	uint8_t id[CSM_KEY_ID_LEN];
 	uint64_t add;
+};
+enum csm_issue_kind { CSM_ISSUE_SERIAL, CSM_ISSUE_CRL, CSM_ISSUE_OTHER };
+struct csm_store_issue {
+	enum csm_issue_kind kind;
+	struct csm_bin number; /* serial or CRL number, big-endian without leading zeros, 1 to 20 bytes; OTHER: none */
+	uint64_t rate;         /* most of them in an hour; 0: any */
 };
 /* The caller owns the op and what it points to until done is called; done runs on the writer's thread, after
  * the commit is durable (or failed), and must only hand the op back to its owner. */
@@ -222,6 +234,7 @@ struct csm_store_op {
 	uint64_t expect;                 /* SECRET_SET: the newest version; 0: must not exist */
 	const struct csm_count *counts;
 	size_t n_counts;
+	const struct csm_store_issue *issue; /* ISSUE */
 	const struct csm_audit_event *event; /* NULL: not told; CSM_EUNAVAILABLE: it cannot be told, and was not done */
 	struct csm_request_id rid;
 	struct csm_bin answer;           /* result bytes to store with rid; for SECRET_SET the store writes

@@ -13,7 +13,7 @@
 #include "libclient/base/lockmem.h"
 #include "proto-spec/limits.h"
 
-#define STORE_SCHEMA 2u /* 2: certificates. 1 is taken over at a start */
+#define STORE_SCHEMA 3u /* 2: certificates; 3: issuers' keys. Older ones are taken over at a start */
 #define STORE_MAGIC "csm store"
 #define STORE_KEY_MAX 511u /* LMDB's own limit */
 #define KEY_LEN 32u
@@ -31,6 +31,7 @@ enum rec_kind {
 	REC_ROOT = 5,
 	REC_SEALED = 6, /* handed out by csm_store_seal, not kept */
 	REC_PIN = 7,    /* has no header; the number is for its set hash */
+	REC_SERIAL = 9, /* a row without a value; the number is for its set hash */
 	REC_CERT = 8,   /* beside a key, in its namespace's scope; clear: the key's id */
 };
 #define REC_FORMAT 1u
@@ -271,7 +272,7 @@ struct csm_store {
 	struct csm_root_source root;
 	uint64_t epoch_interval_s;
 	MDB_env *env;
-	MDB_dbi meta, scopes, keys, certs, secrets, requests, counts, log;
+	MDB_dbi meta, scopes, keys, certs, secrets, requests, counts, serials, log;
 	int lock_fd;
 	bool fresh;             /* nothing in it yet */
 	uint32_t schema;        /* of the records found; STORE_SCHEMA once a commit has said so */
@@ -374,6 +375,15 @@ CSM_MUST int store_tell(struct group *g, struct csm_store_op *const *ops, size_t
 void store_told(struct group *g, int r);
 CSM_MUST int store_writer_init(struct csm_store *s);
 void store_writer_free(struct csm_store *s);
+
+/* what issuers' keys have signed (store_issue.c) */
+/* CSM_EEXISTS: the serial number; CSM_ECONFLICT: the CRL's number; CSM_EBUSY: the rate. */
+CSM_MUST int store_issue(struct group *g, const struct csm_store_op *op, const uint8_t id[static CSM_KEY_ID_LEN]);
+CSM_MUST int store_issue_forget(struct group *g, const uint8_t id[static CSM_KEY_ID_LEN]);
+/* *ret: the rows are those that were counted. */
+CSM_MUST int store_issue_check(struct csm_store *s, MDB_txn *txn, const struct root *root, bool *ret);
+/* Count what is there; the sum over pins is the caller's to make. */
+CSM_MUST int store_issue_accept(struct csm_store *s, MDB_txn *txn, const struct root *root);
 
 /* requests (store_request.c) */
 CSM_MUST int store_request_find(struct csm_store *s, MDB_txn *txn, struct aead *a, const struct csm_request_id *rid,

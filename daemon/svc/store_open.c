@@ -225,6 +225,7 @@ static int dbs_open(struct csm_store *s, MDB_txn *txn, size_t *entries)
 		{"secrets", &s->secrets},
 		{"requests", &s->requests},
 		{"counts", &s->counts},
+		{"serials", &s->serials},
 		{"audit", &s->log},
 	};
 	size_t total = 0;
@@ -268,8 +269,8 @@ static int schema_check(struct csm_store *s, MDB_txn *txn, size_t entries)
 	return r == CSM_ENOT_FOUND ? CSM_ETAMPERED : r;
 }
 
-/* From 1 to 2 nothing that is there changes: a database of certificates comes, which an older csmd would take for
- * damage. So it has to know that it is too old. */
+/* From 1 to 2, and from 2 to 3, nothing that is there changes: a database of certificates comes, then issuers' keys and a
+ * database of serial numbers, which an older csmd would take for damage. So it has to know that it is too old. */
 int store_schema_put(struct csm_store *s, MDB_txn *txn)
 {
 	uint8_t v[SCHEMA_LEN] = STORE_MAGIC;

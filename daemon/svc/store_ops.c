@@ -165,7 +165,7 @@ static int key_delete(struct group *g, struct csm_store_op *op)
 	r = store_del(g->txn, g->s->counts, (struct csm_bin){key.id, CSM_KEY_ID_LEN});
 	if (r != 0 && r != CSM_ENOT_FOUND)
 		return r;
-	if ((r = store_lost_forget(g->s, g->txn, &g->root, key.id)) != 0)
+	if ((r = store_lost_forget(g->s, g->txn, &g->root, key.id)) != 0 || (r = store_issue_forget(g, key.id)) != 0)
 		return r;
 	ws->sc.names--;
 	g->root.n_keys--;
@@ -215,6 +215,21 @@ static int cert_delete(struct group *g, struct csm_store_op *op)
 		return r;
 	g->deleted = true;
 	return 0;
+}
+
+static int issue(struct group *g, struct csm_store_op *op)
+{
+	struct csm_key_record key;
+	struct wscope *ws;
+	struct dbkey k;
+	struct csm_bin v;
+	int r;
+
+	if ((r = key_row(g, op, &k, &v, &key, &ws)) != 0)
+		return r;
+	if ((key.use & CSM_USE_ISSUER) == 0)
+		return CSM_EINVALID;
+	return (r = room(g, 0)) != 0 ? r : store_issue(g, op, key.id);
 }
 
 /* Only keys that exist have a row: counts that come in after a deletion go nowhere. */
@@ -479,6 +494,8 @@ static int op_do(struct group *g, struct csm_store_op *op)
 		return namespace_make(g, op);
 	case CSM_OP_COUNTS:
 		return counts_add(g, op);
+	case CSM_OP_ISSUE:
+		return issue(g, op);
 	case CSM_OP_REMEMBER:
 		return remember(g, op);
 	case CSM_OP_ROOT_KEY:

@@ -319,6 +319,9 @@ static int trees_check(struct scan *sc, struct tree trees[static TREES])
 	bool all, good;
 	int r = tree_walk(sc, sc->s->scopes, &scopes, &all);
 
+	if (r == 0 && (r = tree_walk(sc, sc->s->serials, &scopes, &good)) == 0)
+		all = all && good;
+
 	for (size_t i = 0; i < TREES && r == 0; i++) {
 		r = tree_walk(sc, trees[i].dbi, &trees[i].rows, &good);
 		all = all && good;
@@ -380,6 +383,7 @@ int store_scan_check(struct csm_store *s, MDB_txn *txn, const struct root *root,
 	struct scan sc = {.s = s, .txn = txn, .names = damaged};
 	struct tree trees[TREES];
 	struct tally t;
+	bool good;
 	int r;
 
 	csm_buf_init(&sc.plain, PLAIN_MAX + 1, true);
@@ -387,6 +391,10 @@ int store_scan_check(struct csm_store *s, MDB_txn *txn, const struct root *root,
 	if ((r = trees_check(&sc, trees)) != 0 || (r = scopes_sum(&sc, root, row_scope_check, &t)) != 0 ||
 		(r = scan_orphans(&sc, trees)) != 0)
 		goto out;
+	if ((r = store_issue_check(s, txn, root, &good)) != 0)
+		goto out;
+	if (!good)
+		store_names_add(damaged, NULL, "serials");
 	/* The sum is over all scopes: where one is named already, it is what the sum shows too. */
 	if (damaged->n == 0 && (t.records != root->scopes || sodium_memcmp(t.sum, root->sum, SUM_LEN) != 0))
 		store_names_add(damaged, NULL, "root");
@@ -541,7 +549,8 @@ int store_scan_accept(struct csm_store *s, MDB_txn *txn, struct root *root, stru
 	csm_buf_init(&keys, SIZE_MAX / 2, false);
 	trees_of(s, trees);
 	root->n_keys = root->n_domains = root->n_secrets = 0;
-	r = tree_mend(&sc, s->scopes);
+	if ((r = tree_mend(&sc, s->scopes)) == 0)
+		r = tree_mend(&sc, s->serials);
 	for (size_t i = 0; i < TREES && r == 0; i++)
 		r = tree_mend(&sc, trees[i].dbi);
 	if (r != 0 || (r = scope_keys(&sc, &keys)) != 0)
@@ -554,7 +563,8 @@ int store_scan_accept(struct csm_store *s, MDB_txn *txn, struct root *root, stru
 	for (size_t i = 0; i < TREES; i++)
 		if ((r = orphans(&sc, trees[i].dbi, trees[i].kind, true)) != 0)
 			goto out;
-	if ((r = scopes_sum(&sc, root, NULL, &t)) != 0 || (r = store_pins_sum(s, txn, root, root->pins)) != 0)
+	if ((r = scopes_sum(&sc, root, NULL, &t)) != 0 || (r = store_issue_accept(s, txn, root)) != 0 ||
+		(r = store_pins_sum(s, txn, root, root->pins)) != 0)
 		goto out;
 	memcpy(root->sum, t.sum, SUM_LEN);
 	root->scopes = t.records;

@@ -54,6 +54,11 @@ enum opt_id {
 	O_SHARES,
 	O_THRESHOLD,
 	O_ACCEPT_COUNTER,
+	O_MAX_LIFE,
+	O_PATH_LEN,
+	O_PERMIT,
+	O_EXCLUDE,
+	O_RATE,
 	O__COUNT
 };
 #define OPT(id) (UINT64_C(1) << (id))
@@ -75,7 +80,8 @@ struct cli {
 	const struct command *cmd;
 	struct csm *csm;
 	const char *value[O__COUNT]; /* NULL: not given; "" for those without an argument */
-	const char *list[OPT_LIST_MAX]; /* the values of --san, --as, --secret or --ca: no command takes two of them */
+	const char *list[OPT_LIST_MAX]; /* the values of --san, --as, --secret, --ca, --permit and --exclude */
+	unsigned char list_of[OPT_LIST_MAX]; /* which of them; only --permit and --exclude go together */
 	size_t list_n;
 	char **arg; /* what is not an option, after object and verb */
 	size_t arg_n;
@@ -195,6 +201,14 @@ uint64_t audit_file_first(int fd);
 /* Lines without their newlines, whole up to CSM_CHAIN_LINE_MAX, longer ones cut; torn: half a line at the end. */
 typedef void audit_line_fn(void *arg, const char *p, size_t n, bool torn);
 CSM_MUST int audit_file_read(int fd, const char *path, audit_line_fn *fn, void *arg);
+
+/* ---- issuer.c: what an issuer's key may sign ---- */
+struct issuer_args {
+	struct csm_msg_issuer_rules rules; /* its arrays are below */
+	struct csm_str permitted[CSM_ISSUER_NAMES_MAX], excluded[CSM_ISSUER_NAMES_MAX];
+};
+/* wanted: for such a key, else none of its options may be there. -EXIT_USAGE, with the message printed. */
+CSM_MUST int issuer_rules(const struct cli *cli, struct issuer_args *a, bool wanted);
 
 /* ---- the commands ---- */
 int cmd_status(struct cli *cli);

@@ -147,10 +147,18 @@ static int import_files(struct cli *cli, struct csm_buf *files, size_t n)
 {
 	struct csm_msg_key_import_req req = {
 		.key = csm_str_of(cli->arg[0]), .request_id = csm_str_of(cli->value[O_REQUEST_ID])};
+	struct issuer_args issuer;
+	const char *use = cli->value[O_USE];
 	struct csm_buf body;
 	bool exposed;
 	int r = 0;
 
+	if (use != NULL && strcmp(use, "issuer") != 0)
+		return cli_usage("--use: a wrapped key has its uses with it; only issuer may be said");
+	if (issuer_rules(cli, &issuer, use != NULL) != 0)
+		return -EXIT_USAGE;
+	if (use != NULL)
+		req.issuer = &issuer.rules;
 	for (size_t i = 0; r == 0 && i < n; i++)
 		r = io_read(cli->arg[1 + i], &files[i]);
 	csm_buf_init(&body, WRAP_FILE_MAX, true);

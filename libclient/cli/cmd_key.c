@@ -19,7 +19,13 @@ int cmd_key_create(struct cli *cli)
 		.request_id = csm_str_of(cli->value[O_REQUEST_ID]),
 		.use = {uses, 0},
 	};
+	struct issuer_args issuer;
+	bool is_issuer = use != NULL && strcmp(use, "issuer") == 0;
 
+	if (issuer_rules(cli, &issuer, is_issuer) != 0)
+		return -EXIT_USAGE;
+	if (is_issuer)
+		req.issuer = &issuer.rules;
 	while (use != NULL && *use != '\0') {
 		size_t n = strcspn(use, ",");
 

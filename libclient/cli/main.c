@@ -74,9 +74,10 @@ static int opt_index(int c)
 
 static int take_option(struct cli *cli, int id, const char *arg)
 {
-	if (id == O_SAN || id == O_AS || id == O_SECRET || id == O_CA) {
+	if (id == O_SAN || id == O_AS || id == O_SECRET || id == O_CA || id == O_PERMIT || id == O_EXCLUDE) {
 		if (cli->list_n == OPT_LIST_MAX)
 			return cli_usage("--%s is given too often", cli_opts[id].name);
+		cli->list_of[cli->list_n] = (unsigned char)id;
 		cli->list[cli->list_n++] = arg;
 	} else if (cli->value[id] != NULL && arg != NULL) {
 		return cli_usage("--%s is given twice", cli_opts[id].name);

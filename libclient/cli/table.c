@@ -14,8 +14,8 @@ const struct opt cli_opts[O__COUNT] = {
 		"one of p256 (unless given), p384, p521, rsa2048, rsa3072, rsa4096 and ed25519"},
 	[O_BACKEND] = {"backend", 0, "NAME", "soft tpm2",
 		"the back end, tpm2 or soft; the strongest one present unless given"},
-	[O_USE] = {"use", 0, "USES", "sign decrypt derive",
-		"what for: sign, decrypt, derive, with commas between; what fits the algorithm unless given"},
+	[O_USE] = {"use", 0, "USES", "sign decrypt derive issuer",
+		"what for: sign, decrypt, derive, with commas between, or issuer; what fits the algorithm unless given"},
 	[O_EXPORTABLE] = {"exportable", 0, NULL, NULL,
 		"let the administrator export the key (csm key export); a TPM's only"},
 	[O_EXISTING] = {"existing", 0, "REF", NULL,
@@ -71,9 +71,19 @@ const struct opt cli_opts[O__COUNT] = {
 	[O_THRESHOLD] = {"threshold", 0, "K", NULL, "how many of them are needed, 2 to N"},
 	[O_ACCEPT_COUNTER] = {"accept-counter", 0, NULL, NULL,
 		"the TPM is another one, or was cleared, and its counter with it: take the store for the newest one all the same"},
+	[O_MAX_LIFE] = {"max-life", 0, "TIME", NULL,
+		"of an issuer's key: the longest life of what it signs, like 90d or 10y (s, m, h, d, w, y of 365 days)"},
+	[O_PATH_LEN] = {"path-len", 0, "N", NULL,
+		"of an issuer's key: how many CAs may stand below it; 0 (it issues to no CA) unless given"},
+	[O_PERMIT] = {"permit", 0, "TYPE:NAME", "dns: ip: uri: email:",
+		"of an issuer's key: only such names of this type, like dns:.example.org (every host below) or ip:10.0.0.0/8; may be "
+		"repeated"},
+	[O_EXCLUDE] = {"exclude", 0, "TYPE:NAME", "dns: ip: uri: email:", "of an issuer's key: never such names; may be repeated"},
+	[O_RATE] = {"rate", 0, "N", NULL, "of an issuer's key: at most N signatures an hour; any number unless given"},
 	[O_REF] = {"ref", 0, "TEXT", NULL, "what csmd.yaml has as policy_ref; nothing unless given"},
 };
 
+#define OPTS_ISSUER (OPT(O_MAX_LIFE) | OPT(O_PATH_LEN) | OPT(O_PERMIT) | OPT(O_EXCLUDE) | OPT(O_RATE))
 #define INPUT "FILE is read, or standard input where it is absent or \"-\". "
 #define BINARY "Binary output goes to -o FILE, or to standard output when that is not a terminal."
 
@@ -88,13 +98,15 @@ const struct command cli_commands[] = {
 		"show the daemon's counters in Prometheus' text format", NULL, cmd_metrics},
 
 	{"key", "create", "NAME", 1, 1, SOCK_PUBLIC,
-		OPT(O_ALG) | OPT(O_BACKEND) | OPT(O_USE) | OPT(O_EXPORTABLE) | OPT(O_EXISTING) | OPT(O_REQUEST_ID),
+		OPT(O_ALG) | OPT(O_BACKEND) | OPT(O_USE) | OPT(O_EXPORTABLE) | OPT(O_EXISTING) | OPT(O_REQUEST_ID) | OPTS_ISSUER,
 		CSM_M_KEY_CREATE, NULL,
 		"make a key",
 		"The private part never leaves the daemon's back end. Algorithms that the strongest back end does not have, like "
 		"ed25519 in a TPM, want --backend soft; csm status lists what each one has. With --existing no key is made: "
 		"the one that the back end knows by REF gets this name; its algorithm and uses are the device's. That is "
-		"for the administrator alone, and goes over his socket; name the namespace in NAME.",
+		"for the administrator alone, and goes over his socket; name the namespace in NAME. With --use issuer the key is "
+		"that of a certificate authority: it signs nothing but whole certificates, CRLs and OCSP responses, which the "
+		"daemon reads and holds against the rules given here, for good.",
 		cmd_key_create},
 	{"key", "list", "", 0, 0, SOCK_PUBLIC, OPT(O_NAMESPACE), -1,
 		"an array of objects with namespace, name, alg, backend, protection and created", "list the keys of a namespace",
@@ -107,7 +119,7 @@ const struct command cli_commands[] = {
 		"A CSM KEY REFERENCE in PEM: the key's namespace and name, and the SHA-256 of its public half. Programs that read a "
 		"private key from a file use the key by it, through OpenSSL's provider csm.",
 		cmd_key_reference},
-	{"key", "import", "NAME FILE...", 2, 5, SOCK_PUBLIC, OPT(O_BACKEND) | OPT(O_ACCEPT_EXPOSED) | OPT(O_REQUEST_ID),
+	{"key", "import", "NAME FILE...", 2, 5, SOCK_PUBLIC, OPT(O_BACKEND) | OPT(O_ACCEPT_EXPOSED) | OPT(O_REQUEST_ID) | OPT(O_USE) | OPTS_ISSUER,
 		CSM_M_KEY_IMPORT, NULL, "make a key of one that was made elsewhere and wrapped for this node",
 		"FILE is what csm wrap-key wrote, or a TSS2 PRIVATE KEY that tpm2-openssl or tpm2-tools made in this machine's TPM "
 		"under 0x81000001, without authorisation and policy. A private key in clear is refused and not sent. The up to four "

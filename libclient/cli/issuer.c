@@ -1,0 +1,65 @@
+/* The rules of an issuer's key, from the command line. */
+#include <string.h>
+#include "libclient/cli/cli.h"
+
+#define DAY UINT64_C(86400)
+
+/* "90d", "10y": seconds. A year has 365 days. */
+static int parse_life(const char *s, uint64_t *ret)
+{
+	static const struct {
+		char letter;
+		uint64_t seconds;
+	} units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', DAY}, {'w', 7 * DAY}, {'y', 365 * DAY}};
+	size_t n = strlen(s), i = 0;
+	char digits[16];
+	uint64_t v;
+
+	while (n > 1 && i < sizeof(units) / sizeof(units[0]) && units[i].letter != s[n - 1])
+		i++;
+	if (n < 2 || n > sizeof(digits) || i == sizeof(units) / sizeof(units[0]))
+		return cli_usage("--max-life: not a number with s, m, h, d, w or y: %s", s);
+	memcpy(digits, s, n - 1);
+	digits[n - 1] = '\0';
+	if (parse_u64("--max-life", digits, CSM_ISSUER_LIFE_MAX / units[i].seconds, &v) != 0)
+		return -EXIT_USAGE;
+	*ret = v * units[i].seconds;
+	return 0;
+}
+
+static int number(const struct cli *cli, enum opt_id id, const char *what, uint64_t max, struct csm_u64 *ret)
+{
+	if (cli->value[id] == NULL)
+		return 0;
+	ret->set = true;
+	return parse_u64(what, cli->value[id], max, &ret->v);
+}
+
+int issuer_rules(const struct cli *cli, struct issuer_args *a, bool wanted)
+{
+	struct csm_msg_issuer_rules *r = &a->rules;
+	bool any = cli->value[O_MAX_LIFE] != NULL || cli->value[O_PATH_LEN] != NULL || cli->value[O_RATE] != NULL || cli->list_n > 0;
+
+	memset(a, 0, sizeof(*a));
+	if (!wanted && any)
+		return cli_usage("--max-life, --path-len, --permit, --exclude and --rate go with --use issuer");
+	if (!wanted)
+		return 0;
+	if (cli->value[O_MAX_LIFE] == NULL)
+		return cli_usage("--use issuer wants --max-life");
+	r->max_life.set = true;
+	if (parse_life(cli->value[O_MAX_LIFE], &r->max_life.v) != 0 ||
+		number(cli, O_PATH_LEN, "--path-len", CSM_ISSUER_PATH_MAX, &r->path_len) != 0 ||
+		number(cli, O_RATE, "--rate", CSM_ISSUER_RATE_MAX, &r->rate) != 0)
+		return -EXIT_USAGE;
+	r->permitted.v = a->permitted;
+	r->excluded.v = a->excluded;
+	for (size_t i = 0; i < cli->list_n; i++) {
+		struct csm_strs *to = cli->list_of[i] == O_PERMIT ? &r->permitted : &r->excluded;
+
+		if (to->n == CSM_ISSUER_NAMES_MAX)
+			return cli_usage("--%s is given too often", cli_opts[cli->list_of[i]].name);
+		to->v[to->n++] = csm_str_of(cli->list[i]);
+	}
+	return 0;
+}
