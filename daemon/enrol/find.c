@@ -63,7 +63,7 @@ static int wait_for(ares_channel ch, const bool *done, int64_t deadline_ms)
 		struct pollfd p[ARES_GETSOCK_MAXNUM];
 		int mask = ares_getsock(ch, socks, ARES_GETSOCK_MAXNUM);
 		int64_t left = deadline_ms - csm_channel_now_ms();
-		struct timeval most = {left / 1000, left % 1000 * 1000}, tv;
+		struct timeval most = {left / 1000, left % 1000 * 1000}, room, *next;
 		nfds_t n = 0;
 
 		if (left <= 0)
@@ -74,10 +74,10 @@ static int wait_for(ares_channel ch, const bool *done, int64_t deadline_ms)
 			if (events != 0)
 				p[n++] = (struct pollfd){.fd = socks[i], .events = events};
 		}
-		ares_timeout(ch, &most, &tv);
+		next = ares_timeout(ch, &most, &room);
 		if (n == 0)
 			return CSM_EUNREACHABLE;
-		if (poll(p, n, (int)(tv.tv_sec * 1000 + tv.tv_usec / 1000) + 1) < 0 && errno != EINTR)
+		if (poll(p, n, (int)(next->tv_sec * 1000 + next->tv_usec / 1000) + 1) < 0 && errno != EINTR)
 			return CSM_ESYSTEM;
 		for (nfds_t i = 0; i < n; i++)
 			ares_process_fd(ch, p[i].revents & (POLLIN | POLLERR | POLLHUP) ? p[i].fd : ARES_SOCKET_BAD,
