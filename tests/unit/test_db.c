@@ -171,6 +171,77 @@ static void test_token_race(void **state)
 	assert_int_equal(token.used, 37);
 }
 
+/* ---- the same at the same time ---- */
+
+struct twin {
+	struct dbfix *f;
+	unsigned me, round;
+	bool same_serial; /* else another serial each, and the same idempotency key */
+	pthread_barrier_t *start;
+	int r;
+	bool replayed;
+	uint8_t serial[DB_SERIAL_MAX];
+	size_t n;
+};
+static void *twin(void *arg)
+{
+	static const uint8_t hash[32];
+	struct twin *t = arg;
+	struct db_issue q = {.now = DBFIX_NOW, .caller = CSM_STR("a"), .request_hash = {hash, 32}};
+	struct dbfix_cert c;
+	struct csm_buf out;
+	char key[32];
+
+	dbfix_cert(&c, t->round * 10 + (t->same_serial ? 0 : t->me));
+	snprintf(key, sizeof(key), "key %u", t->round);
+	q.cert = &c.c;
+	if (!t->same_serial)
+		q.idempotency = csm_str_of(key);
+	csm_buf_init(&out, 64, false);
+	pthread_barrier_wait(t->start);
+	t->r = db_issue(t->f->db, &q, &t->replayed, &out);
+	t->n = out.len;
+	if (out.len > 0 && out.len <= sizeof(t->serial))
+		memcpy(t->serial, csm_buf_ptr(&out), out.len);
+	csm_buf_free(&out);
+	return NULL;
+}
+
+/* Of several who come at the same time one is first, and the others get what he got, or are refused. */
+static void test_twins(void **state)
+{
+	struct dbfix *f = *state;
+	pthread_barrier_t start;
+	struct twin t[6];
+	pthread_t id[6];
+
+	for (unsigned round = 0; round < 60; round++) {
+		bool same_serial = round % 2 == 0;
+		struct dbfix_cert c;
+		unsigned first = 0, refused = 0, replayed = 0;
+		size_t who = 0;
+
+		pthread_barrier_init(&start, NULL, 6);
+		for (unsigned i = 0; i < 6; i++) {
+			t[i] = (struct twin){.f = f, .me = i, .round = round, .same_serial = same_serial, .start = &start};
+			assert_int_equal(pthread_create(&id[i], NULL, twin, &t[i]), 0);
+		}
+		for (unsigned i = 0; i < 6; i++) {
+			pthread_join(id[i], NULL);
+			refused += t[i].r == CSM_EEXISTS;
+			replayed += t[i].r == 0 && t[i].replayed;
+			first += t[i].r == 0 && !t[i].replayed;
+			who = t[i].r == 0 && !t[i].replayed ? i : who;
+		}
+		pthread_barrier_destroy(&start);
+		assert_int_equal(first, 1);
+		assert_int_equal(same_serial ? refused : replayed, 5);
+		dbfix_cert(&c, round * 10 + t[who].me);
+		for (unsigned i = 0; i < 6 && !same_serial; i++)
+			assert_true(i == who || same((struct csm_bin){t[i].serial, t[i].n}, c.c.serial));
+	}
+}
+
 static int issue_idem(struct dbfix *f, uint64_t i, const char *key, const char *caller, uint8_t hash, uint64_t now, bool *replayed)
 {
 	struct dbfix_cert c;
@@ -379,6 +450,7 @@ int main(void)
 		T(test_token),
 		T(test_token_list),
 		T(test_token_race),
+		T(test_twins),
 		T(test_idempotency),
 		T(test_revoke),
 		T(test_value),
