@@ -28,6 +28,7 @@ pc = $(shell pkg-config --libs $(1) 2>/dev/null)
 LIBS_BASE := -lsodium
 LIBS_WIRE := -lmsgpackc
 LIBS_DAEMON = -levent_core -levent_pthreads -llmdb -lyaml -lseccomp -ljansson $(LIBS_TPMFMT) $(LIBS_WIRE) $(LIBS_BASE) -ldl
+LIBS_HTTP := -levent_extra -levent_openssl -lssl
 LIBS_PLUGHOST = -lseccomp $(LIBS_WIRE) $(LIBS_BASE) -ldl
 LIBS_DELIVER = -lseccomp -lyaml -ljansson $(LIBS_WIRE) $(LIBS_BASE)
 LIBS_IDENT = -lseccomp -lcrypto $(LIBS_WIRE) $(LIBS_BASE)
@@ -76,6 +77,10 @@ ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_hwlib) $(SRC_cli) $(SRC_provider) $(SR
 SVC_plughost := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp)
 SVC_enrol := $(patsubst %,daemon/svc/%.c,landlock lockheap lockheap_openssl log sandbox seccomp thread)
 SVC_deliver := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp yaml)
+SVC_central := $(patsubst %,daemon/svc/%.c,landlock lockheap lockheap_openssl log notify rates sandbox seccomp thread workq yaml) \
+	$(wildcard daemon/svc/http*.c daemon/svc/engine*.c)
+# csmd has no network.
+SVC_node = $(filter-out daemon/svc/rates.c $(wildcard daemon/svc/http*.c daemon/svc/engine*.c),$(SRC_svc))
 SVC_ident := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp workq)
 
 GEN := $(B)/gen/csm/errors.h
@@ -134,7 +139,7 @@ $(5)/lib/ossl-modules/csm.so: $$(call obj_$(1),$$(SRC_provider) $$(SRC_client) $
 	$$(Q)$(2) $(3) $(4) -shared -Wl,-Bsymbolic -Wl,--version-script=libclient/provider/csm.map -o $$@ \
 		$$(filter %.o,$$^) -lcrypto $$(LIBS_WIRE) $$(LIBS_BASE) -pthread
 
-CSMD_OBJ_$(1) := $$(call obj_$(1),$$(SRC_node) $$(SRC_svc) $$(SRC_remote) $$(SRC_pki) $$(SRC_alg) $$(SRC_tpmfmt) $$(SRC_wire) $$(SRC_base)) $(GFSHARE)
+CSMD_OBJ_$(1) := $$(call obj_$(1),$$(SRC_node) $$(SVC_node) $$(SRC_remote) $$(SRC_pki) $$(SRC_alg) $$(SRC_tpmfmt) $$(SRC_wire) $$(SRC_base)) $(GFSHARE)
 $(5)/bin/csmd: $$(CSMD_OBJ_$(1))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_DAEMON) -pthread
@@ -150,6 +155,9 @@ $(5)/bin/csm-plughost: $$(call obj_$(1),$$(SRC_plughost) plugins/remote/channel.
 $(5)/bin/csm-enrol: $$(call obj_$(1),$$(SRC_enrol) plugins/remote/channel.c $$(SVC_enrol) daemon/pki/certsonly.c daemon/pki/der.c $$(SRC_rest) $$(SRC_wire) $$(SRC_base))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_ENROL) -pthread
+$(5)/bin/csm-server: $$(call obj_$(1),$$(SRC_central) $$(SVC_central) $$(SRC_pki) $$(SRC_alg) $$(SRC_client) $$(SRC_wire) $$(SRC_base))
+	$$(Q)mkdir -p $$(@D)
+	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_HTTP) $$(LIBS_DAEMON) -pthread
 $(5)/bin/csm: $$(call obj_$(1),$$(SRC_cli) $$(SRC_certdir) $$(SRC_tpmfmt) $$(SRC_client) $$(SRC_wire) $$(SRC_base))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_CLI) -pthread
@@ -158,12 +166,12 @@ $(5)/bin/csm: $$(call obj_$(1),$$(SRC_cli) $$(SRC_certdir) $$(SRC_tpmfmt) $$(SRC
 TESTLIB_OBJ_$(1) := $$(call obj_$(1),$$(LIB_SRC) $$(PLUGIN_SRC) $$(filter-out %/main.c,$$(SRC_node) $$(SRC_ident) $$(SRC_plughost) $$(SRC_deliver) $$(SRC_enrol) $$(SRC_central)) $$(call src,tests/lib)) $(GFSHARE)
 $(5)/tests/%: $(B)/obj/$(1)/tests/%.o $$(TESTLIB_OBJ_$(1))
 	$$(Q)mkdir -p $$(@D)
-	$$(Q)$(2) $(3) $(4) -o $$@ $$^ -lcmocka $$(LIBS_more) $$(LIBS_DAEMON) $$(LIBS_REST) -lcares $$(LIBS_tpm2) -lp11-kit $$(LIBS_CLI) -ltss2-esys -ltss2-tctildr -pthread
+	$$(Q)$(2) $(3) $(4) -o $$@ $$^ -lcmocka $$(LIBS_more) $$(LIBS_HTTP) $$(LIBS_DAEMON) $$(LIBS_REST) -lcares $$(LIBS_tpm2) -lp11-kit $$(LIBS_CLI) -ltss2-esys -ltss2-tctildr -pthread
 # Tests of the front ends load the module, and start a node.
 $$(patsubst tests/%.c,$(5)/tests/%,$$(wildcard tests/unit/test_p11_*.c tests/unit/test_provider_*.c)): | programs-$(1)
 -include $$(wildcard $(B)/obj/$(1)/*/*.d $(B)/obj/$(1)/*/*/*.d $(B)/obj/$(1)/*/*/*/*.d)
 .PHONY: programs-$(1)
-programs-$(1): $$(if $$(SRC_node),$(5)/bin/csmd $(5)/bin/csm-ident $(5)/bin/csm-plughost $(5)/bin/csm-deliver $(5)/bin/csm-enrol) $$(if $$(SRC_cli),$(5)/bin/csm) \
+programs-$(1): $$(if $$(SRC_node),$(5)/bin/csmd $(5)/bin/csm-ident $(5)/bin/csm-plughost $(5)/bin/csm-deliver $(5)/bin/csm-enrol $(5)/bin/csm-server) $$(if $$(SRC_cli),$(5)/bin/csm) \
 	$$(if $$(SRC_client),$(5)/lib/libcsm.so.0 $(5)/lib/libcsm.a) \
 	$$(if $$(SRC_provider),$(5)/lib/ossl-modules/csm.so) \
 	$$(if $$(SRC_p11),$(5)/lib/pkcs11/csm-pkcs11.so) $(5)/lib/csm/hwplugin/csm-tpm2-hwplugin.so $$(PLUGINS:%=$(5)/lib/csm/plugins/%.so)

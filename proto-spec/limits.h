@@ -99,6 +99,31 @@
 #define CSM_QUEUE_PER_IDENTITY 256u /* of them from one uid */
 #define CSM_COMMIT_QUEUE_MAX 4096u
 
+/* csm-server's HTTP */
+#define CSM_HTTP_HEAD_MAX 16384u           /* request line and headers of a request */
+#define CSM_HTTP_HEADERS_MAX 64u
+#define CSM_HTTP_TARGET_MAX 4096u
+#define CSM_HTTP_BODY_MAX (1024u * 1024u)  /* no route takes more */
+#define CSM_HTTP_BODIES_MAX (64u * 1024u * 1024u) /* announced at one time by all connections */
+#define CSM_HTTP_ANSWER_MAX (256u * 1024u * 1024u)
+#define CSM_HTTP_HANDSHAKE_MS 10000u
+#define CSM_HTTP_HEAD_MS 10000u            /* from a request's first byte, or the connection, to the end of its headers */
+#define CSM_HTTP_BODY_MS 30000u            /* from there to the end of its body */
+#define CSM_HTTP_IDLE_MS 60000u            /* between two requests of a connection */
+#define CSM_HTTP_WRITE_MS 30000u           /* for an answer, and 1 s more for each 64 KiB of it */
+#define CSM_HTTP_LINGER_MS 2000u           /* for a client that sends what is not read any more */
+#define CSM_HTTP_CONNECTIONS_MAX 4096u     /* of TLS and plain together */
+#define CSM_HTTP_CONNECTIONS_PER_ADDRESS 512u
+#define CSM_HTTP_CONNECTIONS_LOCAL 32u
+#define CSM_HTTP_NEW_PER_ADDRESS 200u      /* connections a second */
+#define CSM_HTTP_NEW_BURST 1000u
+#define CSM_HTTP_REQUESTS_PER_ADDRESS 1000u /* a second, of those who show nothing that tells who they are */
+#define CSM_HTTP_REQUESTS_PER_CALLER 5000u /* a second, of one certificate or token */
+#define CSM_HTTP_REFUSED_PER_ADDRESS 5u    /* a second: credentials that are worth nothing */
+#define CSM_HTTP_QUEUE_MAX 1024u           /* requests that wait for a worker */
+#define CSM_HTTP_QUEUE_PER_CALLER 256u
+#define CSM_HTTP_QUERY_MAX 24u             /* parameters of a query */
+
 /* files */
 #define CSM_CONFIG_MAX (64u * 1024u)
 #define CSM_POLICY_MAX (512u * 1024u)

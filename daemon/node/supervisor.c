@@ -18,6 +18,7 @@
 #include <unistd.h>
 #include "daemon/node/supervisor.h"
 #include "daemon/svc/log.h"
+#include "daemon/svc/notify.h"
 
 #define BROKER_NAME "csmd: broker"
 #define DELAY_FIRST_MS 100
@@ -360,7 +361,7 @@ static void look_at_helpers(struct supervisor *s)
 
 static void reload(struct supervisor *s)
 {
-	notify_systemd("RELOADING=1");
+	csm_notify_systemd("RELOADING=1");
 	if (s->deliver.pid > 0)
 		kill(s->deliver.pid, SIGHUP);
 	/* Of a file that cannot be read the broker is told why; it keeps what it has, and answers who asked. */
@@ -378,7 +379,7 @@ static void begin_stop(struct supervisor *s)
 		return;
 	s->stopping = true;
 	s->kill_ms = now_ms() + STOP_WAIT_MS;
-	notify_systemd("STOPPING=1");
+	csm_notify_systemd("STOPPING=1");
 	if (s->control >= 0 && control_send(s->control, CTL_STOP, NULL, 0, -1) != 0)
 		log_warn("the broker does not listen");
 }
@@ -408,7 +409,7 @@ static void on_control(struct supervisor *s)
 	case CTL_READY:
 		s->ready = true;
 		log_info("serving");
-		notify_systemd("READY=1");
+		csm_notify_systemd("READY=1");
 		break;
 	case CTL_WANT_RELOAD:
 		if (msg.len == sizeof(s->reload_seq))
@@ -424,7 +425,7 @@ static void on_control(struct supervisor *s)
 		}
 		break;
 	case CTL_RELOADED:
-		notify_systemd("READY=1");
+		csm_notify_systemd("READY=1");
 		break;
 	default:
 		break;

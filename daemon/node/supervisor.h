@@ -112,7 +112,6 @@ struct sockets {
 CSM_MUST int sockets_open(const struct csm_config *cfg, struct sockets *ret);
 void sockets_close(struct sockets *s);
 /* Tell systemd; nothing where it does not listen. */
-void notify_systemd(const char *state);
 
 /* ---- device.c ---- */
 /* The name of the TPM that the configuration means: "/dev/tpmrm0", "swtpm:...", or "" for none. */

@@ -1,0 +1,175 @@
+/* Who asks. */
+#include <openssl/evp.h>
+#include <openssl/x509.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+#include "daemon/central/central.h"
+#include "libclient/base/lockmem.h"
+
+#define SHOWN_MAX 512u /* of what Basic decodes to */
+
+/* An address without its port: what is worth nothing is counted by it. */
+static struct csm_str address_of(const struct csm_http_req *req)
+{
+	const char *colon = strrchr(req->peer, ':');
+
+	return (struct csm_str){req->peer, colon != NULL ? (size_t)(colon - req->peer) : strlen(req->peer)};
+}
+
+static int by_local(const struct central *c, const struct csm_http_req *req, struct caller *ret)
+{
+	if (req->peer_uid != c->admin_uid)
+		return CSM_EUNAUTHENTICATED;
+	ret->role = CALLER_ADMINISTRATOR;
+	snprintf(ret->name, sizeof(ret->name), "uid %u", (unsigned)req->peer_uid);
+	return 0;
+}
+
+static int role_of(struct csm_str role, enum caller_role *ret)
+{
+	static const struct {
+		const char *name;
+		enum caller_role role;
+	} roles[] = {{"", CALLER_SERVICE}, {"node", CALLER_NODE}, {"operator", CALLER_OPERATOR},
+		{"administrator", CALLER_ADMINISTRATOR}};
+
+	for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
+		if (csm_str_eq(role, roles[i].name)) {
+			*ret = roles[i].role;
+			return 0;
+		}
+	return CSM_EUNAUTHENTICATED;
+}
+
+/* The record's bytes, not only its serial: another issuer below the same root may have used the number too. */
+static bool is_it(const X509 *cert, struct csm_bin der)
+{
+	uint8_t *p = NULL;
+	int n = i2d_X509(cert, &p);
+	bool same = n > 0 && (size_t)n == der.n && memcmp(p, der.p, der.n) == 0;
+
+	OPENSSL_free(p);
+	return same;
+}
+
+static int by_cert(struct central *c, const X509 *cert, struct csm_pool *pool, struct caller *ret)
+{
+	const ASN1_INTEGER *serial = X509_get0_serialNumber(cert);
+	struct csm_bin id = {serial->data, (size_t)serial->length};
+	char hex[2 * DB_SERIAL_MAX + 1];
+	struct db_cert found;
+	uint64_t now = c->now();
+	int r;
+
+	if (id.n == 0 || id.n > DB_SERIAL_MAX)
+		return CSM_EUNAUTHENTICATED;
+	r = db_cert_get(c->db, id, pool, &found);
+	if (r != 0)
+		return r == CSM_ENOT_FOUND || r == CSM_EINVALID ? CSM_EUNAUTHENTICATED : r;
+	if (!is_it(cert, found.der) || found.state != DB_VALID || now < found.not_before || now >= found.not_after)
+		return CSM_EUNAUTHENTICATED;
+	if ((r = role_of(found.role, &ret->role)) != 0)
+		return r;
+	ret->cert = found;
+	sodium_bin2hex(hex, sizeof(hex), id.p, id.n);
+	snprintf(ret->name, sizeof(ret->name), "cert %s", hex);
+	return 0;
+}
+
+/* The token of "Bearer TOKEN", or the password of "Basic USER:TOKEN". */
+static int token_shown(struct csm_str value, char shown[SHOWN_MAX + 1], struct csm_str *ret)
+{
+	size_t n;
+	const char *colon;
+
+	if (value.n > 7 && strncasecmp(value.p, "Bearer ", 7) == 0) {
+		*ret = (struct csm_str){value.p + 7, value.n - 7};
+		while (ret->n > 0 && ret->p[0] == ' ') {
+			ret->p++;
+			ret->n--;
+		}
+		return ret->n > 0 ? 0 : CSM_EUNAUTHENTICATED;
+	}
+	if (value.n <= 6 || strncasecmp(value.p, "Basic ", 6) != 0 ||
+		sodium_base642bin((uint8_t *)shown, SHOWN_MAX, value.p + 6, value.n - 6, " ", &n, NULL,
+			sodium_base64_VARIANT_ORIGINAL) != 0)
+		return CSM_EUNAUTHENTICATED;
+	colon = memchr(shown, ':', n);
+	if (colon == NULL || colon + 1 == shown + n)
+		return CSM_EUNAUTHENTICATED;
+	*ret = (struct csm_str){colon + 1, (size_t)(shown + n - colon - 1)};
+	return 0;
+}
+
+static int by_token(struct central *c, struct csm_str value, struct csm_pool *pool, struct caller *ret)
+{
+	CSM_WIPED(shown, SHOWN_MAX + 1);
+	uint8_t hash[crypto_hash_sha256_BYTES];
+	char hex[2 * DB_TOKEN_ID_LEN + 1];
+	struct csm_str token;
+	int r = token_shown(value, (char *)shown, &token);
+
+	if (r != 0)
+		return r;
+	crypto_hash_sha256(hash, (const uint8_t *)token.p, token.n);
+	r = db_token_find(c->db, hash, pool, &ret->token);
+	if (r != 0)
+		return r == CSM_ENOT_FOUND ? CSM_EUNAUTHENTICATED : r;
+	/* It was found by its hash: what is left to compare tells nothing of the token. */
+	if (sodium_memcmp(hash, ret->token.hash, sizeof(hash)) != 0 || c->now() >= ret->token.expires)
+		return CSM_EUNAUTHENTICATED;
+	ret->role = CALLER_TOKEN;
+	sodium_bin2hex(hex, sizeof(hex), ret->token.id, sizeof(ret->token.id));
+	snprintf(ret->name, sizeof(ret->name), "token %s", hex);
+	return 0;
+}
+
+int caller_find(struct central *c, const struct csm_http_req *req, struct csm_pool *pool, struct caller *ret)
+{
+	struct csm_str shown = csm_http_header(req, "Authorization"), address = address_of(req);
+	struct caller found = {.role = CALLER_NONE};
+	uint64_t now_ms = c->now() * 1000;
+	int r = 0;
+
+	if (req->door != CSM_HTTP_LOCAL && (req->peer_cert != NULL || shown.p != NULL) &&
+		csm_rates_spent(c->refused_rates, address.p, address.n, now_ms))
+		return CSM_EBUSY;
+	if (req->door == CSM_HTTP_LOCAL)
+		r = by_local(c, req, &found);
+	else if (req->peer_cert != NULL)
+		r = by_cert(c, req->peer_cert, pool, &found);
+	else if (shown.p != NULL)
+		r = by_token(c, shown, pool, &found);
+	if (r == CSM_EUNAUTHENTICATED && csm_rates_take(c->refused_rates, address.p, address.n, now_ms, NULL) != 0)
+		return CSM_EBUSY;
+	if (r == 0 && found.role != CALLER_NONE && req->door != CSM_HTTP_LOCAL)
+		r = csm_rates_take(c->caller_rates, found.name, strlen(found.name), now_ms, NULL);
+	if (r == 0)
+		*ret = found;
+	return r;
+}
+
+bool caller_is(struct central *c, const struct csm_http_req *req, struct csm_http_res *res, struct csm_pool *pool, unsigned roles,
+	struct caller *ret)
+{
+	int r = caller_find(c, req, pool, ret);
+
+	if (r == CSM_EUNAUTHENTICATED) {
+		csm_http_fail(res, r, "what was shown to say who you are is worth nothing: unknown, expired or revoked");
+		return false;
+	}
+	if (r != 0) {
+		csm_http_fail(res, r, "%s", r == CSM_EBUSY ? "too many requests" : "who asks could not be found out");
+		return false;
+	}
+	snprintf(res->who, sizeof(res->who), "%s", ret->name);
+	if (roles & (1u << ret->role))
+		return true;
+	if (ret->role == CALLER_NONE)
+		csm_http_fail(res, CSM_EUNAUTHENTICATED, "show a client certificate or a token");
+	else
+		csm_http_fail(res, CSM_EDENIED, "this is not for you");
+	return false;
+}

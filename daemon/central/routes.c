@@ -1,0 +1,83 @@
+#include <stdio.h>
+#include <string.h>
+#include "daemon/central/api.h"
+#include "daemon/svc/log.h"
+
+#define TLS CSM_HTTP_TLS
+#define PLAIN CSM_HTTP_PLAIN
+#define LOCAL CSM_HTTP_LOCAL
+#define JSON "application/json"
+
+/* method, path, doors, largest body, handler, what the body must be. proto-spec/openapi.yaml has the same, and a test compares. */
+static const struct csm_http_route table[] = {
+	{"GET", "/healthz", TLS | LOCAL, 0, api_healthz, NULL},
+	{"GET", "/readyz", TLS | LOCAL, 0, api_readyz, NULL},
+	{"GET", "/metrics", TLS | LOCAL, 0, api_metrics, NULL},
+};
+#define N_ROUTES (sizeof(table) / sizeof(table[0]))
+
+static bool is_probe(const struct csm_http_route *r)
+{
+	return r->handler == api_healthz || r->handler == api_readyz || r->handler == api_metrics;
+}
+
+/* The same rows, each with this in the place of its handler. */
+static struct csm_http_route gated[N_ROUTES + 1];
+
+static void gate(void *arg, const struct csm_http_req *req, struct csm_http_res *res)
+{
+	struct central *c = arg;
+	const struct csm_http_route *r = &table[req->route - gated];
+
+	if (is_probe(r) || __atomic_load_n(&c->ready, __ATOMIC_ACQUIRE))
+		r->handler(arg, req, res);
+	else
+		csm_http_fail(res, CSM_EUNAVAILABLE, "csm-server is starting, or waits for the csmd beside it");
+}
+
+const struct csm_http_route *central_routes(void)
+{
+	memcpy(gated, table, sizeof(table));
+	for (size_t i = 0; i < N_ROUTES; i++)
+		gated[i].handler = gate;
+	return gated;
+}
+
+void central_print_routes(void)
+{
+	for (size_t i = 0; i < N_ROUTES; i++)
+		printf("%s %s%s%s%s\n", table[i].method, table[i].path, table[i].doors & TLS ? " tls" : "",
+			table[i].doors & PLAIN ? " plain" : "", table[i].doors & LOCAL ? " local" : "");
+}
+
+static const char *door_name(enum csm_http_door d)
+{
+	return d == TLS ? "tls" : d == PLAIN ? "plain" : "local";
+}
+
+/* A flood of failures is not to become a flood of lines. */
+static void log_failed(struct central *c, const struct csm_http_done *d)
+{
+	if (csm_rates_take(c->log_rates, "", 0, c->now() * 1000, NULL) != 0) {
+		__atomic_fetch_add(&c->counts.log_lines_left_out, 1, __ATOMIC_RELAXED);
+		return;
+	}
+	log_warn("request failed: door=%s peer=%s method=%s path=%.*s status=%d error=%s who=\"%s\" why=\"%s\" us=%llu", door_name(d->door),
+		d->peer, d->method[0] != 0 ? d->method : "?", (int)(d->path.n < 160 ? d->path.n : 160), d->path.p != NULL ? d->path.p : "",
+		d->status, d->error != 0 ? csm_err_name(d->error) : "-", d->who, d->why, (unsigned long long)d->us);
+}
+
+void central_done(void *arg, const struct csm_http_done *d)
+{
+	struct central *c = arg;
+
+	__atomic_fetch_add(&c->counts.answers[d->status / 100 < 6 ? d->status / 100 : 5], 1, __ATOMIC_RELAXED);
+	if (d->status == 401)
+		__atomic_fetch_add(&c->counts.unauthenticated, 1, __ATOMIC_RELAXED);
+	else if (d->status == 403)
+		__atomic_fetch_add(&c->counts.denied, 1, __ATOMIC_RELAXED);
+	else if (d->status == 0)
+		__atomic_fetch_add(&c->counts.gone, 1, __ATOMIC_RELAXED);
+	if (d->status >= 400)
+		log_failed(c, d);
+}
