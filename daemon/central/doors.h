@@ -13,6 +13,6 @@ void doors_close(struct doors *d);
 
 /* Root becomes config's user, an ordinary user stays what he is; *admin is who is the administrator at the local socket. Then no
  * core files, no tracing, only these folders, only the system calls of a server. config: the file that a reload reads. */
-CSM_MUST int jail_enter(const struct central_config *c, const char *config, uid_t *admin);
+CSM_MUST int central_jail(const struct central_config *c, const char *config, uid_t *admin);
 
 #endif

@@ -152,7 +152,7 @@ static char *folder_of(const char *file)
 	return slash == NULL ? strdup(".") : slash == file ? strdup("/") : strndup(file, (size_t)(slash - file));
 }
 
-int jail_enter(const struct central_config *c, const char *config, uid_t *admin)
+int central_jail(const struct central_config *c, const char *config, uid_t *admin)
 {
 	char *folder = folder_of(config);
 	bool full = true;

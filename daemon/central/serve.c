@@ -307,7 +307,7 @@ static int start(struct server *s)
 	prepare_files(&s->config);
 	if ((r = doors_open(&s->config, &doors)) != 0)
 		return r;
-	if ((r = jail_enter(&s->config, s->path, &s->c.admin_uid)) != 0 || (r = make_parts(s)) != 0) {
+	if ((r = central_jail(&s->config, s->path, &s->c.admin_uid)) != 0 || (r = make_parts(s)) != 0) {
 		doors_close(&doors);
 		return r;
 	}
