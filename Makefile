@@ -35,7 +35,7 @@ LIBS_IDENT = -lseccomp -lcrypto $(LIBS_WIRE) $(LIBS_BASE)
 LIBS_REST := -lcurl -lssl -lcrypto -ljansson
 LIBS_ENROL = $(LIBS_REST) -lcares -lseccomp $(LIBS_WIRE) $(LIBS_BASE)
 LIBS_TPMFMT := -ltss2-mu -lcrypto
-LIBS_CLI = -ljansson $(LIBS_TPMFMT) $(LIBS_WIRE) $(LIBS_BASE)
+LIBS_CLI = $(LIBS_REST) $(LIBS_TPMFMT) $(LIBS_WIRE) $(LIBS_BASE)
 LIBS_P11 := $(LIBS_WIRE) $(LIBS_BASE) -lcrypto
 LIBS_soft := $(LIBS_TPMFMT) $(LIBS_WIRE) $(LIBS_BASE)
 LIBS_fake := -lcrypto $(LIBS_BASE)
@@ -158,7 +158,7 @@ $(5)/bin/csm-enrol: $$(call obj_$(1),$$(SRC_enrol) plugins/remote/channel.c $$(S
 $(5)/bin/csm-server: $$(call obj_$(1),$$(SRC_central) $$(SVC_central) $$(SRC_pki) $$(SRC_alg) $$(SRC_client) $$(SRC_wire) $$(SRC_base))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_HTTP) $$(LIBS_DAEMON) -pthread
-$(5)/bin/csm: $$(call obj_$(1),$$(SRC_cli) $$(SRC_certdir) $$(SRC_tpmfmt) $$(SRC_client) $$(SRC_wire) $$(SRC_base))
+$(5)/bin/csm: $$(call obj_$(1),$$(SRC_cli) $$(SRC_certdir) $$(SRC_rest) $$(SRC_tpmfmt) $$(SRC_client) $$(SRC_wire) $$(SRC_base))
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_CLI) -pthread
 

@@ -59,11 +59,24 @@ enum opt_id {
 	O_PERMIT,
 	O_EXCLUDE,
 	O_RATE,
+	O_PROFILE,
+	O_CSR,
+	O_NO_WAIT,
+	O_REASON,
+	O_CHAIN,
+	O_TTL,
+	O_USES,
+	O_ANY_NAME,
+	O_CSV,
+	O_ISSUER,
+	O_ADMIN,
+	O_STATE,
 	O__COUNT
 };
-#define OPT(id) (UINT64_C(1) << (id))
+typedef unsigned __int128 opt_set;
+#define OPT(id) ((opt_set)1 << (id))
 /* No option: what the command writes to -o FILE may be read by everyone. */
-#define OUTPUT_PUBLIC (UINT64_C(1) << 63)
+#define OUTPUT_PUBLIC ((opt_set)1 << 127)
 #define OPTS_GLOBAL (OPT(O_HELP) | OPT(O_JSON) | OPT(O_SOCKET) | OPT(O_TIMEOUT) | OPT(O_TRUST_OVERFLOW))
 
 struct opt {
@@ -80,7 +93,7 @@ struct cli {
 	const struct command *cmd;
 	struct csm *csm;
 	const char *value[O__COUNT]; /* NULL: not given; "" for those without an argument */
-	const char *list[OPT_LIST_MAX]; /* the values of --san, --as, --secret, --ca, --permit and --exclude */
+	const char *list[OPT_LIST_MAX]; /* the values of --san, --as, --secret, --ca, --name, --permit and --exclude */
 	unsigned char list_of[OPT_LIST_MAX]; /* which of them; only --permit and --exclude go together */
 	size_t list_n;
 	char **arg; /* what is not an option, after object and verb */
@@ -98,7 +111,7 @@ struct command {
 	const char *args;
 	unsigned char min, max; /* arguments; max ARGS_ANY: any number */
 	enum cmd_socket socket;
-	uint64_t opts;
+	opt_set opts;
 	int method;       /* whose answer --json prints, -1: see json */
 	const char *json; /* what --json prints where it is not just that */
 	const char *help; /* one line, no full stop */
@@ -152,6 +165,8 @@ CSM_MUST int pem_get(const void *p, size_t n, const char *label, struct csm_buf 
 struct evp_pkey_st;
 CSM_MUST int public_of_file(const char *path, struct evp_pkey_st **ret);
 CSM_MUST int parse_u64(const char *what, const char *s, uint64_t max, uint64_t *ret);
+/* "90d", "10y": seconds, at most max. A year has 365 days. */
+CSM_MUST int parse_life(const char *what, const char *s, uint64_t max, uint64_t *ret);
 
 /* ---- prompt.c ---- */
 /* A line from the terminal, not shown as it is typed, and typed twice; b is empty. */
@@ -210,6 +225,9 @@ struct issuer_args {
 /* wanted: for such a key, else none of its options may be there. -EXIT_USAGE, with the message printed. */
 CSM_MUST int issuer_rules(const struct cli *cli, struct issuer_args *a, bool wanted);
 
+/* cmd_cert.c: a certificate as csm cert show prints it. */
+CSM_MUST int cert_print(struct cli *cli, const struct csm_msg_cert_info *info);
+
 /* ---- the commands ---- */
 int cmd_status(struct cli *cli);
 int cmd_whoami(struct cli *cli);
@@ -236,6 +254,21 @@ int cmd_cert_list(struct cli *cli);
 int cmd_cert_show(struct cli *cli);
 int cmd_cert_export(struct cli *cli);
 int cmd_cert_delete(struct cli *cli);
+int cmd_cert_enrol(struct cli *cli);
+int cmd_cert_renew(struct cli *cli);
+int cmd_cert_revoke(struct cli *cli);
+int cmd_cert_watch(struct cli *cli);
+int cmd_ca_init(struct cli *cli);
+int cmd_ca_import(struct cli *cli);
+int cmd_ca_show(struct cli *cli);
+int cmd_ca_crl(struct cli *cli);
+int cmd_ca_cert_list(struct cli *cli);
+int cmd_ca_cert_show(struct cli *cli);
+int cmd_ca_cert_revoke(struct cli *cli);
+int cmd_ca_report(struct cli *cli);
+int cmd_token_create(struct cli *cli);
+int cmd_token_list(struct cli *cli);
+int cmd_token_revoke(struct cli *cli);
 int cmd_domain_create(struct cli *cli);
 int cmd_domain_list(struct cli *cli);
 int cmd_domain_show(struct cli *cli);

@@ -63,14 +63,17 @@ static int show_pem(struct cli *cli, const struct csm_certs *c)
 	return r;
 }
 
-static int show(struct cli *cli, const struct csm_msg_cert_info *info)
+int cert_print(struct cli *cli, const struct csm_msg_cert_info *info)
 {
 	struct csm_msg_cert_info without = *info;
 	struct csm_certs c;
 	json_t *j;
-	int r = csm_certs_split(info->chain, &c);
+	int r;
 
-	if (r != 0)
+	/* one that is on its way */
+	if (info->chain.n == 0)
+		return print_reply(cli, (struct csm_view){CSM_DEF(cert_info), info});
+	if ((r = csm_certs_split(info->chain, &c)) != 0)
 		return client_err(r, "what the daemon sent is no chain");
 	if (cli->value[O_PEM] != NULL)
 		return show_pem(cli, &c);
@@ -91,7 +94,7 @@ int cmd_cert_show(struct cli *cli)
 	r = client_call_new(cli->csm, CSM_M_CERT_GET, &req, &rep);
 	if (r != 0)
 		return r;
-	r = show(cli, rep->msg);
+	r = cert_print(cli, rep->msg);
 	csm_reply_free(rep);
 	return r;
 }
@@ -144,7 +147,7 @@ int cmd_cert_export(struct cli *cli)
 			return r;
 		r = export_reply(cli, rep->msg, &again);
 		if (r == 0 && cli->json)
-			r = show(cli, rep->msg);
+			r = cert_print(cli, rep->msg);
 		csm_reply_free(rep);
 	}
 	return r;

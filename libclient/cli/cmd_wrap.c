@@ -5,6 +5,7 @@
 #include <strings.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <openssl/pkcs12.h>
 #include <sodium.h>
 #include "libclient/base/lockmem.h"
 #include "libclient/cli/wrap.h"
@@ -28,26 +29,78 @@ static int passphrase(char *out, int size, int writing, void *arg)
 	return n;
 }
 
-static int read_private(const char *path, EVP_PKEY **ret)
+/* Both in one file, its certificates appended to chain in the order in which TLS has them. */
+static int open_pkcs12(const PKCS12 *p12, const char *pass, EVP_PKEY **ret, struct csm_buf *chain)
+{
+	STACK_OF(X509) *others = NULL;
+	X509 *cert = NULL;
+	int r = 0;
+
+	if (PKCS12_parse((PKCS12 *)p12, pass, ret, &cert, &others) != 1)
+		return CSM_EINVALID;
+	for (int i = -1; chain != NULL && r == 0 && i < sk_X509_num(others); i++) {
+		X509 *x = i < 0 ? cert : sk_X509_value(others, i);
+		unsigned char *der = NULL;
+		int n = x != NULL ? i2d_X509(x, &der) : 0;
+
+		r = n < 0 ? CSM_ENOMEM : n > 0 ? csm_buf_put(chain, der, (size_t)n) : 0;
+		OPENSSL_free(der);
+	}
+	X509_free(cert);
+	sk_X509_pop_free(others, X509_free);
+	return r == 0 && *ret == NULL ? CSM_EINVALID : r;
+}
+
+static int read_pkcs12(const char *path, BIO *bio, EVP_PKEY **ret, struct csm_buf *chain)
+{
+	PKCS12 *p12 = d2i_PKCS12_bio(bio, NULL);
+	char pass[1024];
+	int r, asked = 0;
+
+	if (p12 == NULL)
+		return client_err(CSM_EINVALID, "%s is neither PEM nor PKCS#12", path);
+	r = open_pkcs12(p12, "", ret, chain);
+	if (r == CSM_EINVALID) {
+		int n = passphrase(pass, (int)sizeof(pass) - 1, 0, &asked);
+
+		if (n >= 0) {
+			pass[n] = '\0';
+			r = open_pkcs12(p12, pass, ret, chain);
+		}
+		sodium_memzero(pass, sizeof(pass));
+	}
+	PKCS12_free(p12);
+	if (asked != 0)
+		return asked;
+	return r == 0 ? 0 : r == CSM_EINVALID ? client_err(r, "%s holds no private key, or the passphrase is not its", path) : client_err_plain(r);
+}
+
+static int read_pem(const char *path, BIO *bio, EVP_PKEY **ret)
+{
+	int asked = 0;
+
+	*ret = PEM_read_bio_PrivateKey(bio, NULL, passphrase, &asked);
+	if (*ret != NULL)
+		return 0;
+	return asked != 0 ? asked : client_err(CSM_EINVALID, "%s holds no private key in PEM, or the passphrase is not its", path);
+}
+
+static int read_private(const char *path, EVP_PKEY **ret, struct csm_buf *chain)
 {
 	struct csm_buf text;
-	EVP_PKEY *key = NULL;
 	BIO *bio = NULL;
-	int asked = 0, r;
+	int r;
 
 	csm_buf_init(&text, WRAP_FILE_MAX, true);
 	if ((r = io_read(path, &text)) != 0)
 		goto out;
 	r = client_err_plain(CSM_ENOMEM);
-	if ((bio = BIO_new_mem_buf(csm_buf_ptr(&text), (int)text.len)) == NULL)
+	if ((bio = BIO_new_mem_buf(text.len > 0 ? (const void *)csm_buf_ptr(&text) : "", (int)text.len)) == NULL)
 		goto out;
-	if ((key = PEM_read_bio_PrivateKey(bio, NULL, passphrase, &asked)) != NULL) {
-		*ret = key;
-		r = 0;
-	} else {
-		r = asked != 0 ? asked :
-				 client_err(CSM_EINVALID, "%s holds no private key in PEM, or the passphrase is not its", path);
-	}
+	if (text.len > 0 && csm_buf_ptr(&text)[0] == 0x30)
+		r = read_pkcs12(path, bio, ret, chain);
+	else
+		r = read_pem(path, bio, ret);
 out:
 	ERR_clear_error();
 	BIO_free(bio);
@@ -100,12 +153,12 @@ static int check_storage(struct cli *cli, const struct storage *to)
 	return 0;
 }
 
-static int wrap(struct cli *cli, const struct storage *to, struct csm_buf *body)
+int wrap_key_of(struct cli *cli, const struct storage *to, const char *path, struct csm_buf *chain, struct csm_buf *body)
 {
 	struct csm_buf sensitive;
 	EVP_PKEY *key = NULL;
 	TPMT_PUBLIC pub;
-	int r = read_private(cli->arg[0], &key);
+	int r = read_private(path, &key, chain);
 
 	if (r != 0)
 		return r;
@@ -137,7 +190,7 @@ int cmd_wrap_key(struct cli *cli)
 		return r;
 	csm_buf_init(&body, CSM_WRAPPED_MAX, false);
 	csm_buf_init(&pem, WRAP_FILE_MAX, false);
-	r = wrap(cli, &to, &body);
+	r = wrap_key_of(cli, &to, cli->arg[0], NULL, &body);
 	if (r == 0)
 		r = pem_put(&pem, CSM_PEM_WRAPPED, csm_buf_ptr(&body), body.len);
 	if (r == 0 && cli->json)

@@ -11,6 +11,7 @@
 #include "libclient/cli/cli.h"
 
 #define CHUNK 16384u
+#define DAY_S UINT64_C(86400)
 
 int parse_u64(const char *what, const char *s, uint64_t max, uint64_t *ret)
 {
@@ -22,6 +23,28 @@ int parse_u64(const char *what, const char *s, uint64_t max, uint64_t *ret)
 	if (*s < '0' || *s > '9' || *end != '\0' || errno != 0 || v > max)
 		return cli_usage("%s is not a number from 0 to %llu", what, (unsigned long long)max);
 	*ret = v;
+	return 0;
+}
+
+int parse_life(const char *what, const char *s, uint64_t max, uint64_t *ret)
+{
+	static const struct {
+		char letter;
+		uint64_t seconds;
+	} units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', DAY_S}, {'w', 7 * DAY_S}, {'y', 365 * DAY_S}};
+	size_t n = strlen(s), i = 0;
+	char digits[16];
+	uint64_t v;
+
+	while (n > 1 && i < sizeof(units) / sizeof(units[0]) && units[i].letter != s[n - 1])
+		i++;
+	if (n < 2 || n > sizeof(digits) || i == sizeof(units) / sizeof(units[0]))
+		return cli_usage("%s: not a number with s, m, h, d, w or y: %s", what, s);
+	memcpy(digits, s, n - 1);
+	digits[n - 1] = '\0';
+	if (parse_u64(what, digits, max / units[i].seconds, &v) != 0)
+		return -EXIT_USAGE;
+	*ret = v * units[i].seconds;
 	return 0;
 }
 

@@ -2,31 +2,6 @@
 #include <string.h>
 #include "libclient/cli/cli.h"
 
-#define DAY UINT64_C(86400)
-
-/* "90d", "10y": seconds. A year has 365 days. */
-static int parse_life(const char *s, uint64_t *ret)
-{
-	static const struct {
-		char letter;
-		uint64_t seconds;
-	} units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', DAY}, {'w', 7 * DAY}, {'y', 365 * DAY}};
-	size_t n = strlen(s), i = 0;
-	char digits[16];
-	uint64_t v;
-
-	while (n > 1 && i < sizeof(units) / sizeof(units[0]) && units[i].letter != s[n - 1])
-		i++;
-	if (n < 2 || n > sizeof(digits) || i == sizeof(units) / sizeof(units[0]))
-		return cli_usage("--max-life: not a number with s, m, h, d, w or y: %s", s);
-	memcpy(digits, s, n - 1);
-	digits[n - 1] = '\0';
-	if (parse_u64("--max-life", digits, CSM_ISSUER_LIFE_MAX / units[i].seconds, &v) != 0)
-		return -EXIT_USAGE;
-	*ret = v * units[i].seconds;
-	return 0;
-}
-
 static int number(const struct cli *cli, enum opt_id id, const char *what, uint64_t max, struct csm_u64 *ret)
 {
 	if (cli->value[id] == NULL)
@@ -48,7 +23,7 @@ int issuer_rules(const struct cli *cli, struct issuer_args *a, bool wanted)
 	if (cli->value[O_MAX_LIFE] == NULL)
 		return cli_usage("--use issuer wants --max-life");
 	r->max_life.set = true;
-	if (parse_life(cli->value[O_MAX_LIFE], &r->max_life.v) != 0 ||
+	if (parse_life("--max-life", cli->value[O_MAX_LIFE], CSM_ISSUER_LIFE_MAX, &r->max_life.v) != 0 ||
 		number(cli, O_PATH_LEN, "--path-len", CSM_ISSUER_PATH_MAX, &r->path_len) != 0 ||
 		number(cli, O_RATE, "--rate", CSM_ISSUER_RATE_MAX, &r->rate) != 0)
 		return -EXIT_USAGE;

@@ -74,7 +74,10 @@ static int opt_index(int c)
 
 static int take_option(struct cli *cli, int id, const char *arg)
 {
-	if (id == O_SAN || id == O_AS || id == O_SECRET || id == O_CA || id == O_PERMIT || id == O_EXCLUDE) {
+	/* wrap-key has one, csm token as many as there are names */
+	bool names = id == O_NAME && cli->arg_n > 0 && strcmp(cli->arg[0], "token") == 0;
+
+	if (names || id == O_SAN || id == O_AS || id == O_SECRET || id == O_CA || id == O_PERMIT || id == O_EXCLUDE) {
 		if (cli->list_n == OPT_LIST_MAX)
 			return cli_usage("--%s is given too often", cli_opts[id].name);
 		cli->list_of[cli->list_n] = (unsigned char)id;
@@ -115,13 +118,29 @@ static int parse(struct cli *cli, int argc, char **argv)
 
 /* ---- the command ---- */
 
-/* Find the row of the first one or two arguments, and take these off. */
+/* How many arguments after the object are the row's verb ("show", "cert show"); 0: they are another one's. */
+static size_t verb_words(const struct command *cmd, const struct cli *cli)
+{
+	const char *verb = cmd->verb;
+	size_t i;
+
+	for (i = 1; verb != NULL && *verb != '\0'; i++) {
+		size_t n = strcspn(verb, " ");
+
+		if (i >= cli->arg_n || strlen(cli->arg[i]) != n || strncmp(cli->arg[i], verb, n) != 0)
+			return 0;
+		verb += n + (verb[n] == ' ');
+	}
+	return i - 1;
+}
+
+/* Find the row of the first arguments, and take these off. */
 static int find_command(struct cli *cli)
 {
 	const char *object = cli->arg_n > 0 ? cli->arg[0] : NULL;
 	const char *verb = cli->arg_n > 1 ? cli->arg[1] : NULL;
 	bool known = false;
-	size_t i;
+	size_t i, words;
 
 	for (i = 0; object != NULL && i < cli_commands_n; i++) {
 		const struct command *cmd = &cli_commands[i];
@@ -129,11 +148,12 @@ static int find_command(struct cli *cli)
 		if (strcmp(cmd->object, object) != 0)
 			continue;
 		known = true;
-		if (cmd->verb != NULL && (verb == NULL || strcmp(cmd->verb, verb) != 0))
+		words = verb_words(cmd, cli);
+		if (cmd->verb != NULL && words == 0)
 			continue;
 		cli->cmd = cmd;
-		cli->arg += cmd->verb != NULL ? 2 : 1;
-		cli->arg_n -= cmd->verb != NULL ? 2 : 1;
+		cli->arg += 1 + words;
+		cli->arg_n -= 1 + words;
 		return 0;
 	}
 	if (known && (verb == NULL || cli->value[O_HELP] != NULL)) {
@@ -272,7 +292,8 @@ static void harden(int argc, char **argv)
 	size_t arena = ARENA_BYTES;
 
 	for (int i = 1; i < argc; i++)
-		if (strcmp(argv[i], "wrap-key") == 0 || strcmp(argv[i], "import") == 0)
+		if (strcmp(argv[i], "wrap-key") == 0 || strcmp(argv[i], "import") == 0 || strcmp(argv[i], "ca") == 0 ||
+			strcmp(argv[i], "token") == 0)
 			arena = ARENA_OPENSSL;
 #ifndef CSM_SANITIZED
 	(void)prctl(PR_SET_DUMPABLE, 0);

@@ -163,7 +163,7 @@ static void words(FILE *f, const char *object)
 	}
 }
 
-static void option_words(FILE *f, uint64_t which)
+static void option_words(FILE *f, opt_set which)
 {
 	int i;
 

@@ -57,8 +57,9 @@ const struct opt cli_opts[O__COUNT] = {
 		"the challenge's secret: attest challenge writes it (mode 0600), attest verify reads it"},
 	[O_PROOF] = {"proof", 0, "FILE", "@file", "what csm attest activate answered to the challenge"},
 	[O_TO] = {"to", 0, "FILE", "@file", "the node's storage key: what csm status --json printed there, or its storage_key"},
-	[O_NAME] = {"name", 0, "HEX", NULL,
-		"the Name that the storage key must have: storage_name of csm status, learned in another way than the key"},
+	[O_NAME] = {"name", 0, "NAME", NULL,
+		"wrap-key: the Name that the storage key must have, in hexadecimal digits: storage_name of csm status, learned in another "
+		"way than the key. token create: a name that a certificate may have, like dns:a.example; may be repeated"},
 	[O_ATTESTATION] = {"attestation", 0, "FILE", "@file",
 		"a statement of csm key attest about any key of the node's TPM: the storage key has to be that TPM's"},
 	[O_ACCEPT_EXPOSED] = {"accept-exposed", 0, NULL, NULL,
@@ -80,6 +81,22 @@ const struct opt cli_opts[O__COUNT] = {
 		"repeated"},
 	[O_EXCLUDE] = {"exclude", 0, "TYPE:NAME", "dns: ip: uri: email:", "of an issuer's key: never such names; may be repeated"},
 	[O_RATE] = {"rate", 0, "N", NULL, "of an issuer's key: at most N signatures an hour; any number unless given"},
+	[O_PROFILE] = {"profile", 0, "NAME", NULL, "the profile: of csmd.yaml (cert enrol), of csm-server (ca, token); default unless given"},
+	[O_CSR] = {"csr", 0, "FILE", "@file",
+		"cert enrol: a request made elsewhere, which is forwarded. ca init: write the authority's request there, for an outside root"},
+	[O_NO_WAIT] = {"no-wait", 0, NULL, NULL, "do not wait for the CA: csm cert show and csm cert watch tell"},
+	[O_REASON] = {"reason", 0, "REASON",
+		"unspecified keyCompromise affiliationChanged superseded cessationOfOperation certificateHold privilegeWithdrawn",
+		"why, as RFC 5280 names it, like keyCompromise or superseded; unspecified unless given"},
+	[O_CHAIN] = {"chain", 0, NULL, NULL, "ca show: all certificates of the authority. ca init: take the chain in CHAIN.pem"},
+	[O_TTL] = {"ttl", 0, "TIME", NULL, "how long it shall hold, like 90s, 12h, 30d or 10y; what the profile or the server says unless given"},
+	[O_USES] = {"uses", 0, "N", NULL, "how many certificates it is good for; 1 unless given"},
+	[O_ANY_NAME] = {"any-name", 0, NULL, NULL, "for every name that the profile allows"},
+	[O_CSV] = {"csv", 0, NULL, NULL, "comma-separated values, with a first line of names"},
+	[O_ISSUER] = {"issuer", 0, "NAME", NULL, "the issuer of server.yaml; default unless given"},
+	[O_ADMIN] = {"admin", 0, "PREFIX", "@file",
+		"the first administrator's certificate and key go to PREFIX.pem and PREFIX.key; admin unless given, \"\": none is made"},
+	[O_STATE] = {"state", 0, "STATE", "valid revoked expired", "only those in this state: valid, revoked or expired"},
 	[O_REF] = {"ref", 0, "TEXT", NULL, "what csmd.yaml has as policy_ref; nothing unless given"},
 };
 
@@ -203,6 +220,22 @@ const struct command cli_commands[] = {
 		"is standard input. The daemon checks that the certificate is the key's, that each one was issued by the next and "
 		"that none has expired. It takes the place of the one that was there.",
 		cmd_cert_install},
+	{"cert", "enrol", "KEY", 1, 1, SOCK_PUBLIC,
+		OPT(O_PROFILE) | OPT(O_SUBJECT) | OPT(O_SAN) | OPT(O_TTL) | OPT(O_CSR) | OPT(O_NO_WAIT) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
+		"the same as csm cert show", "get a certificate for a key from a CA, and have it renewed",
+		"The node makes the request, and csm-enrol brings it to the CA that the profile in csmd.yaml names; what comes back is "
+		"checked, kept beside the key, and renewed before it ends. Waits for up to 90 seconds, unless --no-wait is given. With "
+		"--csr a request that was made elsewhere is forwarded, as policy allows by KEY, a name for it; the chain is printed as "
+		"PEM, and nothing is kept.",
+		cmd_cert_enrol},
+	{"cert", "renew", "KEY", 1, 1, SOCK_PUBLIC, OPT(O_NO_WAIT), -1, "the same as csm cert show",
+		"renew a key's certificate now, not when it is due", NULL, cmd_cert_renew},
+	{"cert", "revoke", "KEY", 1, 1, SOCK_PUBLIC, OPT(O_REASON), -1, "the same as csm cert show",
+		"have the CA revoke a key's certificate, and renew it no more; the key stays", NULL, cmd_cert_revoke},
+	{"cert", "watch", "[KEY]...", 0, ARGS_ANY, SOCK_PUBLIC, 0, -1, "one object with key a line, as it happens",
+		"tell when certificates change, until interrupted",
+		"Prints the name of a key when its certificate has become another one; without KEY, of the caller's home namespace.",
+		cmd_cert_watch},
 	{"cert", "list", "", 0, 0, SOCK_PUBLIC, OPT(O_NAMESPACE), -1,
 		"an array of objects with namespace, name, serial, subject, not_after, state and fingerprint",
 		"list the certificates of a namespace", NULL, cmd_cert_list},
@@ -321,6 +354,48 @@ const struct command cli_commands[] = {
 	{"audit", "tail", "[FILE]", 0, 1, SOCK_ADMIN, OPT(O_LINES) | OPT(O_FOLLOW), -1,
 		"an array of lines, as they are in the log; with --follow one object a line", "show the last lines of the audit log",
 		NULL, cmd_audit_tail},
+	{"ca", "init", "[CHAIN.pem]", 0, 1, SOCK_NONE,
+		OPTS_ISSUER | OPT(O_SUBJECT) | OPT(O_ALG) | OPT(O_BACKEND) | OPT(O_TTL) | OPT(O_ISSUER) | OPT(O_CSR) | OPT(O_CHAIN) | OPT(O_ADMIN) |
+			OPT(O_OUTPUT) | OUTPUT_PUBLIC,
+		-1, "an object with issuer, certificate, chain, root, root_sha256, not_after and administrator; with --csr, issuer and csr",
+		"make csm-server's certificate authority",
+		"On csm-server's host, as root: the key is made in the csmd beside it, with the rules that are given, for good. Without "
+		"--csr its certificate is self-signed, and printed. With --csr FILE a request for an outside root is written; what "
+		"that root has issued is then taken by csm ca init --chain CHAIN.pem: the authority's certificate first, the root last. "
+		"With the authority's certificate comes the first administrator's: his key is made here, and goes to a file only.",
+		cmd_ca_init},
+	{"ca", "import", "CHAIN.pem [KEY]", 1, 2, SOCK_PUBLIC,
+		OPTS_ISSUER | OPT(O_TO) | OPT(O_BACKEND) | OPT(O_ISSUER) | OPT(O_ADMIN) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
+		"an object with issuer, certificate, chain, root, root_sha256, not_after and administrator",
+		"bring a certificate authority along that exists already",
+		"KEY is the private key in PEM or PKCS#12; one PKCS#12 file in place of CHAIN.pem may hold both. The key is wrapped for "
+		"the csmd beside csm-server before it leaves this process: for the one that is reached here, or, with --to, for the one "
+		"whose csm status --json that file has. csm-server refuses a key in clear.",
+		cmd_ca_import},
+	{"ca", "show", "", 0, 0, SOCK_NONE, OPT(O_CHAIN) | OPT(O_DER) | OPT(O_ISSUER) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
+		"an object with issuer, certificate, chain, root, root_sha256 and not_after", "print the authority's root certificate", NULL,
+		cmd_ca_show},
+	{"ca", "crl", "", 0, 0, SOCK_NONE, OPT(O_DER) | OPT(O_ISSUER) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1, "an object with crl (PEM)",
+		"print the list of revoked certificates", NULL, cmd_ca_crl},
+	{"ca", "cert list", "", 0, 0, SOCK_NONE, OPT(O_NAME) | OPT(O_PROFILE) | OPT(O_STATE) | OPT(O_ISSUER), -1,
+		"an array of objects, as GET /v1/cms/certificates has them", "list the certificates that were issued",
+		"Each line has serial, state, end, profile, subject and names; --name takes a common name, and may end in *.", cmd_ca_cert_list},
+	{"ca", "cert show", "SERIAL", 1, 1, SOCK_NONE, OPT(O_PEM) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
+		"the object of GET /v1/cms/certificates/SERIAL", "show a certificate that was issued", NULL, cmd_ca_cert_show},
+	{"ca", "cert revoke", "SERIAL", 1, 1, SOCK_NONE, OPT(O_REASON), -1, "csm-server's answer", "revoke a certificate", NULL,
+		cmd_ca_cert_revoke},
+	{"ca", "report", "", 0, 0, SOCK_NONE, OPT(O_CSV) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
+		"an array of objects, as GET /v1/cms/usage has them", "tell which certificates are in use, by whom, how much", NULL, cmd_ca_report},
+	{"token", "create", "", 0, 0, SOCK_NONE, OPT(O_NAME) | OPT(O_PROFILE) | OPT(O_ANY_NAME) | OPT(O_TTL) | OPT(O_USES) | OPT(O_OUTPUT), -1,
+		"an object with id, token, expires, uses, names, any_name, profile and role",
+		"make a token that lets its bearer enrol",
+		"Prints the token, once: csm-server keeps its hash. It is for the names of --name (dns:a.example; may be repeated), for "
+		"what a profile allows, or for any name; for one certificate and one hour unless --uses and --ttl say otherwise. As "
+		"password of HTTP Basic it goes with any user name.",
+		cmd_token_create},
+	{"token", "list", "", 0, 0, SOCK_NONE, 0, -1, "an array of objects with id, names, profile, expires, uses and used",
+		"list enrolment tokens, without the tokens themselves", NULL, cmd_token_list},
+	{"token", "revoke", "ID", 1, 1, SOCK_NONE, 0, -1, "nothing", "withdraw a token", NULL, cmd_token_revoke},
 	{"help", NULL, "[OBJECT [VERB]]", 0, 2, SOCK_NONE, 0, -1, "nothing", "show help", NULL, cmd_help},
 };
 const size_t cli_commands_n = sizeof(cli_commands) / sizeof(cli_commands[0]);

@@ -28,6 +28,9 @@ CSM_MUST int attest_of_storage(struct cli *cli, const char *path, const TPM2B_NA
 
 /* Wrap a private key (a TPM2B_SENSITIVE) for it; the wrapped key is appended to out. */
 CSM_MUST int wrap_sensitive(const struct storage *to, const TPMT_PUBLIC *pub, struct csm_bin sensitive, struct csm_buf *out);
+/* The private key of a file, PEM or PKCS#12, wrapped for it and appended to body; a passphrase is asked for at the terminal.
+ * chain, if not NULL: the certificates (DER) of a PKCS#12 are appended. */
+CSM_MUST int wrap_key_of(struct cli *cli, const struct storage *to, const char *path, struct csm_buf *chain, struct csm_buf *body);
 /* One PEM block that is the whole text, in just the form that csm writes; the DER is appended. */
 CSM_MUST int pem_get_exact(struct csm_bin text, const char *label, struct csm_buf *der);
 

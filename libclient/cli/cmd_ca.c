@@ -1,0 +1,180 @@
+/* Commands on the certificate authority: what is looked at, and revoked. */
+#include <string.h>
+#include "libclient/cli/server.h"
+
+#define LIST_MAX (16u * 1024u * 1024u)
+
+static int get(struct cli *cli, const struct path *p, const char *method, const json_t *body, json_t **ret)
+{
+	struct server *s;
+	int r;
+
+	if (p->full)
+		return client_err(CSM_ETOO_LARGE, "what is asked for is too long");
+	if ((r = server_open(cli, false, &s)) != 0)
+		return r;
+	r = server_call(s, method, p->text, body, ret);
+	server_close(s);
+	return r;
+}
+
+int cmd_ca_show(struct cli *cli)
+{
+	const char *field = cli->value[O_CHAIN] != NULL ? "chain" : "root", *pem;
+	json_t *answer = NULL;
+	struct path p;
+	int r;
+
+	if (cli->value[O_CHAIN] != NULL && cli->value[O_DER] != NULL)
+		return cli_usage("--der is for the root alone: a chain is PEM");
+	path_start(&p, "/v1/cms/ca");
+	path_query(&p, "issuer", cli->value[O_ISSUER]);
+	if ((r = get(cli, &p, "GET", NULL, &answer)) != 0)
+		return r;
+	if (cli->json && cli->value[O_DER] == NULL)
+		return json_print(cli, answer);
+	if ((r = server_text(answer, field, &pem)) == 0)
+		r = server_put_pem(cli, pem, "CERTIFICATE", field);
+	json_decref(answer);
+	return r;
+}
+
+/* DER, whatever the server sends. */
+static int put_crl(struct cli *cli, const struct csm_buf *got)
+{
+	struct csm_buf der, pem;
+	int r;
+
+	csm_buf_init(&der, LIST_MAX, false);
+	csm_buf_init(&pem, 2 * LIST_MAX, false);
+	if (got->len > 0 && csm_buf_ptr(got)[0] == 0x30)
+		r = csm_buf_put(&der, csm_buf_ptr(got), got->len) != 0 ? client_err_plain(CSM_ENOMEM) : 0;
+	else
+		r = pem_get(got->len > 0 ? (const void *)csm_buf_ptr(got) : "", got->len, "X509 CRL", &der);
+	if (r == 0 && cli->value[O_DER] != NULL)
+		r = print_bytes(cli, "crl", csm_buf_ptr(&der), der.len);
+	else if (r == 0 && (r = pem_put(&pem, "X509 CRL", csm_buf_ptr(&der), der.len)) == 0)
+		r = print_text_field(cli, "crl", (const char *)csm_buf_ptr(&pem), pem.len);
+	csm_buf_free(&pem);
+	csm_buf_free(&der);
+	return r;
+}
+
+static int fetch(struct cli *cli, const struct path *p, struct csm_buf *out)
+{
+	char type[64];
+	struct server *s;
+	int r;
+
+	if (p->full)
+		return client_err(CSM_ETOO_LARGE, "what is asked for is too long");
+	if ((r = server_open(cli, false, &s)) != 0)
+		return r;
+	r = server_fetch(s, p->text, out, type);
+	server_close(s);
+	return r;
+}
+
+int cmd_ca_crl(struct cli *cli)
+{
+	struct csm_buf got;
+	struct path p;
+	int r;
+
+	path_start(&p, "/v1/cms/crl");
+	path_query(&p, "issuer", cli->value[O_ISSUER]);
+	csm_buf_init(&got, 2 * LIST_MAX, false);
+	r = fetch(cli, &p, &got);
+	if (r == 0)
+		r = put_crl(cli, &got);
+	csm_buf_free(&got);
+	return r;
+}
+
+/* ---- the inventory ---- */
+
+int cmd_ca_cert_list(struct cli *cli)
+{
+	static const char *const columns[] = {"serial", "state", "not_after", "profile", "subject", "san", NULL};
+	struct server *s;
+	struct path p;
+	int r = server_open(cli, false, &s);
+
+	if (r != 0)
+		return r;
+	path_start(&p, "/v1/cms/certificates");
+	path_query(&p, "name", cli->value[O_NAME]);
+	path_query(&p, "profile", cli->value[O_PROFILE]);
+	path_query(&p, "state", cli->value[O_STATE]);
+	path_query(&p, "issuer", cli->value[O_ISSUER]);
+	r = server_list(cli, s, &p, "certificates", columns);
+	server_close(s);
+	return r;
+}
+
+int cmd_ca_cert_show(struct cli *cli)
+{
+	json_t *answer = NULL;
+	const char *pem;
+	struct path p;
+	int r;
+
+	path_start(&p, "/v1/cms/certificates");
+	path_segment(&p, cli->arg[0]);
+	if ((r = get(cli, &p, "GET", NULL, &answer)) != 0)
+		return r;
+	if (cli->value[O_PEM] == NULL)
+		return server_print(cli, answer);
+	if ((r = server_text(answer, "certificate", &pem)) == 0)
+		r = out_put(cli, false, pem, strlen(pem));
+	json_decref(answer);
+	return r;
+}
+
+int cmd_ca_cert_revoke(struct cli *cli)
+{
+	const char *reason = cli->value[O_REASON];
+	json_t *answer = NULL, *body = json_object();
+	struct path p;
+	int r;
+
+	if (body == NULL || (reason != NULL && json_object_set_new(body, "reason", json_string(reason)) != 0)) {
+		json_decref(body);
+		return client_err_plain(CSM_ENOMEM);
+	}
+	path_start(&p, "/v1/cms/certificates");
+	path_segment(&p, cli->arg[0]);
+	path_segment(&p, "revoke");
+	r = get(cli, &p, "POST", body, &answer);
+	json_decref(body);
+	if (r == 0 && answer != NULL)
+		return server_print(cli, answer);
+	return r;
+}
+
+int cmd_ca_report(struct cli *cli)
+{
+	static const char *const columns[] = {"node", "key", "serial", "signatures", "last_use", NULL};
+	struct csm_buf got;
+	struct server *s;
+	struct path p;
+	int r;
+
+	path_start(&p, "/v1/cms/usage");
+	if (cli->value[O_CSV] == NULL) {
+		if ((r = server_open(cli, false, &s)) != 0)
+			return r;
+		r = server_list(cli, s, &p, "usage", columns);
+		server_close(s);
+		return r;
+	}
+	if (cli->json)
+		return cli_usage("--json or --csv, not both");
+	path_query(&p, "format", "csv");
+	csm_buf_init(&got, 2 * LIST_MAX, false);
+	r = fetch(cli, &p, &got);
+	if (r == 0)
+		r = out_put(cli, false, got.len > 0 ? (const void *)csm_buf_ptr(&got) : "", got.len);
+	csm_buf_free(&got);
+	return r;
+}

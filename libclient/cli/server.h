@@ -1,0 +1,39 @@
+/* csm-server as the commands `csm ca` and `csm token` ask it: by REST, or on its host over the administrator's socket. */
+#ifndef CSM_CLI_SERVER_H
+#define CSM_CLI_SERVER_H
+
+#include "libclient/cli/json.h"
+#include "libclient/rest/rest.h"
+
+struct server;
+/* CSM_SERVER with CSM_CACERT, and CSM_ADMIN_CERT with CSM_ADMIN_KEY, or CSM_TOKEN; without CSM_SERVER, or with `local`, the
+ * socket CSM_SERVER_ADMIN_SOCKET. Protects OpenSSL's memory: before its first use. */
+CSM_MUST int server_open(struct cli *cli, bool local, struct server **ret);
+void server_close(struct server *s); /* NULL is a no-op */
+/* The answer's JSON, or NULL in *ret where it has none; the caller's. body may be NULL. */
+CSM_MUST int server_call(struct server *s, const char *method, const char *path, const json_t *body, json_t **ret);
+/* The answer as it is, its type in type. */
+CSM_MUST int server_fetch(struct server *s, const char *path, struct csm_buf *out, char type[static 64]);
+
+/* A path of parts: what people typed is escaped. "/v1/cms/ca" then "?issuer=" with a value, where there is one. */
+struct path {
+	char text[2048];
+	size_t n;
+	bool full, query;
+};
+void path_start(struct path *p, const char *text);
+void path_segment(struct path *p, const char *typed);
+/* NULL: not added. */
+void path_query(struct path *p, const char *name, const char *typed);
+
+/* A string of an object; CSM_EPROTOCOL where the server did not send it. */
+CSM_MUST int server_text(const json_t *object, const char *name, const char **ret);
+/* Prints with --json the object, else its plain values, one a line. Takes j. */
+CSM_MUST int server_print(struct cli *cli, json_t *j);
+/* All pages of a list: the array `field` of each answer, the next page after `next`. With columns, which NULL ends, a table;
+ * with --json the array. */
+CSM_MUST int server_list(struct cli *cli, struct server *s, struct path *p, const char *field, const char *const *columns);
+/* A PEM text, or with --der its bytes; with --json in a field of that name. */
+CSM_MUST int server_put_pem(struct cli *cli, const char *pem, const char *label, const char *field);
+
+#endif
