@@ -71,8 +71,8 @@ CSM_MUST int ca_revoke(struct central *c, const struct caller *by, struct csm_bi
 
 /* ---- the TLS certificate of csm-server itself (tls.c) ---- */
 
-/* A new key and certificate if the present one is past two thirds of its life or issuers have changed; to be called often.
- * CSM_ESTATE before there is an issuer. */
-CSM_MUST int tls_tick(struct central *c);
+/* A new key and certificate if the present one is past two thirds of its life or issuers have changed; to be called often. The log
+ * has what is wrong, and it comes again; before there is an issuer it does nothing. */
+void tls_tick(struct central *c);
 
 #endif

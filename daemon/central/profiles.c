@@ -503,52 +503,73 @@ static int read_issuers(struct reading *rd, const struct csm_yaml_node *n)
 
 /* ---- all of them ---- */
 
+/* Profiles that are there without being written. */
+static const struct built_in {
+	const char *name, *role;
+	bool person;  /* a client's certificate without alternative names; there in any case */
+	uint64_t max_life;
+} built_ins[] = {
+	{"default", "", false, 90 * DAY}, {"node", "node", false, 90 * DAY}, {"operator", "operator", true, 365 * DAY},
+	{"administrator", "administrator", true, 365 * DAY},
+};
+
 /* Any names: whoever asks has a token that names them, or may. */
-static int usual_profiles(struct reading *rd)
+static int add_built_in(struct reading *rd, const struct built_in *b)
 {
 	static const struct csm_subject_rule subject[] = {{NID_commonName, {"*", 1}, false}, {NID_organizationName, {"*", 1}, false},
 		{NID_organizationalUnitName, {"*", 1}, false}};
+	static const struct csm_subject_rule person[] = {{NID_commonName, {"*", 1}, true}, {NID_organizationName, {"*", 1}, false},
+		{NID_organizationalUnitName, {"*", 1}, false}};
 	static const struct csm_str sans[] = {{"dns:**", 6}, {"ip:0.0.0.0/0", 12}, {"ip:::/0", 7}};
 	static const struct csm_yaml_node nowhere = {.key = {"profiles", 8}};
-	struct profiles *to = rd->to;
-	struct profile_config *p;
+	struct profile_config *p = &rd->to->all[rd->to->n++];
 
-	if ((p = to->all = csm_pool_alloc(&to->pool, 2 * sizeof(*to->all))) == NULL)
-		return CSM_ENOMEM;
-	for (to->n = 0; to->n < 2; to->n++, p++) {
-		int r;
-
-		*p = plain_profile(to);
-		p->name = to->n == 0 ? "default" : "node";
-		p->role = to->n == 0 ? "" : "node";
-		p->issuer = &to->issuers[0];
-		p->x509.subject = subject;
-		p->x509.n_subject = N_ELEMS(subject);
+	*p = plain_profile(rd->to);
+	p->name = b->name;
+	p->role = b->role;
+	p->x509.max_life = b->max_life;
+	if (p->issuer == NULL)
+		p->issuer = &rd->to->issuers[0];
+	p->x509.subject = b->person ? person : subject;
+	p->x509.n_subject = N_ELEMS(subject);
+	if (b->person) {
+		p->life = 90 * DAY;
+		p->x509.ekus[0] = "clientAuth";
+		p->x509.n_ekus = 1;
+		p->ask = ASK_TOKEN | ASK_ADMINISTRATOR;
+	} else {
 		p->x509.sans = sans;
 		p->x509.n_sans = N_ELEMS(sans);
-		if ((r = finish(rd, &nowhere, p)) != 0)
-			return r;
 	}
-	return 0;
+	return finish(rd, &nowhere, p);
+}
+
+static int add_built_ins(struct reading *rd, bool all)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < N_ELEMS(built_ins) && r == 0; i++)
+		if ((all || built_ins[i].person) && profiles_get(rd->to, csm_str_of(built_ins[i].name)) == NULL)
+			r = add_built_in(rd, &built_ins[i]);
+	return r;
 }
 
 static int read_all(struct reading *rd, const struct csm_yaml_node *n)
 {
 	struct profiles *to = rd->to;
+	size_t written = n != NULL ? n->n : 0;
 	int r;
 
-	if (n == NULL)
-		return usual_profiles(rd);
-	if ((r = csm_yaml_expect(n, CSM_YAML_MAP, rd->err)) != 0)
+	if (n != NULL && (r = csm_yaml_expect(n, CSM_YAML_MAP, rd->err)) != 0)
 		return r;
-	if (n->n == 0 || n->n > PROFILES_MAX)
+	if (n != NULL && (n->n == 0 || n->n > PROFILES_MAX))
 		return csm_yaml_fail(n, rd->err, "must have 1 to %u profiles", PROFILES_MAX);
-	if ((to->all = csm_pool_alloc(&to->pool, n->n * sizeof(*to->all))) == NULL)
+	if ((to->all = csm_pool_alloc(&to->pool, (written + N_ELEMS(built_ins)) * sizeof(*to->all))) == NULL)
 		return CSM_ENOMEM;
-	for (const struct csm_yaml_node *one = n->first; one != NULL; one = one->next, to->n++)
+	for (const struct csm_yaml_node *one = n != NULL ? n->first : NULL; one != NULL; one = one->next, to->n++)
 		if ((r = read_profile(rd, one, &to->all[to->n])) != 0)
 			return r;
-	return 0;
+	return add_built_ins(rd, n == NULL);
 }
 
 int profiles_read(const struct csm_yaml_node *root, const char *public_url, struct profiles **ret, struct csm_policy_error *err)

@@ -24,7 +24,8 @@ struct profile_config {
 };
 
 struct profiles;
-/* `issuers` and `profiles` of the file; without them {default: {key: ca}} and the profile `default`. public_url: "" for none, without
+/* `issuers` and `profiles` of the file; without them {default: {key: ca}} and the profiles `default` and `node`; `operator` and
+ * `administrator` are there in any case. public_url: "" for none, without
  * a slash at its end. CSM_EINVALID with *err, CSM_ENOMEM. */
 CSM_MUST int profiles_read(const struct csm_yaml_node *root, const char *public_url, struct profiles **ret,
 	struct csm_policy_error *err);

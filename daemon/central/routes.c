@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 #include "daemon/central/api.h"
+#include "daemon/central/api_ca.h"
 #include "daemon/svc/log.h"
 
 #define TLS CSM_HTTP_TLS
@@ -13,6 +14,16 @@ static const struct csm_http_route table[] = {
 	{"GET", "/healthz", TLS | LOCAL, 0, api_healthz, NULL},
 	{"GET", "/readyz", TLS | LOCAL, 0, api_readyz, NULL},
 	{"GET", "/metrics", TLS | LOCAL, 0, api_metrics, NULL},
+
+	{"POST", "/v1/cms/certificates", TLS | LOCAL, API_CERT_BODY_MAX, api_cert_issue, JSON},
+	{"POST", "/v1/cms/certificates/{serial}/revoke", TLS | LOCAL, API_SMALL_BODY_MAX, api_cert_revoke, JSON},
+	{"POST", "/v1/cms/renew", TLS, API_CERT_BODY_MAX, api_cert_renew, JSON},
+	{"POST", "/v1/cms/tokens", TLS | LOCAL, API_SMALL_BODY_MAX, api_token_create, JSON},
+	{"GET", "/v1/cms/tokens", TLS | LOCAL, 0, api_token_list, NULL},
+	{"DELETE", "/v1/cms/tokens/{id}", TLS | LOCAL, 0, api_token_delete, NULL},
+	{"POST", "/v1/cms/ca", TLS | LOCAL, API_CA_BODY_MAX, api_ca_create, JSON},
+	{"PUT", "/v1/cms/ca", TLS | LOCAL, API_CA_BODY_MAX, api_ca_put, JSON},
+	{"GET", "/v1/cms/ca", TLS | PLAIN | LOCAL, 0, api_ca_get, NULL},
 };
 #define N_ROUTES (sizeof(table) / sizeof(table[0]))
 

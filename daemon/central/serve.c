@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "daemon/central/ca.h"
 #include "daemon/central/central.h"
 #include "daemon/central/doors.h"
 #include "daemon/svc/lockheap.h"
@@ -186,6 +187,8 @@ static void set_up(struct server *s)
 {
 	if (s->c.db == NULL && open_db(s) != 0)
 		return;
+	if (s->c.ca == NULL && ca_new(&s->c, s->config.profiles, &s->c.ca) != 0)
+		return;
 	__atomic_store_n(&s->c.ready, true, __ATOMIC_RELEASE);
 	log_info("the database is open");
 }
@@ -222,6 +225,8 @@ static void *keep(void *arg)
 	while (!atomic_load(&s->stop)) {
 		if (!s->c.ready)
 			set_up(s);
+		if (s->c.ready && ca_load(s->c.ca) == 0)
+			tls_tick(&s->c);
 		tell_readiness(s);
 		nanosleep(&second, NULL);
 	}
@@ -264,6 +269,7 @@ static void take_down(struct server *s)
 	atomic_store(&s->stop, true);
 	if (s->keeping)
 		pthread_join(s->keeper, NULL);
+	ca_free(s->c.ca);
 	db_close(s->c.db);
 	csm_free(s->c.csm);
 	csm_rates_free(s->c.caller_rates);

@@ -47,7 +47,7 @@ static void without_any_there_is_a_default(void **state)
 	assert_string_equal(n->role, "node");
 	assert_int_equal(n->ask, ASK_TOKEN | ASK_OPERATOR | ASK_ADMINISTRATOR);
 	assert_null(profiles_get(p, CSM_STR("defaul")));
-	assert_null(profiles_at(p, 2));
+	assert_null(profiles_at(p, 4));
 	assert_null(profiles_issuer_at(p, 1));
 	profiles_free(p);
 	profiles_free(NULL);
@@ -111,6 +111,26 @@ static void what_is_written_is_what_is_given(void **state)
 	assert_int_equal(o->ask, ASK_TOKEN | ASK_ADMINISTRATOR);
 	assert_int_equal(o->life, 600);
 	assert_int_equal(n->ask, ASK_TOKEN | ASK_OPERATOR | ASK_ADMINISTRATOR);
+	assert_null(profiles_get(p, CSM_STR("default")));
+	assert_null(profiles_get(p, CSM_STR("node")));
+	assert_non_null(profiles_get(p, CSM_STR("operator")));
+	profiles_free(p);
+}
+
+static void operators_and_administrators_are_there_unless_written_otherwise(void **state)
+{
+	struct profiles *p = good("issuers: {a: {key: a}, b: {key: b}}\nprofiles:\n"
+		"  operator: {issuer: b, role: operator, subject: {CN: \"ops-*\"}}\n", "");
+	const struct profile_config *o = profiles_get(p, CSM_STR("operator")), *a = profiles_get(p, CSM_STR("administrator"));
+
+	(void)state;
+	assert_string_equal(o->issuer->name, "b");
+	assert_true(csm_str_eq(o->x509.subject[0].value, "ops-*"));
+	assert_string_equal(a->issuer->name, "a");
+	assert_string_equal(a->role, "administrator");
+	assert_int_equal(a->ask, ASK_TOKEN | ASK_ADMINISTRATOR);
+	assert_true(a->x509.n_sans == 0 && a->x509.n_ekus == 1 && a->x509.subject[0].required);
+	assert_null(profiles_at(p, 2));
 	profiles_free(p);
 }
 
@@ -175,6 +195,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(without_any_there_is_a_default),
 		cmocka_unit_test(what_is_written_is_what_is_given),
+		cmocka_unit_test(operators_and_administrators_are_there_unless_written_otherwise),
 		cmocka_unit_test(what_is_wrong_is_refused_with_its_place),
 	};
 

@@ -1,0 +1,208 @@
+/* Certificates over REST: issued, renewed, revoked. */
+#include <string.h>
+#include <openssl/pem.h>
+#include "daemon/central/api_int.h"
+#include "daemon/pki/crl.h"
+
+#define CSR_TEXT_MAX (2u * CSM_CSR_MAX)
+#define TTL_MAX (UINT64_C(100) * 366 * 86400)
+#define REASON_MAX 32u
+
+/* ---- what the routes share ---- */
+
+bool api_caller(struct central *c, const struct csm_http_req *req, struct csm_pool *pool, struct caller *ret,
+	struct csm_http_res *res)
+{
+	int r;
+
+	csm_pool_init(pool, API_POOL_MAX);
+	if ((r = caller_find(c, req, pool, ret)) == 0 && ret->role == CALLER_NONE)
+		csm_http_fail(res, CSM_EUNAUTHENTICATED, "a client certificate or a token is needed");
+	else if (r == CSM_EUNAUTHENTICATED)
+		csm_http_fail(res, r, "what was shown to prove who asks is not valid");
+	else if (r != 0)
+		csm_http_fail(res, r, "who asks cannot be found out: %s", csm_err_text(r));
+	return r == 0 && ret->role != CALLER_NONE;
+}
+
+bool api_admin(struct central *c, const struct csm_http_req *req, bool operators, struct csm_pool *pool, struct caller *ret,
+	struct csm_http_res *res)
+{
+	if (!api_caller(c, req, pool, ret, res))
+		return false;
+	if (ret->role == CALLER_ADMINISTRATOR || (operators && ret->role == CALLER_OPERATOR))
+		return true;
+	csm_http_fail(res, CSM_EDENIED, "this is for %s", operators ? "operators and administrators" : "administrators");
+	return false;
+}
+
+bool api_idempotency(const struct csm_http_req *req, struct csm_str *ret, struct csm_http_res *res)
+{
+	struct csm_str s = csm_http_header(req, "Idempotency-Key");
+	bool good = s.p == NULL || (s.n > 0 && s.n <= API_IDEMPOTENCY_MAX);
+
+	for (size_t i = 0; i < s.n && good; i++)
+		good = s.p[i] > 0x20 && s.p[i] < 0x7f;
+	if (!good)
+		csm_http_fail(res, CSM_EINVALID, "Idempotency-Key: 1 to %u visible ASCII characters", API_IDEMPOTENCY_MAX);
+	else
+		*ret = s.p != NULL ? s : CSM_STR("");
+	return good;
+}
+
+static json_t *der_pem(const struct csm_buf *der)
+{
+	BIO *mem = BIO_new(BIO_s_mem());
+	json_t *v = NULL;
+	char *text;
+	long n;
+
+	if (mem != NULL && PEM_write_bio(mem, PEM_STRING_X509, "", csm_buf_ptr(der), (long)der->len) > 0 &&
+		(n = BIO_get_mem_data(mem, &text)) > 0)
+		v = json_stringn_nocheck(text, (size_t)n);
+	BIO_free(mem);
+	return v;
+}
+
+json_t *api_cert_json(const struct ca_answer *a)
+{
+	const struct ca_issuer *i = a->issuer;
+
+	return json_pack("{s:o, s:o, s:o, s:I, s:s}", "serial", body_hex((struct csm_bin){a->serial, a->serial_len}),
+		"certificate", der_pem(&a->der), "chain", body_str(i->chain_pem), "not_after", (json_int_t)a->not_after,
+		"issuer", i->config->name);
+}
+
+/* ---- issue and renew ---- */
+
+typedef int make_fn(struct central *c, const struct ca_ask *ask, struct ca_answer *ret, char why[static CA_WHY]);
+
+static void make(struct central *c, make_fn *fn, const struct ca_ask *ask, struct csm_http_res *res)
+{
+	struct ca_answer a = {.serial_len = 0};
+	char why[CA_WHY];
+	int r = fn(c, ask, &a, why);
+
+	if (r == 0)
+		body_answer(res, 201, api_cert_json(&a));
+	else
+		csm_http_fail(res, r, "%s", why);
+	if (r == 0)
+		ca_answer_free(&a);
+}
+
+/* "serial" is for renewals. */
+static void ask_for(struct central *c, const struct csm_http_req *req, make_fn *fn, bool renewal, struct csm_http_res *res)
+{
+	uint8_t serial[DB_SERIAL_MAX];
+	struct csm_str csr = {NULL, 0}, hex = {NULL, 0};
+	struct ca_ask ask = {.profile = CSM_STR("")};
+	const struct body_field fields[] = {
+		{"csr", BODY_STR, true, CSR_TEXT_MAX, &csr}, {"profile", BODY_STR, false, API_NAME_MAX, &ask.profile},
+		{"ttl", BODY_U64, false, TTL_MAX, &ask.ttl}, {"serial", BODY_STR, false, 2 * DB_SERIAL_MAX, &hex},
+	};
+	char why[BODY_WHY];
+	struct csm_pool pool;
+	struct caller by;
+	json_t *root = NULL;
+	int r;
+
+	if (!api_caller(c, req, &pool, &by, res) || !api_idempotency(req, &ask.idempotency, res))
+		goto out;
+	if ((r = body_read(req, fields, renewal ? 4 : 3, &root, why)) != 0) {
+		csm_http_fail(res, r, "%s", why);
+		goto out;
+	}
+	if (hex.p != NULL) {
+		if (!body_unhex(hex, serial, sizeof(serial), &ask.renews.n)) {
+			csm_http_fail(res, CSM_EINVALID, "serial: must be hex");
+			goto out;
+		}
+		ask.renews.p = serial;
+	}
+	ask.by = &by;
+	ask.csr = (struct csm_bin){(const uint8_t *)csr.p, csr.n};
+	make(c, fn, &ask, res);
+out:
+	json_decref(root);
+	csm_pool_free(&pool);
+}
+
+void api_cert_issue(void *arg, const struct csm_http_req *req, struct csm_http_res *res)
+{
+	ask_for(arg, req, ca_issue, false, res);
+}
+
+void api_cert_renew(void *arg, const struct csm_http_req *req, struct csm_http_res *res)
+{
+	ask_for(arg, req, ca_renew, true, res);
+}
+
+/* ---- revoke ---- */
+
+static const struct {
+	const char *name;
+	int reason;
+} reasons[] = {
+	{"unspecified", CSM_REASON_UNSPECIFIED}, {"keyCompromise", CSM_REASON_KEY_COMPROMISE},
+	{"cACompromise", CSM_REASON_CA_COMPROMISE}, {"affiliationChanged", CSM_REASON_AFFILIATION_CHANGED},
+	{"superseded", CSM_REASON_SUPERSEDED}, {"cessationOfOperation", CSM_REASON_CESSATION},
+	{"certificateHold", CSM_REASON_HOLD}, {"removeFromCRL", CSM_REASON_REMOVE_FROM_CRL},
+	{"privilegeWithdrawn", CSM_REASON_PRIVILEGE_WITHDRAWN}, {"aACompromise", CSM_REASON_AA_COMPROMISE},
+};
+
+static bool read_serial(const struct csm_http_req *req, uint8_t serial[static DB_SERIAL_MAX], struct csm_bin *ret)
+{
+	size_t n = 0, at = 0;
+
+	if (req->n_params < 1 || !body_unhex(req->param[0], serial, DB_SERIAL_MAX, &n))
+		return false;
+	while (at + 1 < n && serial[at] == 0)
+		at++;
+	*ret = (struct csm_bin){serial + at, n - at};
+	return true;
+}
+
+static void revoke(struct central *c, const struct caller *by, struct csm_bin serial, struct csm_str name, struct csm_http_res *res)
+{
+	char why[CA_WHY];
+	size_t i = 0;
+	int r;
+
+	while (i < sizeof(reasons) / sizeof(reasons[0]) && !csm_str_eq(name, reasons[i].name))
+		i++;
+	if (i == sizeof(reasons) / sizeof(reasons[0])) {
+		csm_http_fail(res, CSM_EINVALID, "reason: unknown; as unspecified, keyCompromise, superseded, cessationOfOperation");
+		return;
+	}
+	if ((r = ca_revoke(c, by, serial, reasons[i].reason, why)) != 0)
+		csm_http_fail(res, r, "%s", why);
+	else
+		body_answer(res, 200, json_pack("{s:o, s:s, s:s}", "serial", body_hex(serial), "state",
+			reasons[i].reason == CSM_REASON_REMOVE_FROM_CRL ? "valid" : "revoked", "reason", reasons[i].name));
+}
+
+void api_cert_revoke(void *arg, const struct csm_http_req *req, struct csm_http_res *res)
+{
+	struct csm_str reason = CSM_STR("unspecified");
+	const struct body_field fields[] = {{"reason", BODY_STR, false, REASON_MAX, &reason}};
+	uint8_t bytes[DB_SERIAL_MAX];
+	char why[BODY_WHY];
+	struct csm_bin serial;
+	struct csm_pool pool;
+	struct caller by;
+	json_t *root = NULL;
+	int r;
+
+	if (!api_caller(arg, req, &pool, &by, res))
+		goto out;
+	if ((r = body_read(req, fields, 1, &root, why)) != 0)
+		csm_http_fail(res, r, "%s", why);
+	else if (!read_serial(req, bytes, &serial))
+		csm_http_fail(res, CSM_EINVALID, "the serial number must be hex");
+	else
+		revoke(arg, &by, serial, reason, res);
+out:
+	json_decref(root);
+	csm_pool_free(&pool);
+}

@@ -1,0 +1,24 @@
+/* What the files of the authority's routes share. */
+#ifndef CSM_CENTRAL_API_INT_H
+#define CSM_CENTRAL_API_INT_H
+
+#include "daemon/central/api_ca.h"
+#include "daemon/central/body.h"
+#include "daemon/central/ca_int.h"
+
+#define API_POOL_MAX (1024u * 1024u)
+#define API_NAME_MAX 63u
+#define API_IDEMPOTENCY_MAX 128u
+
+/* Who asks; has answered where it is false. `pool` is initialised in any case, and freed by the caller. */
+bool api_caller(struct central *c, const struct csm_http_req *req, struct csm_pool *pool, struct caller *ret,
+	struct csm_http_res *res);
+/* The same for those who administrate: operators too, or administrators alone. */
+bool api_admin(struct central *c, const struct csm_http_req *req, bool operators, struct csm_pool *pool, struct caller *ret,
+	struct csm_http_res *res);
+/* The header Idempotency-Key; "" without one. Has answered where it is false. */
+bool api_idempotency(const struct csm_http_req *req, struct csm_str *ret, struct csm_http_res *res);
+/* A certificate as its JSON: serial, certificate, chain (its issuers up to the root), not_after, issuer. NULL: no memory. */
+json_t *api_cert_json(const struct ca_answer *a);
+
+#endif

@@ -1,0 +1,323 @@
+#include "daemon/central/ca.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <openssl/err.h>
+#include <openssl/pem.h>
+#include "daemon/central/ca_int.h"
+#include "daemon/svc/log.h"
+
+#define ISSUERS_MAX 16u
+
+struct kept {
+	struct ca_issuer i;
+	atomic_uint refs;
+	struct csm_buf der, pem;
+};
+
+struct ca {
+	struct central *c;
+	const struct profiles *profiles;
+	pthread_mutex_t lock; /* of what follows */
+	struct ca_issuer *issuers[ISSUERS_MAX]; /* in the order of profiles; NULL: no certificate, or not known yet */
+	bool asked[ISSUERS_MAX];                /* csmd has said what it has */
+	unsigned changes;
+	struct ca_tls tls;
+};
+
+int ca_refuse(char *why, int r, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	(void)vsnprintf(why, CA_WHY, fmt, ap);
+	va_end(ap);
+	return r;
+}
+
+int ca_csmd_error(int r, char *why)
+{
+	switch (r) {
+	case CSM_EUNREACHABLE:
+	case CSM_ECLOSED:
+	case CSM_EUNTRUSTED:
+	case CSM_ETIMEOUT:
+	case CSM_ESYSTEM:
+	case CSM_EUNAVAILABLE:
+	case CSM_ESHUTDOWN:
+		return ca_refuse(why, CSM_EUNAVAILABLE, "csmd, which has the issuer's key: %s", csm_error_message());
+	case CSM_ENOMEM:
+		return ca_refuse(why, CSM_EBUSY, "no memory");
+	case CSM_EBUSY:
+	case CSM_ELOCKOUT:
+		return ca_refuse(why, r, "csmd, which has the issuer's key: %s", csm_error_message());
+	default:
+		return ca_refuse(why, r < 100 ? r : CSM_EINTERNAL, "csmd, which has the issuer's key: %s", csm_error_message());
+	}
+}
+
+/* ---- an issuer ---- */
+
+void ca_issuer_unref(struct ca_issuer *i)
+{
+	struct kept *k = (struct kept *)i;
+
+	if (i == NULL || atomic_fetch_sub(&k->refs, 1) > 1)
+		return;
+	X509_free(k->i.cert);
+	EVP_PKEY_free(k->i.pub);
+	csm_buf_free(&k->der);
+	csm_buf_free(&k->pem);
+	free(k);
+}
+
+/* Each certificate of the chain as PEM, one after the other; where the last one begins is *last, where the first ends *first. */
+static int chain_pem(struct csm_bin chain, struct csm_buf *pem, size_t *first, size_t *last)
+{
+	const unsigned char *at = chain.p;
+	int r = 0;
+
+	for (*first = 0; r == 0 && at < chain.p + chain.n;) {
+		X509 *x = d2i_X509(NULL, &at, (long)(chain.p + chain.n - at));
+
+		*last = pem->len;
+		r = x == NULL ? CSM_EINVALID : ca_cert_pem(x, pem);
+		X509_free(x);
+		if (*first == 0)
+			*first = pem->len;
+	}
+	return r;
+}
+
+int ca_scheme(const struct issuer_config *config, EVP_PKEY *pub, struct csm_scheme *ret)
+{
+	static const struct {
+		int id, bits;
+		enum csm_alg alg;
+	} rows[] = {{EVP_PKEY_EC, 256, CSM_ALG_P256}, {EVP_PKEY_EC, 384, CSM_ALG_P384}, {EVP_PKEY_EC, 521, CSM_ALG_P521},
+		{EVP_PKEY_RSA, 0, CSM_ALG_RSA2048}, {EVP_PKEY_ED25519, 0, CSM_ALG_ED25519}};
+
+	if (config->scheme != NULL) {
+		if (csm_scheme_parse(csm_str_of(config->scheme), ret) != 0)
+			return CSM_EINTERNAL;
+		return csm_sigalg_fits(pub, ret) ? 0 : CSM_EINVALID;
+	}
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		if (EVP_PKEY_get_base_id(pub) == rows[i].id && (rows[i].bits == 0 || EVP_PKEY_get_bits(pub) == rows[i].bits)) {
+			*ret = csm_scheme_default(rows[i].alg);
+			return 0;
+		}
+	return CSM_EUNSUPPORTED;
+}
+
+int ca_issuer_make(const struct issuer_config *config, struct csm_bin chain, struct ca_issuer **ret)
+{
+	struct kept *k = calloc(1, sizeof(*k));
+	const unsigned char *at = chain.p;
+	size_t first = 0, last = 0;
+	int r;
+
+	if (k == NULL)
+		return CSM_ENOMEM;
+	atomic_init(&k->refs, 1);
+	csm_buf_init(&k->der, CSM_CERT_CHAIN_MAX, false);
+	csm_buf_init(&k->pem, 2 * CSM_CERT_CHAIN_MAX, false);
+	k->i.config = config;
+	if ((k->i.cert = d2i_X509(NULL, &at, (long)chain.n)) == NULL || (k->i.pub = X509_get_pubkey(k->i.cert)) == NULL) {
+		r = CSM_EINVALID;
+		goto out;
+	}
+	if ((r = ca_scheme(config, k->i.pub, &k->i.scheme)) != 0 || (r = csm_buf_put(&k->der, chain.p, chain.n)) != 0 ||
+		(r = chain_pem(chain, &k->pem, &first, &last)) != 0 ||
+		(r = ca_time(X509_get0_notAfter(k->i.cert), &k->i.not_after)) != 0)
+		goto out;
+	k->i.scheme_name = csm_scheme_name(&k->i.scheme);
+	k->i.chain = (struct csm_bin){csm_buf_ptr(&k->der), k->der.len};
+	k->i.chain_pem = (struct csm_str){(const char *)csm_buf_ptr(&k->pem), k->pem.len};
+	k->i.cert_pem = (struct csm_str){k->i.chain_pem.p, first};
+	k->i.root_pem = (struct csm_str){k->i.chain_pem.p + last, k->pem.len - last};
+	*ret = &k->i;
+	k = NULL;
+out:
+	ERR_clear_error();
+	ca_issuer_unref((struct ca_issuer *)k);
+	return r;
+}
+
+/* ---- all issuers ---- */
+
+int ca_new(struct central *c, const struct profiles *profiles, struct ca **ret)
+{
+	struct ca *ca = calloc(1, sizeof(*ca));
+
+	if (ca == NULL)
+		return CSM_ENOMEM;
+	ca->c = c;
+	ca->profiles = profiles;
+	(void)pthread_mutex_init(&ca->lock, NULL);
+	(void)pthread_mutex_init(&ca->tls.lock, NULL);
+	*ret = ca;
+	return 0;
+}
+
+void ca_free(struct ca *ca)
+{
+	if (ca == NULL)
+		return;
+	for (size_t i = 0; i < ISSUERS_MAX; i++)
+		ca_issuer_unref(ca->issuers[i]);
+	(void)pthread_mutex_destroy(&ca->lock);
+	(void)pthread_mutex_destroy(&ca->tls.lock);
+	free(ca);
+}
+
+const struct profiles *ca_profiles(const struct ca *ca)
+{
+	return ca->profiles;
+}
+
+/* Whatever stands there goes; takes the reference over. */
+static void issuer_put(struct ca *ca, size_t at, struct ca_issuer *i)
+{
+	struct ca_issuer *old;
+
+	(void)pthread_mutex_lock(&ca->lock);
+	old = ca->issuers[at];
+	ca->issuers[at] = i;
+	ca->asked[at] = true;
+	ca->changes += i != NULL;
+	(void)pthread_mutex_unlock(&ca->lock);
+	ca_issuer_unref(old);
+}
+
+static int load_one(struct ca *ca, size_t at, const struct issuer_config *config)
+{
+	struct ca_issuer *i = NULL;
+	size_t n = CSM_CHAIN_BYTES;
+	uint8_t *chain = malloc(n);
+	int r;
+
+	if (chain == NULL)
+		return CSM_ENOMEM;
+	r = csm_cert_chain(ca->c->csm, config->key, chain, &n);
+	if (r == CSM_ENOT_FOUND || r == CSM_EDENIED) {
+		/* without the right to list, csmd does not say which of the two; `csm ca init` will tell */
+		issuer_put(ca, at, NULL);
+		r = 0;
+	} else if (r != 0) {
+		log_warn("issuer %s: csmd: %s", config->name, csm_error_message());
+		r = CSM_EUNAVAILABLE;
+	} else if ((r = ca_issuer_make(config, (struct csm_bin){chain, n}, &i)) == 0) {
+		issuer_put(ca, at, i);
+	} else {
+		log_err("issuer %s: its certificate in csmd cannot be used: %s", config->name, csm_err_text(r));
+	}
+	free(chain);
+	return r;
+}
+
+int ca_load(struct ca *ca)
+{
+	const struct issuer_config *config;
+	int r = 0;
+
+	for (size_t i = 0; (config = profiles_issuer_at(ca->profiles, i)) != NULL; i++) {
+		bool asked;
+		int one;
+
+		(void)pthread_mutex_lock(&ca->lock);
+		asked = ca->asked[i];
+		(void)pthread_mutex_unlock(&ca->lock);
+		if (!asked && (one = load_one(ca, i, config)) != 0)
+			r = one;
+	}
+	return r;
+}
+
+const struct issuer_config *ca_config(const struct ca *ca, struct csm_str name)
+{
+	const struct issuer_config *config;
+
+	if (name.n > 0)
+		return profiles_issuer(ca->profiles, name);
+	config = profiles_issuer(ca->profiles, CSM_STR("default"));
+	return config != NULL ? config : profiles_issuer_at(ca->profiles, 0);
+}
+
+static size_t index_of(const struct ca *ca, const struct issuer_config *config)
+{
+	return (size_t)(config - profiles_issuer_at(ca->profiles, 0));
+}
+
+int ca_issuer_get(struct ca *ca, struct csm_str name, struct ca_issuer **ret)
+{
+	const struct issuer_config *config = ca_config(ca, name);
+	struct ca_issuer *i;
+	bool asked;
+
+	if (config == NULL)
+		return CSM_ENOT_FOUND;
+	(void)pthread_mutex_lock(&ca->lock);
+	i = ca->issuers[index_of(ca, config)];
+	asked = ca->asked[index_of(ca, config)];
+	if (i != NULL)
+		atomic_fetch_add(&((struct kept *)i)->refs, 1);
+	(void)pthread_mutex_unlock(&ca->lock);
+	if (i == NULL)
+		return asked ? CSM_ESTATE : CSM_EUNAVAILABLE;
+	*ret = i;
+	return 0;
+}
+
+int ca_install(struct ca *ca, const struct issuer_config *config, struct csm_bin chain, char why[static CA_WHY])
+{
+	struct ca_issuer *i = NULL;
+	int r = ca_issuer_make(config, chain, &i);
+
+	if (r != 0)
+		return ca_refuse(why, r, "the issuer's certificate cannot be used%s", r == CSM_EINVALID && config->scheme != NULL ?
+			": its key does not sign by the scheme in server.yaml" : "");
+	if ((r = csm_cert_install(ca->c->csm, config->key, chain.p, chain.n)) != 0) {
+		ca_issuer_unref(i);
+		return ca_csmd_error(r, why);
+	}
+	issuer_put(ca, index_of(ca, config), i);
+	return 0;
+}
+
+struct ca_tls *ca_tls(struct ca *ca)
+{
+	return &ca->tls;
+}
+
+unsigned ca_changes(struct ca *ca)
+{
+	unsigned n;
+
+	(void)pthread_mutex_lock(&ca->lock);
+	n = ca->changes;
+	(void)pthread_mutex_unlock(&ca->lock);
+	return n;
+}
+
+/* ---- signing ---- */
+
+static int sign(void *arg, struct csm_bin tbs, const struct csm_scheme *scheme, uint8_t *sig, size_t *n)
+{
+	struct ca_signing *s = arg;
+	size_t len = CSM_SIGNATURE_MAX;
+	int r;
+
+	if ((r = csm_issue_sign(s->csm, s->issuer->config->key, s->kind, csm_scheme_name(scheme), tbs.p, tbs.n, sig, &len)) != 0)
+		return ca_csmd_error(r, s->why);
+	*n = len;
+	return 0;
+}
+
+struct csm_signer ca_signer(struct ca_signing *s)
+{
+	s->why[0] = '\0';
+	return (struct csm_signer){.pub = s->issuer->pub, .scheme = s->issuer->scheme, .sign = sign, .arg = s};
+}

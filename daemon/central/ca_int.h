@@ -1,0 +1,71 @@
+/* What the files of the authority share. */
+#ifndef CSM_CENTRAL_CA_INT_H
+#define CSM_CENTRAL_CA_INT_H
+
+#include <pthread.h>
+#include "daemon/central/ca.h"
+
+/* Write `why` (CA_WHY bytes) and answer r. */
+int ca_refuse(char *why, int r, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* What csmd answered, as a caller of csm-server may have it; its words go to `why`. */
+CSM_MUST int ca_csmd_error(int r, char *why);
+
+/* An issuer of its chain (DER, its own certificate first). CSM_EINVALID: no certificates, or another scheme than the key's. */
+CSM_MUST int ca_issuer_make(const struct issuer_config *config, struct csm_bin chain, struct ca_issuer **ret);
+/* server.yaml's scheme, or what fits the key. CSM_EINVALID: it does not fit; CSM_EUNSUPPORTED. */
+CSM_MUST int ca_scheme(const struct issuer_config *config, EVP_PKEY *pub, struct csm_scheme *ret);
+/* The chain beside the issuer's key in csmd, and from now on here. */
+CSM_MUST int ca_install(struct ca *ca, const struct issuer_config *config, struct csm_bin chain, char why[static CA_WHY]);
+
+/* ---- how an issuer comes to be (ca_init.c) ---- */
+
+struct ca_plan {
+	const struct issuer_config *config;
+	const char *subject;          /* "/O=x/CN=y"; not for an import */
+	const char *alg, *backend;    /* NULL: csmd's own choice */
+	uint64_t life;                /* seconds, of a self-signed certificate */
+	struct csm_issuer_rules rules; /* max_life 0: what the profiles need */
+};
+/* The key, where it is not there yet, and a certificate of it by itself. CSM_EEXISTS: the issuer has one. */
+CSM_MUST int ca_init_root(struct central *c, struct ca_plan *plan, char why[static CA_WHY]);
+/* The key, where it is not there yet, and a request (DER, appended) for somebody else's authority. */
+CSM_MUST int ca_init_request(struct central *c, struct ca_plan *plan, struct csm_buf *csr, char why[static CA_WHY]);
+/* Its certificate and those above it up to the root, in PEM; wrapped: the key in PEM as csm wrap-key makes it, or n 0: it is there. */
+CSM_MUST int ca_init_chain(struct central *c, struct ca_plan *plan, struct csm_str chain, struct csm_str wrapped,
+	char why[static CA_WHY]);
+
+/* By name; "": as ca_issuer_get. NULL: none. */
+const struct issuer_config *ca_config(const struct ca *ca, struct csm_str name);
+/* Counts the issuers that came or changed. */
+unsigned ca_changes(struct ca *ca);
+
+/* What tls.c keeps. */
+struct ca_tls {
+	pthread_mutex_t lock;
+	uint64_t renew_at, retry_at;
+	unsigned seen; /* the issuers that its trust was made of */
+};
+struct ca_tls *ca_tls(struct ca *ca);
+
+/* Random, of the full length: its first byte is not zero, so that it is the same bytes in each form. */
+void ca_serial(uint8_t ret[static CSM_SERIAL_LEN]);
+/* Seconds since 1970. CSM_EINVALID. */
+CSM_MUST int ca_time(const ASN1_TIME *t, uint64_t *ret);
+/* Appended. */
+CSM_MUST int ca_cert_pem(X509 *x, struct csm_buf *out);
+/* What the row of a certificate says by its order: serial, subject, names, key, dates. Texts are in the pool, the serial is the order's. */
+CSM_MUST int ca_row(const struct csm_cert_order *order, struct csm_pool *pool, struct db_cert *ret);
+/* "/O=x/CN=y" and "dns:a", in the pool. */
+CSM_MUST int ca_subject_text(const X509_NAME *subject, struct csm_pool *pool, struct csm_str *ret);
+CSM_MUST int ca_san_texts(const GENERAL_NAMES *names, struct csm_pool *pool, struct csm_str **ret, size_t *n);
+/* The value of the subject's CN, in the pool; p NULL: none. */
+CSM_MUST int ca_cn(const X509_NAME *subject, struct csm_pool *pool, struct csm_str *ret);
+
+/* Has the caller's token been given for these names? CSM_EDENIED, with why. */
+CSM_MUST int ca_token_names(const struct db_token *t, const struct csm_certreq *q, struct csm_pool *pool, char why[static CA_WHY]);
+/* May he ask by this profile at all, and with which role for what is issued? CSM_EDENIED, with why. */
+CSM_MUST int ca_may_ask(const struct caller *by, const struct profile_config *p, const char **role, char why[static CA_WHY]);
+/* Is the certificate the caller's: his own, its predecessor, or, for a node, one of its services? */
+bool ca_is_own(const struct caller *by, const struct db_cert *cert);
+
+#endif
