@@ -13,7 +13,7 @@ build=(
 check=(
     clang clang-format clang-tidy libclang-rt-14-dev cppcheck shellcheck gcovr valgrind
     universal-ctags libcmocka-dev openssl swtpm swtpm-tools tpm2-tools libtss2-tcti-swtpm0
-    softhsm2 p11-kit p11-kit-modules openssh-client opensc redis-server redis-tools libhiredis-dev
+    softhsm2 p11-kit p11-kit-modules openssh-client opensc redis-server redis-tools libhiredis-dev golang-cfssl
     libtpm2-pkcs11-1 libtpm2-pkcs11-tools tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon dbus-bin
     python3 python3-msgpack procps util-linux git man-db groff-base strace netcat-openbsd xxd
     tpm2-openssl python3-cryptography

@@ -20,6 +20,7 @@ import threading
 import time
 
 import figures
+import issue
 import table
 import tls
 from peers import PIN, SOFTHSM, Peers, pkcs11_module
@@ -261,6 +262,7 @@ def groups(bench, peers):
             'csm ping': lambda: load('csm-ping', 1, options=soft),
             'bare echo': lambda: load('echo', 1, options=['--socket', echo]),
         }),
+        *issue.groups(load, peers, os.environ['BENCH_SOFT_SOCKET'], optional),
         *tls.groups(load, peers, hsm, os.environ['BENCH_SOFT_SOCKET'], os.environ['CSM_SOCKET'], optional),
     ]
 
@@ -338,7 +340,7 @@ def describe_machine():
     return {
         'cpus': os.cpu_count(), 'model': model, 'kernel': platform.release(),
         'packages': package_versions('libssl3', 'redis-server', 'p11-kit', 'softhsm2', 'openssh-client', 'swtpm', 'tpm2-abrmd',
-                                     'libtpm2-pkcs11-1', 'nginx', 'libengine-pkcs11-openssl')}
+                                     'libtpm2-pkcs11-1', 'nginx', 'libengine-pkcs11-openssl', 'golang-cfssl')}
 
 
 def pid_in(folder, name):
@@ -384,9 +386,8 @@ def parse_arguments():
     parser.add_argument('--tries', type=int, default=3, help='of one round, where others use the machine')
     parser.add_argument('--output', default=f'{BUILD}/bench.json')
     parser.add_argument('groups', nargs='*', metavar='GROUP',
-                        help='memory start sign sign16 tpm get get-epoll get16 put put64 ping ping-across tls pkcs11 provider '
-                        'others; all '
-                        'unless given')
+                        help='memory start sign sign16 tpm get get-epoll get16 put put64 ping ping-across issue tls pkcs11 '
+                        'provider others; all unless given')
     return parser.parse_args()
 
 

@@ -31,6 +31,7 @@ RATIOS = (
     ('put64', 'csm', REDIS_SET, 'rate', 0.8, 1.0),
     ('ping', 'csm ping', 'bare echo', 'p50_us', 1.15, 1.05),
     ('ping-across', 'csm ping', 'bare echo', 'p50_us', None, None),
+    ('issue', 'csm-server', 'cfssl serve', 'rate', 1.0, None),
     ('tls', 'csm, soft key', 'key file', 'rate', 0.7, None),
     ('tls', 'csm, soft key', 'SoftHSM2 by the PKCS#11 engine', 'rate', 2.0, None),
     ('tls', 'key file', 'SoftHSM2 by the PKCS#11 engine', 'rate', None, None),

@@ -10,7 +10,7 @@
 
 const struct work *work_find(const char *name)
 {
-	const struct work *const lists[] = {works_csm, works_peers, works_calls, works_front};
+	const struct work *const lists[] = {works_csm, works_peers, works_calls, works_front, works_issue};
 
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
 		for (const struct work *w = lists[i]; w->name != NULL; w++)

@@ -51,7 +51,7 @@ struct work {
 };
 /* NULL: no such work. */
 const struct work *work_find(const char *name);
-extern const struct work works_csm[], works_peers[], works_calls[], works_front[]; /* each ends with name NULL */
+extern const struct work works_csm[], works_peers[], works_calls[], works_front[], works_issue[]; /* each ends with name NULL */
 
 /* A connected stream socket whose reads give up after 20 s; -1, told. */
 int gen_connect(const char *path);
