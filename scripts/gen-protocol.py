@@ -21,7 +21,7 @@ TYPES = {"U64": "integer", "BOOL": "boolean", "STR": "string", "BIN": "bin", "ST
          "MAPS": "array of map"}
 STATES = {"READY": "ready", "ANY": "any"}
 ROLES = {"PUBLIC": "public socket", "ADMIN": "administration socket", "ROLES": "csm's own helpers",
-         "IDENT": "csm-ident's descriptor", "DELIVER": "csm-deliver's descriptor"}
+         "IDENT": "csm-ident's descriptor", "DELIVER": "csm-deliver's descriptor", "ENROL": "csm-enrol's descriptors"}
 
 # The limits that concern a client, with their unit and meaning.
 LIMIT_TEXTS = {

@@ -34,6 +34,7 @@ CERT_ITEM = {k: CERT[k] for k in ("namespace", "name", "serial", "subject", "not
                                   "installed")}
 ISSUER = {"max_life": 315360000, "path_len": 0, "permitted": ["dns:.example.org", "ip:192.0.2.0/24"], "rate": 1000}
 CHAIN = bytes.fromhex("3082012e3082012a")
+WANTED = {"profile": "default", "asked_subject": "/CN=tls", "asked_san": ["dns:www.example.org"]}
 PAIRS = [{"name": "user", "type": "text", "value": b"app"}, {"name": "password", "value": b"s3cret"}]
 
 # method -> (request, response): the examples of PROTOCOL.md.
@@ -85,6 +86,19 @@ EXAMPLES = {
     "cert.get": ({"key": "web:tls"}, {**CERT, "chain": CHAIN}),
     "cert.list": ({"namespace": "web"}, {"certs": [CERT_ITEM], "more": False}),
     "cert.delete": ({"key": "web:tls", "request_id": "5f1ca1"}, {}),
+    "cert.enrol": ({"key": "web:tls", "profile": "default", "sans": ["dns:www.example.org"], "request_id": "5f1ca3"},
+                   {**CERT, **WANTED}),
+    "cert.renew": ({"key": "web:tls", "wait": False}, {**CERT, **WANTED}),
+    "cert.revoke": ({"key": "web:tls", "reason": "superseded", "request_id": "5f1ca4"},
+                    {**CERT, **WANTED, "state": "revoked", "revoked": 1767916800}),
+    "cert.watch": ({"keys": ["web:tls"], "after": 1767225600000000, "timeout_ms": 30000},
+                   {"version": 1767225600000001, "all": False, "keys": ["web:tls"]}),
+    "enrol.next": ({}, {"id": 3, "what": "enrol", "protocol": "cms", "url": "https://ca.example.org:8443",
+                        "label": "web", "csr": bytes.fromhex("30820102"), "tls_chain": CHAIN, "tls_alg": "p256",
+                        "timeout_ms": 60000}),
+    "enrol.sign": ({"job": 3, "scheme": "ecdsa-sha256", "digest": DIGEST},
+                   {"scheme": "ecdsa-sha256", "signature": SIGNATURE}),
+    "enrol.done": ({"job": 3, "chain": CHAIN}, {}),
     "domain.create": ({"domain": "web:db", "request_id": "5f1c9c"}, {}),
     "domain.list": ({"namespace": "web"},
                     {"domains": [{"namespace": "web", "name": "db", "created": 1767225600, "secrets": 1}],

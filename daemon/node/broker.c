@@ -13,11 +13,13 @@
 #include "daemon/node/ask.h"
 #include "daemon/node/conn.h"
 #include "daemon/node/deliver.h"
+#include "daemon/node/enrol.h"
 #include "daemon/node/host.h"
 #include "daemon/node/plug.h"
 #include "daemon/node/recovery.h"
 #include "daemon/node/reload.h"
 #include "daemon/node/root.h"
+#include "daemon/node/watch.h"
 #include "daemon/node/witness.h"
 #include "daemon/pki/cert.h"
 #include "daemon/svc/lockheap.h"
@@ -339,6 +341,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	try_store(m);
 	raise_epoch(b);
 	asks_tick(b->asks, monotonic_ms());
+	enrol_tick(b->enrol);
 	witness_tick(b);
 	csm_keycache_sweep(&b->shared_keys, monotonic_ms(), CSM_KEY_IDLE_MS);
 	for (size_t i = 0; i < m->n_acceptors; i++)
@@ -406,6 +409,8 @@ static int start_threads(struct main_state *m)
 	for (size_t i = 0; i < b->n_backends; i++)
 		if ((r = csm_backend_start(&b->backends[i], CSM_QUEUE_MAX, CSM_QUEUE_PER_IDENTITY)) != 0)
 			return r;
+	if ((r = enrol_start(b->enrol)) != 0)
+		return r;
 	for (; b->n_loops < loops && b->n_loops < BROKER_LOOPS_MAX; b->n_loops++)
 		if ((r = loop_new(b, b->n_loops, &b->loops[b->n_loops])) != 0)
 			return r;
@@ -465,6 +470,8 @@ int broker_init(struct broker *b, unsigned connections_max)
 	making_init(&b->making);
 	b->asks = asks_new();
 	b->deliver = deliver_new();
+	if (changes_new(&b->changes) != 0 || enrol_new(b, &b->enrol) != 0)
+		return CSM_ENOMEM;
 	csm_keycache_init(&b->shared_keys, CSM_KEYS_PARSED_MAX);
 	for (size_t i = 0; i < BROKER_BACKENDS_MAX; i++)
 		csm_keycache_init(&b->owner_keys[i], CSM_KEYS_PARSED_MAX);
@@ -479,6 +486,7 @@ void broker_free(struct broker *b)
 		loop_release(b->loops[i]);
 	asks_free(b->asks);
 	deliver_free(b->deliver);
+	enrol_free(b->enrol);
 	csm_workq_free(b->workers);
 	csm_keycache_drop(&b->shared_keys, NULL);
 	csm_audit_stop(b->audit); /* its last lines are signed by the store, and named by its last commit */
@@ -494,6 +502,7 @@ void broker_free(struct broker *b)
 	csm_audit_close(b->audit);
 	for (unsigned i = 0; i < b->n_loops; i++)
 		loop_free(b->loops[i]);
+	changes_free(b->changes);
 	counts_free(&b->counts);
 	csm_policy_unref(b->policy);
 	csm_config_clear(&b->cfg);
@@ -537,6 +546,7 @@ static void stop(struct main_state *m)
 	for (size_t i = 0; i < m->n_acceptors; i++)
 		acceptor_stop(&m->acceptors[i]);
 	asks_stop(b->asks);
+	enrol_stop(b->enrol);
 	for (unsigned i = 0; i < b->n_loops; i++)
 		loop_stop(b->loops[i]);
 	for (unsigned i = 0; i < b->n_loops; i++)

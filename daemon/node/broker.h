@@ -22,6 +22,8 @@ enum broker_state { BROKER_STARTING, BROKER_READY, BROKER_LOCKED, BROKER_STOPPIN
 
 struct asks;
 struct deliver;
+struct changes;
+struct enrol;
 struct loop;
 struct reload_waiter;
 struct restore;
@@ -48,6 +50,8 @@ struct broker {
 	struct making making;            /* locks by itself */
 	struct asks *asks;               /* locks by itself */
 	struct deliver *deliver;         /* locks by itself */
+	struct changes *changes;         /* of certificates; locks by itself */
+	struct enrol *enrol;             /* see enrol.h */
 
 	struct loop *loops[BROKER_LOOPS_MAX];
 	unsigned n_loops;

@@ -12,8 +12,9 @@ int certinfo_pack(const struct csm_msg_cert_info *info, struct csm_bin chain, st
 	struct csm_buf body;
 	int r;
 
-	kept.namespace = kept.name = kept.state = kept.last_error = CSM_STR("");
-	kept.installed = (struct csm_u64){0};
+	kept.namespace = kept.name = kept.state = CSM_STR("");
+	if (kept.last_error.p == NULL)
+		kept.last_error = CSM_STR("");
 	kept.chain = (struct csm_bin){NULL, 0};
 	csm_buf_init(&body, CSM_MESSAGE_MAX, false);
 	if ((r = csm_msg_encode(CSM_DEF(cert_info), &kept, &body)) != 0)
@@ -25,6 +26,13 @@ int certinfo_pack(const struct csm_msg_cert_info *info, struct csm_bin chain, st
 out:
 	csm_buf_free(&body);
 	return r;
+}
+
+const char *certinfo_state(const struct csm_msg_cert_info *info, uint64_t now)
+{
+	if (info->serial.n == 0)
+		return "pending";
+	return info->revoked.set ? "revoked" : csm_cert_state(info->not_before.v, info->not_after.v, now);
 }
 
 int certinfo_unpack(struct csm_bin payload, uint64_t now, struct csm_pool *pool, struct csm_msg_cert_info *info,
@@ -43,7 +51,7 @@ int certinfo_unpack(struct csm_bin payload, uint64_t now, struct csm_pool *pool,
 	/* A later version may have written fields that this one does not know. */
 	if (csm_msg_decode(CSM_DEF(cert_info), (struct csm_bin){payload.p + HEAD, n}, CSM_UNKNOWN_SKIP, pool, &got, &bad) != 0)
 		return CSM_ETAMPERED;
-	got.state = csm_str_of(csm_cert_state(got.not_before.v, got.not_after.v, now));
+	got.state = csm_str_of(certinfo_state(&got, now));
 	*info = got;
 	*chain = (struct csm_bin){payload.p + HEAD + n, payload.n - HEAD - n};
 	return 0;

@@ -36,6 +36,9 @@ struct conn {
 	struct connkey *keys;  /* see connkey.h */
 	unsigned n_keys;
 	struct look_op *in_order; /* steps of signatures in parts, which are judged in the order in which they came */
+	uint64_t enrol_job;    /* of csm-enrol: the job that it has; 0: none */
+	const struct csm_enrol_profile *enrol_sign; /* for which enrol.sign signs; NULL: for none */
+	uint8_t enrol_key[CSM_KEY_ID_LEN];
 	struct proof *proof;   /* of the peer's program; NULL before the first nonce */
 	uint64_t proof_serial; /* counts the proofs */
 	bool reading, closing, served, is_dirty, broken;

@@ -10,8 +10,8 @@
 #include "libclient/wire/dec.h"
 #include "libclient/wire/enc.h"
 
-#define SETUP_MAX (2u * 1024u * 1024u)
-#define SETUP_FIELDS (12u + 2u * CSM_PLUGHOSTS_MAX)
+#define SETUP_MAX (4u * 1024u * 1024u)
+#define SETUP_FIELDS (12u + 2u * CSM_PLUGHOSTS_MAX + 2u * CSM_ENROL_PROFILES_MAX)
 
 int control_send(int sock, uint8_t type, const void *body, size_t len, int fd)
 {
@@ -111,6 +111,9 @@ static int setup_encode(const struct setup *s, struct csm_buf *b)
 		return r;
 	for (size_t i = 0; i < CSM_PLUGHOSTS_MAX; i++)
 		if ((r = enc_opt_bin(b, s->pins[i])) != 0 || (r = csm_enc_u64(b, s->pin_marks[i])) != 0)
+			return r;
+	for (size_t i = 0; i < CSM_ENROL_PROFILES_MAX; i++)
+		if ((r = enc_opt_bin(b, s->enrol_tokens[i])) != 0 || (r = enc_opt_bin(b, s->enrol_anchors[i])) != 0)
 			return r;
 	if ((r = csm_enc_array(b, (uint32_t)(3 * s->n_names))) != 0)
 		return r;
@@ -221,6 +224,9 @@ static int setup_decode(struct csm_dec *d, struct setup *s)
 		return r;
 	for (size_t i = 0; i < CSM_PLUGHOSTS_MAX; i++)
 		if ((r = dec_opt_bin(d, &s->pins[i])) != 0 || (r = csm_dec_u64(d, &s->pin_marks[i])) != 0)
+			return r;
+	for (size_t i = 0; i < CSM_ENROL_PROFILES_MAX; i++)
+		if ((r = dec_opt_bin(d, &s->enrol_tokens[i])) != 0 || (r = dec_opt_bin(d, &s->enrol_anchors[i])) != 0)
 			return r;
 	return setup_decode_names(d, s);
 }

@@ -64,6 +64,8 @@ struct setup {
 	struct csm_bin owner_auth;  /* the TPM's owner authorisation, p NULL: none given */
 	struct csm_bin root_secret; /* root key file, passphrase or credential; p NULL: none */
 	struct csm_bin pins[CSM_PLUGHOSTS_MAX]; /* of the back ends of csmd.yaml, in its order; p NULL: none given */
+	/* of the enrolment profiles of csmd.yaml, in its order: the token, and the file of anchors as it is; p NULL: none */
+	struct csm_bin enrol_tokens[CSM_ENROL_PROFILES_MAX], enrol_anchors[CSM_ENROL_PROFILES_MAX];
 	uint64_t pin_marks[CSM_PLUGHOSTS_MAX];  /* another one once the file is another; 0: no file */
 	uint64_t reload_seq;        /* the newest CTL_WANT_RELOAD that came before the files were read */
 	struct setup_name *names;

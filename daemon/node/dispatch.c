@@ -238,6 +238,7 @@ static bool admin_may(int perm)
 	case CSM_PERM_CERT_LIST:
 	case CSM_PERM_CERT_GET:
 	case CSM_PERM_CERT_DELETE:
+	case CSM_PERM_CERT_WATCH:
 	case CSM_PERM_DOMAIN_LIST:
 	case CSM_PERM_DOMAIN_SHOW:
 	case CSM_PERM_DOMAIN_DELETE:
@@ -249,6 +250,12 @@ static bool admin_may(int perm)
 	}
 }
 
+/* csmd's own keys: whatever policy says, nobody uses them; the administrator sees them, and may bring a certificate. */
+static bool is_own(struct csm_str object)
+{
+	return object.n >= sizeof(CSM_OWN_NAMESPACE) && memcmp(object.p, CSM_OWN_NAMESPACE ":", sizeof(CSM_OWN_NAMESPACE)) == 0;
+}
+
 int req_decide(struct req *q, int perm, struct csm_str object)
 {
 	const struct csm_subject *s;
@@ -256,6 +263,9 @@ int req_decide(struct req *q, int perm, struct csm_str object)
 
 	if (q->conn->peer == NULL)
 		return CSM_EDENIED;
+	if (is_own(object))
+		return q->conn->role == CSM_R_ADMIN && perm != CSM_PERM_KEY_EXPORT &&
+				(admin_may(perm) || perm == CSM_PERM_CERT_INSTALL || perm == CSM_PERM_KEY_CSR) ? 0 : CSM_EDENIED;
 	if (q->conn->role == CSM_R_ADMIN && admin_may(perm))
 		return 0;
 	if ((r = peer_subject(q->conn->peer, &s)) != 0)
@@ -421,16 +431,14 @@ void req_end_list(struct req *q, int r, const void *result)
 	req_end_read(q);
 }
 
-bool req_replayed(struct req *q, const struct object *o, struct csm_str request_id, struct csm_request_id *rid,
+void req_identify(struct req *q, const struct object *o, struct csm_str request_id, struct csm_request_id *rid,
 	char who[static REQ_WHO_MAX])
 {
-	struct csm_reader *reader;
 	crypto_generichash_state st;
-	int r;
 
 	memset(rid, 0, sizeof(*rid));
 	if (request_id.p == NULL)
-		return false;
+		return;
 	snprintf(who, REQ_WHO_MAX, "%s%u@%.*s", q->conn->role == CSM_R_ADMIN ? "admin-" : "uid-", req_uid(q),
 		(int)o->ns.n, o->ns.p);
 	rid->who = csm_str_of(who);
@@ -441,6 +449,17 @@ bool req_replayed(struct req *q, const struct object *o, struct csm_str request_
 	crypto_generichash_update(&st, (const uint8_t *)"", 1);
 	crypto_generichash_update(&st, q->raw.p, q->raw.n);
 	crypto_generichash_final(&st, rid->hash, sizeof(rid->hash));
+}
+
+bool req_replayed(struct req *q, const struct object *o, struct csm_str request_id, struct csm_request_id *rid,
+	char who[static REQ_WHO_MAX])
+{
+	struct csm_reader *reader;
+	int r;
+
+	req_identify(q, o, request_id, rid, who);
+	if (rid->id.p == NULL)
+		return false;
 	if (req_begin_read(q, &reader) != 0)
 		return true;
 	r = csm_store_replay(reader, rid, &q->loop->body);

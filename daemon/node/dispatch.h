@@ -5,6 +5,8 @@
 
 #include "daemon/node/conn.h"
 
+#define CSM_OWN_NAMESPACE "csm" /* of csmd's own keys */
+
 struct look; /* proof.h */
 
 /* One request in hand. Slices point into the message; all is gone when the handler returns. */
@@ -82,6 +84,9 @@ void req_end_list(struct req *q, int r, const void *result);
  * known per uid, socket and namespace; it stands for method, whole name of the object, and parameters. After req_authorize only. */
 #define REQ_WHO_MAX (24 + CSM_NAMESPACE_MAX)
 bool req_replayed(struct req *q, const struct object *o, struct csm_str request_id, struct csm_request_id *rid,
+	char who[static REQ_WHO_MAX]);
+/* Only what the store is to know it by. */
+void req_identify(struct req *q, const struct object *o, struct csm_str request_id, struct csm_request_id *rid,
 	char who[static REQ_WHO_MAX]);
 /* The caller's numbers; 0 on a role's descriptor. */
 uid_t req_uid(const struct req *q);

@@ -4,6 +4,7 @@
 #include "daemon/node/certinfo.h"
 #include "daemon/node/deliver.h"
 #include "daemon/node/keycall.h"
+#include "daemon/node/watch.h"
 #include "daemon/pki/cert.h"
 #include "daemon/svc/lockheap.h"
 
@@ -74,8 +75,8 @@ static void install_committed(struct op *op)
 {
 	struct install_op *in = (struct install_op *)op;
 
-	if (op->r == 0)
-		deliver_changed(op->loop->b);
+	if (op->r == 0 && !op->sop.replayed)
+		changes_note(op->loop->b, in->change.object.ns, in->change.object.name);
 	if (op->r != 0)
 		op_error(op, op->r, NULL);
 	else if (op->sop.replayed)
@@ -161,7 +162,8 @@ void do_CERT_GET(struct req *q)
 	if (r == 0) {
 		info.namespace = f.object.ns;
 		info.name = f.object.name;
-		info.installed.v = installed;
+		if (info.installed.v == 0)
+			info.installed.v = installed;
 		info.chain = chain;
 		deliver_tell(q->loop->b->deliver, &q->loop->pool, &info);
 		req_result(q, &info);
@@ -193,6 +195,19 @@ static struct csm_str keep(struct lister *l, struct csm_str s)
 	return (struct csm_str){memcpy(p, s.p, s.n), s.n};
 }
 
+/* What csmd does about it. */
+static void list_wanted(struct lister *l, const struct csm_msg_cert_info *info, struct csm_msg_cert_item *item)
+{
+	if (info->profile.n == 0)
+		return;
+	item->profile = keep(l, info->profile);
+	item->renew_at = (struct csm_u64){info->renew_at.v, true};
+	item->next_try = info->next_try;
+	item->attempts = info->attempts;
+	if (info->last_error.n > 0)
+		item->last_error = keep(l, info->last_error);
+}
+
 static bool list_one(void *arg, struct csm_str name, uint64_t installed, struct csm_bin payload)
 {
 	struct csm_msg_cert_item *item;
@@ -217,7 +232,8 @@ static bool list_one(void *arg, struct csm_str name, uint64_t installed, struct 
 		item->not_after = info.not_after;
 		item->state = info.state;
 		item->fingerprint = keep(l, info.fingerprint);
-		item->installed.v = installed;
+		item->installed.v = info.installed.v != 0 ? info.installed.v : installed;
+		list_wanted(l, &info, item);
 	}
 	csm_pool_free(&pool);
 	return l->r == 0;
@@ -243,6 +259,15 @@ void do_CERT_LIST(struct req *q)
 
 /* ---- delete ---- */
 
+static void cert_deleted(struct op *op)
+{
+	struct change *c = (struct change *)op;
+
+	if (op->r == 0 && !op->sop.replayed)
+		changes_note(op->loop->b, c->object.ns, c->object.name);
+	op_finish_change(op);
+}
+
 void do_CERT_DELETE(struct req *q)
 {
 	const struct csm_msg_key_delete_req *m = q->params;
@@ -265,6 +290,6 @@ void do_CERT_DELETE(struct req *q)
 		req_error(q, r, NULL);
 	else if (req_change(q, &o, &rid, CSM_OP_CERT_DELETE, sizeof(*c), NULL, &c) == 0) {
 		memcpy(c->op.sop.key.id, f.rec.id, CSM_KEY_ID_LEN);
-		op_commit(&c->op, op_finish_change);
+		op_commit(&c->op, cert_deleted);
 	}
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "daemon/node/connkey.h"
+#include "daemon/node/enrol.h"
 #include "daemon/node/keycall.h"
 
 #define MESSAGE_OR_DIGEST "give either a digest or a message"
@@ -100,6 +101,8 @@ void dispatch_forget(struct conn *c)
 	}
 	connkey_drop_all(c);
 	issue_forget(c);
+	if (c->enrol_job != 0)
+		enrol_channel_closed(c->loop->b->enrol, c->enrol_job);
 }
 
 static int stream_new(struct conn *c, const struct key_found *f, const struct csm_scheme *scheme, struct stream **ret)

@@ -210,6 +210,27 @@ static int read_pins(struct files *f)
 	return 0;
 }
 
+/* A CA whose token is not there, or spent and removed, is asked by what the node has had from it; one whose anchors are not
+ * there is asked for nothing. */
+static int read_enrol(struct files *f)
+{
+	for (size_t i = 0; i < f->cfg.n_enrol; i++) {
+		const struct csm_enrol_profile *p = &f->cfg.enrol[i];
+		struct file_enrol *e = &f->enrol[i];
+		int r;
+
+		if (p->token_file != NULL && access(p->token_file, F_OK) == 0) {
+			if ((r = read_secret(p->token_file, &e->token, &e->token_len)) != 0)
+				return r;
+			strip_newline(e->token, &e->token_len);
+		}
+		if (p->anchors_file != NULL && (r = read_text(p->anchors_file, CSM_CERT_CHAIN_MAX, &e->anchors, &e->anchors_len)) != 0)
+			log_err("enrolment: %s: %s: %s", p->name, p->anchors_file,
+				r == CSM_ETOO_LARGE ? "it is too large" : strerror(errno));
+	}
+	return 0;
+}
+
 /* ---- names ---- */
 
 static bool user_number(const char *name, uid_t *uid, gid_t *gid)
@@ -471,7 +492,7 @@ int files_read(const struct supervisor_options *opt, struct files *ret)
 
 	if ((r = read_config(opt, &f)) != 0 || (r = files_reread_policy(&f)) != 0 || (r = check_policy(&f)) != 0 ||
 		(r = find_users(&f)) != 0 || (r = find_plugins(opt, &f)) != 0 || (r = read_root_secret(&f, opt->check)) != 0 ||
-		(r = read_pins(&f)) != 0)
+		(r = read_pins(&f)) != 0 || (r = read_enrol(&f)) != 0)
 		goto out;
 	if (f.cfg.tpm_owner_auth_file != NULL) {
 		if ((r = read_secret(f.cfg.tpm_owner_auth_file, &f.owner_auth, &f.owner_auth_len)) != 0)
@@ -499,6 +520,10 @@ void files_clear(struct files *f)
 	csm_lock_free(f->owner_auth);
 	for (size_t i = 0; i < CSM_PLUGHOSTS_MAX; i++)
 		csm_lock_free(f->plughosts[i].pin);
+	for (size_t i = 0; i < CSM_ENROL_PROFILES_MAX; i++) {
+		csm_lock_free(f->enrol[i].token);
+		free(f->enrol[i].anchors);
+	}
 	csm_config_clear(&f->cfg);
 	memset(f, 0, sizeof(*f));
 }

@@ -10,6 +10,7 @@
 #include "daemon/node/deliver.h"
 #include "daemon/node/keycall.h"
 #include "daemon/node/fair.h"
+#include "daemon/node/watch.h"
 #include "daemon/svc/log.h"
 #include "libclient/base/lockmem.h"
 
@@ -100,6 +101,7 @@ static void on_tick(evutil_socket_t fd, short what, void *arg)
 	conn_tick(l);
 	key_call_tick(l);
 	deliver_tick(l);
+	watch_tick(l);
 	csm_keycache_sweep(&l->keys, l->now_ms, CSM_KEY_IDLE_MS);
 	if (l->draining)
 		check_drained(l);

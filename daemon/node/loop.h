@@ -11,6 +11,7 @@
 #include "daemon/svc/store.h"
 #include "libclient/wire/msg.h"
 
+struct watch_op;
 #define LOOP_SCRATCH (64u * 1024u)
 
 /* Something to do on a loop's thread; embedded in what it is about. */
@@ -64,6 +65,11 @@ struct loop {
 	uint64_t contested_ms;    /* when another than the last one asked */
 	size_t served;        /* work since the last turn began, see fair.h */
 	size_t n_ops;         /* operations that are elsewhere */
+	struct watches {
+		struct watch_op *first; /* see watch.h */
+		struct task wake;
+		atomic_bool posted;
+	} watches;
 	struct key_op *halves; /* signatures that were begun here and end here, see keycall.c */
 	bool draining;        /* no more requests are read */
 	bool batch;           /* scheduled as SCHED_BATCH */

@@ -193,6 +193,10 @@ static int send_setup(struct supervisor *s, uint8_t type)
 		setup.pins[i] = (struct csm_bin){f->plughosts[i].pin, f->plughosts[i].pin_len};
 		setup.pin_marks[i] = f->plughosts[i].pin_mark;
 	}
+	for (size_t i = 0; i < CSM_ENROL_PROFILES_MAX; i++) {
+		setup.enrol_tokens[i] = (struct csm_bin){f->enrol[i].token, f->enrol[i].token_len};
+		setup.enrol_anchors[i] = (struct csm_bin){(const uint8_t *)f->enrol[i].anchors, f->enrol[i].anchors_len};
+	}
 	if ((r = setup_to_memfd(&setup, &fd)) != 0)
 		return r;
 	r = control_send(s->control, type, NULL, 0, fd);

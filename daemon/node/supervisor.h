@@ -36,6 +36,12 @@ struct files {
 		size_t pin_len;
 		uint64_t pin_mark;
 	} plughosts[CSM_PLUGHOSTS_MAX];
+	struct file_enrol {          /* of cfg.enrol */
+		uint8_t *token;      /* locked memory */
+		size_t token_len;
+		char *anchors;
+		size_t anchors_len;
+	} enrol[CSM_ENROL_PROFILES_MAX];
 	bool needs_ident; /* the policy names an executable; of the last one that was good */
 };
 /* Read and parse everything. On failure what is wrong has been logged. */

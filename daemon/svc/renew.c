@@ -105,12 +105,13 @@ static bool before(const struct csm_renew_item *a, const struct csm_renew_item *
 	return a->asked != b->asked ? a->asked : a->not_after < b->not_after;
 }
 
-struct csm_renew_item *csm_renew_pick(const struct csm_renew *s, const struct csm_times *now)
+struct csm_renew_item *csm_renew_pick(const struct csm_renew *s, const struct csm_times *now,
+	bool (*may)(const struct csm_renew_item *item, void *arg), void *arg)
 {
 	struct csm_renew_item *best = NULL;
 
 	for (struct csm_renew_item *i = s->first; i != NULL; i = i->next)
-		if (csm_renew_is_due(i, now) && (best == NULL || before(i, best)))
+		if (csm_renew_is_due(i, now) && (best == NULL || before(i, best)) && (may == NULL || may(i, arg)))
 			best = i;
 	return best;
 }

@@ -46,8 +46,9 @@ void csm_renew_add(struct csm_renew *s, struct csm_renew_item *item, const struc
 void csm_renew_remove(struct csm_renew *s, struct csm_renew_item *item);
 /* Now and then, once a second or so: notices a clock that was set, and has what waits tried again soon. */
 void csm_renew_tick(struct csm_renew *s, const struct csm_times *now);
-/* The most urgent one that is due, or NULL: asked for, then the one that ends first. */
-struct csm_renew_item *csm_renew_pick(const struct csm_renew *s, const struct csm_times *now);
+/* The most urgent one that is due, or NULL: asked for, then the one that ends first. may NULL: any of them. */
+struct csm_renew_item *csm_renew_pick(const struct csm_renew *s, const struct csm_times *now,
+	bool (*may)(const struct csm_renew_item *item, void *arg), void *arg);
 bool csm_renew_is_due(const struct csm_renew_item *item, const struct csm_times *now);
 /* Somebody asks for it: it is due, whatever failed before. */
 void csm_renew_ask(struct csm_renew_item *item);

@@ -14,6 +14,8 @@
 #define ANSWER_MS 10000
 
 struct brokerfix fix;
+const char *fix_config;
+struct csm_bin fix_anchors, fix_token;
 
 void fix_start(const char *script, const char *policy)
 {
@@ -23,6 +25,9 @@ void fix_start(const char *script, const char *policy)
 	memset(&fix, 0, sizeof(fix));
 	csm_log_level(LOG_EMERG);
 	fix.t.script = script;
+	fix.t.config = fix_config;
+	fix.t.anchors = fix_anchors;
+	fix.t.token = fix_token;
 	r = testbroker_start(&fix.t, plugins, policy);
 	if (r != 0) {
 		fprintf(stderr, "the broker does not start: %s\n", csm_err_name(r));

@@ -22,6 +22,10 @@ int fix_setup(void **state);
 int fix_teardown(void **state);
 #define FIX_TEST(f) cmocka_unit_test_setup_teardown(f, fix_setup, fix_teardown)
 
+/* Of the broker that fix_begin starts; see testbroker.h. */
+extern const char *fix_config;
+extern struct csm_bin fix_anchors, fix_token;
+
 struct brokerfix {
 	struct testbroker t;
 	struct testreader reader;   /* for answers taken one by one */

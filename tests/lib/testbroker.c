@@ -13,6 +13,7 @@
 #include "daemon/node/accept.h"
 #include "daemon/node/ask.h"
 #include "daemon/node/conn.h"
+#include "daemon/node/enrol.h"
 #include "daemon/node/reload.h"
 #include "libclient/wire/frame.h"
 #include "tests/lib/testbroker.h"
@@ -138,20 +139,25 @@ int testbroker_start(struct testbroker *t, const struct csm_plugin *const *plugi
 	struct csm_policy_error err;
 	struct broker *b = &t->b;
 	const char *tmp = getenv("TMPDIR");
+	char config[4096];
 	int r;
 
 	snprintf(t->dir, sizeof(t->dir), "%s/testbroker.XXXXXX", tmp != NULL ? tmp : "/tmp");
 	if (sodium_init() < 0 || mkdtemp(t->dir) == NULL)
 		return CSM_ESYSTEM;
 	t->policy = policy;
-	if ((r = make_control(t)) != 0 ||
-		(r = csm_config_parse(config_text, sizeof(config_text) - 1, &b->cfg, &err)) != 0 ||
+	snprintf(config, sizeof(config), "%s%s", config_text, t->config != NULL ? t->config : "");
+	b->setup.enrol_anchors[0] = t->anchors;
+	b->setup.enrol_tokens[0] = t->token;
+	if ((r = make_control(t)) != 0 || (r = csm_config_parse(config, strlen(config), &b->cfg, &err)) != 0 ||
 		(r = csm_policy_parse(policy, policy == NULL ? 0 : strlen(policy), NULL, &b->policy, &err)) != 0)
 		return r;
 	if ((r = broker_init(b, 1024)) != 0 || (r = add_backends(t, plugins)) != 0 || (r = open_store(t)) != 0 ||
 		(r = csm_workq_new(&workers, &b->workers)) != 0 || (r = loop_new(b, 0, &b->loops[0])) != 0)
 		return r;
 	b->n_loops = 1;
+	if ((r = enrol_start(b->enrol)) != 0)
+		return r;
 	t->loop = b->loops[0];
 	return 0;
 }
@@ -178,6 +184,7 @@ void testbroker_stop(struct testbroker *t)
 	while (t->loop->conns != NULL)
 		conn_drop(t->loop->conns);
 	asks_stop(t->b.asks);
+	enrol_stop(t->b.enrol);
 	testbroker_run(t, CALL_MS);
 	broker_free(&t->b);
 	close(t->control);

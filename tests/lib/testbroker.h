@@ -12,6 +12,8 @@ struct testbroker {
 	char dir[128];
 	int control;        /* the supervisor's end */
 	const char *policy; /* what the next reload brings */
+	const char *config; /* more of csmd.yaml; set before the start, NULL: nothing */
+	struct csm_bin anchors, token; /* of the first enrolment profile, likewise */
 	const char *script; /* of the back end fake; set before the start, NULL: empty */
 	struct acceptor public, admin;
 	bool listening;

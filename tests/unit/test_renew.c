@@ -64,25 +64,25 @@ static void test_due_at_two_thirds(void **state)
 	(void)state;
 	csm_renew_add(&set, &item, &now);
 	/* what was never had is due at once */
-	assert_ptr_equal(csm_renew_pick(&set, &now), &item);
+	assert_ptr_equal(csm_renew_pick(&set, &now, NULL, NULL), &item);
 	give(&item, 90 * DAY);
 	assert_true(item.renew_at > NOW + 90 * DAY / 3 * 2 - 9 * DAY - 1 && item.renew_at <= NOW + 60 * DAY);
-	assert_null(csm_renew_pick(&set, &now));
+	assert_null(csm_renew_pick(&set, &now, NULL, NULL));
 	pass(item.renew_at - NOW - 1);
 	csm_renew_tick(&set, &now);
-	assert_null(csm_renew_pick(&set, &now));
+	assert_null(csm_renew_pick(&set, &now, NULL, NULL));
 	pass(1);
-	assert_ptr_equal(csm_renew_pick(&set, &now), &item);
+	assert_ptr_equal(csm_renew_pick(&set, &now, NULL, NULL), &item);
 	csm_renew_begin(&item);
-	assert_null(csm_renew_pick(&set, &now)); /* never twice at once */
+	assert_null(csm_renew_pick(&set, &now, NULL, NULL)); /* never twice at once */
 	csm_renew_undo(&item);
-	assert_ptr_equal(csm_renew_pick(&set, &now), &item);
+	assert_ptr_equal(csm_renew_pick(&set, &now, NULL, NULL), &item);
 	item.off = true;
-	assert_null(csm_renew_pick(&set, &now));
+	assert_null(csm_renew_pick(&set, &now, NULL, NULL));
 	csm_renew_ask(&item);
-	assert_ptr_equal(csm_renew_pick(&set, &now), &item);
+	assert_ptr_equal(csm_renew_pick(&set, &now, NULL, NULL), &item);
 	csm_renew_remove(&set, &item);
-	assert_null(csm_renew_pick(&set, &now));
+	assert_null(csm_renew_pick(&set, &now, NULL, NULL));
 }
 
 static void test_lives_of_any_length(void **state)
@@ -106,11 +106,11 @@ static void test_most_urgent_first(void **state)
 	(void)state;
 	csm_renew_add(&set, &a, &now);
 	csm_renew_add(&set, &b, &now);
-	assert_ptr_equal(csm_renew_pick(&set, &now), &b);
+	assert_ptr_equal(csm_renew_pick(&set, &now, NULL, NULL), &b);
 	csm_renew_ask(&a);
-	assert_ptr_equal(csm_renew_pick(&set, &now), &a);
+	assert_ptr_equal(csm_renew_pick(&set, &now, NULL, NULL), &a);
 	csm_renew_begin(&a);
-	assert_ptr_equal(csm_renew_pick(&set, &now), &b);
+	assert_ptr_equal(csm_renew_pick(&set, &now, NULL, NULL), &b);
 }
 
 /* Ten thousand machines, enrolled within a second: how many of them come in each hundredth of the time in which they do? */
@@ -151,19 +151,19 @@ static void test_repeats_grow_and_are_drawn(void **state)
 		assert_true(i > 0 || wait <= 6000);
 		assert_int_equal(item.attempts, i + 1);
 		assert_int_equal(item.next_try, now.wall_s + (wait + 999) / 1000);
-		assert_null(csm_renew_pick(&set, &now));
+		assert_null(csm_renew_pick(&set, &now, NULL, NULL));
 		most = wait > most ? wait : most;
 		differ += wait != last;
 		last = wait;
 		pass(wait / 1000 + 1);
-		assert_ptr_equal(csm_renew_pick(&set, &now), &item);
+		assert_ptr_equal(csm_renew_pick(&set, &now, NULL, NULL), &item);
 	}
 	assert_true(most > 1800000 && differ > 190);
 	/* asked for, it does not wait */
 	csm_renew_begin(&item);
 	csm_renew_failed(&set, &item, &now, 0);
 	csm_renew_ask(&item);
-	assert_ptr_equal(csm_renew_pick(&set, &now), &item);
+	assert_ptr_equal(csm_renew_pick(&set, &now, NULL, NULL), &item);
 }
 
 static void test_what_the_ca_says_is_kept_to(void **state)
@@ -173,14 +173,14 @@ static void test_what_the_ca_says_is_kept_to(void **state)
 	csm_renew_begin(&item);
 	csm_renew_failed(&set, &item, &now, 7200);
 	pass(7199);
-	assert_null(csm_renew_pick(&set, &now));
+	assert_null(csm_renew_pick(&set, &now, NULL, NULL));
 	pass(6);
-	assert_ptr_equal(csm_renew_pick(&set, &now), &item);
+	assert_ptr_equal(csm_renew_pick(&set, &now, NULL, NULL), &item);
 	/* but not for ever */
 	csm_renew_begin(&item);
 	csm_renew_failed(&set, &item, &now, UINT64_MAX);
 	pass(DAY + 6);
-	assert_ptr_equal(csm_renew_pick(&set, &now), &item);
+	assert_ptr_equal(csm_renew_pick(&set, &now, NULL, NULL), &item);
 }
 
 /* Time goes by the second; works tells whether the CA does. Returns for how many seconds there was no valid certificate. */
@@ -192,7 +192,7 @@ static uint64_t live(uint64_t seconds, uint64_t life, bool works, uint64_t *aske
 		pass(1);
 		csm_renew_tick(&set, &now);
 		gap += now.wall_s > item.not_after;
-		if (csm_renew_pick(&set, &now) == NULL)
+		if (csm_renew_pick(&set, &now, NULL, NULL) == NULL)
 			continue;
 		++*asked;
 		if (works) {
@@ -298,15 +298,15 @@ static void test_kept_over_a_restart(void **state)
 	item = (struct csm_renew_item){
 		.renew_at = NOW - 10, .not_after = NOW + DAY, .life_s = 3 * DAY, .attempts = 9, .next_try = NOW + 600};
 	csm_renew_add(&set, &item, &now);
-	assert_null(csm_renew_pick(&set, &now));
+	assert_null(csm_renew_pick(&set, &now, NULL, NULL));
 	pass(601);
-	assert_ptr_equal(csm_renew_pick(&set, &now), &item);
+	assert_ptr_equal(csm_renew_pick(&set, &now, NULL, NULL), &item);
 	/* a next try that lies beyond reason was written under another clock */
 	item = (struct csm_renew_item){.renew_at = NOW, .attempts = 1, .next_try = NOW + 10 * YEAR};
 	csm_renew_init(&set, &now, draw, NULL);
 	csm_renew_add(&set, &item, &now);
 	pass(3601);
-	assert_ptr_equal(csm_renew_pick(&set, &now), &item);
+	assert_ptr_equal(csm_renew_pick(&set, &now, NULL, NULL), &item);
 }
 
 static void test_the_clocks_are_the_machines(void **state)

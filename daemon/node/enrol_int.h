@@ -1,0 +1,132 @@
+/* What the files of the enrol thread share. All of it is that thread's, but for what says otherwise. */
+#ifndef CSM_NODE_ENROL_INT_H
+#define CSM_NODE_ENROL_INT_H
+
+#include "daemon/node/enrol.h"
+#include "daemon/pki/enrolled.h"
+#include "daemon/svc/renew.h"
+
+#define ENROL_JOBS_MAX 32u
+#define ENROL_POOL_MAX (512u * 1024u)
+#define ENROL_WHY 257u
+
+/* A certificate that is wanted; everything else about it stands in its record. */
+struct entry {
+	struct csm_renew_item item; /* first */
+	struct eprofile *p;
+	char ns[CSM_NAMESPACE_MAX + 1], name[CSM_NAME_MAX + 1];
+	uint8_t id[CSM_KEY_ID_LEN];
+	unsigned wanted;            /* how often what is wanted was changed */
+	struct csm_buf csr;         /* of the attempts for one certificate: a CA that waits for a person knows it again */
+	struct enrol_op *waiters;
+	uint64_t reported;          /* signatures up to the last report of use */
+};
+
+enum errand_what { ERRAND_CSR, ERRAND_REVOKE, ERRAND_CACERTS, ERRAND_USAGE };
+/* Something to be asked of a CA once. */
+struct errand {
+	enum errand_what what;
+	struct eprofile *p;
+	struct enrol_op *op; /* who waits, or NULL */
+	struct csm_buf body; /* CSR, or report */
+	char serial[CSM_TOKEN_STR_MAX + 1];
+	bool under_way;
+	struct errand *next;
+};
+
+struct eprofile {
+	const struct csm_enrol_profile *cfg;
+	unsigned index;
+	struct entry *own;        /* of the profile's key; NULL: there is none yet */
+	bool wanted;              /* somebody needs it */
+	struct csm_buf anchors;   /* who is trusted, DER */
+	char anchors_of[65];      /* what that rests on */
+	uint64_t own_after_ms, cacerts_after_ms, usage_after_ms; /* by the boot clock */
+	uint64_t usage_from;
+	char why[ENROL_WHY];      /* why its key is not there */
+};
+
+struct ejob {
+	uint64_t id; /* 0: free */
+	const char *what;
+	struct entry *entry;    /* either */
+	struct errand *errand;  /* or */
+	unsigned wanted;
+	uint64_t until_ms;
+};
+
+struct enrol {
+	struct broker *b;
+	struct csm_workq *queue; /* NULL: no profiles */
+	struct csm_job tick;
+	atomic_bool ticking;
+	char hostname[65];
+	struct eprofile profile[CSM_ENROL_PROFILES_MAX];
+	size_t n_profiles;
+	/* the thread's */
+	struct csm_reader *reader;
+	bool loaded, stopped;
+	struct csm_times now;
+	struct csm_renew renew;
+	struct errand *errands;
+	struct ejob jobs[ENROL_JOBS_MAX];
+	uint64_t last_job;
+	struct enrol_op *parked, *parked_last; /* channels that wait for a job */
+};
+
+/* ---- enrol_record.c: what the store has ---- */
+struct erecord {
+	struct csm_pool pool;
+	struct csm_buf buf;
+	struct csm_msg_cert_info info;
+	struct csm_bin chain;
+};
+void erecord_init(struct erecord *rec);
+void erecord_free(struct erecord *rec);
+/* CSM_ENOT_FOUND: there is none. An empty one then. */
+CSM_MUST int erecord_load(struct enrol *e, struct csm_str ns, struct csm_str name, const uint8_t id[static CSM_KEY_ID_LEN],
+	struct erecord *rec);
+/* Durable when it returns. sop may bring an event and a request_id; NULL: neither. */
+CSM_MUST int erecord_save(struct enrol *e, struct csm_str ns, struct csm_str name, const uint8_t id[static CSM_KEY_ID_LEN],
+	const struct erecord *rec, struct csm_store_op *sop);
+CSM_MUST int enrol_commit(struct enrol *e, struct csm_store_op *sop);
+/* A line of the audit log, not waited for. */
+void enrol_audit_refused(struct enrol *e, const struct entry *en, int r);
+CSM_MUST int enrol_info_answer(const struct erecord *rec, struct csm_str ns, struct csm_str name, uint64_t now, struct csm_buf *out);
+struct csm_str entry_ns(const struct entry *en);
+struct csm_str entry_name(const struct entry *en);
+
+/* ---- enrol_key.c: keys ---- */
+/* A request for the names of the record, by the key of this id, appended. */
+CSM_MUST int enrol_csr(struct enrol *e, struct entry *en, const struct csm_msg_cert_info *want, struct csm_buf *out,
+	char why[static 128]);
+/* The SubjectPublicKeyInfo, appended; alg may be NULL. */
+CSM_MUST int enrol_spki(struct enrol *e, struct csm_str ns, struct csm_str name, const uint8_t id[static CSM_KEY_ID_LEN],
+	struct csm_buf *out, enum csm_alg *alg, uint64_t *signatures);
+/* The profile's own key: found or made. */
+CSM_MUST int enrol_own_key(struct enrol *e, struct eprofile *p, uint8_t id[static CSM_KEY_ID_LEN]);
+
+/* ---- enrol_jobs.c: what csm-enrol is given ---- */
+void enrol_dispatch(struct enrol *e);
+void enrol_fail(struct enrol *e, struct entry *en, int r, const char *why, uint64_t retry_after_s);
+bool own_is_valid(const struct enrol *e, const struct eprofile *p);
+void errand_end(struct enrol *e, struct errand *d, int r, const char *why);
+CSM_MUST int errand_new(struct enrol *e, struct eprofile *p, enum errand_what what, struct errand **ret);
+
+/* ---- enrol_done.c: what it brings ---- */
+void enrol_done(struct enrol *e, struct enrol_op *op);
+void enrol_job_lost(struct enrol *e, struct ejob *job, int r, const char *why);
+
+/* ---- enrol.c ---- */
+struct entry *entry_find(struct enrol *e, struct csm_str ns, struct csm_str name);
+CSM_MUST int entry_new(struct enrol *e, struct eprofile *p, struct csm_str ns, struct csm_str name,
+	const uint8_t id[static CSM_KEY_ID_LEN], struct entry **ret);
+void entry_remove(struct enrol *e, struct entry *en, int r, const char *why);
+/* Answers an operation: r 0 with what is in its answer. */
+void enrol_reply(struct enrol_op *op, int r, const char *why);
+void entry_reply(struct enrol *e, struct entry *en, int r, const char *why);
+
+/* ---- enrol_usage.c ---- */
+CSM_MUST int enrol_usage(struct enrol *e, struct eprofile *p, struct csm_buf *out);
+
+#endif

@@ -1,0 +1,193 @@
+/* The keys behind certificates: requests signed by them, and the profiles' own. On the enrol thread, which waits for the
+ * back end. */
+#include <sodium.h>
+#include <string.h>
+#include <time.h>
+#include "daemon/node/enrol_int.h"
+#include "daemon/node/making.h"
+#include "daemon/pki/csr.h"
+#include "daemon/svc/log.h"
+#include "libclient/base/lockmem.h"
+
+struct sign_work {
+	struct csm_backend *be;
+	const struct csm_key_record *rec;
+	struct csm_scheme scheme;
+	struct csm_bin in;
+	struct csm_plugin_out out;
+	int r;
+};
+
+static void sign_there(void *arg)
+{
+	struct sign_work *w = arg;
+	struct csm_cached_key *k;
+
+	w->r = csm_cached_key_load(w->be, w->rec, &k);
+	if (w->r != 0)
+		return;
+	w->r = csm_be_sign(w->be, k->key, &w->scheme, w->in, &w->out);
+	csm_cached_key_free(k);
+}
+
+static int sign(struct enrol *e, const struct csm_key_record *rec, const struct csm_scheme *scheme, struct csm_bin in,
+	struct csm_plugin_out *out)
+{
+	struct sign_work w = {.be = broker_backend(e->b, rec->backend), .rec = rec, .scheme = *scheme, .in = in, .out = *out};
+	int r;
+
+	if (rec->lost)
+		return CSM_ESTATE;
+	if (w.be == NULL || w.be->ctx == NULL)
+		return CSM_EUNAVAILABLE;
+	r = csm_backend_run(w.be, sign_there, &w);
+	*out = w.out;
+	if (r == 0 && w.r == 0)
+		counts_add(&e->b->counts, rec->id);
+	return r != 0 ? r : w.r;
+}
+
+/* With the read transaction open: the record's slices are of it. */
+static int make_csr(struct enrol *e, const struct csm_key_record *rec, const struct csm_msg_cert_info *want, struct csm_buf *out,
+	char why[static 128])
+{
+	struct csm_csr_spec spec = {.subject = want->asked_subject, .sans = want->asked_san.v, .n_sans = want->asked_san.n,
+		.spki = rec->spki.p, .spki_len = rec->spki.n, .scheme = csm_scheme_default(rec->alg)};
+	uint8_t sig[CSM_SIGNATURE_MAX];
+	struct csm_plugin_out sig_out = {.p = sig, .cap = sizeof(sig)};
+	struct csm_csr *csr = NULL;
+	int r;
+
+	if ((rec->use & CSM_USE_SIGN) == 0) {
+		(void)snprintf(why, 128, "the key was not made to sign");
+		return CSM_EUNSUPPORTED;
+	}
+	if ((r = csm_csr_build(&spec, &csr, why)) == 0 && (r = sign(e, rec, &spec.scheme, csm_csr_tbs(csr), &sig_out)) == 0)
+		r = csm_csr_finish(csr, sig, sig_out.len, out);
+	csm_csr_free(csr);
+	return r;
+}
+
+int enrol_csr(struct enrol *e, struct entry *en, const struct csm_msg_cert_info *want, struct csm_buf *out, char why[static 128])
+{
+	struct csm_key_record rec;
+	struct csm_buf scratch;
+	int r;
+
+	csm_buf_init(&scratch, CSM_MESSAGE_MAX, true);
+	if ((r = csm_reader_begin(e->reader)) != 0)
+		goto out;
+	r = csm_store_key_get(e->reader, entry_ns(en), entry_name(en), true, &scratch, &rec);
+	if (r == 0)
+		r = memcmp(rec.id, en->id, sizeof(en->id)) == 0 ? make_csr(e, &rec, want, out, why) : CSM_ENOT_FOUND;
+	csm_reader_end(e->reader);
+out:
+	csm_buf_free(&scratch);
+	return r;
+}
+
+int enrol_spki(struct enrol *e, struct csm_str ns, struct csm_str name, const uint8_t id[static CSM_KEY_ID_LEN],
+	struct csm_buf *out, enum csm_alg *alg, uint64_t *signatures)
+{
+	struct csm_key_record rec;
+	int r;
+
+	if ((r = csm_reader_begin(e->reader)) != 0)
+		return r;
+	r = csm_store_key_get(e->reader, ns, name, false, NULL, &rec);
+	if (r == 0 && memcmp(rec.id, id, CSM_KEY_ID_LEN) != 0)
+		r = CSM_ENOT_FOUND;
+	if (r == 0)
+		r = csm_buf_put(out, rec.spki.p, rec.spki.n);
+	if (r == 0 && alg != NULL)
+		*alg = rec.alg;
+	if (r == 0 && signatures != NULL)
+		*signatures = rec.signatures;
+	csm_reader_end(e->reader);
+	return r;
+}
+
+/* ---- a profile's own ---- */
+
+struct make_work {
+	struct csm_backend *be;
+	struct csm_plugin_keyspec spec;
+	struct csm_plugin_out spki, pub, priv;
+	int r;
+};
+
+static void make_there(void *arg)
+{
+	struct make_work *w = arg;
+
+	w->r = csm_be_generate(w->be, &w->spec, &w->spki, &w->pub, &w->priv);
+}
+
+/* The strongest; a device that keeps what it makes needs more care than a key that is soon made anew. */
+static struct csm_backend *choose(struct enrol *e)
+{
+	struct csm_backend *be = broker_preferred(e->b);
+
+	if (be == NULL || making_needed(be) || !csm_backend_has(be, CSM_ALG_P256))
+		be = broker_backend(e->b, CSM_STR("soft"));
+	return be;
+}
+
+static int make_and_keep(struct enrol *e, struct eprofile *p, struct make_work *w, uint8_t id[static CSM_KEY_ID_LEN])
+{
+	struct csm_store_op sop = {.kind = CSM_OP_KEY_CREATE, .ns = CSM_STR(CSM_OWN_NAMESPACE), .name = csm_str_of(p->cfg->name)};
+	char object[CSM_KEYREF_MAX + 1];
+	struct csm_audit_event event = {.kind = CSM_AUDIT_CHANGE, .method = "key.create"};
+	int r = csm_backend_run(w->be, make_there, w);
+
+	if (r != 0 || w->r != 0)
+		return r != 0 ? r : w->r;
+	(void)snprintf(object, sizeof(object), CSM_OWN_NAMESPACE ":%s", p->cfg->name);
+	event.object = csm_str_of(object);
+	randombytes_buf(sop.key.id, sizeof(sop.key.id));
+	sop.key.backend = csm_str_of(csm_backend_name(w->be));
+	sop.key.protection = csm_str_of(w->be->caps.protection);
+	sop.key.alg = w->spec.alg;
+	sop.key.use = w->spec.use;
+	sop.key.origin = CSM_KEY_MADE;
+	sop.key.created = (uint64_t)time(NULL);
+	sop.key.spki = (struct csm_bin){w->spki.p, w->spki.len};
+	sop.key.pub = (struct csm_bin){w->pub.p, w->pub.len};
+	sop.key.priv = (struct csm_bin){w->priv.p, w->priv.len};
+	sop.event = &event;
+	if ((r = enrol_commit(e, &sop)) == 0) {
+		memcpy(id, sop.key.id, CSM_KEY_ID_LEN);
+		log_info("enrolment: %s: its key was made", p->cfg->name);
+	}
+	return r;
+}
+
+static int make_own(struct enrol *e, struct eprofile *p, uint8_t id[static CSM_KEY_ID_LEN])
+{
+	uint8_t spki[CSM_SPKI_MAX], pub[CSM_PLUGIN_PUB_MAX];
+	struct make_work w = {.be = choose(e), .spec = {.alg = CSM_ALG_P256, .use = CSM_USE_SIGN},
+		.spki = {.p = spki, .cap = sizeof(spki)}, .pub = {.p = pub, .cap = sizeof(pub)}, .priv = {.cap = CSM_PLUGIN_PRIV_MAX}};
+	int r;
+
+	if (w.be == NULL || w.be->ctx == NULL)
+		return CSM_EUNAVAILABLE;
+	if ((w.priv.p = csm_lock_alloc(CSM_PLUGIN_PRIV_MAX)) == NULL)
+		return CSM_ENOMEM;
+	r = make_and_keep(e, p, &w, id);
+	csm_lock_free(w.priv.p);
+	return r;
+}
+
+int enrol_own_key(struct enrol *e, struct eprofile *p, uint8_t id[static CSM_KEY_ID_LEN])
+{
+	struct csm_key_record rec;
+	int r;
+
+	if ((r = csm_reader_begin(e->reader)) != 0)
+		return r;
+	r = csm_store_key_get(e->reader, CSM_STR(CSM_OWN_NAMESPACE), csm_str_of(p->cfg->name), false, NULL, &rec);
+	if (r == 0)
+		memcpy(id, rec.id, CSM_KEY_ID_LEN);
+	csm_reader_end(e->reader);
+	return r == CSM_ENOT_FOUND ? make_own(e, p, id) : r;
+}

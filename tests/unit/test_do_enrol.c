@@ -1,0 +1,602 @@
+/* cert.enrol, renew, revoke and watch, by requests to a whole broker; the test is csm-enrol and the CA. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include <openssl/pem.h>
+#include "daemon/node/enrol_int.h"
+#include "tests/lib/brokerfix.h"
+#include "tests/lib/certmake.h"
+
+#define DAY 86400
+#define ANSWER_MS 5000
+
+static const char policy[] =
+	"version: 1\n"
+	"default: uid-namespaces\n"
+	"identities:\n"
+	"  root: {uid: 0}\n"
+	"  other: {uid: 70061}\n"
+	"rules:\n"
+	"  - {allow: [key.create, key.delete, key.show, key.list, key.sign, key.public, cert.enrol, cert.renew, cert.revoke, cert.get, "
+	"cert.list, cert.delete, cert.install, cert.watch, key.import, key.csr], to: [root], on: [\"web:*\", \"csm:*\"]}\n"
+	"  - {allow: [cert.get], to: [other], on: [\"web:*\"]}\n";
+
+static const char config[] =
+	"enrolment:\n  profiles:\n"
+	"    default: {url: \"https://ca.example\", anchors: /in/the/test, token: \"file:/in/the/test\", label: web, timeout: 5s,\n"
+	"      subject: \"/CN={name}\", san: [\"dns:{name}.example.org\"], names: [\"dns:*.example.org\", \"/CN=free*\"],\n"
+	"      node: {label: node, subject: \"/CN=this-node\", san: [\"dns:node.example.org\"]}}\n"
+	"    by-unit: {url: \"https://ca.example\", anchors: /nowhere, san: [\"dns:{unit}\"]}\n";
+
+static EVP_PKEY *root_key, *false_key;
+static X509 *root, *false_root;
+static int chan = -1, admin = -1;
+static struct testreader reader, waiter;
+static struct csm_msg_enrol_job job;
+static struct csm_pool job_pool;
+static uint32_t msgid;
+
+/* ---- the test as csm-enrol ---- */
+
+static void ask_next(void)
+{
+	struct csm_msg_empty none = {0};
+
+	assert_int_equal(testbroker_request(&fix.t, chan, ++msgid, "enrol.next", &none), 0);
+}
+
+/* The next job; 0, CSM_ETIMEOUT, or the error. */
+static int take_job(int ms)
+{
+	struct testanswer a;
+	struct csm_str bad;
+	int r = testbroker_answer(&fix.t, chan, &reader, ms, &a);
+
+	if (r != 0 || a.error != 0)
+		return r != 0 ? r : a.error;
+	csm_pool_reset(&job_pool);
+	return csm_msg_decode(CSM_DEF(enrol_job), a.result, CSM_UNKNOWN_REFUSE, &job_pool, &job, &bad);
+}
+
+static void next_job(const char *what)
+{
+	ask_next();
+	assert_int_equal(take_job(ANSWER_MS), 0);
+	if (!csm_str_eq(job.what, what))
+		fail_msg("the job is %.*s, not %s", (int)job.what.n, job.what.p, what);
+}
+
+static int call_chan(const char *method, const void *params)
+{
+	struct testanswer a;
+	int r = testbroker_request(&fix.t, chan, ++msgid, method, params);
+
+	if (r == 0)
+		r = testbroker_answer(&fix.t, chan, &reader, ANSWER_MS, &a);
+	return r != 0 ? r : a.error;
+}
+
+/* A certificate for the job's CSR, but for what the spec says. */
+static void make_chain(struct certspec s, struct csm_buf *out)
+{
+	const unsigned char *p = job.csr.p;
+	X509_REQ *req = d2i_X509_REQ(NULL, &p, (long)job.csr.n);
+	EVP_PKEY *key = X509_REQ_get_pubkey(req);
+	X509 *x;
+
+	assert_non_null(req);
+	if (s.key == NULL)
+		s.key = key;
+	if (s.signer == NULL) {
+		s.signer = root;
+		s.signer_key = root_key;
+	}
+	if (s.to == 0) {
+		s.from = -60;
+		s.to = 90 * DAY;
+	}
+	x = cert_make(&s);
+	cert_der(x, out);
+	X509_free(x);
+	EVP_PKEY_free(key);
+	X509_REQ_free(req);
+}
+
+static void done_with(const struct certspec *s)
+{
+	struct csm_msg_enrol_done_req m = {.job = job.id};
+	struct csm_buf chain;
+
+	csm_buf_init(&chain, CSM_MESSAGE_MAX, false);
+	make_chain(*s, &chain);
+	m.chain = (struct csm_bin){csm_buf_ptr(&chain), chain.len};
+	assert_int_equal(call_chan("enrol.done", &m), 0);
+	csm_buf_free(&chain);
+}
+
+static void done_badly(const char *error, const char *why, uint64_t retry)
+{
+	struct csm_msg_enrol_done_req m = {
+		.job = job.id, .error = csm_str_of(error), .why = csm_str_of(why), .retry_after_s = {retry, retry > 0}};
+
+	assert_int_equal(call_chan("enrol.done", &m), 0);
+}
+
+static const struct certspec good_node = {.subject = "/CN=this-node", .san = "DNS:node.example.org", .serial = "0A"};
+
+static struct certspec good_for(const char *subject, const char *san)
+{
+	return (struct certspec){.subject = subject, .san = san, .serial = "0B0C"};
+}
+
+/* ---- the test as a client ---- */
+
+static void ask_enrol(int fd, const char *key, uint32_t id)
+{
+	struct csm_msg_cert_enrol_req m = {.key = csm_str_of(key)};
+
+	assert_int_equal(testbroker_request(&fix.t, fd, id, "cert.enrol", &m), 0);
+}
+
+static int answer_of(int fd, uint32_t id, struct csm_msg_cert_info *info)
+{
+	struct testanswer a;
+	struct csm_str bad;
+	int r = testbroker_answer(&fix.t, fd, &waiter, ANSWER_MS, &a);
+
+	if (r != 0)
+		return r;
+	assert_int_equal(a.msgid, id);
+	snprintf(fix.last.message, sizeof(fix.last.message), "%s", a.message);
+	if (a.error != 0)
+		return a.error;
+	csm_pool_reset(&fix.pool);
+	return csm_msg_decode(CSM_DEF(cert_info), a.result, CSM_UNKNOWN_REFUSE, &fix.pool, info, &bad);
+}
+
+static int get(const char *key, struct csm_msg_cert_info *info)
+{
+	struct csm_msg_key_req m = {.key = csm_str_of(key)};
+
+	return fix_call(pub, "cert.get", &m, info);
+}
+
+static void told(const char *text)
+{
+	if (strstr(fix.last.message, text) == NULL)
+		fail_msg("\"%s\" is not in \"%s\"", text, fix.last.message);
+}
+
+static int begin(void **state)
+{
+	static struct csm_buf der;
+	char *text;
+	BIO *bio = BIO_new(BIO_s_mem());
+
+	(void)der;
+	root_key = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
+	false_key = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
+	root = cert_make(&(struct certspec){.subject = "/CN=root", .key = root_key, .ca = true, .from = -DAY, .to = 4000L * DAY});
+	false_root =
+		cert_make(&(struct certspec){.subject = "/CN=root", .key = false_key, .ca = true, .from = -DAY, .to = 4000L * DAY});
+	PEM_write_bio_X509(bio, root);
+	fix_anchors.n = (size_t)BIO_get_mem_data(bio, &text);
+	fix_anchors.p = memcpy(malloc(fix_anchors.n), text, fix_anchors.n);
+	fix_token = (struct csm_bin){(const uint8_t *)"t0ken", 5};
+	fix_config = config;
+	BIO_free(bio);
+	testreader_init(&reader);
+	testreader_init(&waiter);
+	csm_pool_init(&job_pool, CSM_MESSAGE_MAX);
+	return fix_begin(state);
+}
+
+static int end(void **state)
+{
+	int r = fix_end(state);
+
+	X509_free(root);
+	X509_free(false_root);
+	EVP_PKEY_free(root_key);
+	EVP_PKEY_free(false_key);
+	testreader_free(&reader);
+	testreader_free(&waiter);
+	csm_pool_free(&job_pool);
+	free((void *)(uintptr_t)fix_anchors.p);
+	return r;
+}
+
+static int setup(void **state)
+{
+	int r = fix_setup(state);
+
+	chan = fix_connect(CSM_R_ENROL);
+	admin = fix_connect(CSM_R_ADMIN);
+	return r;
+}
+
+static int teardown(void **state)
+{
+	fix_close(chan);
+	fix_close(admin);
+	testreader_free(&reader);
+	testreader_init(&reader);
+	testreader_free(&waiter);
+	testreader_init(&waiter);
+	return fix_teardown(state);
+}
+
+/* ---- tests, in this order: the node's own certificate comes first ---- */
+
+static void the_node_is_enrolled_first(void **state)
+{
+	struct csm_msg_enrol_sign_req sign = {.scheme = CSM_STR("ecdsa-sha256"), .digest = {(const uint8_t *)config, 32}};
+	struct csm_msg_cert_info info;
+
+	(void)state;
+	assert_int_equal(fix_create(pub, "web:a", "p256", NULL, NULL), 0);
+	ask_enrol(pub, "web:a", 1);
+	next_job("enrol");
+	assert_true(csm_str_eq(job.label, "node") && csm_str_eq(job.url, "https://ca.example"));
+	assert_int_equal(job.token.n, 5);
+	assert_null(job.tls_chain.p);
+	/* a job without a certificate to show signs nothing */
+	sign.job = job.id;
+	assert_int_equal(call_chan("enrol.sign", &sign), CSM_ESTATE);
+	done_with(&good_node);
+	next_job("enrol");
+	assert_true(csm_str_eq(job.label, "web") && csm_str_eq(job.tls_alg, "p256"));
+	assert_null(job.token.p);
+	assert_true(job.tls_chain.n > 0 && job.anchors.n > 0);
+	/* the node's key signs for this job, and for no other */
+	sign.job = job.id;
+	assert_int_equal(call_chan("enrol.sign", &sign), 0);
+	sign.job.v++;
+	assert_int_equal(call_chan("enrol.sign", &sign), CSM_ESTATE);
+	sign.job = job.id;
+	sign.digest.n = 31;
+	assert_int_equal(call_chan("enrol.sign", &sign), CSM_EINVALID);
+	sign.digest.n = 32;
+	done_with(&(struct certspec){.subject = "/CN=a", .san = "DNS:a.example.org", .serial = "0B0C"});
+	assert_int_equal(call_chan("enrol.sign", &sign), CSM_ESTATE);
+	assert_int_equal(answer_of(pub, 1, &info), 0);
+	assert_true(csm_str_eq(info.state, "valid") && csm_str_eq(info.serial, "0B0C") && csm_str_eq(info.profile, "default"));
+	assert_true(csm_str_eq(info.asked_subject, "/CN=a") && info.asked_san.n == 1);
+	/* due before two thirds of its life are over, and by how much is kept */
+	assert_true(info.renew_at.v <= info.not_before.v + 60 * DAY + 60 && info.renew_at.v > info.not_before.v + 50 * DAY);
+	sign.job.v = info.renew_at.v;
+	assert_int_equal(get("web:a", &info), 0);
+	assert_int_equal(info.renew_at.v, sign.job.v);
+	assert_true(info.chain.n > 0);
+}
+
+static void nobody_uses_the_nodes_key(void **state)
+{
+	struct csm_msg_sign_req sign = {.key = CSM_STR("csm:default"), .digest = {(const uint8_t *)config, 32}};
+	struct csm_msg_sign_res res;
+	struct csm_msg_key_req key = {.key = CSM_STR("csm:default")};
+	struct csm_msg_key_info info;
+	struct csm_msg_cert_enrol_req enrol = {.key = CSM_STR("csm:default")};
+	struct csm_msg_cert_info cert;
+	int fds[] = {pub, admin};
+
+	(void)state;
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(fix_call(fds[i], "key.sign", &sign, &res), CSM_EDENIED);
+		assert_int_equal(fix_create(fds[i], "csm:mine", "p256", NULL, NULL), CSM_EDENIED);
+		assert_int_equal(fix_call(fds[i], "cert.enrol", &enrol, &cert), CSM_EDENIED);
+	}
+	assert_int_equal(fix_call(pub, "key.show", &key, &info), CSM_EDENIED);
+	assert_int_equal(fix_call(admin, "key.show", &key, &info), 0);
+	assert_int_equal(fix_call(admin, "cert.get", &key, &cert), 0);
+	assert_true(csm_str_eq(cert.subject, "/CN=this-node"));
+}
+
+static void what_is_not_as_asked_for_is_refused(void **state)
+{
+	static EVP_PKEY *other;
+	struct certspec s[] = {good_for("/CN=a", "DNS:a.example.org"), good_for("/CN=a", "DNS:a.example.org,DNS:b.example.org"),
+		good_for("/CN=b", "DNS:a.example.org"), good_for("/CN=a", "DNS:a.example.org"), good_for("/CN=a", "DNS:a.example.org"),
+		good_for("/CN=a", "DNS:a.example.org")};
+	static const char *const why[] = {"another public key", "alternative names", "subject", "no chain", "a CA's", "expired"};
+	struct csm_msg_cert_info before, now;
+	struct csm_buf kept;
+
+	(void)state;
+	other = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
+	s[0].key = other;
+	s[3].signer = false_root;
+	s[3].signer_key = false_key;
+	s[4].ca = true;
+	s[5].from = -9 * DAY;
+	s[5].to = -DAY;
+	csm_buf_init(&kept, CSM_MESSAGE_MAX, false);
+	assert_int_equal(get("web:a", &before), 0);
+	assert_int_equal(csm_buf_put(&kept, before.chain.p, before.chain.n), 0);
+	for (size_t i = 0; i < 6; i++) {
+		struct csm_msg_cert_renew_req m = {.key = CSM_STR("web:a")};
+
+		assert_int_equal(testbroker_request(&fix.t, pub, 10, "cert.renew", &m), 0);
+		next_job("enrol");
+		done_with(&s[i]);
+		assert_int_equal(answer_of(pub, 10, &now), CSM_EBACKEND);
+		told(why[i]);
+		/* the old one stays, and why it was not renewed is told */
+		assert_int_equal(get("web:a", &now), 0);
+		assert_int_equal(now.chain.n, kept.len);
+		assert_memory_equal(now.chain.p, csm_buf_ptr(&kept), kept.len);
+		assert_true(csm_str_eq(now.state, "valid") && now.attempts.v == i + 1 && now.next_try.v > 0);
+		snprintf(fix.last.message, sizeof(fix.last.message), "%.*s", (int)now.last_error.n, now.last_error.p);
+		told(why[i]);
+	}
+	/* and then a good one */
+	assert_int_equal(testbroker_request(&fix.t, pub, 11, "cert.renew",
+				 &(struct csm_msg_cert_renew_req){.key = CSM_STR("web:a"), .wait = {true, true}}), 0);
+	next_job("enrol");
+	s[1] = good_for("/CN=a", "DNS:a.example.org");
+	s[1].serial = "77";
+	done_with(&s[1]);
+	assert_int_equal(answer_of(pub, 11, &now), 0);
+	assert_true(csm_str_eq(now.serial, "77") && now.last_error.n == 0 && now.attempts.v == 0 && !now.next_try.set);
+	csm_buf_free(&kept);
+	EVP_PKEY_free(other);
+}
+
+static void names_need_the_profiles_leave(void **state)
+{
+	static struct csm_str sans[] = {CSM_STR("dns:evil.example.com")}, fine[] = {CSM_STR("dns:x.example.org")};
+	struct csm_msg_cert_enrol_req m = {.key = CSM_STR("web:a"), .sans = {sans, 1}, .wait = {false, true}};
+	struct csm_msg_cert_info info;
+
+	(void)state;
+	assert_int_equal(fix_call(pub, "cert.enrol", &m, &info), CSM_EDENIED);
+	m.sans.v = fine;
+	m.subject = CSM_STR("/CN=root");
+	assert_int_equal(fix_call(pub, "cert.enrol", &m, &info), CSM_EDENIED);
+	m = (struct csm_msg_cert_enrol_req){.key = CSM_STR("web:a"), .profile = CSM_STR("none")};
+	assert_int_equal(fix_call(pub, "cert.enrol", &m, &info), CSM_EINVALID);
+	/* who is in no unit gets no unit's name */
+	m.profile = CSM_STR("by-unit");
+	assert_int_equal(fix_call(pub, "cert.enrol", &m, &info), CSM_EINVALID);
+	m = (struct csm_msg_cert_enrol_req){.key = CSM_STR("web:none")};
+	assert_int_equal(fix_call(pub, "cert.enrol", &m, &info), CSM_ENOT_FOUND);
+	assert_int_equal(fix_create(pub, "web:b", "p256", NULL, NULL), 0);
+	/* allowed, and not waited for */
+	m = (struct csm_msg_cert_enrol_req){.key = CSM_STR("web:b"), .sans = {fine, 1}, .subject = CSM_STR("/CN=free"),
+		.wait = {false, true}, .request_id = CSM_STR("once")};
+	assert_int_equal(fix_call(pub, "cert.enrol", &m, &info), 0);
+	assert_true(csm_str_eq(info.state, "pending") && info.serial.n == 0);
+	assert_int_equal(fix_call(pub, "cert.enrol", &m, &info), 0);
+	m.subject = CSM_STR("/CN=free2");
+	assert_int_equal(fix_call(pub, "cert.enrol", &m, &info), CSM_ECONFLICT);
+	assert_int_equal(get("web:b", &info), 0);
+	assert_true(csm_str_eq(info.state, "pending") && info.chain.n == 0);
+	next_job("enrol");
+	done_with(&(struct certspec){.subject = "/CN=free", .san = "DNS:x.example.org"});
+	assert_int_equal(get("web:b", &info), 0);
+	assert_true(csm_str_eq(info.state, "valid"));
+}
+
+static void a_ca_that_fails_is_asked_again(void **state)
+{
+	struct csm_msg_cert_renew_req m = {.key = CSM_STR("web:b")};
+	struct csm_msg_cert_info info;
+	struct csm_buf csr;
+
+	(void)state;
+	csm_buf_init(&csr, CSM_CSR_MAX, false);
+	assert_int_equal(testbroker_request(&fix.t, pub, 20, "cert.renew", &m), 0);
+	next_job("enrol");
+	assert_int_equal(csm_buf_put(&csr, job.csr.p, job.csr.n), 0);
+	done_badly("busy", "a person has to look\x01", 7);
+	assert_int_equal(answer_of(pub, 20, &info), CSM_EBUSY);
+	told("a person has to look?");
+	assert_int_equal(get("web:b", &info), 0);
+	assert_true(info.next_try.v >= (uint64_t)time(NULL) + 6 && info.attempts.v == 1);
+	/* the same request again, so that the person finds it */
+	assert_int_equal(testbroker_request(&fix.t, pub, 21, "cert.renew", &m), 0);
+	next_job("enrol");
+	assert_int_equal(job.csr.n, csr.len);
+	assert_memory_equal(job.csr.p, csm_buf_ptr(&csr), csr.len);
+	/* csm-enrol ends with the job in hand */
+	fix_close(chan);
+	chan = fix_connect(CSM_R_ENROL);
+	testreader_free(&reader);
+	testreader_init(&reader);
+	assert_int_equal(answer_of(pub, 21, &info), CSM_EUNAVAILABLE);
+	told("csm-enrol ended");
+	/* a job of before is none, and one channel does not end another's */
+	assert_int_equal(call_chan("enrol.done", &(struct csm_msg_enrol_done_req){.job = job.id}), CSM_ESTATE);
+	csm_buf_free(&csr);
+	/* nothing is due, so that a channel waits */
+	ask_next();
+	assert_int_equal(take_job(200), CSM_ETIMEOUT);
+	assert_int_equal(testbroker_request(&fix.t, pub, 22, "cert.renew", &m), 0);
+	assert_int_equal(take_job(ANSWER_MS), 0);
+	done_with(&(struct certspec){.subject = "/CN=free", .san = "DNS:x.example.org"});
+	assert_int_equal(answer_of(pub, 22, &info), 0);
+}
+
+static void a_request_made_elsewhere_is_forwarded(void **state)
+{
+	static struct csm_str sans[] = {CSM_STR("dns:else.example.org")}, bad[] = {CSM_STR("dns:else.example.com")};
+	struct csm_msg_csr_req c = {.key = CSM_STR("web:c"), .subject = CSM_STR("/CN=free"), .sans = {sans, 1}};
+	struct csm_msg_cert_enrol_req m = {.key = CSM_STR("web:elsewhere")};
+	struct csm_msg_cert_info info;
+	struct csm_msg_csr_res res;
+	struct csm_buf csr;
+
+	(void)state;
+	csm_buf_init(&csr, CSM_CSR_MAX, false);
+	assert_int_equal(fix_create(pub, "web:c", "p256", NULL, NULL), 0);
+	assert_int_equal(fix_call(pub, "key.csr", &c, &res), 0);
+	assert_int_equal(csm_buf_put(&csr, res.csr.p, res.csr.n), 0);
+	m.csr = (struct csm_bin){csm_buf_ptr(&csr), csr.len};
+	assert_int_equal(testbroker_request(&fix.t, pub, 30, "cert.enrol", &m), 0);
+	next_job("enrol");
+	assert_int_equal(job.csr.n, csr.len);
+	done_with(&(struct certspec){.subject = "/CN=free", .san = "DNS:else.example.org", .serial = "5E"});
+	assert_int_equal(answer_of(pub, 30, &info), 0);
+	assert_true(csm_str_eq(info.serial, "5E") && info.chain.n > 0 && info.profile.p == NULL);
+	assert_int_equal(get("web:elsewhere", &info), CSM_ENOT_FOUND);
+	/* other names come back */
+	assert_int_equal(testbroker_request(&fix.t, pub, 31, "cert.enrol", &m), 0);
+	next_job("enrol");
+	done_with(&(struct certspec){.subject = "/CN=free", .san = "DNS:other.example.org"});
+	assert_int_equal(answer_of(pub, 31, &info), CSM_EBACKEND);
+	/* names that the profile does not let out, and bytes that are no request */
+	c.sans.v = bad;
+	assert_int_equal(fix_call(pub, "key.csr", &c, &res), 0);
+	m.csr = res.csr;
+	csm_buf_reset(&csr);
+	assert_int_equal(csm_buf_put(&csr, res.csr.p, res.csr.n), 0);
+	m.csr = (struct csm_bin){csm_buf_ptr(&csr), csr.len};
+	assert_int_equal(fix_call(pub, "cert.enrol", &m, &info), CSM_EDENIED);
+	m.csr.n--;
+	assert_int_equal(fix_call(pub, "cert.enrol", &m, &info), CSM_EINVALID);
+	csm_buf_free(&csr);
+}
+
+static uint64_t watch_version(int fd, const char *key, uint64_t after, struct csm_msg_cert_watch_res *res)
+{
+	static struct csm_str keys[1];
+	struct csm_msg_cert_watch_req m = {.keys = {keys, 1}, .after = {after, after > 0}, .timeout_ms = {2000, true}};
+
+	keys[0] = csm_str_of(key);
+	assert_int_equal(fix_call(fd, "cert.watch", &m, res), 0);
+	return res->version.v;
+}
+
+static void changes_are_told(void **state)
+{
+	static struct csm_str keys[] = {CSM_STR("web:a")};
+	struct csm_msg_cert_watch_req m = {.keys = {keys, 1}};
+	struct csm_msg_cert_watch_res res;
+	struct csm_msg_cert_info info;
+	struct testanswer a;
+	struct csm_str bad;
+	uint64_t v;
+
+	(void)state;
+	v = watch_version(pub, "web:a", 0, &res);
+	assert_true(v > 0 && res.keys.n == 0 && !res.all.v);
+	m.after = (struct csm_u64){v, true};
+	assert_int_equal(testbroker_request(&fix.t, admin, 40, "cert.watch", &m), 0);
+	ask_enrol(pub, "web:a", 41);
+	next_job("enrol");
+	done_with(&(struct certspec){.subject = "/CN=a", .san = "DNS:a.example.org"});
+	assert_int_equal(answer_of(pub, 41, &info), 0);
+	assert_int_equal(testbroker_answer(&fix.t, admin, &waiter, ANSWER_MS, &a), 0);
+	assert_int_equal(a.error, 0);
+	assert_int_equal(csm_msg_decode(CSM_DEF(cert_watch_res), a.result, CSM_UNKNOWN_REFUSE, &fix.pool, &res, &bad), 0);
+	assert_true(res.version.v > v && res.keys.n == 1 && csm_str_eq(res.keys.v[0], "web:a"));
+	/* between two questions nothing is missed; another key's change is not told; numbers from elsewhere begin anew */
+	v = watch_version(pub, "web:a", v, &res);
+	assert_int_equal(res.keys.n, 1);
+	m = (struct csm_msg_cert_watch_req){.keys = {keys, 1}, .after = {v, true}, .timeout_ms = {0, true}};
+	assert_int_equal(fix_call(pub, "cert.watch", &m, &res), 0);
+	assert_int_equal(res.keys.n, 0);
+	watch_version(pub, "web:a", 5, &res);
+	assert_true(res.all.v);
+	watch_version(pub, "web:a", UINT64_MAX, &res);
+	assert_true(res.all.v);
+}
+
+static void others_watch_nothing(void **state)
+{
+	static struct csm_str keys[] = {CSM_STR("web:a")};
+	struct csm_msg_cert_watch_req m = {.keys = {keys, 1}};
+	struct csm_msg_cert_watch_res res;
+	struct csm_msg_cert_enrol_req enrol = {.key = CSM_STR("web:a")};
+	struct csm_msg_cert_revoke_req revoke = {.key = CSM_STR("web:a")};
+	struct csm_msg_cert_info info;
+	struct csm_msg_empty none = {0};
+	struct csm_msg_enrol_job stolen;
+	int other = fix_connect_as(70061);
+
+	(void)state;
+	assert_int_equal(fix_call(other, "cert.watch", &m, &res), CSM_EDENIED);
+	assert_int_equal(fix_call(other, "cert.enrol", &enrol, &info), CSM_EDENIED);
+	assert_int_equal(fix_call(other, "cert.renew", &(struct csm_msg_cert_renew_req){.key = enrol.key}, &info), CSM_EDENIED);
+	assert_int_equal(fix_call(other, "cert.revoke", &revoke, &info), CSM_EDENIED);
+	assert_int_equal(fix_call(other, "enrol.next", &none, &stolen), CSM_EROLE);
+	assert_int_equal(fix_call(admin, "enrol.next", &none, &stolen), CSM_EROLE);
+	/* and csm-enrol does nothing else */
+	assert_int_equal(call_chan("cert.get", &(struct csm_msg_key_req){.key = enrol.key}), CSM_EROLE);
+	assert_int_equal(call_chan("key.sign", &(struct csm_msg_sign_req){.key = enrol.key}), CSM_EROLE);
+	fix_close(other);
+}
+
+static void a_revoked_one_is_not_renewed(void **state)
+{
+	struct csm_msg_cert_revoke_req m = {.key = CSM_STR("web:b"), .reason = CSM_STR("superseded"), .request_id = CSM_STR("rv")};
+	struct csm_msg_enrol_done_req done = {0};
+	struct csm_msg_cert_info info;
+	struct entry *en;
+
+	(void)state;
+	m.reason = CSM_STR("boredom");
+	assert_int_equal(fix_call(pub, "cert.revoke", &m, &info), CSM_EINVALID);
+	m.reason = CSM_STR("superseded");
+	assert_int_equal(testbroker_request(&fix.t, pub, 50, "cert.revoke", &m), 0);
+	next_job("revoke");
+	assert_true(csm_str_eq(job.reason, "superseded") && csm_str_eq(job.serial, "01"));
+	done_badly("denied", "not this node's", 0);
+	assert_int_equal(answer_of(pub, 50, &info), CSM_EDENIED);
+	assert_int_equal(get("web:b", &info), 0);
+	assert_true(csm_str_eq(info.state, "valid"));
+	assert_int_equal(testbroker_request(&fix.t, pub, 51, "cert.revoke", &m), 0);
+	next_job("revoke");
+	done.job = job.id;
+	assert_int_equal(call_chan("enrol.done", &done), 0);
+	assert_int_equal(answer_of(pub, 51, &info), 0);
+	assert_true(csm_str_eq(info.state, "revoked") && info.revoked.v > 0);
+	en = entry_find(fix.t.b.enrol, CSM_STR("web"), CSM_STR("b"));
+	assert_true(en != NULL && en->item.off);
+	assert_int_equal(fix_call(pub, "cert.revoke", &m, &info), 0);
+	/* the key is as good as ever, and may have another one */
+	ask_enrol(pub, "web:b", 52);
+	next_job("enrol");
+	done_with(&(struct certspec){.subject = "/CN=b", .san = "DNS:b.example.org"});
+	assert_int_equal(answer_of(pub, 52, &info), 0);
+	assert_true(csm_str_eq(info.state, "valid") && !info.revoked.set);
+}
+
+static void what_is_gone_is_not_renewed(void **state)
+{
+	struct csm_msg_key_delete_req m = {.key = CSM_STR("web:b")};
+	struct csm_msg_cert_renew_req renew = {.key = CSM_STR("web:b")};
+	struct csm_msg_cert_info info;
+	struct csm_msg_empty none;
+
+	(void)state;
+	assert_int_equal(testbroker_request(&fix.t, pub, 60, "cert.renew", &renew), 0);
+	next_job("enrol");
+	assert_int_equal(fix_call(admin, "key.delete", &m, &none), 0);
+	done_with(&(struct certspec){.subject = "/CN=b", .san = "DNS:b.example.org"});
+	assert_int_equal(answer_of(pub, 60, &info), CSM_ENOT_FOUND);
+	assert_null(entry_find(fix.t.b.enrol, CSM_STR("web"), CSM_STR("b")));
+	assert_int_equal(fix_create(pub, "web:b", "p256", NULL, NULL), 0);
+	assert_int_equal(fix_call(pub, "cert.renew", &renew, &info), CSM_ESTATE);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(the_node_is_enrolled_first), T(nobody_uses_the_nodes_key), T(what_is_not_as_asked_for_is_refused),
+		T(names_need_the_profiles_leave), T(a_ca_that_fails_is_asked_again), T(a_request_made_elsewhere_is_forwarded),
+		T(changes_are_told), T(others_watch_nothing), T(a_revoked_one_is_not_renewed), T(what_is_gone_is_not_renewed),
+	};
+
+	if (!fix_prepare(120, NULL, policy))
+		return 77;
+	return cmocka_run_group_tests(tests, begin, end);
+}
