@@ -76,11 +76,12 @@ static bool is_due(struct loop *l, const struct target *t, struct csm_reader *re
 		csm_store_key_get(reader, ref.ns, ref.name, false, &l->key, &rec) != 0 ||
 		csm_store_cert_get(reader, ref.ns, ref.name, rec.id, &l->body, &installed) != 0 ||
 		certinfo_unpack((struct csm_bin){csm_buf_ptr(&l->body), l->body.len}, (uint64_t)time(NULL), pool, info, &chain) != 0 ||
-		csm_str_eq(info->fingerprint, t->fingerprint))
+		chain.n == 0 || csm_str_eq(info->fingerprint, t->fingerprint))
 		return false;
 	info->namespace = ref.ns;
 	info->name = ref.name;
-	info->installed.v = installed;
+	if (info->installed.v == 0)
+		info->installed.v = installed;
 	info->chain = chain;
 	*spki = rec.spki;
 	return true;

@@ -619,16 +619,6 @@ void op_error(struct op *op, int r, const char *message)
 		conn_error(op->conn, op->msgid, r, message);
 }
 
-void object_copy(struct object *to, const struct object *from)
-{
-	*to = *from;
-	to->ns.p = to->buf + (from->ns.p - from->buf);
-	to->name.p = to->buf + (from->name.p - from->buf);
-	to->text.p = to->buf;
-	if (from->secret.p != NULL)
-		to->secret.p = to->buf + (from->secret.p - from->buf);
-}
-
 static void copy_request_id(struct change *c, const struct csm_request_id *rid)
 {
 	if (rid->id.p == NULL)

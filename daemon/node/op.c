@@ -165,3 +165,13 @@ int op_to_store(struct op *op, void (*apply)(struct op *))
 		return CSM_EBUSY;
 	return csm_store_submit(store, &op->sop);
 }
+
+void object_copy(struct object *to, const struct object *from)
+{
+	*to = *from;
+	to->ns.p = to->buf + (from->ns.p - from->buf);
+	to->name.p = to->buf + (from->name.p - from->buf);
+	to->text.p = to->buf;
+	if (from->secret.p != NULL)
+		to->secret.p = to->buf + (from->secret.p - from->buf);
+}

@@ -18,7 +18,11 @@ int csm_cert_chain(struct csm *c, const char *key, void *out, size_t *len)
 
 	if (r != 0)
 		return r;
-	r = client_give(((struct csm_msg_cert_info *)rep.msg)->chain, out, len);
+	/* one that is asked for, and not there yet */
+	if (((struct csm_msg_cert_info *)rep.msg)->chain.n == 0)
+		r = client_err(CSM_ENOT_FOUND, "the key has no certificate yet");
+	else
+		r = client_give(((struct csm_msg_cert_info *)rep.msg)->chain, out, len);
 	reply_clear(&rep);
 	return r;
 }
