@@ -148,7 +148,7 @@ CK_RV certs_look(CK_SLOT_ID slot, struct key *k)
 	if (r == 0) {
 		der = csm_view_bin(csm_reply_view(reply), "chain", &n);
 		c.installed = csm_view_u64(csm_reply_view(reply), "installed");
-		rv = der == NULL ? CKR_DEVICE_ERROR : chain_read(slot, k, der, n, &c);
+		rv = der == NULL ? CKR_DEVICE_ERROR : n == 0 ? CKR_OK : chain_read(slot, k, der, n, &c); /* none yet */
 	} else {
 		rv = r == CSM_ENOT_FOUND ? CKR_OK : p11_rv(r, CKR_OK);
 	}
