@@ -137,7 +137,7 @@ static size_t line_length(const struct csm_buf *body)
 
 /* {"error": {"code", "name", "message"}}: the name decides; a number is not compared, since clients of another version have
  * other numbers. */
-static int refusal(struct csm_rest_res *res)
+int rest_refusal(struct csm_rest_res *res)
 {
 	json_t *all = strcmp(res->type, "application/json") == 0 ? parse(&res->body) : NULL;
 	const json_t *error = json_object_get(all, "error");
@@ -168,7 +168,7 @@ int rest_judge(struct csm_rest *r, struct csm_rest_res *res)
 	take_type(r, res);
 	take_retry(r, res);
 	if (status < 200 || status > 299) {
-		code = refusal(res);
+		code = rest_refusal(res);
 		if (res->why[0] == '\0')
 			snprintf(res->why, sizeof(res->why), "the server answers with status %ld", status);
 		return code;

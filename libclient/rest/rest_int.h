@@ -43,6 +43,8 @@ CURLcode rest_tls_context(CURL *curl, void *ssl_ctx, void *rest);
 void rest_why(char why[static CSM_REST_WHY_MAX + 1], const char *text, size_t n);
 size_t rest_on_header(char *p, size_t size, size_t n, void *rest);
 size_t rest_on_body(char *p, size_t size, size_t n, void *rest);
+/* An answer with a status that is no success, by its body: the code; error and why are filled as far as it says. */
+CSM_MUST int rest_refusal(struct csm_rest_res *res);
 /* The answer is there: what it means. */
 CSM_MUST int rest_judge(struct csm_rest *r, struct csm_rest_res *res);
 /* There is none: why not. */
