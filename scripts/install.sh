@@ -15,7 +15,7 @@ put() { # MODE FILE... FOLDER
 
 put 0755 build/bin/csm "$prefix/bin"
 put 0755 build/bin/csmd "$prefix/sbin"
-put 0755 build/bin/csm-ident build/bin/csm-plughost build/bin/csm-enrol "$prefix/libexec/csm"
+put 0755 build/bin/csm-ident build/bin/csm-plughost build/bin/csm-enrol build/bin/csm-deliver "$prefix/libexec/csm"
 put 0644 build/lib/libcsm.so.0 build/lib/libcsm.a "$libdir"
 ln -sf libcsm.so.0 "$root$libdir/libcsm.so"
 put 0644 build/lib/csm/plugins/{soft,tpm2,pkcs11,hwpluginif}.so "$libdir/csm/plugins"
@@ -42,7 +42,7 @@ sed -e "s|@PREFIX@|$prefix|g; s|@LIBDIR@|$libdir|g; s|@VERSION@|$version|g" libc
     >"$root$libdir/pkgconfig/csm.pc"
 chmod 0644 "$root$libdir/pkgconfig/csm.pc"
 
-for page in daemon/node/*.[1-8] daemon/ident/*.[1-8] daemon/plughost/*.[1-8] daemon/enrol/*.[1-8] libclient/cli/*.[1-8] libclient/client/*.[1-8] libclient/p11/*.[1-8] libclient/provider/*.[1-8] build/man/*.[1-8]; do
+for page in daemon/node/*.[1-8] daemon/ident/*.[1-8] daemon/plughost/*.[1-8] daemon/enrol/*.[1-8] daemon/deliver/*.[1-8] libclient/cli/*.[1-8] libclient/client/*.[1-8] libclient/p11/*.[1-8] libclient/provider/*.[1-8] build/man/*.[1-8]; do
     [ ! -e "$page" ] || put 0644 "$page" "$prefix/share/man/man${page##*.}"
 done
 put 0644 build/completion/csm "$prefix/share/bash-completion/completions"

@@ -197,6 +197,10 @@ why_is() { delivery why | grep -q "$1"; }
 await_that why_is "belongs to uid $uid_b"
 [ ! -e "$folder" ] || fail "made in a folder of another user"
 
+step "the example has no fault"
+cp "$top/scripts/examples/deliver/deliver.yaml" example.yaml
+ok "$node_build/bin/csm-deliver" --check --config "$work/example.yaml"
+
 step "without the file it ends"
 rm "$node/deliver.yaml"
 ok csm policy reload

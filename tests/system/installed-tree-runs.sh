@@ -21,6 +21,7 @@ done <<LIST
 755 /usr/libexec/csm/csm-ident
 755 /usr/libexec/csm/csm-plughost
 755 /usr/libexec/csm/csm-enrol
+755 /usr/libexec/csm/csm-deliver
 644 /usr/lib/$triplet/libcsm.so.0
 644 /usr/lib/$triplet/libcsm.so
 644 /usr/lib/$triplet/libcsm.a
@@ -43,6 +44,7 @@ done <<LIST
 644 /usr/share/doc/csm/examples/policy.yaml
 644 /usr/share/doc/csm/examples/nginx/sidecar.conf
 644 /usr/share/doc/csm/examples/stunnel/sidecar.conf
+644 /usr/share/doc/csm/examples/deliver/deliver.yaml
 644 /usr/share/doc/csm/examples/envoy/envoy.yaml
 644 /usr/share/doc/csm/examples/hwplugin/csmd.yaml
 644 /usr/lib/systemd/system/csmd.service
@@ -60,6 +62,8 @@ done <<LIST
 644 /usr/share/man/man8/csm-ident.8
 644 /usr/share/man/man8/csm-plughost.8
 644 /usr/share/man/man8/csm-enrol.8
+644 /usr/share/man/man8/csm-deliver.8
+644 /usr/share/man/man5/deliver.yaml.5
 644 /usr/share/bash-completion/completions/csm
 644 /etc/csm/csmd.yaml
 644 /etc/csm/policy.yaml
