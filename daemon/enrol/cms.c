@@ -99,7 +99,7 @@ out:
 	csm_rest_res_clear(&res);
 	csm_buf_free(&certs);
 	json_decref(body);
-	free(text);
+	free(text); /* jansson has malloc here, see csm_rest_prepare */
 	free(csr);
 	return r;
 }

@@ -35,7 +35,13 @@ static void *wipe_realloc(void *p, size_t n)
 
 int csm_rest_prepare(void)
 {
-	json_set_alloc_funcs(malloc, wipe_free);
+	json_malloc_t json_malloc;
+	json_free_t json_free;
+
+	/* A program may have given jansson a heap of its own; what lies there already has to go back there. */
+	json_get_alloc_funcs(&json_malloc, &json_free);
+	if (json_malloc == malloc)
+		json_set_alloc_funcs(malloc, wipe_free);
 	return curl_global_init_mem(CURL_GLOBAL_DEFAULT, malloc, wipe_free, wipe_realloc, strdup, calloc) == CURLE_OK ? 0 : CSM_ENOMEM;
 }
 
@@ -357,6 +363,7 @@ int csm_rest_json(struct csm_rest *r, const char *method, const char *path, cons
 {
 	struct csm_rest_req req = {.method = method, .path = path, .type = "application/json"};
 	char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+	json_free_t json_free;
 	int err;
 
 	if (body != NULL && text == NULL)
@@ -366,7 +373,8 @@ int csm_rest_json(struct csm_rest *r, const char *method, const char *path, cons
 	err = csm_rest_send(r, &req, res);
 	if (text != NULL)
 		explicit_bzero(text, strlen(text));
-	free(text);
+	json_get_alloc_funcs(NULL, &json_free);
+	json_free(text);
 	return err;
 }
 

@@ -18,7 +18,8 @@
 #define CSM_REST_TIMEOUT_MS 30000u    /* of a call, unless told otherwise */
 #define CSM_REST_TOKEN_MAX 512u
 
-/* Once in a program, before its other threads: what libcurl and jansson free is wiped from then on. CSM_ENOMEM. */
+/* Once in a program, before its other threads: what libcurl frees is wiped from then on, and what jansson frees, unless the
+ * program has given it a heap of its own. CSM_ENOMEM. */
 CSM_MUST int csm_rest_prepare(void);
 
 struct csm_rest_options {
