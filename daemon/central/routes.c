@@ -2,6 +2,8 @@
 #include <string.h>
 #include "daemon/central/api.h"
 #include "daemon/central/api_ca.h"
+#include "daemon/central/est.h"
+#include "daemon/central/pub.h"
 #include "daemon/svc/log.h"
 
 #define TLS CSM_HTTP_TLS
@@ -24,6 +26,22 @@ static const struct csm_http_route table[] = {
 	{"POST", "/v1/cms/ca", TLS | LOCAL, API_CA_BODY_MAX, api_ca_create, JSON},
 	{"PUT", "/v1/cms/ca", TLS | LOCAL, API_CA_BODY_MAX, api_ca_put, JSON},
 	{"GET", "/v1/cms/ca", TLS | PLAIN | LOCAL, 0, api_ca_get, NULL},
+
+	{"GET", "/v1/cms/crl", TLS | LOCAL, 0, api_crl_get, NULL},
+	{"GET", "/crl/{file}", PLAIN, 0, pub_get_list, NULL},
+	{"GET", "/ca/{file}", PLAIN, 0, pub_get_issuer, NULL},
+	{"GET", "/ocsp/{request*}", PLAIN, 0, ocsp_get, NULL},
+	{"POST", "/ocsp", PLAIN, CSM_OCSP_REQUEST_MAX, ocsp_post, NULL},
+	{"POST", "/ocsp/{issuer}", PLAIN, CSM_OCSP_REQUEST_MAX, ocsp_post, NULL},
+
+	{"GET", "/.well-known/est/cacerts", TLS, 0, est_get_cacerts, NULL},
+	{"GET", "/.well-known/est/csrattrs", TLS, 0, est_get_csrattrs, NULL},
+	{"POST", "/.well-known/est/simpleenroll", TLS, EST_BODY_MAX, est_post_enroll, NULL},
+	{"POST", "/.well-known/est/simplereenroll", TLS, EST_BODY_MAX, est_post_reenroll, NULL},
+	{"GET", "/.well-known/est/{label}/cacerts", TLS, 0, est_get_cacerts, NULL},
+	{"GET", "/.well-known/est/{label}/csrattrs", TLS, 0, est_get_csrattrs, NULL},
+	{"POST", "/.well-known/est/{label}/simpleenroll", TLS, EST_BODY_MAX, est_post_enroll, NULL},
+	{"POST", "/.well-known/est/{label}/simplereenroll", TLS, EST_BODY_MAX, est_post_reenroll, NULL},
 };
 #define N_ROUTES (sizeof(table) / sizeof(table[0]))
 

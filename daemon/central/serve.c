@@ -19,6 +19,7 @@
 #include "daemon/central/ca.h"
 #include "daemon/central/central.h"
 #include "daemon/central/doors.h"
+#include "daemon/central/pub.h"
 #include "daemon/svc/lockheap.h"
 #include "daemon/svc/log.h"
 #include "daemon/svc/notify.h"
@@ -189,6 +190,8 @@ static void set_up(struct server *s)
 		return;
 	if (s->c.ca == NULL && ca_new(&s->c, s->config.profiles, &s->c.ca) != 0)
 		return;
+	if ((s->c.pub == NULL && pub_new(&s->c, &s->c.pub) != 0) || pub_start(s->c.pub) != 0)
+		return;
 	__atomic_store_n(&s->c.ready, true, __ATOMIC_RELEASE);
 	log_info("the database is open");
 }
@@ -269,6 +272,7 @@ static void take_down(struct server *s)
 	atomic_store(&s->stop, true);
 	if (s->keeping)
 		pthread_join(s->keeper, NULL);
+	pub_free(s->c.pub);
 	ca_free(s->c.ca);
 	db_close(s->c.db);
 	csm_free(s->c.csm);
