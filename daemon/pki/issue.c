@@ -18,19 +18,34 @@ static int refuse(char *why, int r, const char *text)
 
 /* ---- key identifiers ---- */
 
+/* The next element of `at`, which it takes off; no more than its tag is looked at. */
+static bool next_element(struct csm_bin *at, int wanted, struct csm_bin *ret)
+{
+	const unsigned char *p = at->p;
+	int tag = 0, class = 0, form;
+	long n = 0;
+
+	form = ASN1_get_object(&p, &n, &tag, &class, (long)at->n);
+	if (form != (wanted == V_ASN1_SEQUENCE ? V_ASN1_CONSTRUCTED : 0) || tag != wanted || class != V_ASN1_UNIVERSAL)
+		return false;
+	*ret = (struct csm_bin){p, (size_t)n};
+	*at = (struct csm_bin){p + n, at->n - (size_t)(p + n - at->p)};
+	return true;
+}
+
+/* By hand: OpenSSL would make a key of it, which takes longer than a signature. */
 int csm_key_id(struct csm_bin spki, uint8_t ret[static CSM_KEY_ID_LEN])
 {
 	uint8_t hash[crypto_hash_sha256_BYTES];
-	const unsigned char *at = spki.p, *bits;
-	X509_PUBKEY *pub = d2i_X509_PUBKEY(NULL, &at, (long)spki.n);
-	int n, r = CSM_EINVALID;
+	struct csm_bin whole, alg, bits;
+	int r = CSM_EINVALID;
 
-	if (pub != NULL && at == spki.p + spki.n && X509_PUBKEY_get0_param(NULL, &bits, &n, NULL, pub) == 1) {
-		crypto_hash_sha256(hash, bits, (size_t)n);
+	if (next_element(&spki, V_ASN1_SEQUENCE, &whole) && spki.n == 0 && next_element(&whole, V_ASN1_SEQUENCE, &alg) &&
+		next_element(&whole, V_ASN1_BIT_STRING, &bits) && whole.n == 0 && bits.n > 1 && bits.p[0] == 0) {
+		crypto_hash_sha256(hash, bits.p + 1, bits.n - 1);
 		memcpy(ret, hash, CSM_KEY_ID_LEN);
 		r = 0;
 	}
-	X509_PUBKEY_free(pub);
 	ERR_clear_error();
 	return r;
 }
