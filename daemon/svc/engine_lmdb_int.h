@@ -8,7 +8,7 @@
 #include <time.h>
 #include "daemon/svc/engine.h"
 
-#define ENGINE_RESIDENT_MAX (16u * 1024u * 1024u)
+#define ENGINE_RESIDENT_MAX (24u * 1024u * 1024u)
 #define ENGINE_LOW_PERCENT 90u
 #define ENGINE_NO_DISK (4u * 1024u * 1024u)
 
