@@ -2,6 +2,7 @@
 #include <string.h>
 #include "daemon/central/api.h"
 #include "daemon/central/api_ca.h"
+#include "daemon/central/api_inventory.h"
 #include "daemon/central/est.h"
 #include "daemon/central/pub.h"
 #include "daemon/svc/log.h"
@@ -18,8 +19,13 @@ static const struct csm_http_route table[] = {
 	{"GET", "/metrics", TLS | LOCAL, 0, api_metrics, NULL},
 
 	{"POST", "/v1/cms/certificates", TLS | LOCAL, API_CERT_BODY_MAX, api_cert_issue, JSON},
+	{"GET", "/v1/cms/certificates", TLS | LOCAL, 0, api_cert_list, NULL},
+	{"GET", "/v1/cms/certificates/{serial}", TLS | LOCAL, 0, api_cert_get, NULL},
 	{"POST", "/v1/cms/certificates/{serial}/revoke", TLS | LOCAL, API_SMALL_BODY_MAX, api_cert_revoke, JSON},
 	{"POST", "/v1/cms/renew", TLS, API_CERT_BODY_MAX, api_cert_renew, JSON},
+	{"GET", "/v1/cms/inventory", TLS | LOCAL, 0, api_inventory_export, NULL},
+	{"POST", "/v1/cms/usage", TLS, API_USAGE_BODY_MAX, api_usage_post, JSON},
+	{"GET", "/v1/cms/usage", TLS | LOCAL, 0, api_usage_get, NULL},
 	{"POST", "/v1/cms/tokens", TLS | LOCAL, API_SMALL_BODY_MAX, api_token_create, JSON},
 	{"GET", "/v1/cms/tokens", TLS | LOCAL, 0, api_token_list, NULL},
 	{"DELETE", "/v1/cms/tokens/{id}", TLS | LOCAL, 0, api_token_delete, NULL},
