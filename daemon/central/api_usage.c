@@ -258,7 +258,8 @@ static json_t *use_json(const struct db_cert *c, const struct use *use)
 /* In quotes, and nothing that a table calculator takes for a formula. */
 static int csv_text(struct csm_buf *b, struct csm_str s, const char *behind)
 {
-	bool formula = s.n > 0 && memchr("=+-@\t\r", s.p[0], 6) != NULL;
+	static const char formulas[] = {'=', '+', '-', '@', '\t', '\r'};
+	bool formula = s.n > 0 && memchr(formulas, s.p[0], sizeof(formulas)) != NULL;
 	int r = csm_buf_put(b, formula ? "\"'" : "\"", formula ? 2 : 1);
 
 	for (size_t i = 0; i < s.n && r == 0; i++)

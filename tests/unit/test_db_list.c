@@ -159,7 +159,7 @@ static void test_order_and_refusals(void **state)
 	for (size_t i = 1; i < n; i++)
 		assert_true(v[i - 1].issued >= v[i].issued);
 	assert_int_equal(db_cert_list(f->db, &soon, none, N, &f->pool, &v, &n, &next), 0);
-	assert_int_equal(n, N);
+	assert_true(n < N && next.n > 0); /* so many are looked up for a page, and no more */
 	for (size_t i = 1; i < n; i++)
 		assert_true(v[i - 1].not_after <= v[i].not_after);
 	assert_int_equal(db_cert_list(f->db, &odd, none, 5, &f->pool, &v, &n, &next), CSM_EINVALID);
