@@ -1,0 +1,88 @@
+#!/bin/bash
+# A node enrols a key at csm-server with a token, by the root's digest alone; the token is spent, and from then on the node's own
+# certificate, whose key csmd keeps, speaks for it: it renews and revokes. Neither CA nor node sees the other's keys.
+# bound: 120
+. "$(dirname "$0")/../lib/system.sh"
+self=$(realpath "$0")
+
+if [ -n "${CSM_TEST_NODE:-}" ]; then
+    trap 'cp "$CSM_NODE_DIR/csmd.log" "$CSM_TEST_NODE/inner.log"' EXIT
+    work=$CSM_NODE_DIR/work
+    mkdir "$work"
+    cd "$work"
+    cp "$CSM_TEST_NODE/root.pem" .
+    serial() { csm cert show web --json | json serial; }
+    step "enrolled: the certificate is the CA's, for this key and name"
+    ok csm key create web
+    ok csm cert enrol web
+    csm cert show web --json >shown
+    expect_equal state "$(json state <shown)" valid
+    expect_equal san "$(json san <shown)" '["dns:web.nodes.test"]'
+    ok csm cert export web "$PWD/out-web"
+    ok openssl verify -CAfile root.pem out-web/cert.pem
+    step "renewed under the node's certificate, the token being spent"
+    old=$(serial)
+    ok csm cert renew web
+    [ "$(serial)" != "$old" ] || fail "the certificate is the same"
+    step "a second key needs no token; a name that the profile has not, is refused"
+    ok csm key create other
+    ok csm cert enrol other
+    ok csm key create third
+    expect_exit 3 csm cert enrol third --san dns:third.elsewhere.test
+    step "revoked"
+    serial=$(serial)
+    ok csm cert revoke web
+    expect_equal state "$(csm cert show web --json | json state)" revoked
+    expect_exit 7 csm ca cert revoke "$serial"
+    ok csm ca cert revoke "$old"
+    exit 0
+fi
+
+in_node --backend soft
+export CSM_SERVER_ADMIN_SOCKET=$work/admin.sock
+port=$(py -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+mkdir -m 0700 state
+chown 59141 state
+cat >server.yaml <<YAML
+listen: "127.0.0.1:$port"
+admin_socket: $CSM_SERVER_ADMIN_SOCKET
+state_dir: $work/state
+csmd_socket: $CSM_SOCKET
+user: "59141"
+hostnames: [localhost]
+YAML
+"$node_build/bin/csm-server" --config server.yaml 2>server.log &
+server=$!
+trap 'kill $server; wait $server || true' EXIT
+node_await 20 test -S "$CSM_SERVER_ADMIN_SOCKET" || fail "csm-server does not start: $(cat server.log)"
+ok csm ca init --subject "/CN=test CA" --admin "$work/admin" -o root.pem
+token=$(csm token create --profile node) || fail "no token"
+printf '%s' "$token" >token
+chmod 600 token
+digest=$(openssl x509 -in root.pem -outform DER | sha256sum | cut -d' ' -f1)
+cat >csmd.yaml <<YAML
+enrolment:
+  profiles:
+    default:
+      protocol: cms
+      url: https://localhost:$port
+      root_sha256: "$digest"
+      token: file:$work/token
+      label: default
+      subject: "/CN={name}.nodes.test"
+      san: ["dns:{name}.nodes.test"]
+      node: {label: node, subject: "/CN=node-1", san: ["dns:node-1.nodes.test"]}
+YAML
+"$top/scripts/with-node.sh" --backend soft --config csmd.yaml -- env CSM_TEST_NODE="$work" "$self" || {
+    cat server.log inner.log >&2
+    fail "as above"
+}
+
+step "the token is spent, and in no log"
+openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=thief -keyout thief.key -out thief.csr 2>openssl.log
+py -c 'import json; print(json.dumps({"csr": open("thief.csr").read(), "profile": "node"}))' >thief.json
+status=$(curl -s -m 20 -o answer -w '%{http_code}' --cacert root.pem -H "Authorization: Bearer $token" \
+    -H 'Content-Type: application/json' --data @thief.json "https://localhost:$port/v1/cms/certificates")
+case $status in 401 | 403) ;; *) fail "a spent token: $status: $(cat answer)" ;; esac
+[ "${#token}" -gt 20 ] || fail "the token is '$token'"
+! grep -rqF -- "$token" server.log inner.log "$node/csmd.log" || fail "the token is in a log"
