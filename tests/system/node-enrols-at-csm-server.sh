@@ -29,6 +29,11 @@ if [ -n "${CSM_TEST_NODE:-}" ]; then
     ok csm cert enrol other
     ok csm key create third
     expect_exit 3 csm cert enrol third --san dns:third.elsewhere.test
+    step "the same by EST"
+    ok csm key create est
+    ok csm cert enrol est --profile est
+    ok csm cert renew est
+    expect_equal state "$(csm cert show est --json | json state)" valid
     step "revoked"
     serial=$(serial)
     ok csm cert revoke web
@@ -55,24 +60,30 @@ YAML
 server=$!
 trap 'kill $server; wait $server || true' EXIT
 node_await 20 test -S "$CSM_SERVER_ADMIN_SOCKET" || fail "csm-server does not start: $(cat server.log)"
-ok csm ca init --subject "/CN=test CA" --admin "$work/admin" -o root.pem
-token=$(csm token create --profile node) || fail "no token"
-printf '%s' "$token" >token
-chmod 600 token
+ca_init() { csm ca init --subject "/CN=test CA" --admin "$work/admin" -o root.pem >out 2>err; }
+node_await 20 ca_init || fail "no authority: $(cat err server.log)"
+for name in est token; do
+    token=$(csm token create --profile node) || fail "no token"
+    printf '%s' "$token" >$name
+    chmod 600 $name
+done
 digest=$(openssl x509 -in root.pem -outform DER | sha256sum | cut -d' ' -f1)
-cat >csmd.yaml <<YAML
-enrolment:
-  profiles:
-    default:
-      protocol: cms
+{
+    printf 'enrolment:\n  profiles:\n'
+    for profile in default:cms:token est:est:est; do
+        cat <<YAML
+    ${profile%%:*}:
+      protocol: $(cut -d: -f2 <<<"$profile")
       url: https://localhost:$port
       root_sha256: "$digest"
-      token: file:$work/token
+      token: file:$work/${profile##*:}
       label: default
       subject: "/CN={name}.nodes.test"
       san: ["dns:{name}.nodes.test"]
       node: {label: node, subject: "/CN=node-1", san: ["dns:node-1.nodes.test"]}
 YAML
+    done
+} >csmd.yaml
 "$top/scripts/with-node.sh" --backend soft --config csmd.yaml -- env CSM_TEST_NODE="$work" "$self" || {
     cat server.log inner.log >&2
     fail "as above"
