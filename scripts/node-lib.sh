@@ -7,6 +7,7 @@
 #   DIR/state DIR/rootkey DIR/tpm       0700: the store, the root key of a soft node, the swtpm
 #   DIR/csmd.pid DIR/swtpm.pid          written by the processes themselves before they become csmd and swtpm
 #   DIR/csmd.log DIR/swtpm.log
+#   DIR/server                          a csm-server: server.yaml, state, admin.sock, pid, log, and credentials to use it with
 
 node_top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 node_build=${CSM_BUILD:-build}
@@ -155,4 +156,104 @@ node_swtpm_stop() {
     node_await 5 node_gone "$pid" || kill -KILL "$pid" 2>/dev/null || true
     node_await 5 node_gone "$pid" || true
     rm -f "$1/swtpm.pid"
+}
+
+# ---- a csm-server beside the node ----
+
+# A number that no account has, for csm-server.
+node_server_user() {
+    local uid=59151
+    while getent passwd "$uid" >/dev/null; do
+        uid=$((uid + 1))
+    done
+    printf '%s' "$uid"
+}
+node_free_port() {
+    /usr/bin/python3 -c 'import socket
+s = socket.socket()
+s.bind(("127.0.0.1", 0))
+print(s.getsockname()[1])'
+}
+
+# Folders and files; on two ports of this machine's own. node_server_make DIR
+node_server_make() {
+    local dir=$1 server=$1/server tls plain user=
+    tls=$(node_free_port)
+    plain=$(node_free_port)
+    mkdir -p "$server"
+    chmod 0755 "$server"
+    (umask 077 && mkdir -p "$server/state")
+    if [ "$(id -u)" -eq 0 ]; then
+        user=$(node_server_user)
+        chown "$user:$user" "$server/state"
+    fi
+    cat >"$server/server.yaml" <<YAML
+listen: "127.0.0.1:$tls"
+public_listen: "127.0.0.1:$plain"
+public_url: http://localhost:$plain
+admin_socket: $server/admin.sock
+state_dir: $server/state
+csmd_socket: $(node_value "$dir" socket)
+hostnames: [localhost, 127.0.0.1]
+profiles:
+  default:
+    max_life: 1d
+    keys: [p256, p384, rsa3072]
+    subject: {CN: "*"}
+    san: ["dns:localhost", "dns:.example.org", "ip:127.0.0.1", "uri:spiffe://example.org/**"]
+  node: {role: node, max_life: 7d, subject: {CN: "*"}, san: ["dns:**"]}
+YAML
+    [ -z "$user" ] || printf 'user: "%s"\n' "$user" >>"$server/server.yaml"
+    printf 'https://localhost:%s\n' "$tls" >"$server/url"
+    printf 'http://localhost:%s\n' "$plain" >"$server/public_url"
+}
+
+# Start it; it answers at its local socket when this returns.
+node_server_start() {
+    local server=$1/server pid
+    rm -f "$server/pid"
+    setsid env -u NOTIFY_SOCKET sh -c 'echo $$ >"$0/pid"; exec "$1" --config "$0/server.yaml"' "$server" "$node_build/bin/csm-server" \
+        </dev/null >>"$server/log" 2>&1 199>&- &
+    disown
+    node_await 5 test -s "$server/pid" || return 1
+    read -r pid <"$server/pid"
+    node_await 30 node_server_answers_or_gone "$server" "$pid" && ! node_gone "$pid"
+}
+node_server_answers_or_gone() {
+    node_gone "$2" || { [ -S "$1/admin.sock" ] && node_server_csm "$1" token list >/dev/null 2>&1; }
+}
+node_server_csm() { # SERVER-DIR ARGUMENT...
+    CSM_SERVER='' CSM_SERVER_ADMIN_SOCKET=$1/admin.sock timeout 30 "$node_build/bin/csm" "${@:2}"
+}
+node_server_stop() {
+    local pid=
+    { read -r pid <"$1/server/pid"; } 2>/dev/null || return 0
+    kill -TERM "$pid" 2>/dev/null || true
+    node_await 15 node_gone "$pid" || kill -KILL "$pid" 2>/dev/null || true
+    node_await 5 node_gone "$pid" || true
+    rm -f "$1/server/pid"
+}
+
+# Its authority, the first administrator, and for the node's csmd, which is started again, a profile with a first credential.
+# The authority's key is in the csmd of this node. node_server_init DIR
+node_server_init() {
+    local dir=$1 server=$1/server url
+    read -r url <"$server/url"
+    node_server_csm "$server" ca init --subject '/O=Example/CN=Example CA' --admin "$server/admin" -o "$server/ca.pem" || return 1
+    # The administrator's key is for whoever runs the command.
+    (umask 077 && node_server_csm "$server" token create --profile node --uses 100 --ttl 1d -o "$server/token") || return 1
+    if ! grep -qE '^enrolment[[:space:]]*:' "$dir/csmd.yaml"; then
+        cat >>"$dir/csmd.yaml" <<YAML
+enrolment:
+  profiles:
+    default:
+      protocol: cms
+      url: $url
+      anchors: $server/ca.pem
+      token: "file:$server/token"
+      names: ["*"]
+YAML
+        node_csmd_stop "$dir"
+        node_csmd_start "$dir" || return 1
+    fi
 }

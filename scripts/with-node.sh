@@ -1,11 +1,14 @@
 #!/bin/bash
 # Run COMMAND with a private node up, in the caller's folder and with its uid.
 #
-# usage: with-node.sh [--backend tpm2|soft] [--config FILE] [--policy FILE] -- COMMAND...
+# usage: with-node.sh [--backend tpm2|soft] [--config FILE] [--policy FILE] [--server] -- COMMAND...
 #
 # COMMAND finds CSM_SOCKET, CSM_ADMIN_SOCKET, CSM_NODE_DIR (the node's folder, 0755), CSM_PID (the broker), csm on its
 # PATH (readable by every uid), and with tpm2 CSM_TPM_TCTI: one that is set from outside is used as it is and left
 # running, else a swtpm is started. A FILE for --config may leave out the paths, users and the TPM: they are added.
+# With --server a csm-server runs too, its authority's key in this node's csmd: CSM_SERVER (its URL), CSM_CACERT (the root),
+# CSM_ADMIN_CERT and CSM_ADMIN_KEY (an administrator's credential), CSM_SERVER_ADMIN_SOCKET, CSM_PUBLIC_URL (where it serves CRLs
+# and OCSP); the node can enrol by its profile `default`. A FILE for --policy has to let csm-server's user have its namespace.
 # Nothing is written to stdout; stderr gets csmd's log when COMMAND failed. The exit status is COMMAND's; 125 when
 # the node does not start. Nothing stays behind, whatever ends this script. CSM_BUILD=build/asan takes another build.
 set -u
@@ -20,23 +23,25 @@ refuse() {
 }
 absolute() { [[ $1 = /* ]] && printf '%s' "$1" || printf '%s/%s' "$PWD" "$1"; }
 
-backend='' config='' policy=''
+backend='' config='' policy='' server=''
 while [ $# -gt 0 ]; do
     case $1 in
     --backend | --config | --policy) [ $# -gt 1 ] || refuse "$1 needs a value" ;;&
     --backend) backend=$2 && shift 2 ;;
     --config) config=$(absolute "$2") && shift 2 ;;
     --policy) policy=$(absolute "$2") && shift 2 ;;
-    --server) refuse "there is no csm-server in this version" ;;
+    --server) server=1 && shift ;;
     --) shift && break ;;
     -*) refuse "unknown option $1" ;;
     *) break ;;
     esac
 done
-[ $# -gt 0 ] || refuse "usage: with-node.sh [--backend tpm2|soft] [--config FILE] [--policy FILE] -- COMMAND..."
+[ $# -gt 0 ] || refuse "usage: with-node.sh [--backend tpm2|soft] [--config FILE] [--policy FILE] [--server] -- COMMAND..."
 [ -z "$config" ] || [ -r "$config" ] || refuse "cannot read $config"
 [ -z "$policy" ] || [ -r "$policy" ] || refuse "cannot read $policy"
-for program in csmd csm; do
+programs=(csmd csm)
+[ -z "$server" ] || programs+=(csm-server csm-enrol)
+for program in "${programs[@]}"; do
     [ -x "$node_build/bin/$program" ] || refuse "$node_build/bin has no $program: run make"
 done
 if [ -z "$backend" ]; then
@@ -61,6 +66,7 @@ counters() {
 guardian() {
     trap '' HUP INT QUIT TERM PIPE
     cat >/dev/null
+    node_server_stop "$dir"
     node_csmd_stop "$dir"
     [ ! -e "$dir/counters" ] || counters | grep -vxFf "$dir/counters" |
         xargs -r -n 1 timeout 20 tpm2_nvundefine -T "$CSM_TPM_TCTI" -C o
@@ -74,7 +80,10 @@ finish() { # STATUS
     wait "$guardian_pid"
     exit "$1"
 }
-show_log() { sed 's/^/csmd: /' "$dir/csmd.log" >&2; }
+show_log() {
+    sed 's/^/csmd: /' "$dir/csmd.log" >&2
+    [ ! -e "$dir/server/log" ] || sed 's/^/csm-server: /' "$dir/server/log" >&2
+}
 
 # COMMAND is told of what this script is told; five seconds of silence after TERM or HUP and it is killed.
 command_pid='' ended_by='' was_told=''
@@ -106,6 +115,19 @@ if ! node_csmd_start "$dir"; then
     printf 'with-node.sh: csmd does not start\n' >&2
     show_log
     finish 125
+fi
+
+if [ -n "$server" ]; then
+    node_server_make "$dir"
+    if ! node_server_start "$dir" || ! node_server_init "$dir" >&2; then
+        printf 'with-node.sh: csm-server does not start\n' >&2
+        show_log
+        finish 125
+    fi
+    read -r CSM_SERVER <"$dir/server/url"
+    read -r CSM_PUBLIC_URL <"$dir/server/public_url"
+    export CSM_SERVER CSM_PUBLIC_URL CSM_CACERT=$dir/server/ca.pem CSM_ADMIN_CERT=$dir/server/admin.pem \
+        CSM_ADMIN_KEY=$dir/server/admin.key CSM_SERVER_ADMIN_SOCKET=$dir/server/admin.sock
 fi
 
 # Other uids may not reach the build's folder: give them a csm of their own.
