@@ -28,8 +28,6 @@ grep -q '^csmd: ' err || fail "csmd's log is not shown after a failure"
 nothing_left "after a failure"
 expect_exit 137 "$with" --backend soft -- bash -c 'kill -9 $$'
 expect_exit 127 "$with" --backend soft -- no-such-command
-expect_exit 125 "$with" --backend soft --server -- true
-grep -q csm-server err || fail "--server is refused without a reason"
 expect_exit 125 "$with" --backend pkcs11 -- true
 expect_exit 125 "$with"
 nothing_left "after refusals"
@@ -45,6 +43,20 @@ ok "$with" --backend soft -- bash -c '
     csm --socket "$CSM_ADMIN_SOCKET" whoami >/dev/null
     CSM_SOCKET=$CSM_ADMIN_SOCKET csm status >/dev/null' sh "$(realpath "$node_build/bin/csmd")"
 expect_silent
+
+step "with a csm-server beside it: an administrator, and a profile to enrol by"
+ok "$with" --backend soft --server -- bash -c '
+    set -e
+    [ "$(stat -c %a "$CSM_ADMIN_KEY")" = 600 ]
+    curl -sS -m 10 --cacert "$CSM_CACERT" --cert "$CSM_ADMIN_CERT" --key "$CSM_ADMIN_KEY" "$CSM_SERVER/v1/cms/certificates" >listed
+    csm key create web >/dev/null
+    csm cert enrol web --subject /CN=web --san dns:web.example.org >/dev/null
+    csm cert show web --pem | openssl verify -CAfile "$CSM_CACERT" >/dev/null'
+expect_silent
+nothing_left "after a csm-server"
+expect_exit 7 "$with" --backend soft --server -- bash -c 'kill -9 $(cat "$CSM_NODE_DIR/server/pid"); exit 7'
+grep -q '^csm-server: ' err || fail "the log of csm-server is not shown after a failure"
+nothing_left "after a csm-server that was killed"
 
 step "--config is completed, --policy is used"
 printf 'limits: {connections_per_uid: 3}\nlog_level: debug\ntpm: {bus_protection: full}' >config.yaml
