@@ -239,7 +239,8 @@ node_server_stop() {
 node_server_init() {
     local dir=$1 server=$1/server url
     read -r url <"$server/url"
-    node_server_csm "$server" ca init --subject '/O=Example/CN=Example CA' --admin "$server/admin" -o "$server/ca.pem" || return 1
+    node_server_csm "$server" ca init --subject '/O=Example/CN=Example CA' --admin "$server/admin" -o "$server/ca.pem" 2>>"$server/log" ||
+        return 1
     # The administrator's key is for whoever runs the command.
     (umask 077 && node_server_csm "$server" token create --profile node --uses 100 --ttl 1d -o "$server/token") || return 1
     if ! grep -qE '^enrolment[[:space:]]*:' "$dir/csmd.yaml"; then

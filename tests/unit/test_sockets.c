@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "daemon/node/supervisor.h"
+#include "daemon/svc/notify.h"
 #include "daemon/svc/log.h"
 
 #define N_ELEMS(a) (sizeof(a) / sizeof((a)[0]))
@@ -288,14 +289,14 @@ static void systemd_is_told(void **state)
 	snprintf(path, sizeof(path), "%s/notify", dir);
 	snprintf(addr.sun_path, sizeof(addr.sun_path), "%.100s", path);
 	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
-	notify_systemd("READY=1"); /* nobody asked */
+	csm_notify_systemd("READY=1"); /* nobody asked */
 	assert_int_equal(recv(fd, got, sizeof(got), 0), -1);
 	setenv("NOTIFY_SOCKET", path, 1);
-	notify_systemd("READY=1");
+	csm_notify_systemd("READY=1");
 	assert_int_equal(recv(fd, got, sizeof(got), 0), 7);
 	assert_memory_equal(got, "READY=1", 7);
 	close(fd);
-	notify_systemd("READY=1"); /* nobody listens any more */
+	csm_notify_systemd("READY=1"); /* nobody listens any more */
 	/* In the abstract namespace. */
 	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	snprintf(path, sizeof(path), "@csm-test-%d", (int)getpid());
@@ -304,19 +305,19 @@ static void systemd_is_told(void **state)
 	len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
 	assert_int_equal(bind(fd, (struct sockaddr *)&addr, len), 0);
 	setenv("NOTIFY_SOCKET", path, 1);
-	notify_systemd("STOPPING=1");
+	csm_notify_systemd("STOPPING=1");
 	assert_int_equal(recv(fd, got, sizeof(got), 0), 10);
 	/* What is no path. */
 	static const char *const bad[] = {"", "/", "@", "relative", "vsock:2:1234"};
 	for (size_t i = 0; i < N_ELEMS(bad); i++) {
 		setenv("NOTIFY_SOCKET", bad[i], 1);
-		notify_systemd("READY=1");
+		csm_notify_systemd("READY=1");
 	}
 	char longer[200];
 	memset(longer, '/', sizeof(longer) - 1);
 	longer[sizeof(longer) - 1] = '\0';
 	setenv("NOTIFY_SOCKET", longer, 1);
-	notify_systemd("READY=1");
+	csm_notify_systemd("READY=1");
 	assert_int_equal(recv(fd, got, sizeof(got), 0), -1);
 	close(fd);
 }
