@@ -38,7 +38,7 @@ static int open_pkcs12(const PKCS12 *p12, const char *pass, EVP_PKEY **ret, stru
 
 	if (PKCS12_parse((PKCS12 *)p12, pass, ret, &cert, &others) != 1)
 		return CSM_EINVALID;
-	for (int i = -1; chain != NULL && r == 0 && i < sk_X509_num(others); i++) {
+	for (int i = -1; chain != NULL && r == 0 && i < (others != NULL ? sk_X509_num(others) : 0); i++) {
 		X509 *x = i < 0 ? cert : sk_X509_value(others, i);
 		unsigned char *der = NULL;
 		int n = x != NULL ? i2d_X509(x, &der) : 0;

@@ -172,8 +172,7 @@ int server_text(const json_t *object, const char *name, const char **ret)
 
 static bool is_time(const char *name)
 {
-	static const char *const times[] = {"not_before", "not_after", "created", "expires", "issued", "revoked_at", "first_use",
-		"last_use", "from", "to"};
+	static const char *const times[] = {"not_before", "not_after", "created", "expires", "issued", "revoked", "last_used"};
 
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
 		if (strcmp(times[i], name) == 0)
@@ -248,21 +247,19 @@ static void print_rows(const json_t *rows, const char *const *columns)
 	}
 }
 
-int server_list(struct cli *cli, struct server *s, struct path *p, const char *field, const char *const *columns)
+int server_pages(struct server *s, const struct path *first, const char *field, json_t **ret)
 {
-	const struct path first = *p;
 	json_t *all = json_array();
 	int r = all != NULL ? 0 : client_err_plain(CSM_ENOMEM);
+	struct path p = *first;
 	bool more = true;
 
+	path_query(&p, "limit", "1000");
 	for (unsigned i = 0; r == 0 && more && i < PAGES_MAX; i++) {
 		json_t *page = NULL, *rows;
 		const char *next;
 
-		if (p->full)
-			r = client_err(CSM_ETOO_LARGE, "what is asked for is too long");
-		else
-			r = server_call(s, "GET", p->text, NULL, &page);
+		r = p.full ? client_err(CSM_ETOO_LARGE, "what is asked for is too long") : server_call(s, "GET", p.text, NULL, &page);
 		if (r != 0)
 			break;
 		rows = json_object_get(page, field);
@@ -272,17 +269,33 @@ int server_list(struct cli *cli, struct server *s, struct path *p, const char *f
 			r = client_err(CSM_EPROTOCOL, "csm-server's answer has no %s", field);
 		else if (json_array_extend(all, rows) != 0)
 			r = client_err_plain(CSM_ENOMEM);
-		*p = first;
-		if (r == 0 && more)
-			path_query(p, "after", next);
+		p = *first;
+		path_query(&p, "limit", "1000");
+		path_query(&p, "after", more ? next : NULL);
 		json_decref(page);
 	}
-	if (r == 0 && cli->json)
-		return json_print(cli, all);
-	if (r == 0)
-		print_rows(all, columns);
-	json_decref(all);
+	if (r != 0)
+		json_decref(all);
+	else
+		*ret = all;
 	return r;
+}
+
+int server_rows(struct cli *cli, json_t *rows, const char *const *columns)
+{
+	if (cli->json)
+		return json_print(cli, rows);
+	print_rows(rows, columns);
+	json_decref(rows);
+	return 0;
+}
+
+int server_list(struct cli *cli, struct server *s, const struct path *p, const char *field, const char *const *columns)
+{
+	json_t *rows;
+	int r = server_pages(s, p, field, &rows);
+
+	return r != 0 ? r : server_rows(cli, rows, columns);
 }
 
 int server_put_pem(struct cli *cli, const char *pem, const char *label, const char *field)

@@ -30,9 +30,11 @@ void path_query(struct path *p, const char *name, const char *typed);
 CSM_MUST int server_text(const json_t *object, const char *name, const char **ret);
 /* Prints with --json the object, else its plain values, one a line. Takes j. */
 CSM_MUST int server_print(struct cli *cli, json_t *j);
-/* All pages of a list: the array `field` of each answer, the next page after `next`. With columns, which NULL ends, a table;
- * with --json the array. */
-CSM_MUST int server_list(struct cli *cli, struct server *s, struct path *p, const char *field, const char *const *columns);
+/* All pages of a list: the array `field` of each answer, the next page after `next`. */
+CSM_MUST int server_pages(struct server *s, const struct path *first, const char *field, json_t **ret);
+/* A table of these columns, which NULL ends; with --json the array. Takes rows. */
+CSM_MUST int server_rows(struct cli *cli, json_t *rows, const char *const *columns);
+CSM_MUST int server_list(struct cli *cli, struct server *s, const struct path *p, const char *field, const char *const *columns);
 /* A PEM text, or with --der its bytes; with --json in a field of that name. */
 CSM_MUST int server_put_pem(struct cli *cli, const char *pem, const char *label, const char *field);
 

@@ -379,7 +379,7 @@ const struct command cli_commands[] = {
 		"print the list of revoked certificates", NULL, cmd_ca_crl},
 	{"ca", "cert list", "", 0, 0, SOCK_NONE, OPT(O_NAME) | OPT(O_PROFILE) | OPT(O_STATE) | OPT(O_ISSUER), -1,
 		"an array of objects, as GET /v1/cms/certificates has them", "list the certificates that were issued",
-		"Each line has serial, state, end, profile, subject and names; --name takes a common name, and may end in *.", cmd_ca_cert_list},
+		"Each line has serial, state, end, profile, subject and names; --name takes a common name.", cmd_ca_cert_list},
 	{"ca", "cert show", "SERIAL", 1, 1, SOCK_NONE, OPT(O_PEM) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
 		"the object of GET /v1/cms/certificates/SERIAL", "show a certificate that was issued", NULL, cmd_ca_cert_show},
 	{"ca", "cert revoke", "SERIAL", 1, 1, SOCK_NONE, OPT(O_REASON), -1, "csm-server's answer", "revoke a certificate", NULL,

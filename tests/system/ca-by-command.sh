@@ -1,0 +1,123 @@
+#!/bin/bash
+# csm ca and csm token do an administrator's work with csm-server: an authority begins, on its host or from an outside root, or is
+# brought along; its key and the administrator's never leave the process that has them; tokens are made and withdrawn.
+# bound: 120
+. "$(dirname "$0")/../lib/system.sh"
+. "$(dirname "$0")/../lib/certs.sh"
+in_node --backend soft
+
+ca=$work/ca
+mkdir -m 0755 "$ca"
+mkdir -m 0700 "$ca/state"
+chown 59131:59131 "$ca/state"
+port=$(/usr/bin/python3 -c 'import socket
+s = socket.socket()
+s.bind(("127.0.0.1", 0))
+print(s.getsockname()[1])')
+cat >"$ca/server.yaml" <<YAML
+listen: "127.0.0.1:$port"
+admin_socket: $ca/admin.sock
+state_dir: $ca/state
+csmd_socket: $CSM_SOCKET
+user: "59131"
+hostnames: [localhost, 127.0.0.1]
+issuers: {default: {key: ca}, under: {key: under-ca}, old: {key: old-ca}, p12: {key: p12-ca}}
+profiles: {default: {subject: {CN: "*"}, san: ["dns:**"]}}
+YAML
+"$node_build/bin/csm-server" --config "$ca/server.yaml" </dev/null >"$ca/log" 2>&1 &
+server=$!
+trap 'kill $server && wait $server || true' EXIT
+listens() { curl -sS -m 5 --unix-socket "$ca/admin.sock" http://localhost/v1/cms/ca -o /dev/null 2>/dev/null; }
+node_await 60 listens || { cat "$ca/log" >&2 && fail "csm-server does not start"; }
+body_of() { # NAME FILE [NAME FILE]...: JSON with the text of files; a name that ends in = has its value beside it
+    /usr/bin/python3 -c 'import json, sys
+a = sys.argv[1:]
+print(json.dumps({k.rstrip("="): v if k[-1] == "=" else open(v).read() for k, v in zip(a[::2], a[1::2])}))' "$@"
+}
+export CSM_SERVER_ADMIN_SOCKET=$ca/admin.sock
+
+step "an authority of its own, and the first administrator"
+expect_exit 1 csm ca show
+expect_exit 2 csm ca init
+ok csm ca init --subject /O=Example/CN=Root --path-len 0 -o root.pem
+openssl verify -CAfile root.pem admin.pem >/dev/null || fail "the administrator's certificate"
+expect_equal "modes" "$(stat -c %a admin.pem admin.key | xargs)" "600 600"
+expect_equal "the key" "$(openssl pkey -in admin.key -pubout)" "$(openssl x509 -in admin.pem -noout -pubkey)"
+expect_exit 7 csm ca init --subject /CN=again
+expect_exit 7 csm ca init --subject /CN=again --admin ""
+grep -q 'admin.key is there already' err && fail "that was the first refusal's"
+csm ca show >shown.pem
+expect_same "the root" root.pem shown.pem
+csm ca show --der | openssl x509 -inform DER >shown.pem
+expect_same "the root, in DER" <(openssl x509 -in root.pem) shown.pem
+expect_equal "its digest" "$(csm ca show --json | json root_sha256)" \
+    "$(openssl x509 -in root.pem -noout -fingerprint -sha256 | sed 's/.*=//' | tr -d : | tr A-F a-f)"
+
+step "by REST, as administrator, and as nobody"
+export CSM_SERVER=https://localhost:$port CSM_CACERT=$work/root.pem
+expect_exit 3 csm token create --name dns:a.example
+grep -q '^csm: unauthenticated\|^csm: denied' err || fail "$(cat err)"
+export CSM_ADMIN_CERT=$work/admin.pem CSM_ADMIN_KEY=$work/admin.key
+CSM_CACERT='' expect_exit 2 csm ca show
+ok csm token create --name dns:a.example --name b.example --uses 2 --ttl 90s --json
+cp out made
+expect_equal "names" "$(json names <made)" '["dns:a.example", "dns:b.example"]'
+expect_equal "uses" "$(json uses <made)" 2
+left=$(($(json expires <made) - $(date +%s)))
+{ [ $left -gt 60 ] && [ $left -le 90 ]; } || fail "it holds for $left s"
+id=$(json id <made)
+csm token list | grep -q "^$id " || fail "the list: $(csm token list)"
+! csm token list --json | grep -q "$(json token <made)" || fail "the list shows the token"
+ok csm token create --any-name -o token
+expect_equal "its mode" "$(stat -c %a token)" 600
+
+step "what a token is good for, until it is withdrawn"
+try() { # TOKEN NAME
+    openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -subj "/CN=$2" -addext "subjectAltName=DNS:$2" \
+        -out csr.pem 2>/dev/null
+    body_of csr csr.pem >body
+    curl -sS -m 20 --cacert root.pem -H "Authorization: Bearer $1" -H 'Content-Type: application/json' --data-binary @body \
+        -o answer -w '%{http_code}' "$CSM_SERVER/v1/cms/certificates"
+}
+expect_equal "issued" "$(try "$(json token <made)" a.example)" 201
+serial=$(json serial <answer)
+ok csm token revoke "$id"
+expect_equal "after it was withdrawn" "$(try "$(json token <made)" a.example)" 401
+expect_exit 4 csm token revoke "$id"
+expect_exit 1 csm token revoke ../ca
+expect_equal "the other one" "$(try "$(cat token)" c.example)" 201
+
+step "revoked by its serial number"
+ok csm ca cert revoke "$serial" --reason superseded
+expect_exit 4 csm ca cert revoke 0102030405060708
+
+step "under an outside root"
+make_ca outside
+ok csm ca init --issuer under --subject /O=Example/CN=Under --csr under.csr --admin ""
+printf 'basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n' >under.ext
+openssl x509 -req -in under.csr -CA outside.pem -CAkey outside.key -extfile under.ext -days 3 -set_serial 0x0102030405060708090a -out under.pem 2>/dev/null
+cat under.pem outside.pem >chain.pem
+expect_exit 2 csm ca init --issuer under --chain
+ok csm ca init --issuer under --chain chain.pem --admin ""
+csm ca show --issuer under --chain >shown.pem
+expect_equal "certificates of the chain" "$(grep -c BEGIN shown.pem)" 2
+
+step "one that exists already, in PEM and in PKCS#12: csm-server and the wire never see its key"
+for name in old p12; do
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $name.key -out $name.pem -days 30 -subj "/CN=$name" \
+        -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign 2>/dev/null
+done
+openssl pkcs12 -export -inkey p12.key -in p12.pem -passout pass: -out both.p12
+ok csm ca import old.pem old.key --issuer old --max-life 30d --admin ""
+ok csm ca import both.p12 --issuer p12 --max-life 30d --admin ""
+for name in old p12; do
+    expect_equal "issuer $name" "$(csm ca show --issuer $name | openssl x509 -noout -subject -nameopt RFC2253)" "subject=CN=$name"
+done
+body_of chain old.pem key old.key issuer= old >body
+expect_equal "a key in clear" "$(curl -sS -m 20 --cacert root.pem --cert admin.pem --key admin.key -X PUT -H 'Content-Type: application/json' \
+    --data-binary @body -o answer -w '%{http_code}' "$CSM_SERVER/v1/cms/ca")" 403
+
+step "a server that is not there, or not the one that is trusted"
+CSM_CACERT=$work/outside.pem expect_exit 5 csm ca show
+CSM_SERVER=https://localhost:1 expect_exit 5 csm ca show
+CSM_SERVER='' CSM_SERVER_ADMIN_SOCKET=$work/none expect_exit 5 csm ca show
