@@ -20,7 +20,8 @@ list() { # QUERY: the names that are told, over all pages of two
         ask GET "/v1/cms/certificates?limit=2&after=$after&$1" && got 200
         py -c 'import json, sys
 for c in json.load(sys.stdin)["certificates"]:
-    print(c["subject"].rsplit("CN=", 1)[-1].replace("/", "server"))' <"$ca/answer" >>"$ca/names"
+    if not c["requester"].startswith("csm-server"): # what it makes for itself
+        print(c["subject"].rsplit("CN=", 1)[-1])' <"$ca/answer" >>"$ca/names"
         after=$(field next)
         [ -n "$after" ] || break
     done
@@ -45,7 +46,7 @@ issue db
 
 step 'who sees what'
 as_cert op
-told '' 'db.example n1 n2 op server the first administrator web.example'
+told '' 'db.example n1 n2 op the first administrator web.example'
 told 'name=w*' web.example
 told 'name=web.example' web.example
 told 'san=dns:*.example&profile=default' 'db.example web.example'
@@ -102,8 +103,9 @@ expect_equal "lines" "$(wc -l <"$ca/page")" 5
 expect_equal "what the page says of the next" "$(head -n 1 "$ca/page" | json next)" "$cursor"
 as_uid "$ca_uid" csm key public inventory-signer | cmp -s - "$ca/page.pub" || fail "not the key that csmd tells"
 ask GET "/v1/cms/inventory?limit=4&after=$cursor" && got 200
-expect_equal "the first line of the next page" "$(field inventory | head -n 1 | json after)" "$cursor"
-expect_equal "its certificates" "$(field inventory | grep -c '"serial"')" 3
+field inventory >"$ca/page"
+expect_equal "the first line of the next page" "$(head -n 1 "$ca/page" | json after)" "$cursor"
+expect_equal "its certificates" "$(grep -c '"serial"' "$ca/page")" $(($(issued) - 4))
 expect_equal "the end" "$(field next)" ''
 
 step 'use'
@@ -136,8 +138,8 @@ expect_equal "used" "$(field certificates | py -c 'import json, sys; print([(c["
     "[('/CN=web.example', 7, 2)]"
 expect_equal "last used" "$(field certificates.0.last_used)" $((now - 60))
 ask GET '/v1/cms/usage?use=unused' && got 200
-expect_equal "unused" "$(field certificates | py -c 'import json, sys; print(sorted(c["subject"] for c in json.load(sys.stdin)))')" \
-    "['/', '/CN=n1', '/CN=n2', '/CN=op', '/CN=the first administrator']"
+expect_equal "unused" "$(field certificates | py -c 'import json, sys; print(sorted({c["subject"] for c in json.load(sys.stdin)} & {"/CN=n1", "/CN=op", "/CN=web.example"}))')" \
+    "['/CN=n1', '/CN=op']"
 ask GET "/v1/cms/usage?use=used&to=$((now - 7200))" && got 200
 expect_equal "used before" "$(field certificates)" '[]'
 ask GET '/v1/cms/usage?format=csv&use=used' && got 200
