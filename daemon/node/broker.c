@@ -468,6 +468,7 @@ int broker_init(struct broker *b, unsigned connections_max)
 	admit_init(&b->admit, connections_max, b->cfg.connections_per_uid, CSM_CONNECTIONS_ADMIN);
 	counts_init(&b->counts);
 	making_init(&b->making);
+	issuercerts_init(&b->issuercerts);
 	b->asks = asks_new();
 	b->deliver = deliver_new();
 	if (changes_new(&b->changes) != 0 || enrol_new(b, &b->enrol) != 0)
@@ -504,6 +505,7 @@ void broker_free(struct broker *b)
 		loop_free(b->loops[i]);
 	changes_free(b->changes);
 	counts_free(&b->counts);
+	issuercerts_free(&b->issuercerts);
 	csm_policy_unref(b->policy);
 	csm_config_clear(&b->cfg);
 }

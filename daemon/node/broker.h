@@ -7,6 +7,7 @@
 #include "daemon/node/admit.h"
 #include "daemon/node/control.h"
 #include "daemon/node/counts.h"
+#include "daemon/node/issuercerts.h"
 #include "daemon/node/making.h"
 #include "daemon/svc/audit.h"
 #include "daemon/svc/backend.h"
@@ -48,6 +49,7 @@ struct broker {
 	struct admit admit;              /* locks by itself */
 	struct counts counts;            /* locks by itself */
 	struct making making;            /* locks by itself */
+	struct issuercerts issuercerts;  /* locks by itself */
 	struct asks *asks;               /* locks by itself */
 	struct deliver *deliver;         /* locks by itself */
 	struct changes *changes;         /* of certificates; locks by itself */

@@ -194,10 +194,16 @@ static bool same_scheme(const struct csm_scheme *a, const struct csm_scheme *b)
 static int read_it(struct issue_op *i)
 {
 	struct csm_tbs_key key = tbs_key(&i->rec, &i->rules, buf_bin(&i->chain));
-	int r;
+	int r = 0;
 
+	if (i->chain.len > 0)
+		r = issuercerts_get(&i->change.op.loop->b->issuercerts, key.chain, &key.cert, &key.above);
+	if (r != 0)
+		return r;
 	r = i->list != NULL ? csm_tbs_crl_end(i->list->crl, &key, buf_bin(&i->tbs), &i->found, i->why) :
 			      csm_tbs_check(&key, i->kind, buf_bin(&i->tbs), &i->found, i->why);
+	X509_free(key.cert);
+	X509_free(key.above);
 	if (r != 0)
 		return r;
 	if (!i->any_scheme && i->kind != CSM_TBS_OCSP && !same_scheme(&i->call.scheme, &i->found.scheme)) {

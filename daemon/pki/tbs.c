@@ -78,7 +78,16 @@ int tbs_issuer_open(struct tbs_issuer *is, const struct csm_tbs_key *key, char *
 	*is = (struct tbs_issuer){.key = key, .why = why};
 	if (n == 0)
 		return 0;
-	is->cert = d2i_X509(NULL, &at, (long)n);
+	if (key->cert != NULL) {
+		is->cert = key->cert;
+		is->above = key->above;
+		(void)X509_up_ref(is->cert);
+		if (is->above != NULL)
+			(void)X509_up_ref(is->above);
+		at += n;
+	} else {
+		is->cert = d2i_X509(NULL, &at, (long)n);
+	}
 	if (is->cert == NULL || !tbs_seconds(X509_get0_notBefore(is->cert), &from) ||
 		!tbs_seconds(X509_get0_notAfter(is->cert), &is->not_after))
 		return tbs_refuse(is, CSM_ESTATE, "the certificate beside the key cannot be read");

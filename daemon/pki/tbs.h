@@ -27,6 +27,7 @@ struct csm_tbs_key {
 	struct csm_bin spki;
 	const struct csm_msg_issuer_rules *rules;
 	struct csm_bin chain; /* installed beside it: DER certificates, its own first; n 0: none */
+	X509 *cert, *above;   /* its first two, if they have been read before; NULL: they are read */
 	uint64_t now;         /* seconds since 1970 */
 };
 /* What is to be signed. */
