@@ -110,7 +110,7 @@
 #define CSM_HTTP_HEAD_MS 10000u            /* from a request's first byte, or the connection, to the end of its headers */
 #define CSM_HTTP_BODY_MS 30000u            /* from there to the end of its body */
 #define CSM_HTTP_IDLE_MS 60000u            /* between two requests of a connection */
-#define CSM_HTTP_WRITE_MS 30000u           /* for an answer, and 1 s more for each 64 KiB of it */
+#define CSM_HTTP_WRITE_MS 30000u           /* for an answer, and again for each 2 MiB of it */
 #define CSM_HTTP_LINGER_MS 2000u           /* for a client that sends what is not read any more */
 #define CSM_HTTP_CONNECTIONS_MAX 4096u     /* of TLS and plain together */
 #define CSM_HTTP_CONNECTIONS_PER_ADDRESS 512u

@@ -20,6 +20,7 @@ struct central {
 	uid_t admin_uid;                     /* who is the administrator at the local socket: 0, or whoever started it in development */
 	struct csm_rates *caller_rates, *refused_rates, *log_rates;
 	bool ready;                          /* by __atomic: db, csm and ca are there. Before that only probes are served */
+	const char *not_ready;               /* by __atomic: central_not_ready */
 	struct central_counts {              /* by __atomic */
 		uint64_t answers[6];         /* by the first digit of the status */
 		uint64_t unauthenticated, denied, gone, log_lines_left_out;

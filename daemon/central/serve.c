@@ -40,7 +40,6 @@ struct server {
 	pthread_t keeper;
 	bool keeping;
 	atomic_bool stop;
-	const char *told; /* why it is not ready, as the log has it */
 };
 
 /* ---- configuration ---- */
@@ -196,42 +195,51 @@ static void set_up(struct server *s)
 	log_info("the database is open");
 }
 
-const char *central_not_ready(struct central *c)
+static const char *look(struct central *c)
 {
-	if (!__atomic_load_n(&c->ready, __ATOMIC_ACQUIRE))
-		return "the database is not open: the csmd beside csm-server is asked for its key";
+	struct ca_issuer *i;
+
 	if (csm_ping(c->csm) != 0)
 		return "the csmd beside csm-server does not answer";
+	if (!c->ready)
+		return "the database is not open";
+	if (ca_issuer_get(c->ca, CSM_STR(""), &i) != 0)
+		return "the issuer has no certificate yet: csm ca init makes it";
+	ca_issuer_unref(i);
 	return NULL;
 }
 
-static void tell_readiness(struct server *s)
+const char *central_not_ready(struct central *c)
 {
-	const char *why = central_not_ready(&s->c);
+	return __atomic_load_n(&c->not_ready, __ATOMIC_ACQUIRE);
+}
 
-	if (why == s->told)
-		return;
-	if (why != NULL)
+/* Found out once a second, not for each who asks. */
+static void tell_readiness(struct central *c)
+{
+	const char *why = look(c);
+
+	if (why != NULL && why != c->not_ready)
 		log_warn("not ready: %s", why);
-	else
+	else if (why != c->not_ready)
 		log_info("ready");
-	s->told = why;
+	__atomic_store_n(&c->not_ready, why, __ATOMIC_RELEASE);
 }
 
 static void *keep(void *arg)
 {
-	static const struct timespec second = {1, 0};
+	static const struct timespec pause = {0, 100000000};
 	struct server *s = arg;
 
 	pthread_setname_np(pthread_self(), "keeper");
-	s->told = "";
 	while (!atomic_load(&s->stop)) {
 		if (!s->c.ready)
 			set_up(s);
 		if (s->c.ready && ca_load(s->c.ca) == 0)
 			tls_tick(&s->c);
-		tell_readiness(s);
-		nanosleep(&second, NULL);
+		tell_readiness(&s->c);
+		for (int i = 0; i < 10 && !atomic_load(&s->stop); i++)
+			nanosleep(&pause, NULL);
 	}
 	return NULL;
 }
@@ -262,16 +270,17 @@ static int make_parts(struct server *s)
 		return r;
 	csm_set_connections(s->c.csm, s->config.workers + 2);
 	s->c.config = &s->config;
+	s->c.not_ready = "csm-server is starting";
 	s->c.now = now;
 	return 0;
 }
 
 static void take_down(struct server *s)
 {
-	csm_http_free(s->c.http, STOP_MS);
 	atomic_store(&s->stop, true);
 	if (s->keeping)
 		pthread_join(s->keeper, NULL);
+	csm_http_free(s->c.http, STOP_MS);
 	pub_free(s->c.pub);
 	ca_free(s->c.ca);
 	db_close(s->c.db);

@@ -8,6 +8,7 @@
 
 #define ACCEPT_BURST 16u
 #define READ_AT_ONCE 65536u
+#define WRITE_SLICE (2u * 1024u * 1024u) /* of an answer, in the time for a small one */
 
 static void pause_if_full(struct http_door *d)
 {
@@ -257,7 +258,7 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
 void http_conn_answering(struct http_conn *c, size_t bytes)
 {
 	c->state = HTTP_ANSWER;
-	c->deadline = http_now_ms() + c->h->opt.limits.write_ms + bytes / 65536 * 1000;
+	c->deadline = http_now_ms() + c->h->opt.limits.write_ms * (1 + bytes / WRITE_SLICE);
 	install(c);
 	bufferevent_disable(c->bev, EV_READ);
 }

@@ -127,7 +127,7 @@ static int read_request_line(struct csm_str line, struct http_head *h, const cha
 		return 400;
 	h->method = method;
 	if (line.p[5] != '1' || line.p[7] > '1') {
-		*why = "HTTP/1.1 is spoken here";
+		*why = "only HTTP/1 is spoken here";
 		return 505;
 	}
 	h->minor = (unsigned)(line.p[7] - '0');

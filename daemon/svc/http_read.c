@@ -110,6 +110,9 @@ static void read_chunks(struct http_conn *c, struct evbuffer *in)
 		n = have;
 		status = p != NULL ? http_chunks_read(&c->chunks, p, &n, take_data, c) : 503;
 		evbuffer_drain(in, n);
+		/* What a chunk will be is said before it comes. */
+		if (status == 0 && c->chunks.state == CHUNK_DATA && c->chunks.left > c->body_max - evbuffer_get_length(c->body))
+			status = 413;
 		if (n < have)
 			break;
 	}
@@ -187,8 +190,10 @@ static void on_head(struct http_conn *c)
 	c->state = HTTP_BODY;
 	c->deadline = http_now_ms() + c->h->opt.limits.body_ms;
 	c->chunks = (struct http_chunks){.state = CHUNK_SIZE};
-	if (c->head.expect && evbuffer_get_length(in) == 0)
+	if (c->head.expect && evbuffer_get_length(in) == 0) {
+		bufferevent_enable(c->bev, EV_WRITE);
 		bufferevent_write(c->bev, "HTTP/1.1 100 Continue\r\n\r\n", 25);
+	}
 	read_body(c, in);
 }
 
