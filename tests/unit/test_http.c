@@ -17,8 +17,6 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "daemon/svc/http.h"
-#include "daemon/svc/http_head.h"
-#include "daemon/svc/rates.h"
 #include "proto-spec/limits.h"
 
 static struct csm_http *http;
@@ -676,25 +674,6 @@ static void stop_answers_what_was_asked(void **state)
 	unlink(local_path);
 }
 
-static void buckets_fill_again(void **state)
-{
-	struct csm_rates *r;
-	unsigned wait = 0;
-
-	(void)state;
-	assert_int_equal(csm_rates_new(10, 2, &r), 0);
-	assert_int_equal(csm_rates_take(r, "a", 1, 1000, NULL), 0);
-	assert_int_equal(csm_rates_take(r, "a", 1, 1000, NULL), 0);
-	assert_int_equal(csm_rates_take(r, "a", 1, 1000, &wait), CSM_EBUSY);
-	assert_int_equal(wait, 100);
-	assert_true(csm_rates_spent(r, "a", 1, 1000));
-	assert_int_equal(csm_rates_take(r, "b", 1, 1000, NULL), 0);
-	assert_int_equal(csm_rates_take(r, "a", 1, 1099, NULL), CSM_EBUSY);
-	assert_int_equal(csm_rates_take(r, "a", 1, 1100, NULL), 0);
-	assert_int_equal(csm_rates_take(r, "a", 1, 500, NULL), CSM_EBUSY);
-	csm_rates_free(r);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -704,7 +683,7 @@ int main(void)
 		ON(bytes_may_come_one_by_one), ON(deadlines_do_not_restart), ON(silence_is_bounded), ON(unread_answers_end),
 		ON(client_goes_before_the_answer), ON(full_queue_is_told), cmocka_unit_test(one_address_does_not_take_all),
 		cmocka_unit_test(cap_pauses_the_listener), cmocka_unit_test(requests_have_a_rate),
-		cmocka_unit_test(stop_answers_what_was_asked), cmocka_unit_test(buckets_fill_again)};
+		cmocka_unit_test(stop_answers_what_was_asked)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
