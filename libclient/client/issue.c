@@ -116,10 +116,10 @@ static bool der_head(const uint8_t *p, size_t n, size_t *head, size_t *body)
 {
 	size_t bytes, len = 0;
 
-	if (n < 2 || (p[1] & 0x7f) > sizeof(len) || p[1] == 0x80)
+	if (n < 2)
 		return false;
 	bytes = p[1] < 0x80 ? 0 : p[1] & 0x7fu;
-	if (n < 2 + bytes)
+	if (p[1] == 0x80 || bytes > 4 || n < 2 + bytes)
 		return false;
 	for (size_t i = 0; i < bytes; i++)
 		len = len << 8 | p[2 + i];
@@ -158,24 +158,24 @@ static size_t some_entries(const uint8_t *p, size_t n)
 	return at;
 }
 
-static int sign_long(struct csm *c, const struct csm_msg_issue_sign_req *req, const char *const texts[static 3], void *out,
+static int sign_long(struct csm *c, const char *key, const char *kind, const char *scheme, struct csm_bin tbs, void *out,
 	size_t *len)
 {
-	const uint8_t *p = req->tbs.p;
+	const uint8_t *p = tbs.p;
 	struct csm_issue *i;
 	size_t from, to, n;
 	int r;
 
-	if (!crl_entries(p, req->tbs.n, &from, &to))
+	if (!crl_entries(p, tbs.n, &from, &to))
 		return client_err(CSM_ETOO_LARGE, "longer than %u bytes, and no list of revoked certificates", CSM_TBS_MAX);
-	if ((r = csm_issue_begin(c, texts[0], texts[1], texts[2], p, from, &i)) != 0)
+	if ((r = csm_issue_begin(c, key, kind, scheme, p, from, &i)) != 0)
 		return r;
 	for (; r == 0 && from < to; from += n) {
 		n = some_entries(p + from, to - from);
 		r = n == 0 ? client_err(CSM_EINVALID, "the list's entries are not DER") : csm_issue_update(i, p + from, n);
 	}
 	if (r == 0)
-		r = csm_issue_finish(i, p + to, req->tbs.n - to, out, len);
+		r = csm_issue_finish(i, p + to, tbs.n - to, out, len);
 	csm_issue_free(i);
 	return r;
 }
@@ -193,7 +193,7 @@ int csm_issue_sign(struct csm *c, const char *key, const char *kind, const char 
 	int r;
 
 	if (tbs_len > CSM_TBS_MAX)
-		return sign_long(c, &req, (const char *const[]){key, kind, scheme}, out, len);
+		return sign_long(c, key, kind, scheme, req.tbs, out, len);
 	r = client_call(c, CSM_M_ISSUE_SIGN, &req, &rep);
 	if (r != 0)
 		return r;

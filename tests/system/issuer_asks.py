@@ -1,7 +1,9 @@
 """What issuer-signs-only-what-it-may.sh asks of csmd, and what it has to answer."""
+import ctypes
 import glob
 import hashlib
 import json
+import os
 import sys
 import threading
 import time
@@ -157,6 +159,30 @@ def whole(data):
     return at
 
 
+def by_libcsm():
+    """A list that is too long for one request: libcsm sends it in parts, and says what csmd says."""
+    lib = ctypes.CDLL(os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../build/lib/libcsm.so.0"))
+    lib.csm_error_message.restype = ctypes.c_char_p
+    handle = ctypes.c_void_p()
+    assert lib.csm_new(ctypes.byref(handle)) == 0
+
+    def sign(body):
+        out, n = ctypes.create_string_buffer(1024), ctypes.c_size_t(1024)
+        r = lib.csm_issue_sign(handle, b"ca", b"crl", None, body, ctypes.c_size_t(len(body)), out, ctypes.byref(n))
+        return r, out.raw[:n.value]
+
+    body = ca.crl(range(1, 60001), number=10)
+    assert len(body) > 786432
+    r, signature = sign(body)
+    assert r == 0, lib.csm_error_message()
+    save("longer.crl", body, signature)
+    r, _ = sign(ca.crl(range(1, 60001), number=10, life=500 * DAY))
+    assert r != 0 and b"longer" in lib.csm_error_message(), lib.csm_error_message()
+    r, _ = sign(body[:-1])
+    assert r != 0
+    lib.csm_free(handle)
+
+
 def below():
     """A CA below one that may have some, and no further one below that; sub-CAs carry their issuer's names."""
     deep = Issuer("csm deep root", DEEP)
@@ -225,6 +251,7 @@ def audited(node):
 if sys.argv[1] == "first":
     certificates()
     lists()
+    by_libcsm()
     below()
     rate()
     race()
