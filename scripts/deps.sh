@@ -15,7 +15,7 @@ check=(
     universal-ctags libcmocka-dev openssl swtpm swtpm-tools tpm2-tools libtss2-tcti-swtpm0
     softhsm2 p11-kit p11-kit-modules openssh-client opensc redis-server redis-tools libhiredis-dev golang-cfssl
     libtpm2-pkcs11-1 libtpm2-pkcs11-tools tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon dbus-bin
-    python3 python3-msgpack procps util-linux git man-db groff-base strace netcat-openbsd xxd
+    python3 python3-msgpack python3-yaml python3-jsonschema procps util-linux git man-db groff-base strace netcat-openbsd xxd
     tpm2-openssl python3-cryptography
     nginx stunnel4 curl openssh-server gnutls-bin libengine-pkcs11-openssl openjdk-17-jdk-headless
 )

@@ -1,9 +1,10 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154 # work, node_build, top: of system.sh
 # A csm-server beside the private node of a test, used by curl and openssl alone. Sourced after system.sh, within in_node.
 #
 #   ca_start [PROFILES-YAML]   csm-server on $port, waiting for `ca_init`
 #   ca_init                    the root, $ca/root.pem, and an administrator, $ca/admin.{pem,key}
 #   ask METHOD PATH [OPTIONS OF curl]: $ca/status, $ca/answer; body from standard input where --json is among the options
+#   check_openapi=1            each `ask` and `send` is held against proto-spec/openapi.yaml
 #   as_admin, as_local, as_token TOKEN, as_cert NAME: what `ask` shows of itself; before it
 
 ca=$work/ca
@@ -83,13 +84,15 @@ ask() {
     shift 2
     curl -sS -m 20 -X "$method" "${who[@]}" -o "$ca/answer" -w '%{http_code}' "$base$path" "$@" >"$ca/status" 2>"$ca/curl" ||
         { cat "$ca/curl" >&2 && fail "curl: $method $path"; }
+    [ -z "${check_openapi:-}" ] || /usr/bin/python3 "$top/tests/lib/openapi.py" "$top/proto-spec/openapi.yaml" "$method" "$path" \
+        "$(cat "$ca/status")" "${sent:--}" "$ca/answer" || fail "not as openapi.yaml says"
 }
 # send METHOD PATH NAME VALUE...: with these as JSON.
 send() {
     local method=$1 path=$2
     shift 2
     json_of "$@" >"$ca/body"
-    ask "$method" "$path" -H 'Content-Type: application/json' --data-binary @"$ca/body"
+    sent=$ca/body ask "$method" "$path" -H 'Content-Type: application/json' --data-binary @"$ca/body"
 }
 got() { # STATUS
     [ "$(cat "$ca/status")" = "$1" ] || fail "status $(cat "$ca/status"), not $1: $(head -c 400 "$ca/answer")"
