@@ -14,7 +14,10 @@ static int sign(void *arg, struct csm_bin tbs, const struct csm_scheme *scheme, 
 	int e = csm_sigalg_digest(scheme, tbs, bytes, &digest);
 
 	*n = CSM_SIGNATURE_MAX;
-	return e != 0 ? e : csm_key_sign(c->csm, r->key, csm_scheme_name(scheme), digest.p, digest.n, sig, n);
+	if (e == 0)
+		e = csm_key_sign(c->csm, r->key, csm_scheme_name(scheme), digest.p, digest.n, sig, n);
+	/* without its key it is the responder that is away, not the certificate that was asked about */
+	return e == CSM_ENOT_FOUND || e == CSM_EDENIED ? CSM_EUNAVAILABLE : e;
 }
 
 /* The responder of an issuer that something was asked about. CSM_ENOT_FOUND: it is nobody's that is known here. */
@@ -90,7 +93,7 @@ static int answer_signed(struct central *c, const struct ocsp_responder *by, con
 	return r;
 }
 
-static int failed(int r, struct csm_buf *out)
+static int failed(struct central *c, int r, struct csm_buf *out)
 {
 	int status = OCSP_RESPONSE_STATUS_INTERNALERROR;
 
@@ -98,7 +101,8 @@ static int failed(int r, struct csm_buf *out)
 		status = OCSP_RESPONSE_STATUS_UNAUTHORIZED;
 	else if (csm_err_retryable(csm_err_on_wire(r)) || csm_err_class(r) == CSM_CLASS_UNREACHABLE)
 		status = OCSP_RESPONSE_STATUS_TRYLATER;
-	if (r != CSM_ENOT_FOUND)
+	/* a flood of requests is not to become one of lines */
+	if (r != CSM_ENOT_FOUND && csm_rates_take(c->log_rates, "", 0, c->now() * 1000, NULL) == 0)
 		log_warn("OCSP answer: %s", csm_err_text(r));
 	return csm_ocsp_error(status, out);
 }
@@ -115,7 +119,7 @@ int ocsp_answer(struct central *c, struct csm_str issuer, struct csm_bin request
 	if ((r = responder_for(c, issuer, q, &by)) == 0)
 		r = answer_signed(c, by, q, out, told);
 	if (r != 0)
-		r = failed(r, out);
+		r = failed(c, r, out);
 	ocsp_responder_unref(by);
 	csm_ocsp_free(q);
 	return r;

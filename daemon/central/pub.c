@@ -10,7 +10,7 @@
 #define PAUSE_MS 500       /* at least, between two lists of an issuer */
 #define PAUSE_TIMES 4      /* and so many times as long as the last one took */
 #define RETRY_MS 1000      /* after a failure; doubled each time */
-#define RETRY_MAX_MS 60000
+#define RETRY_MAX_MS 10000
 
 /* Only the thread reads and writes it, but what the lock covers. */
 struct shown {

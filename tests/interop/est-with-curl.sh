@@ -10,6 +10,7 @@ in_node --backend soft
 ca_start 'profiles:
   default: {subject: {CN: "*"}, san: ["dns:.example"]}
   web: {subject: {CN: "*"}, san: ["dns:.web.example"], keys: [p384], ekus: [serverAuth]}'
+# shellcheck disable=SC2119 # options of its own: none
 ca_init
 server=https://localhost:$port
 est=$server/.well-known/est

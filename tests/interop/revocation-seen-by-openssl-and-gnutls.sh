@@ -10,6 +10,7 @@ public=$(ca_port)
 ca_start "public_listen: \"127.0.0.1:$public\"
 public_url: http://127.0.0.1:$public
 profiles: {default: {subject: {CN: \"*\"}, san: [\"dns:.example\"]}}"
+# shellcheck disable=SC2119 # options of its own: none
 ca_init
 server=https://localhost:$port
 enrol() { # NAME: $ca/NAME.pem, a copy here
@@ -30,7 +31,8 @@ ocsp=$(openssl x509 -in a.pem -noout -ocsp_uri)
 list=$(url_of 'CRL Distribution Points')
 delta=${list%.crl}.delta.crl
 plain=${ocsp%/ocsp*}
-[ -n "$ocsp" ] && [ -n "$list" ] || fail "the certificate does not tell where to ask"
+[ -n "$ocsp" ] || fail "the certificate does not tell where to ask"
+[ -n "$list" ] || fail "the certificate does not tell where its list is"
 get() { curl -sS --fail --max-time 20 -o "$@"; }
 get ca.der "$(openssl x509 -in a.pem -noout -text | grep -o 'CA Issuers - URI:.*' | cut -d: -f2-)"
 openssl x509 -inform DER -in ca.der -out ca.pem
@@ -63,11 +65,11 @@ openssl ocsp -no_nonce -issuer ca.pem -cert a.pem -reqout req.der 2>/dev/null
 whole=$(openssl base64 -A -in req.der)
 escaped=$(/usr/bin/python3 -c 'import sys, urllib.parse; print(urllib.parse.quote(sys.argv[1], safe=""))' "$whole")
 for at in "$ocsp/$escaped" "$ocsp/$whole" "$plain/ocsp/$escaped"; do
-    get resp.der -D head "$at"
+    get resp.der -D heads "$at"
     openssl ocsp -respin resp.der -reqin req.der -no_nonce -CAfile ca.pem -issuer ca.pem -cert a.pem >said 2>&1
     says 'Response verify OK' && says 'a.pem: good'
-    tr -d '\r' <head | grep -qi '^content-type: application/ocsp-response$' || fail "not an OCSP response: $at"
-    tr -d '\r' <head | grep -qi '^cache-control: max-age=60, public' || fail "caches are not told: $at"
+    tr -d '\r' <heads | grep -qi '^content-type: application/ocsp-response$' || fail "not an OCSP response: $at"
+    tr -d '\r' <heads | grep -qi '^cache-control: max-age=60, public' || fail "caches are not told: $at"
 done
 
 step "what is no request is answered as such"
@@ -83,12 +85,12 @@ openssl ocsp -respin resp.der >said 2>&1 || true
 says 'malformedrequest (1)'
 
 step "lists: whom they are of, what they hold, what a cache is told"
-get old.der -D head "$list"
-tr -d '\r' <head | grep -qi '^content-type: application/pkix-crl$' || fail "not a list"
+get old.der -D heads "$list"
+tr -d '\r' <heads | grep -qi '^content-type: application/pkix-crl$' || fail "not a list"
 openssl crl -inform DER -in old.der -CAfile ca.pem -noout 2>said
 says 'verify OK'
 openssl crl -inform DER -in old.der -out old.pem
-tag=$(tr -d '\r' <head | sed -n 's/^[Ee][Tt][Aa][Gg]: //p')
+tag=$(tr -d '\r' <heads | sed -n 's/^[Ee][Tt][Aa][Gg]: //p')
 expect_equal "asked again" "$(curl -sS -o again.der -w '%{http_code}' -H "If-None-Match: $tag" "$list")" 304
 openssl verify -CAfile ca.pem -crl_check -CRLfile old.pem a.pem b.pem >/dev/null || fail "with nothing revoked"
 expect_equal "another list" "$(curl -sS -o out -w '%{http_code}' "${list%.crl}x.crl")" 404
