@@ -151,6 +151,14 @@ static const struct {
 	{"privilegeWithdrawn", CSM_REASON_PRIVILEGE_WITHDRAWN}, {"aACompromise", CSM_REASON_AA_COMPROMISE},
 };
 
+const char *api_reason_name(int reason)
+{
+	for (size_t i = 0; i < sizeof(reasons) / sizeof(reasons[0]); i++)
+		if (reasons[i].reason == reason)
+			return reasons[i].name;
+	return "unspecified";
+}
+
 static bool read_serial(const struct csm_http_req *req, uint8_t serial[static DB_SERIAL_MAX], struct csm_bin *ret)
 {
 	size_t n = 0, at = 0;

@@ -4,6 +4,7 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+#include "daemon/central/api_int.h"
 #include "daemon/central/api_inventory.h"
 #include "daemon/central/body.h"
 #include "libclient/include/csm/csm.h"
@@ -71,12 +72,26 @@ bool api_own_only(const struct caller *by, struct csm_http_res *res, struct db_f
 	return true;
 }
 
+/* Without the zeros that somebody may write before a number. */
+static bool read_serial(struct csm_str hex, struct csm_http_res *res, uint8_t mem[static DB_SERIAL_MAX], struct csm_bin *ret)
+{
+	size_t n = 0, at = 0;
+
+	if (!body_unhex(hex, mem, DB_SERIAL_MAX, &n)) {
+		csm_http_fail(res, CSM_EINVALID, "serial: hex of at most %u bytes", DB_SERIAL_MAX);
+		return false;
+	}
+	while (at + 1 < n && mem[at] == 0)
+		at++;
+	*ret = (struct csm_bin){mem + at, n - at};
+	return true;
+}
+
 static bool read_filter(const struct csm_http_req *req, struct csm_http_res *res, uint8_t serial[static DB_SERIAL_MAX],
 	struct db_filter *f)
 {
 	const uint64_t late = INT64_MAX;
 	struct csm_str hex;
-	size_t n = 0;
 
 	if (!api_query_str(req, res, "name", TEXT_MAX, &f->name) || !api_query_str(req, res, "san", TEXT_MAX, &f->san) ||
 		!api_query_str(req, res, "node", TEXT_MAX, &f->node) || !api_query_str(req, res, "requester", TEXT_MAX, &f->requester) ||
@@ -86,11 +101,8 @@ static bool read_filter(const struct csm_http_req *req, struct csm_http_res *res
 		!api_query_u64(req, res, "expires_after", late, &f->expires_after) ||
 		!api_query_u64(req, res, "issued_after", late, &f->issued_after))
 		return false;
-	if (hex.n > 0 && !body_unhex(hex, serial, DB_SERIAL_MAX, &n)) {
-		csm_http_fail(res, CSM_EINVALID, "serial: hex of at most %u bytes", DB_SERIAL_MAX);
+	if (hex.n > 0 && !read_serial(hex, res, serial, &f->serial))
 		return false;
-	}
-	f->serial = (struct csm_bin){serial, n};
 	if (f->state.n > 0 && !csm_str_eq(f->state, "valid") && !csm_str_eq(f->state, "revoked") && !csm_str_eq(f->state, "expired")) {
 		csm_http_fail(res, CSM_EINVALID, "state: valid, revoked or expired");
 		return false;
@@ -135,12 +147,12 @@ static json_t *cert_json(const struct db_cert *c, uint64_t now)
 		return NULL;
 	bad = set(o, "serial", body_hex(c->serial)) | set(o, "state", json_string(api_cert_state(c, now))) |
 		set(o, "subject", body_str(c->subject)) | set(o, "san", sans_json(c)) | set(o, "node", body_str(c->node)) |
-		set(o, "issuer", body_str(c->issuer)) | set(o, "profile", body_str(c->profile)) | set(o, "role", body_str(c->role)) |
+		set(o, "issuer", body_str(c->issuer)) | set(o, "profile", body_str(c->profile)) | set(o, "role", body_str(c->role.n > 0 ? c->role : CSM_STR("service"))) |
 		set(o, "requester", body_str(c->requester)) | set(o, "spki_sha256", body_hex(c->spki_sha256)) |
 		set(o, "not_before", json_integer((json_int_t)c->not_before)) | set(o, "not_after", json_integer((json_int_t)c->not_after)) |
 		set(o, "issued", json_integer((json_int_t)c->issued));
 	if (c->state == DB_REVOKED)
-		bad |= set(o, "revoked", json_integer((json_int_t)c->revoked)) | set(o, "reason", json_integer(c->reason));
+		bad |= set(o, "revoked", json_integer((json_int_t)c->revoked)) | set(o, "reason", json_string(api_reason_name(c->reason)));
 	if (c->renews.n > 0)
 		bad |= set(o, "renews", body_hex(c->renews));
 	if (bad != 0) {
@@ -264,21 +276,19 @@ static bool may_see(const struct caller *by, const struct db_cert *cert)
 void api_cert_get(void *arg, const struct csm_http_req *req, struct csm_http_res *res)
 {
 	struct central *c = arg;
-	uint8_t serial[DB_SERIAL_MAX];
+	uint8_t mem[DB_SERIAL_MAX];
+	struct csm_bin serial;
 	struct csm_pool pool;
 	struct db_cert cert;
 	struct caller by;
-	size_t n = 0;
 	int r;
 
 	csm_pool_init(&pool, API_PAGE_POOL);
 	if (!caller_is(c, req, res, &pool, API_STAFF | 1u << CALLER_NODE | 1u << CALLER_SERVICE, &by))
 		goto out;
-	if (req->n_params < 1 || !body_unhex(req->param[0], serial, sizeof(serial), &n)) {
-		csm_http_fail(res, CSM_EINVALID, "serial: hex of at most %u bytes", DB_SERIAL_MAX);
+	if (!read_serial(req->param[0], res, mem, &serial))
 		goto out;
-	}
-	r = db_cert_get(c->db, (struct csm_bin){serial, n}, &pool, &cert);
+	r = db_cert_get(c->db, serial, &pool, &cert);
 	if (r == CSM_ENOT_FOUND || (r == 0 && !may_see(&by, &cert)))
 		csm_http_fail(res, CSM_ENOT_FOUND, "no such certificate");
 	else if (r != 0)

@@ -58,6 +58,8 @@ told "expires_before=$(($(date +%s) + 10))" ''
 send POST "/v1/cms/certificates/$(cat "$ca/db.serial")/revoke" reason superseded
 [ "$(cat "$ca/status")" -lt 300 ] || fail "revoke: $(cat "$ca/answer")"
 told 'state=revoked' db.example
+ask GET "/v1/cms/certificates/00$(cat "$ca/db.serial")"
+expect_equal "reason" "$(field reason)" superseded
 told 'state=valid&node=n2' n2
 as_cert n1
 told '' 'n1 web.example'
@@ -66,7 +68,7 @@ ask GET "/v1/cms/certificates/$(cat "$ca/db.serial")" && got 404
 ask GET "/v1/cms/certificates/$(cat "$ca/web.serial")?format=pem" && got 200
 expect_same "a certificate" <(openssl x509 -in "$ca/answer" -outform der) <(openssl x509 -in "$ca/web.pem" -outform der)
 ask GET "/v1/cms/certificates/$(cat "$ca/web.serial")" && got 200
-expect_equal "state" "$(field state)" valid
+expect_equal "state and role" "$(field state) $(field role)" 'valid service'
 expect_equal "its node" "$(field node)" n1
 expect_equal "its key" "$(field spki_sha256)" "$(spki web)"
 field certificate | openssl x509 -noout || fail "no certificate in the answer"
