@@ -28,12 +28,12 @@ root_key_file: $tmp/root.key
 YAML
         (umask 077 && head -c 32 /dev/urandom >"$tmp/root.key")
         CSM_TPM_TCTI=device:/dev/tpmrm0 DEMO_TPM="this machine's TPM" \
-            scripts/with-node.sh --backend tpm2 --config "$tmp/csmd.yaml" -- "$top/scripts/demo.sh" --inside
+            scripts/with-node.sh --backend tpm2 --server --config "$tmp/csmd.yaml" -- "$top/scripts/demo.sh" --inside
     elif command -v swtpm >/dev/null; then
         env -u CSM_TPM_TCTI DEMO_TPM="a software TPM (swtpm)" \
-            scripts/with-node.sh --backend tpm2 -- "$top/scripts/demo.sh" --inside
+            scripts/with-node.sh --backend tpm2 --server -- "$top/scripts/demo.sh" --inside
     else
-        DEMO_TPM="" scripts/with-node.sh --backend soft -- "$top/scripts/demo.sh" --inside
+        DEMO_TPM="" scripts/with-node.sh --backend soft --server -- "$top/scripts/demo.sh" --inside
     fi
     exit 0
 fi
@@ -165,5 +165,27 @@ if [ "$DEMO_TPM" = "a software TPM (swtpm)" ]; then
     [ ! -e bad ] || { cat bad >&2 && exit 1; }
     run 'openssl dgst -sha256 -verify web-tpm2.pem -signature order.1.sig order'
 fi
+
+# What follows stands in scripts/examples/enrol, to be copied.
+mkdir "$work/enrol"
+cd "$work/enrol"
+PORT=$(node_free_port)
+export PORT
+step() { # TITLE SCRIPT
+    title "$1 (scripts/examples/enrol/$2)"
+    bash -v "$top/scripts/examples/enrol/$2" 2>&1 | sed '1,3d'
+}
+step "The authority: csm-server; its key is in ${DEMO_TPM:-csmd}" authority.sh
+step "Without csm on the other side: a token, curl and openssl" token.sh
+step "The node enrols a key" enrol.sh
+cp "$top/libclient/provider/openssl.cnf" openssl.cnf
+export OPENSSL_CONF=$PWD/openssl.cnf OPENSSL_MODULES=$node_build/lib/ossl-modules
+stop_nginx() { { [ ! -s nginx.pid ] || kill "$(cat nginx.pid)"; } 2>/dev/null || true; }
+trap stop_nginx EXIT
+step "Mutual TLS between two services" mutual-tls.sh
+step "Both are renewed, and no connection is lost" renew.sh
+stop_nginx
+step "Revoked: in the CRL, and by OCSP" revoke.sh
+step "What is in use, as the node reports it" usage.sh
 
 title "Everything worked"

@@ -246,6 +246,7 @@ node_server_init() {
     if ! grep -qE '^enrolment[[:space:]]*:' "$dir/csmd.yaml"; then
         cat >>"$dir/csmd.yaml" <<YAML
 enrolment:
+  usage_interval: 5s
   profiles:
     default:
       protocol: cms

@@ -421,6 +421,19 @@ out:
 	return r;
 }
 
+/* Somebody waits for it: what failed before is no answer. */
+static void profile_ask(struct enrol *e, struct eprofile *p)
+{
+	if (own_is_valid(e, p))
+		return;
+	if (p->own == NULL) {
+		p->why[0] = '\0';
+		p->own_after_ms = 0;
+	} else if (!p->own->item.under_way) {
+		csm_renew_ask(&p->own->item);
+	}
+}
+
 static void start_enrol(struct enrol *e, struct enrol_op *o)
 {
 	struct entry *en = NULL;
@@ -429,6 +442,7 @@ static void start_enrol(struct enrol *e, struct enrol_op *o)
 
 	if (o->csr.len > 0) {
 		e->profile[o->profile].wanted = true;
+		profile_ask(e, &e->profile[o->profile]);
 		if ((r = errand_new(e, &e->profile[o->profile], ERRAND_CSR, &d)) == 0) {
 			d->op = o;
 			r = csm_buf_put(&d->body, csm_buf_ptr(&o->csr), o->csr.len);
@@ -437,6 +451,7 @@ static void start_enrol(struct enrol *e, struct enrol_op *o)
 			return;
 		}
 	} else if ((r = want(e, o, &en)) == 0 && o->wait) {
+		profile_ask(e, en->p);
 		o->next = en->waiters;
 		en->waiters = o;
 		return;
@@ -456,6 +471,7 @@ static void start_renew(struct enrol *e, struct enrol_op *o)
 		enrol_reply(o, CSM_ESTATE, "no profile renews it: see cert.enrol");
 	} else if (o->wait) {
 		csm_renew_ask(&en->item);
+		profile_ask(e, en->p);
 		o->next = en->waiters;
 		en->waiters = o;
 	} else {

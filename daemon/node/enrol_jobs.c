@@ -110,7 +110,7 @@ static void fail_waiters_of(struct enrol *e, const struct eprofile *p)
 	char why[ENROL_WHY];
 	struct erecord rec;
 
-	if (own_is_valid(e, p) || (p->own != NULL && (p->own->item.attempts == 0 || p->own->item.under_way)) ||
+	if (own_is_valid(e, p) || (p->own != NULL && (p->own->item.attempts == 0 || p->own->item.under_way || p->own->item.asked)) ||
 		(p->own == NULL && p->why[0] == '\0'))
 		return;
 	erecord_init(&rec);

@@ -261,7 +261,7 @@ int config_read_enrolment(struct reader *rd, const struct csm_yaml_node *n)
 		if (csm_str_eq(c->key, "profiles"))
 			r = csm_yaml_expect(profiles = c, CSM_YAML_MAP, rd->err);
 		else if (csm_str_eq(c->key, "usage_interval"))
-			r = config_read_seconds(rd, c, 60, 7u * 86400u, &rd->c->usage_interval_s);
+			r = config_read_seconds(rd, c, 5, 7u * 86400u, &rd->c->usage_interval_s);
 		else
 			r = csm_yaml_fail(c, rd->err, "unknown key");
 	}
