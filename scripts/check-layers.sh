@@ -38,7 +38,7 @@ BEGIN {
     lib("^event2/", "^(daemon/(svc|node|central)|tests)/")
     lib("^yaml\\.h$", "^(daemon/svc|tests)/")
     lib("^seccomp\\.h$", "^(daemon/(svc|node|ident|plughost|enrol|deliver|central)|tests/)")
-    lib("^jansson\\.h$", "^(libclient/(cli|rest|certdir)/|daemon/(svc/audit|enrol|central)|tests/)")
+    lib("^jansson\\.h$", "^(libclient/(cli|rest|certdir)/|daemon/(svc/audit|node/enrol_usage|enrol|central)|tests/)")
     lib("^curl/", "^libclient/rest/")
     lib("^ares\\.h$", "^(daemon/enrol|tests)/")
     lib("^cmocka\\.h$", "^tests/")

@@ -1,33 +1,19 @@
 /* What the keys with certificates were used for, as the CA is told it. */
+#include <jansson.h>
 #include <sodium.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include "daemon/node/enrol_int.h"
 
-static int put(struct csm_buf *out, const char *text)
-{
-	return csm_buf_put(out, text, strlen(text));
-}
-
-/* A name has no control characters and no backslash; a quotation mark it may have. */
-static int put_string(struct csm_buf *out, struct csm_str s)
-{
-	int r = put(out, "\"");
-
-	for (size_t i = 0; i < s.n && r == 0; i++) {
-		if (s.p[i] == '"')
-			r = put(out, "\\");
-		if (r == 0)
-			r = csm_buf_put(out, &s.p[i], 1);
-	}
-	return r == 0 ? put(out, "\"") : r;
-}
-
-static int put_key(struct enrol *e, struct entry *en, bool first, struct csm_buf *out)
+/* One key's part; NULL: it was deleted meanwhile, or there is no memory. */
+static json_t *report_of(struct enrol *e, struct entry *en, uint64_t from)
 {
 	uint8_t hash[crypto_hash_sha256_BYTES];
-	char hex[2 * sizeof(hash) + 1], name[CSM_KEYREF_MAX + 2], tail[200];
+	char hex[2 * sizeof(hash) + 1], name[CSM_KEYREF_MAX + 2];
 	struct csm_buf spki;
-	uint64_t total = 0;
+	uint64_t total = 0, used;
+	json_t *j;
 	int r;
 
 	csm_buf_init(&spki, CSM_SPKI_MAX, false);
@@ -35,41 +21,39 @@ static int put_key(struct enrol *e, struct entry *en, bool first, struct csm_buf
 	crypto_hash_sha256(hash, csm_buf_ptr(&spki), spki.len);
 	csm_buf_free(&spki);
 	if (r != 0)
-		return 0; /* it was deleted */
+		return NULL;
 	total += counts_pending(&e->b->counts, en->id);
+	used = total > en->reported ? total - en->reported : 0;
 	sodium_bin2hex(hex, sizeof(hex), hash, sizeof(hash));
 	(void)snprintf(name, sizeof(name), "%s:%s", en->ns, en->name);
-	(void)snprintf(tail, sizeof(tail), ",\"spki_sha256\":\"%s\",\"signatures\":%llu", hex,
-		(unsigned long long)(total > en->reported ? total - en->reported : 0));
-	if ((r = put(out, first ? "{\"key\":" : ",{\"key\":")) != 0 || (r = put_string(out, csm_str_of(name))) != 0 ||
-		(r = put(out, tail)) != 0)
-		return r;
-	if (total > en->reported) {
-		(void)snprintf(tail, sizeof(tail), ",\"last_used\":%llu", (unsigned long long)e->now.wall_s);
-		r = put(out, tail);
+	j = json_pack("{s:s, s:s, s:I, s:I, s:I}", "key", name, "spki_sha256", hex, "from", (json_int_t)from, "to",
+		(json_int_t)e->now.wall_s, "signatures", (json_int_t)used);
+	if (j != NULL && used > 0 && json_object_set_new(j, "last_used", json_integer((json_int_t)e->now.wall_s)) != 0) {
+		json_decref(j);
+		return NULL;
 	}
 	en->reported = total;
-	return r == 0 ? put(out, "}") : r;
+	return j;
 }
 
 int enrol_usage(struct enrol *e, struct eprofile *p, struct csm_buf *out)
 {
-	char head[160];
-	bool first = true;
-	int r;
+	json_t *list = json_array(), *root = json_pack("{s:o}", "reports", list);
+	char *text = NULL;
+	int r = root == NULL ? CSM_ENOMEM : 0;
 
-	if ((r = put(out, "{\"node\":")) != 0 || (r = put_string(out, csm_str_of(e->hostname))) != 0)
-		return r;
-	(void)snprintf(head, sizeof(head), ",\"from\":%llu,\"to\":%llu,\"keys\":[", (unsigned long long)p->usage_from,
-		(unsigned long long)e->now.wall_s);
-	r = put(out, head);
 	for (struct csm_renew_item *i = e->renew.first; i != NULL && r == 0; i = i->next) {
 		struct entry *en = (struct entry *)i;
+		json_t *one = en->p == p && en->item.not_after != 0 ? report_of(e, en, p->usage_from) : NULL;
 
-		if (en->p != p || en->item.not_after == 0)
-			continue;
-		r = put_key(e, en, first, out);
-		first = false;
+		if (one != NULL && json_array_append_new(list, one) != 0)
+			r = CSM_ENOMEM;
 	}
-	return r == 0 ? put(out, "]}") : r;
+	if (r == 0 && (text = json_dumps(root, JSON_COMPACT)) == NULL)
+		r = CSM_ENOMEM;
+	if (r == 0)
+		r = csm_buf_put(out, text, strlen(text));
+	free(text);
+	json_decref(root);
+	return r;
 }
