@@ -14,7 +14,7 @@ put() { # MODE FILE... FOLDER
 }
 
 put 0755 build/bin/csm "$prefix/bin"
-put 0755 build/bin/csmd "$prefix/sbin"
+put 0755 build/bin/csmd build/bin/csm-server "$prefix/sbin"
 put 0755 build/bin/csm-ident build/bin/csm-plughost build/bin/csm-enrol build/bin/csm-deliver "$prefix/libexec/csm"
 put 0644 build/lib/libcsm.so.0 build/lib/libcsm.a "$libdir"
 ln -sf libcsm.so.0 "$root$libdir/libcsm.so"
@@ -42,7 +42,7 @@ sed -e "s|@PREFIX@|$prefix|g; s|@LIBDIR@|$libdir|g; s|@VERSION@|$version|g" libc
     >"$root$libdir/pkgconfig/csm.pc"
 chmod 0644 "$root$libdir/pkgconfig/csm.pc"
 
-for page in daemon/node/*.[1-8] daemon/ident/*.[1-8] daemon/plughost/*.[1-8] daemon/enrol/*.[1-8] daemon/deliver/*.[1-8] libclient/cli/*.[1-8] libclient/client/*.[1-8] libclient/p11/*.[1-8] libclient/provider/*.[1-8] build/man/*.[1-8]; do
+for page in daemon/node/*.[1-8] daemon/central/*.[1-8] daemon/ident/*.[1-8] daemon/plughost/*.[1-8] daemon/enrol/*.[1-8] daemon/deliver/*.[1-8] libclient/cli/*.[1-8] libclient/client/*.[1-8] libclient/p11/*.[1-8] libclient/provider/*.[1-8] build/man/*.[1-8]; do
     [ ! -e "$page" ] || put 0644 "$page" "$prefix/share/man/man${page##*.}"
 done
 put 0644 build/completion/csm "$prefix/share/bash-completion/completions"
@@ -53,11 +53,13 @@ for unit in csmd.service csmd.socket csmd-admin.socket; do
     sed "s|/usr/sbin/csmd|$prefix/sbin/csmd|" "daemon/node/systemd/$unit" >"$root$units/$unit"
     chmod 0644 "$root$units/$unit"
 done
+sed "s|/usr/sbin/csm-server|$prefix/sbin/csm-server|" daemon/central/systemd/csm-server.service >"$root$units/csm-server.service"
+chmod 0644 "$root$units/csm-server.service"
 install -D -m 0644 daemon/node/systemd/csm.sysusers "$root$prefix/lib/sysusers.d/csm.conf"
 install -D -m 0644 daemon/node/systemd/csm.tmpfiles "$root$prefix/lib/tmpfiles.d/csm.conf"
 
 install -d "$root$etc/csm"
-for file in daemon/node/etc/csmd.yaml daemon/node/etc/policy.yaml libclient/provider/openssl.cnf; do
+for file in daemon/node/etc/csmd.yaml daemon/node/etc/policy.yaml daemon/central/etc/server.yaml libclient/provider/openssl.cnf; do
     [ -e "$root$etc/csm/${file##*/}" ] || install -m 0644 "$file" "$root$etc/csm/${file##*/}"
 done
 install -d -m 0700 "$root$var/lib/csm"

@@ -18,6 +18,7 @@ while read -r mode path; do
 done <<LIST
 755 /usr/bin/csm
 755 /usr/sbin/csmd
+755 /usr/sbin/csm-server
 755 /usr/libexec/csm/csm-ident
 755 /usr/libexec/csm/csm-plughost
 755 /usr/libexec/csm/csm-enrol
@@ -50,6 +51,7 @@ done <<LIST
 644 /usr/lib/systemd/system/csmd.service
 644 /usr/lib/systemd/system/csmd.socket
 644 /usr/lib/systemd/system/csmd-admin.socket
+644 /usr/lib/systemd/system/csm-server.service
 644 /usr/lib/sysusers.d/csm.conf
 644 /usr/lib/tmpfiles.d/csm.conf
 644 /usr/share/man/man1/csm.1
@@ -58,7 +60,9 @@ done <<LIST
 644 /usr/share/man/man5/csmd.yaml.5
 644 /usr/share/man/man5/policy.yaml.5
 644 /usr/share/man/man7/csm-provider.7
+644 /usr/share/man/man5/server.yaml.5
 644 /usr/share/man/man8/csmd.8
+644 /usr/share/man/man8/csm-server.8
 644 /usr/share/man/man8/csm-ident.8
 644 /usr/share/man/man8/csm-plughost.8
 644 /usr/share/man/man8/csm-enrol.8
@@ -67,6 +71,7 @@ done <<LIST
 644 /usr/share/bash-completion/completions/csm
 644 /etc/csm/csmd.yaml
 644 /etc/csm/policy.yaml
+644 /etc/csm/server.yaml
 644 /etc/csm/openssl.cnf
 700 /var/lib/csm
 LIST
