@@ -46,7 +46,7 @@ static void option_line(FILE *f, const struct opt *o)
 	fprintf(f, "  %-26s %s\n", name, o->help);
 }
 
-static void options(FILE *f, uint32_t which)
+static void options(FILE *f, opt_set which)
 {
 	int i;
 

@@ -382,3 +382,14 @@ expect_equal "algorithms" "$(complete_line csm key create x --alg rsa)" "rsa2048
 expect_equal "options" "$(complete_line csm sign k --sch)" "--scheme"
 expect_equal "late options" "$(complete_line csm recovery create --t | tr ' ' '\n' | sort | xargs)" "--threshold --timeout --trust-overflow"
 expect_equal "objects" "$(complete_line csm wh)" "whoami"
+
+step "help tells of each option that a command takes"
+csm --help | sed -nE 's/^  ([a-z-]+( [a-z]+)?( [a-z]+)?) .*/\1/p' >commands
+[ "$(wc -l <commands)" -gt 60 ] || fail "commands: $(wc -l <commands)"
+while read -r words; do
+    # shellcheck disable=SC2086 # words
+    csm $words --help >help 2>&1 </dev/null || continue
+    for option in $(sed -n 1p help | grep -oE -- '--[a-z-]+' | sort -u); do
+        grep -qE -- "^ .*$option( |\$)" help || fail "csm $words --help does not explain $option"
+    done
+done <commands
