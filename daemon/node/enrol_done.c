@@ -272,7 +272,7 @@ static int code_of(struct csm_str error)
 
 	if (r >= 100)
 		return CSM_EUNAVAILABLE; /* it could not be reached */
-	return r == 0 || r == CSM_EPROOF_REQUIRED || r == CSM_ETAMPERED || r == CSM_ENOT_FOUND ? CSM_EBACKEND : r;
+	return r == 0 || r == CSM_EPROOF_REQUIRED || r == CSM_ETAMPERED || r == CSM_ENOT_FOUND || r == CSM_EPROTOCOL ? CSM_EBACKEND : r;
 }
 
 static void job_done(struct enrol *e, struct ejob *job, const struct enrol_op *o)
