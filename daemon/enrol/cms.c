@@ -47,19 +47,20 @@ static int csr_text(struct task *t, char **ret)
 }
 
 /* The same request under the same certificate is the same wish: a retry after a lost answer gets the first one's. */
-static void idempotency(const struct task *t, char out[static 40])
+static bool idempotency(const struct task *t, char out[static 40])
 {
 	uint8_t d[SHA256_DIGEST_LENGTH] = {0};
 	EVP_MD_CTX *h = EVP_MD_CTX_new();
+	bool good;
 
-	if (h == NULL || EVP_DigestInit_ex(h, EVP_sha256(), NULL) != 1 || EVP_DigestUpdate(h, t->job.what.p, t->job.what.n) != 1 ||
-		EVP_DigestUpdate(h, t->job.csr.p, t->job.csr.n) != 1 ||
-		EVP_DigestUpdate(h, t->job.tls_chain.p, t->job.tls_chain.n) != 1 || EVP_DigestFinal_ex(h, d, NULL) != 1)
-		memset(d, 0, sizeof(d));
+	good = h != NULL && EVP_DigestInit_ex(h, EVP_sha256(), NULL) == 1 && EVP_DigestUpdate(h, t->job.what.p, t->job.what.n) == 1 &&
+		EVP_DigestUpdate(h, t->job.csr.p, t->job.csr.n) == 1 && EVP_DigestUpdate(h, t->job.serial.p, t->job.serial.n) == 1 &&
+		EVP_DigestUpdate(h, t->job.tls_chain.p, t->job.tls_chain.n) == 1 && EVP_DigestFinal_ex(h, d, NULL) == 1;
 	EVP_MD_CTX_free(h);
 	snprintf(out, 40, "csm-");
 	for (size_t i = 0; i < 16; i++)
 		snprintf(out + 4 + 2 * i, 3, "%02x", d[i]);
+	return good;
 }
 
 static int enrol(struct task *t, struct csm_rest *rest, const char *path)
@@ -85,8 +86,7 @@ static int enrol(struct task *t, struct csm_rest *rest, const char *path)
 		(t->job.ttl.set && json_object_set_new(body, "ttl", json_integer((json_int_t)t->job.ttl.v)) != 0) ||
 		(text = json_dumps(body, JSON_COMPACT)) == NULL)
 		goto out;
-	idempotency(t, key);
-	req.idempotency = key;
+	req.idempotency = idempotency(t, key) ? key : NULL;
 	req.body = (struct csm_bin){(const uint8_t *)text, strlen(text)};
 	r = task_note(t, &res, csm_rest_send(rest, &req, &res));
 	if (r == 0 && res.status == 202)

@@ -56,7 +56,7 @@ static int csr_text(struct task *t, struct csm_buf *out)
 	if (EVP_EncodeUpdate(e, to, &n, t->job.csr.p, (int)t->job.csr.n) != 1)
 		goto out;
 	EVP_EncodeFinal(e, to + n, &last);
-	csm_buf_commit(out, (size_t)(n + last));
+	csm_buf_commit(out, (size_t)n + (size_t)last);
 	r = 0;
 out:
 	EVP_ENCODE_CTX_free(e);

@@ -14,6 +14,7 @@
 
 #define TIMEOUT_MAX_MS (15 * 60 * 1000)
 #define CERTS_BYTES (256u * 1024u) /* of an answer, as DER */
+#define SECRET_PART 8u             /* so much of a token's beginning is a token */
 #define AGAIN_MAX_S 16             /* csmd has no work for us yet, as while its store is locked: 1, 2, 4 ... */
 
 static const struct protocol *const protocols[] = {&protocol_cms, &protocol_est};
@@ -38,13 +39,18 @@ int task_fail(struct task *t, int err, const char *fmt, ...)
 /* A server may repeat what it was sent; nobody reads it in csmd's log. */
 static bool repeats_secret(const struct task *t, const char *text)
 {
-	const uint8_t *p = t->job.token.p, *colon = p != NULL ? memchr(p, ':', t->job.token.n) : NULL;
+	const uint8_t *p = t->job.token.p, *colon;
 	size_t n = t->job.token.n;
 
+	if (p == NULL || n == 0)
+		return false;
+	colon = memchr(p, ':', n);
 	if (colon != NULL) {
 		n -= (size_t)(colon + 1 - p);
 		p = colon + 1;
 	}
+	/* The text may have been cut off within it. */
+	n = n > SECRET_PART ? SECRET_PART : n;
 	return n > 0 && memmem(text, strlen(text), p, n) != NULL;
 }
 
@@ -85,13 +91,17 @@ static int call(struct csm_channel *ch, int64_t deadline_ms, const char *method,
 	uint32_t msgid = ++ch->next_msgid;
 	int r = csm_frame_request(&ch->out, msgid, method, def, params);
 
-	if (r != 0 || (r = csm_channel_send(ch, deadline_ms, -1)) != 0 ||
-		(r = csm_channel_recv(ch, deadline_ms, ret, NULL)) != 0)
+	if (r != 0 || (r = csm_channel_send(ch, deadline_ms, -1)) != 0)
 		return r;
+	/* A signature that came too late for its job is passed over. */
+	do {
+		if ((r = csm_channel_recv(ch, deadline_ms, ret, NULL)) != 0)
+			return r;
+	} while (ret->type == CSM_RESPONSE && (int32_t)(ret->msgid - msgid) < 0);
 	return ret->type == CSM_RESPONSE && ret->msgid == msgid ? 0 : CSM_EPROTOCOL;
 }
 
-/* In the midst of a handshake. An answer that does not come in time leaves the channel unfit: the process ends then. */
+/* In the midst of a handshake. */
 static int sign(void *arg, const char *scheme, struct csm_bin digest, uint8_t *sig, size_t *len)
 {
 	struct task *t = arg;
@@ -100,6 +110,8 @@ static int sign(void *arg, const char *scheme, struct csm_bin digest, uint8_t *s
 	struct csm_frame f;
 	int r = call(t->ch, t->deadline_ms, "enrol.sign", CSM_DEF(enrol_sign_req), &req, &f);
 
+	if (r == CSM_ETIMEOUT)
+		return t->sign_failed = r;
 	if (r != 0) {
 		log_err("csmd did not sign: %s", csm_err_text(r));
 		_exit(1);

@@ -5,11 +5,11 @@
 
 void rest_why(char why[static CSM_REST_WHY_MAX + 1], const char *text, size_t n)
 {
-	size_t i;
+	size_t most = n < CSM_REST_WHY_MAX ? n : CSM_REST_WHY_MAX;
 
-	for (i = 0; i < n && i < CSM_REST_WHY_MAX && text[i] != '\0'; i++)
+	for (size_t i = 0; i < most; i++)
 		why[i] = text[i] >= ' ' && text[i] <= '~' ? text[i] : '?';
-	why[i] = '\0';
+	why[most] = '\0';
 }
 
 static void set_why(struct csm_rest_res *res, const char *text)

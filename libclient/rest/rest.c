@@ -25,7 +25,7 @@ static void *wipe_realloc(void *p, size_t n)
 
 	if (had >= n && p != NULL && n > 0)
 		return p;
-	to = malloc(n);
+	to = malloc(n > 0 ? n : 1);
 	if (to != NULL && p != NULL) {
 		memcpy(to, p, had < n ? had : n);
 		wipe_free(p);

@@ -117,6 +117,7 @@ def client_keys(server, enrol, job, chain, key):
         assert "simplereenroll cert 200" in server.log()[before], server.log()[before:]
         assert len(enrol.signed) > signed and enrol.signed[-1].startswith("ecdsa" if kind[0] == "p" else "rsa-pss"), enrol.signed
     bad(enrol.run({**plain, **e, "what": "renew"}, refuse_sign=True), "denied", "does not sign", "csmd does not sign")
+    bad(enrol.run({**plain, **e, "what": "renew", "timeout_ms": 700}, other, sign_after=1.5), "timeout", "does not sign", "too late")
     good(enrol.run(job), key, "and the channel goes on")
 
 

@@ -3,6 +3,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 
 import msgpack
 from cryptography.hazmat.primitives import hashes, serialization
@@ -31,10 +32,10 @@ class Enrol:
         self.next_id = 1
         self.signed = []
 
-    def run(self, job, key=None, channel=0, refuse_sign=None):
+    def run(self, job, key=None, channel=0, refuse_sign=None, sign_after=0):
         job = {"id": self.next_id, "timeout_ms": 20000, **job}
         self.next_id += 1
-        return self.channels[channel].run(job, key, self.signed, refuse_sign)
+        return self.channels[channel].run(job, key, self.signed, refuse_sign, sign_after)
 
     def close(self):
         for c in self.channels:
@@ -67,7 +68,7 @@ class Channel:
     def answer(self, msgid, result, error=None):
         self.sock.sendall(msgpack.packb([1, msgid, error, result], use_bin_type=True))
 
-    def run(self, job, key, signed, refuse_sign):
+    def run(self, job, key, signed, refuse_sign, sign_after):
         with self.lock:
             kind, msgid, method, params = self.recv()
             assert (kind, method, params) == (0, "enrol.next", [{}]), (kind, method, params)
@@ -79,6 +80,7 @@ class Channel:
                     self.answer(msgid, {})
                     return params[0]
                 assert method == "enrol.sign", method
+                time.sleep(sign_after)
                 if refuse_sign:
                     self.answer(msgid, None, {"code": 9, "name": "denied", "message": "no", "retryable": False})
                     continue

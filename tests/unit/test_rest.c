@@ -237,6 +237,7 @@ static void what_is_no_answer_is_told(void **state)
 
 static void sizes_are_bounded(void **state)
 {
+	static const char next[] = {'\r', '\n', 'Y', ':', ' '};
 	size_t n = 200 * 1024;
 	char *text = malloc(n);
 	struct csm_rest_res res;
@@ -259,7 +260,7 @@ static void sizes_are_bounded(void **state)
 	p = (struct play){.each_ms = 0};
 	assert_int_not_equal(ask_as((struct csm_rest_options){.timeout_ms = 5000}, &p, text, n, &res), 0);
 	for (size_t i = (size_t)k; i + 100 < n; i += 100)
-		memcpy(text + i, "\r\nY: ", 5);
+		memcpy(text + i, next, sizeof(next));
 	p = (struct play){.each_ms = 0};
 	assert_int_equal(ask_as((struct csm_rest_options){.timeout_ms = 5000}, &p, text, n, &res), CSM_ETOO_LARGE);
 	free(text);
