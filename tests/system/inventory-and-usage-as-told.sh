@@ -1,7 +1,7 @@
 #!/bin/bash
 # The inventory shows what was issued to whom, to operators all of it and to a node its own; a signed page is checked with openssl
 # alone, and one that was changed is refused. Nodes tell of their own keys only, and the report says which certificates are in use.
-# bound: 90
+# bound: 150
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
 # shellcheck source=tests/lib/ca.sh
@@ -13,6 +13,7 @@ ca_start 'profiles:
   operator: {role: operator, subject: {CN: "*"}}'
 # shellcheck disable=SC2119 # nothing more is asked
 ca_init
+described() { check_openapi=1 ask "$@"; } # and as openapi.yaml says
 list() { # QUERY: the names that are told, over all pages of two
     local after=''
     : >"$ca/names"
@@ -47,6 +48,7 @@ issue db
 step 'who sees what'
 as_cert op
 told '' 'db.example n1 n2 op the first administrator web.example'
+described GET '/v1/cms/certificates?limit=1000' && got 200
 told 'name=w*' web.example
 told 'name=web.example' web.example
 told 'san=dns:*.example&profile=default' 'db.example web.example'
@@ -58,7 +60,7 @@ told "expires_before=$(($(date +%s) + 10))" ''
 send POST "/v1/cms/certificates/$(cat "$ca/db.serial")/revoke" reason superseded
 [ "$(cat "$ca/status")" -lt 300 ] || fail "revoke: $(cat "$ca/answer")"
 told 'state=revoked' db.example
-ask GET "/v1/cms/certificates/00$(cat "$ca/db.serial")"
+described GET "/v1/cms/certificates/00$(cat "$ca/db.serial")"
 expect_equal "reason" "$(field reason)" superseded
 told 'state=valid&node=n2' n2
 as_cert n1
@@ -67,7 +69,7 @@ ask GET '/v1/cms/certificates?node=n2' && got 403
 ask GET "/v1/cms/certificates/$(cat "$ca/db.serial")" && got 404
 ask GET "/v1/cms/certificates/$(cat "$ca/web.serial")?format=pem" && got 200
 expect_same "a certificate" <(openssl x509 -in "$ca/answer" -outform der) <(openssl x509 -in "$ca/web.pem" -outform der)
-ask GET "/v1/cms/certificates/$(cat "$ca/web.serial")" && got 200
+described GET "/v1/cms/certificates/$(cat "$ca/web.serial")" && got 200
 expect_equal "state and role" "$(field state) $(field role)" 'valid service'
 expect_equal "its node" "$(field node)" n1
 expect_equal "its key" "$(field spki_sha256)" "$(spki web)"
@@ -90,7 +92,7 @@ ask GET /v1/cms/certificates/0123 && got 404
 ask GET "/v1/cms/certificates/$(cat "$ca/web.serial")?format=der" && got 400
 
 step 'signed pages'
-ask GET '/v1/cms/inventory?limit=4' && got 200
+described GET '/v1/cms/inventory?limit=4' && got 200
 # shellcheck disable=SC2034
 cursor=$(field next)
 py -c 'import base64, json, sys
@@ -117,7 +119,10 @@ report() { # KEY-OF SIGNATURES [MORE]
         $((now - 60)) "$2" "${3:-}"
 }
 post() { ask POST /v1/cms/usage -H 'Content-Type: application/json' --data-binary "$1"; }
+
 as_cert n1
+printf '{"reports":[%s]}' "$(report web 5 ',"program":"/usr/sbin/nginx","identity":"web"')" >"$ca/reports"
+sent=$ca/reports described POST /v1/cms/usage -H 'Content-Type: application/json' --data-binary @"$ca/reports" && got 200
 post "{\"reports\":[$(report web 5 ',"program":"/usr/sbin/nginx","identity":"web"'),$(report web 2 ',"program":"=evil()","identity":"a\"b"')]}" && got 200
 expect_equal "stored" "$(field stored)" 2
 post "{\"reports\":[$(report web 5 ',"program":"/usr/sbin/nginx","identity":"web"')]}" && got 200
@@ -135,16 +140,16 @@ as_cert web
 post '{"reports":[]}' && got 403
 as_cert op
 post '{"reports":[]}' && got 403
-ask GET '/v1/cms/usage?use=used' && got 200
+described GET '/v1/cms/usage?use=used' && got 200
 expect_equal "used" "$(field certificates | py -c 'import json, sys; print([(c["subject"], c["signatures"], len(c["users"])) for c in json.load(sys.stdin)])')" \
     "[('/CN=web.example', 7, 2)]"
 expect_equal "last used" "$(field certificates.0.last_used)" $((now - 60))
-ask GET '/v1/cms/usage?use=unused' && got 200
+described GET '/v1/cms/usage?use=unused' && got 200
 expect_equal "unused" "$(field certificates | py -c 'import json, sys; print(sorted({c["subject"] for c in json.load(sys.stdin)} & {"/CN=n1", "/CN=op", "/CN=web.example"}))')" \
     "['/CN=n1', '/CN=op']"
 ask GET "/v1/cms/usage?use=used&to=$((now - 7200))" && got 200
 expect_equal "used before" "$(field certificates)" '[]'
-ask GET '/v1/cms/usage?format=csv&use=used' && got 200
+described GET '/v1/cms/usage?format=csv&use=used' && got 200
 py - "$ca/answer" <<'PY'
 import csv, sys
 rows = list(csv.DictReader(open(sys.argv[1], newline='')))
@@ -158,5 +163,5 @@ done
 as_cert n2
 ask GET /v1/cms/usage && got 200
 expect_equal "a node's own" "$(field certificates | py -c 'import json, sys; print([c["subject"] for c in json.load(sys.stdin)])')" "['/CN=n2']"
-ask GET '/v1/cms/usage?node=n1' && got 403
+described GET '/v1/cms/usage?node=n1' && got 403
 
