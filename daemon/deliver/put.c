@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <sodium.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -104,21 +105,34 @@ static bool place_hash(const struct delivery_target *t, char hex[static 65])
 	return true;
 }
 
+/* "1 FINGERPRINT PLACE TIME\n", as delivery_stamp_write has it. */
+static bool take_stamp(char *text, const char *place, struct delivery_stamp *ret)
+{
+	char *rest = text, *word[4], *end;
+	uint64_t delivered;
+
+	for (size_t i = 0; i < 4; i++)
+		if ((word[i] = strsep(&rest, " \n")) == NULL)
+			return false;
+	delivered = strtoull(word[3], &end, 10);
+	if (strcmp(word[0], "1") != 0 || strcmp(word[2], place) != 0 || strlen(word[1]) >= sizeof(ret->fingerprint) || *end != '\0')
+		return false;
+	snprintf(ret->fingerprint, sizeof(ret->fingerprint), "%s", word[1]);
+	ret->delivered = delivered;
+	return true;
+}
+
 void delivery_stamp_read(int state, const struct delivery_target *t, struct delivery_stamp *ret)
 {
 	int fd = openat(state, t->name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-	char text[256] = "", fingerprint[65], place[65], hash[65];
-	uint64_t delivered;
+	char text[256] = "", place[65];
 	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
 
 	*ret = (struct delivery_stamp){0};
 	if (fd >= 0)
 		close(fd);
-	if (n <= 0 || sscanf(text, "1 %64[0-9a-f] %64[0-9a-f] %" SCNu64, fingerprint, place, &delivered) != 3 ||
-		!place_hash(t, hash) || strcmp(hash, place) != 0)
-		return;
-	memcpy(ret->fingerprint, fingerprint, sizeof(ret->fingerprint));
-	ret->delivered = delivered;
+	if (n > 0 && place_hash(t, place))
+		(void)take_stamp(text, place, ret);
 }
 
 int delivery_stamp_write(int state, const struct delivery_target *t, const struct delivery_stamp *s)

@@ -506,10 +506,10 @@ void csm_gen_close(struct csm_gen *g)
 
 int csm_gen_put(const struct csm_gen_place *place, const struct csm_gen_file *files, size_t n, char *why)
 {
-	struct csm_gen *g;
+	struct csm_gen *g = NULL;
 	int r = csm_gen_open(place, &g, why);
 
-	if (r != 0)
+	if (r != 0 || g == NULL)
 		return r;
 	if ((r = csm_gen_write(g, files, n, why)) == 0)
 		r = csm_gen_swap(g, why);

@@ -56,7 +56,7 @@ int server_open(struct cli *cli, bool local, struct server **ret)
 		(timeout != NULL && (r = parse_u64("--timeout", timeout, 86400, &seconds)) != 0))
 		return r;
 	opt.timeout_ms = (unsigned)seconds * 1000u;
-	if ((r = csm_rest_prepare()) != 0 || (s = calloc(1, sizeof(*s))) == NULL)
+	if (csm_rest_prepare() != 0 || (s = calloc(1, sizeof(*s))) == NULL)
 		return client_err_plain(CSM_ENOMEM);
 	if ((r = csm_rest_new(&opt, &s->rest, why)) != 0) {
 		free(s);
