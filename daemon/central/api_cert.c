@@ -41,7 +41,7 @@ bool api_idempotency(const struct csm_http_req *req, struct csm_str *ret, struct
 	struct csm_str s = csm_http_header(req, "Idempotency-Key");
 	bool good = s.p == NULL || (s.n > 0 && s.n <= API_IDEMPOTENCY_MAX);
 
-	for (size_t i = 0; i < s.n && good; i++)
+	for (size_t i = 0; s.p != NULL && i < s.n && good; i++)
 		good = s.p[i] > 0x20 && s.p[i] < 0x7f;
 	if (!good)
 		csm_http_fail(res, CSM_EINVALID, "Idempotency-Key: 1 to %u visible ASCII characters", API_IDEMPOTENCY_MAX);

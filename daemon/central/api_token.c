@@ -1,4 +1,5 @@
 /* Enrolment tokens: made, listed, withdrawn. A token is told once; what is stored is its SHA-256. */
+#include <stdio.h>
 #include <string.h>
 #include <sodium.h>
 #include "daemon/central/api_int.h"
@@ -45,10 +46,8 @@ static bool take_name(struct csm_str name, struct csm_pool *pool, struct csm_str
 	}
 	if ((text = csm_pool_alloc(pool, name.n + 5)) == NULL)
 		return fail(res, CSM_EBUSY, "no memory");
-	if (i == 5)
-		memcpy(text, "dns:", 4);
-	memcpy(text + (i == 5 ? 4 : 0), name.p, name.n);
-	*ret = (struct csm_str){text, name.n + (i == 5 ? 4 : 0)};
+	(void)snprintf(text, name.n + 5, "%s%.*s", i == 5 ? "dns:" : "", (int)name.n, name.p);
+	*ret = csm_str_of(text);
 	r = csm_sans_parse(ret, 1, &parsed, why);
 	GENERAL_NAMES_free(parsed);
 	if (r != 0)

@@ -158,7 +158,7 @@ int ca_init_request(struct central *c, struct ca_plan *plan, struct csm_buf *csr
 	X509_NAME_free(subject);
 	if ((r = has_none_yet(c, plan, why)) != 0 || (r = need_key(c, plan, why)) != 0)
 		return r;
-	if ((r = csm_buf_reserve(csr, n, &p)) != 0)
+	if (csm_buf_reserve(csr, n, &p) != 0)
 		return ca_refuse(why, CSM_EBUSY, "no memory");
 	if ((r = csm_key_csr(c->csm, plan->config->key, plan->subject, NULL, 0, p, &n)) != 0)
 		return ca_csmd_error(r, why);

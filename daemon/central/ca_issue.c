@@ -338,7 +338,7 @@ static bool has_text(const struct csm_str *v, size_t n, struct csm_str s)
 
 static int same_names(struct job *j, const struct db_cert *old)
 {
-	struct csm_str subject, *sans = NULL;
+	struct csm_str subject = {NULL, 0}, *sans = NULL;
 	size_t n = 0;
 	bool same;
 	int r;
@@ -354,7 +354,7 @@ static int same_names(struct job *j, const struct db_cert *old)
 
 static int renew(struct job *j, struct ca_answer *ret)
 {
-	struct db_cert old;
+	struct db_cert old = {.issued = 0};
 	uint64_t life = 0;
 	int r;
 
@@ -401,13 +401,13 @@ int ca_revoke(struct central *c, const struct caller *by, struct csm_bin serial,
 		r = ca_refuse(why, CSM_EDENIED, "the certificate is not the caller's to revoke");
 	else if (!any && r == 0 && (reason == CSM_REASON_HOLD || reason == CSM_REASON_REMOVE_FROM_CRL))
 		r = ca_refuse(why, CSM_EDENIED, "holds are for operators");
-	else if (r == CSM_ENOT_FOUND)
+	else if (r == 0)
+		r = db_revoke(c->db, serial, reason, c->now(), csm_str_of(by->name));
+	if (r == CSM_ENOT_FOUND)
 		(void)ca_refuse(why, r, "no certificate has this serial number");
-	else if (r != 0)
-		(void)ca_refuse(why, r, "the database: %s", csm_err_text(r));
-	else if ((r = db_revoke(c->db, serial, reason, c->now(), csm_str_of(by->name))) == CSM_EEXISTS)
+	else if (r == CSM_EEXISTS)
 		(void)ca_refuse(why, r, "it is revoked already");
-	else if (r != 0)
+	else if (r != 0 && r != CSM_EDENIED)
 		(void)ca_refuse(why, r, "the database: %s", csm_err_text(r));
 	csm_pool_free(&pool);
 	return r;
