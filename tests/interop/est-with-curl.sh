@@ -3,6 +3,7 @@
 # under the certificate, attributes; what is wrong is refused with its reason, and changes nothing. The same by a client
 # that was written from the text of the RFCs.
 # bound: 120
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
 # shellcheck source=tests/lib/ca.sh

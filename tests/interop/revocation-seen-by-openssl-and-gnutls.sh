@@ -2,6 +2,7 @@
 # What is revoked shows in the next OCSP answer and within two seconds in the lists, to openssl and GnuTLS; what was never issued
 # is unknown; lists are numbered without end, over restarts too; the plain door serves nothing else.
 # bound: 120
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
 # shellcheck source=tests/lib/ca.sh
