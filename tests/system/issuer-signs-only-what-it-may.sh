@@ -13,7 +13,9 @@ expect_exit 2 csm key create x --max-life 1d
 expect_exit 1 csm key create x --use issuer --max-life 1d --permit nonsense:x
 expect_exit 1 csm key create x --use issuer --max-life 1d --exportable
 csm key show ca >shown
-grep -q 'issuer' shown && grep -q '34560000' shown && grep -q 'dns:.example.org' shown || { cat shown && fail "the rules are not shown"; }
+for word in issuer 34560000 dns:.example.org dns:.bad.example.org; do
+    grep -q "$word" shown || { cat shown && fail "the rules are not shown: $word"; }
+done
 expect_equal "the rules in JSON" "$(csm key show ca --json | json issuer.max_life)" 34560000
 
 step "no signature by another way"
@@ -23,9 +25,16 @@ for wrong in "csm sign ca /dev/null" "csm decrypt ca /dev/null" "csm derive ca $
     expect_exit 1 $wrong
     grep -q "issuer's key signs by issue.sign" err || { cat err && fail "$wrong: not told why"; }
 done
+by_provider() { openssl dgst -sha256 -provider-path "$top/build/lib/ossl-modules" -provider csm -provider default -sign "$1.ref" -out sig ca.der; }
+csm key public ca --der -o ca.der
+for key in ca web; do csm key reference $key >$key.ref; done
+ok by_provider web
+expect_exit 1 by_provider ca
+grep -q "issuer's key signs by issue.sign" err || { cat err && fail "OpenSSL's provider: not told why"; }
+pkcs11-tool --module "$top/build/lib/pkcs11/csm-pkcs11.so" -O --type privkey >objects 2>/dev/null
+expect_equal "what the PKCS#11 module lets them do" "$(sed -n 's/^ *Usage: *//p' objects | sort | paste -sd " ")" "none none sign"
 csm csr ca --subject /CN=x | openssl req -noout -text -verify >text 2>&1
 grep -q 'CA:TRUE' text || fail "the request is not one of a CA"
-csm key public ca --der -o ca.der
 csm key public web --der -o web.der
 csm key public deep --der -o deep.der
 
