@@ -206,12 +206,11 @@ int csm_tbs_crl_begin(const struct csm_tbs_key *key, struct csm_bin head, struct
 {
 	struct csm_tbs_crl *c = calloc(1, sizeof(*c));
 	struct tbs_issuer is;
-	int r = CSM_ENOMEM;
+	int r = tbs_issuer_open(&is, key, why);
 
-	why[0] = '\0';
-	if (c == NULL)
-		return r;
-	if ((r = tbs_issuer_open(&is, key, why)) == 0 && (r = tbs_issuer_is_ca(&is, KU_CRL_SIGN)) == 0)
+	if (r == 0 && c == NULL)
+		r = CSM_ENOMEM;
+	if (r == 0 && (r = tbs_issuer_is_ca(&is, KU_CRL_SIGN)) == 0)
 		r = read_head(c, &is, head);
 	tbs_issuer_close(&is);
 	if (r == 0) {
@@ -275,7 +274,7 @@ static bool split(struct csm_bin tbs, size_t *from, size_t *to)
 	return true;
 }
 
-int tbs_crl_whole(const struct csm_tbs_key *key, struct csm_bin tbs, struct csm_tbs *ret, char *why)
+int tbs_crl_whole(const struct csm_tbs_key *key, struct csm_bin tbs, struct csm_tbs *ret, char why[static CSM_TBS_WHY])
 {
 	struct csm_tbs_crl *c = NULL;
 	struct tbs_issuer is = {.why = why};

@@ -54,6 +54,6 @@ CSM_MUST int tbs_names(struct tbs_issuer *is, X509 *x, bool ca);
 
 CSM_MUST int tbs_certificate(struct tbs_issuer *is, struct csm_bin tbs, struct csm_tbs *ret);
 CSM_MUST int tbs_ocsp(struct tbs_issuer *is, struct csm_bin tbs, struct csm_tbs *ret);
-CSM_MUST int tbs_crl_whole(const struct csm_tbs_key *key, struct csm_bin tbs, struct csm_tbs *ret, char *why);
+CSM_MUST int tbs_crl_whole(const struct csm_tbs_key *key, struct csm_bin tbs, struct csm_tbs *ret, char why[static CSM_TBS_WHY]);
 
 #endif
