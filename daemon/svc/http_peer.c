@@ -83,7 +83,7 @@ static bool take_address(struct http_conn *c, const struct sockaddr_storage *fro
 
 bool http_peer_take(struct http_conn *c, int fd)
 {
-	struct sockaddr_storage from;
+	struct sockaddr_storage from = {.ss_family = AF_UNSPEC};
 	socklen_t n = sizeof(from);
 
 	c->uid = (uid_t)-1;
