@@ -61,6 +61,7 @@ done <<LIST
 644 /usr/share/man/man5/policy.yaml.5
 644 /usr/share/man/man7/csm-provider.7
 644 /usr/share/man/man5/server.yaml.5
+644 /usr/share/man/man5/csm-server-profiles.5
 644 /usr/share/man/man8/csmd.8
 644 /usr/share/man/man8/csm-server.8
 644 /usr/share/man/man8/csm-ident.8
