@@ -66,7 +66,7 @@ static int read_text(const char *path, char **ret, size_t *n)
 
 static int read_config(const char *path, struct central_config *ret)
 {
-	struct csm_policy_error err;
+	struct csm_policy_error err = {0};
 	char *text;
 	size_t n;
 	int r = read_text(path, &text, &n);
