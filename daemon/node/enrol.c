@@ -230,8 +230,7 @@ static int want_own(struct enrol *e, struct eprofile *p, const uint8_t id[static
 	int r;
 
 	erecord_init(&rec);
-	r = erecord_load(e, who.ns, who.name, id, &rec);
-	if (r != 0 && r != CSM_ENOT_FOUND)
+	if ((r = erecord_load(e, who.ns, who.name, id, &rec)) != 0 && r != CSM_ENOT_FOUND)
 		goto out;
 	/* one that was installed by hand keeps its dates */
 	rec.info.profile = csm_str_of(p->cfg->name);
