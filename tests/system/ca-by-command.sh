@@ -90,6 +90,14 @@ expect_equal "the other one" "$(try "$(cat token)" c.example)" 201
 step "revoked by its serial number"
 ok csm ca cert revoke "$serial" --reason superseded
 expect_exit 4 csm ca cert revoke 0102030405060708
+expect_equal "its state" "$(csm ca cert show "$serial" --json | json state)" revoked
+csm ca cert show "$serial" --pem | openssl x509 -noout -serial | tr A-F a-f | grep -qx "serial=$serial" || fail "not that one"
+csm ca cert list --state revoked | grep -q "^$serial  revoked " || fail "the list: $(csm ca cert list)"
+expect_equal "one of a name" "$(csm ca cert list --name c.example --json | json 0.state)" valid
+csm ca report --csv >report.csv
+head -1 report.csv | grep -q '^serial,subject,' || fail "the report: $(head -3 report.csv)"
+grep -q "\"/CN=c.example\"" report.csv || fail "not in the report: $(cat report.csv)"
+ok csm ca report
 
 step "under an outside root"
 make_ca outside
