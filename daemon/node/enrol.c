@@ -9,7 +9,6 @@
 #include "daemon/svc/log.h"
 
 #define OWN_AGAIN_MS 5000u
-#define CHANNEL_GRACE_MS 15000u
 
 /* ---- answers ---- */
 
@@ -350,6 +349,7 @@ static void on_tick(struct csm_job *job)
 			enrol_job_lost(e, &e->jobs[i], CSM_ETIMEOUT, "csm-enrol has not come back in time");
 	errands_due(e);
 	enrol_dispatch(e);
+	enrol_tell(e);
 }
 
 void enrol_tick(struct enrol *e)
@@ -621,6 +621,7 @@ int enrol_new(struct broker *b, struct enrol **ret)
 	if (e == NULL)
 		return CSM_ENOMEM;
 	e->b = b;
+	pthread_mutex_init(&e->lock, NULL);
 	csm_times_now(&e->now);
 	csm_renew_init(&e->renew, &e->now, draw, NULL);
 	(void)snprintf(e->hostname, sizeof(e->hostname), "%s", uname(&u) == 0 ? u.nodename : "localhost");
@@ -680,21 +681,4 @@ void enrol_free(struct enrol *e)
 	for (size_t i = 0; i < e->n_profiles; i++)
 		csm_buf_free(&e->profile[i].anchors);
 	free(e);
-}
-
-int enrol_profile(const struct enrol *e, struct csm_str name)
-{
-	const struct csm_enrol_profile *p = csm_config_enrol(&e->b->cfg, name.p, name.n);
-
-	return p == NULL || e->queue == NULL ? -1 : (int)(p - e->b->cfg.enrol);
-}
-
-const char *enrol_hostname(const struct enrol *e)
-{
-	return e->hostname;
-}
-
-const struct csm_enrol_profile *enrol_config(const struct enrol *e, int profile)
-{
-	return &e->b->cfg.enrol[profile];
 }

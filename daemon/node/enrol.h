@@ -58,6 +58,8 @@ CSM_MUST int enrol_expand(const char *text, const struct enrol_who *who, struct 
 /* May callers ask for this subject and these names by themselves? CSM_EDENIED with *why. */
 CSM_MUST int enrol_allowed(const struct csm_enrol_profile *p, struct csm_str subject, const struct csm_str *sans, size_t n,
 	const char **why);
+/* The profiles and how they stand, within a second. Any thread. */
+void enrol_status(struct enrol *e, struct csm_pool *pool, struct csm_msg_status_res *ret);
 const char *enrol_hostname(const struct enrol *e);
 const struct csm_enrol_profile *enrol_config(const struct enrol *e, int profile);
 

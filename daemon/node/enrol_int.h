@@ -55,8 +55,16 @@ struct ejob {
 	uint64_t until_ms;
 };
 
+struct enrol_told {
+	const char *state; /* static */
+	uint64_t certificates, failing, not_after, next_try;
+	char error[ENROL_WHY];
+};
+
 struct enrol {
 	struct broker *b;
+	pthread_mutex_t lock; /* told */
+	struct enrol_told told[CSM_ENROL_PROFILES_MAX];
 	struct csm_workq *queue; /* NULL: no profiles */
 	struct csm_job tick;
 	atomic_bool ticking;
@@ -125,6 +133,9 @@ void entry_remove(struct enrol *e, struct entry *en, int r, const char *why);
 /* Answers an operation: r 0 with what is in its answer. */
 void enrol_reply(struct enrol_op *op, int r, const char *why);
 void entry_reply(struct enrol *e, struct entry *en, int r, const char *why);
+
+/* ---- enrol_status.c ---- */
+void enrol_tell(struct enrol *e);
 
 /* ---- enrol_usage.c ---- */
 CSM_MUST int enrol_usage(struct enrol *e, struct eprofile *p, struct csm_buf *out);

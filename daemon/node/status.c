@@ -5,6 +5,7 @@
 #include <sodium.h>
 #include "daemon/node/ask.h"
 #include "daemon/node/deliver.h"
+#include "daemon/node/enrol.h"
 #include "daemon/node/keyimport.h"
 #include "daemon/node/keyinfo.h"
 #include "daemon/node/recovery.h"
@@ -286,6 +287,7 @@ void status_deliver(struct broker *b, bool totals, struct csm_pool *pool, struct
 
 	if (!totals)
 		return;
+	enrol_status(b->enrol, pool, ret);
 	if (!deliver_status(b->deliver, pool, ret, warning))
 		log_warn("status: no memory for the targets of csm-deliver");
 	if (warning[0] != '\0')

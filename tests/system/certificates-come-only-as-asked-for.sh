@@ -94,6 +94,11 @@ for profile in away wait; do
     [ "$(field lone next_try)" -gt "$(date +%s)" ] || fail "$profile: it is not tried again"
 done
 
+told() { csm --json --socket "$CSM_ADMIN_SOCKET" status | jq -r ".enrolment[] | select(.name == \"$1\") | .$2"; }
+expect_equal "state of the profile" "$(told good state)" ready
+expect_equal "state of the profile that is away" "$(told away state)" waiting
+[ -n "$(told away error)" ] || fail "status does not tell why a profile waits"
+
 step "trust at the first contact, by the hash of the root"
 csm key create pin >/dev/null
 csm cert enrol pin --profile pinned >/dev/null || fail "not by the hash of the root: $(field pin last_error)"
