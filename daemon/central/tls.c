@@ -213,11 +213,14 @@ static bool is_past(uint64_t at, uint64_t now, uint64_t most)
 void tls_tick(struct central *c)
 {
 	struct ca_tls *t = ca_tls(c->ca);
-	unsigned changes = ca_changes(c->ca);
 	char why[CA_WHY] = "";
-	uint64_t now = c->now();
+	unsigned changes;
+	uint64_t now;
 
 	(void)pthread_mutex_lock(&t->lock);
+	/* not before: whoever held the lock may have seen more issuers */
+	changes = ca_changes(c->ca);
+	now = c->now();
 	if ((changes != t->seen || is_past(t->renew_at, now, LIFE_S)) && is_past(t->retry_at, now, RETRY_S)) {
 		int r = renew(c, why);
 
