@@ -389,7 +389,7 @@ csm --help | sed -nE 's/^  ([a-z-]+( [a-z]+)?( [a-z]+)?) .*/\1/p' >commands
 while read -r words; do
     # shellcheck disable=SC2086 # words
     csm $words --help >help 2>&1 </dev/null || continue
-    for option in $(sed -n 1p help | grep -oE -- '--[a-z-]+' | sort -u); do
+    while read -r option; do
         grep -qE -- "^ .*$option( |\$)" help || fail "csm $words --help does not explain $option"
-    done
+    done < <(sed -n 1p help | grep -oE -- '--[a-z-]+' | sort -u)
 done <commands

@@ -29,7 +29,10 @@ csm status --json >a.json
 SH
 CSM_TPM_TCTI=$certified_tcti timeout 100 "$top/scripts/with-node.sh" --backend tpm2 -- bash on_a.sh
 
-wraps() { ok csm wrap-key secret.pem "$@" -o "wrapped.$((++n))" && ! grep -q 'not checked' err || fail "it says that it was not checked"; }
+wraps() {
+    ok csm wrap-key secret.pem "$@" -o "wrapped.$((++n))"
+    ! grep -q 'not checked' err || fail "it says that it was not checked"
+}
 refuses() { # WHY ARGS...
     expect_exit 1 csm wrap-key secret.pem "${@:2}" -o never
     grep -q "$1" err || fail "it says: $(cat err)"
