@@ -272,7 +272,6 @@ static int find_own(struct req *q, struct key_found *f)
 	const char *name = q->conn->enrol_sign->name;
 	int r, n = snprintf(f->object.buf, sizeof(f->object.buf), "%s:%s", ns, name);
 
-	f->own = NULL;
 	f->object.text = (struct csm_str){f->object.buf, (size_t)n};
 	f->object.ns = (struct csm_str){f->object.buf, sizeof(ns) - 1};
 	f->object.name = (struct csm_str){f->object.buf + sizeof(ns), (size_t)n - sizeof(ns)};
@@ -296,7 +295,7 @@ void do_ENROL_SIGN(struct req *q)
 {
 	const struct csm_msg_enrol_sign_req *m = q->params;
 	struct key_call call = {.what = KEY_WHAT_SIGN, .in = m->digest};
-	struct key_found f;
+	struct key_found f = {.own = NULL};
 
 	if (q->conn->enrol_job == 0 || q->conn->enrol_job != m->job.v || q->conn->enrol_sign == NULL) {
 		req_error(q, CSM_ESTATE, "this channel has no such job, or one without a key");

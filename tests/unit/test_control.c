@@ -263,7 +263,7 @@ static void counts_are_bounded(void **state)
 	close(fd);
 	free(many);
 	fd = memfd_create("test", MFD_CLOEXEC);
-	assert_int_equal(ftruncate(fd, 3 << 20), 0);
+	assert_int_equal(ftruncate(fd, 5 << 20), 0);
 	assert_int_equal(setup_from_memfd(fd, &mem, &out), CSM_ETOO_LARGE);
 	assert_int_equal(ftruncate(fd, 0), 0);
 	assert_int_equal(setup_from_memfd(fd, &mem, &out), CSM_ETOO_LARGE);
@@ -274,13 +274,13 @@ static void counts_are_bounded(void **state)
 static void a_setup_beyond_its_bound_is_not_made(void **state)
 {
 	struct setup s = whole();
-	uint8_t *big = calloc(1, 3 << 20);
+	uint8_t *big = calloc(1, 5 << 20);
 	size_t before = open_fds();
 	int fd = -1;
 
 	(void)state;
 	assert_non_null(big);
-	s.policy = (struct csm_bin){big, 3 << 20};
+	s.policy = (struct csm_bin){big, 5 << 20};
 	assert_int_equal(setup_to_memfd(&s, &fd), CSM_ETOO_LARGE);
 	assert_int_equal(fd, -1);
 	assert_int_equal(open_fds(), before);
