@@ -18,6 +18,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "libclient/base/generation.h"
+#include "tests/lib/count.h"
 
 #define OWNER 64311
 #define OTHER 64312
@@ -177,7 +178,7 @@ static void *read_on(void *arg)
 
 static void read_beside(struct csm_gen_place *p, long linger_ms, unsigned least)
 {
-	unsigned long want = getenv("CSM_LONG") != NULL ? 1000000 : 10000;
+	unsigned long want = long_run() ? 1000000 : 10000;
 	pthread_t t[4];
 	unsigned n = 2;
 
@@ -561,7 +562,7 @@ static void expect_secret_whole(unsigned k, enum plant what)
 
 static void test_owner_moves_things_at_each_call(void **state)
 {
-	unsigned step = getenv("CSM_LONG") != NULL ? 1 : 5, tries = 0;
+	unsigned step = long_run() ? 1 : 5, tries = 0;
 	struct csm_gen_place p = place_of(true);
 	bool more = true;
 	char path[400];

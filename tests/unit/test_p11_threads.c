@@ -15,6 +15,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "tests/lib/p11fix.h"
+#include "tests/lib/count.h"
 
 #define THREADS 16
 
@@ -35,9 +36,7 @@ static double now(void)
 /* Seconds here, or minutes with full counts. */
 static double life(double seconds, double minutes)
 {
-	const char *v = getenv("CSM_LONG");
-
-	return v != NULL && v[0] != '\0' ? 60 * minutes : seconds;
+	return long_run() ? 60 * minutes : seconds;
 }
 
 static CK_OBJECT_HANDLE find_quietly(CK_SESSION_HANDLE s, CK_OBJECT_CLASS class)

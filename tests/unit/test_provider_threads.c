@@ -17,19 +17,13 @@
 #include <openssl/async.h>
 #include <openssl/rsa.h>
 #include "tests/lib/provfix.h"
+#include "tests/lib/count.h"
 
 #define THREADS 16
 #define JOBS 8
 
 static EVP_PKEY *soft, *soft_pub, *tpm, *tpm_pub, *rsa, *rsa_pub, *ed, *ed_pub, *dh;
 static unsigned rounds;
-
-static bool long_run(void)
-{
-	const char *s = getenv("CSM_LONG");
-
-	return s != NULL && *s != '\0';
-}
 
 static int setup(void **state)
 {
