@@ -204,7 +204,7 @@ static void load(struct enrol *e)
 
 	if (e->reader == NULL && csm_reader_new(e->b->store, &e->reader) != 0)
 		return;
-	if ((r = csm_reader_begin(e->reader)) != 0)
+	if (csm_reader_begin(e->reader) != 0)
 		return;
 	r = csm_store_namespace_list(e->reader, next_namespace, &all);
 	csm_reader_end(e->reader);
@@ -256,7 +256,7 @@ static void prepare_own(struct enrol *e, struct eprofile *p)
 	p->own_after_ms = e->now.boot_ms + OWN_AGAIN_MS;
 	if ((r = enrol_own_key(e, p, id)) != 0)
 		(void)snprintf(p->why, sizeof(p->why), "its key cannot be made: %s", csm_err_text(r));
-	else if ((r = want_own(e, p, id)) == 0)
+	else if (want_own(e, p, id) == 0)
 		return;
 	log_warn("enrolment: %s: %s", p->cfg->name, p->why);
 }

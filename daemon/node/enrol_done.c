@@ -283,6 +283,8 @@ static void job_done(struct enrol *e, struct ejob *job, const struct enrol_op *o
 	char text[ENROL_WHY];
 
 	*job = (struct ejob){0};
+	if (en == NULL && d == NULL)
+		return; /* it has either */
 	text_of(o->why, text);
 	if (outdated)
 		csm_renew_undo(&en->item);

@@ -279,8 +279,8 @@ static int hand_out(struct enrol *e, struct ejob *job, const struct eprofile *p,
 		return r;
 	e->parked = o->next;
 	o->job = t->m.id.v;
-	o->sign_for = t->tls ? p->cfg : NULL;
-	if (t->tls)
+	o->sign_for = t->tls && p->own != NULL ? p->cfg : NULL;
+	if (t->tls && p->own != NULL)
 		memcpy(o->sign_id, p->own->id, CSM_KEY_ID_LEN);
 	o->change.op.apply = next_apply;
 	job->id = t->m.id.v;

@@ -62,10 +62,10 @@ void enrol_tell(struct enrol *e)
 
 static struct csm_str text_of(struct csm_pool *pool, const char *s)
 {
-	size_t n = strlen(s);
-	char *p = csm_pool_alloc(pool, n + 1);
+	size_t n = strlen(s) + 1;
+	char *p = csm_pool_alloc(pool, n);
 
-	return p == NULL ? CSM_STR("") : (struct csm_str){memcpy(p, s, n), n};
+	return p == NULL ? CSM_STR("") : (struct csm_str){memcpy(p, s, n), n - 1};
 }
 
 void enrol_status(struct enrol *e, struct csm_pool *pool, struct csm_msg_status_res *ret)

@@ -218,7 +218,7 @@ static void stats_count(void **state)
 	assert_non_null(metric(&res, "csm_backend_calls_total", "backend=\"fake\",call=\"generate\""));
 	assert_int_equal(metric(&res, "csm_store_keys", NULL)->value.v, 2);
 	/* A reserved method has no row, and what is no total is not told to all. */
-	assert_null(metric(&res, "csm_requests_total", "method=\"cert.enrol\""));
+	assert_null(metric(&res, "csm_requests_total", "method=\"secret.watch\""));
 	assert_int_equal(fix_call(pub, "stats", &none, &res), 0);
 	assert_non_null(metric(&res, "csm_up", NULL));
 	assert_null(metric(&res, "csm_connections", NULL));

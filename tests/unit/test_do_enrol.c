@@ -238,7 +238,7 @@ static int teardown(void **state)
 static void the_node_is_enrolled_first(void **state)
 {
 	struct csm_msg_enrol_sign_req sign = {.scheme = CSM_STR("ecdsa-sha256"), .digest = {(const uint8_t *)config, 32}};
-	struct csm_msg_cert_info info;
+	struct csm_msg_cert_info info = {0};
 
 	(void)state;
 	assert_int_equal(fix_create(pub, "web:a", "p256", NULL, NULL), 0);
@@ -353,7 +353,7 @@ static void names_need_the_profiles_leave(void **state)
 {
 	static struct csm_str sans[] = {CSM_STR("dns:evil.example.com")}, fine[] = {CSM_STR("dns:x.example.org")};
 	struct csm_msg_cert_enrol_req m = {.key = CSM_STR("web:a"), .sans = {sans, 1}, .wait = {false, true}};
-	struct csm_msg_cert_info info;
+	struct csm_msg_cert_info info = {0};
 
 	(void)state;
 	assert_int_equal(fix_call(pub, "cert.enrol", &m, &info), CSM_EDENIED);
@@ -387,7 +387,7 @@ static void names_need_the_profiles_leave(void **state)
 static void a_ca_that_fails_is_asked_again(void **state)
 {
 	struct csm_msg_cert_renew_req m = {.key = CSM_STR("web:b")};
-	struct csm_msg_cert_info info;
+	struct csm_msg_cert_info info = {0};
 	struct csm_buf csr;
 
 	(void)state;
@@ -429,7 +429,7 @@ static void a_request_made_elsewhere_is_forwarded(void **state)
 	static struct csm_str sans[] = {CSM_STR("dns:else.example.org")}, bad[] = {CSM_STR("dns:else.example.com")};
 	struct csm_msg_csr_req c = {.key = CSM_STR("web:c"), .subject = CSM_STR("/CN=free"), .sans = {sans, 1}};
 	struct csm_msg_cert_enrol_req m = {.key = CSM_STR("web:elsewhere")};
-	struct csm_msg_cert_info info;
+	struct csm_msg_cert_info info = {0};
 	struct csm_msg_csr_res res;
 	struct csm_buf csr;
 
@@ -479,7 +479,7 @@ static void changes_are_told(void **state)
 	static struct csm_str keys[] = {CSM_STR("web:a")};
 	struct csm_msg_cert_watch_req m = {.keys = {keys, 1}};
 	struct csm_msg_cert_watch_res res;
-	struct csm_msg_cert_info info;
+	struct csm_msg_cert_info info = {0};
 	struct testanswer a;
 	struct csm_str bad;
 	uint64_t v;
@@ -516,7 +516,7 @@ static void others_watch_nothing(void **state)
 	struct csm_msg_cert_watch_res res;
 	struct csm_msg_cert_enrol_req enrol = {.key = CSM_STR("web:a")};
 	struct csm_msg_cert_revoke_req revoke = {.key = CSM_STR("web:a")};
-	struct csm_msg_cert_info info;
+	struct csm_msg_cert_info info = {0};
 	struct csm_msg_empty none = {0};
 	struct csm_msg_enrol_job stolen;
 	int other = fix_connect_as(70061);
@@ -538,7 +538,7 @@ static void a_revoked_one_is_not_renewed(void **state)
 {
 	struct csm_msg_cert_revoke_req m = {.key = CSM_STR("web:b"), .reason = CSM_STR("superseded"), .request_id = CSM_STR("rv")};
 	struct csm_msg_enrol_done_req done = {0};
-	struct csm_msg_cert_info info;
+	struct csm_msg_cert_info info = {0};
 	struct entry *en;
 
 	(void)state;
@@ -573,7 +573,7 @@ static void what_is_gone_is_not_renewed(void **state)
 {
 	struct csm_msg_key_delete_req m = {.key = CSM_STR("web:b")};
 	struct csm_msg_cert_renew_req renew = {.key = CSM_STR("web:b")};
-	struct csm_msg_cert_info info;
+	struct csm_msg_cert_info info = {0};
 	struct csm_msg_empty none;
 
 	(void)state;

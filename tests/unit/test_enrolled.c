@@ -169,7 +169,7 @@ static void test_another_key(void **state)
 
 static void test_other_names(void **state)
 {
-	static const char *const others[] = {"DNS:www.example.org", "DNS:www.example.org,IP:192.0.2.8", SANS ",DNS:evil.example",
+	static const char *const others[] = {"DNS:www.example.org", "DNS:www.example.org,IP:192.0.2.8", (SANS ",DNS:evil.example"),
 		"DNS:www.example.org,DNS:www.example.org", "DNS:www.example.org,IP:192.0.2.7,email:a@b.example", NULL,
 		"DNS:www.example.org,URI:dns:www", "DNS:*.example.org,IP:192.0.2.7"};
 	static const struct csm_str twins[] = {CSM_STR("dns:www.example.org"), CSM_STR("ip:192.0.2.7"), CSM_STR("dns:b")};

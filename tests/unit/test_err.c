@@ -37,7 +37,7 @@ static void test_rows(void **state)
 
 static void test_unknown(void **state)
 {
-	static const int codes[] = {-1, 25, 99, 105, 100000};
+	static const int codes[] = {-1, 26, 99, 105, 100000};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++) {

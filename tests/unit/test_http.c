@@ -236,9 +236,13 @@ static const char *ask_one(const char *text)
 
 static int status(const char *text)
 {
-	int v = 0;
+	char *end;
+	long v;
 
-	return sscanf(text, "HTTP/1.%*1d %d ", &v) == 1 ? v : -1;
+	if (strncmp(text, "HTTP/1.", 7) != 0 || text[7] == '\0' || text[8] != ' ')
+		return -1;
+	v = strtol(text + 9, &end, 10);
+	return end == text + 12 && *end == ' ' ? (int)v : -1;
 }
 
 static int n_answers(const char *text)

@@ -200,7 +200,8 @@ static void a_number_taken_out_or_put_in_is_found(void **state)
 
 	assert_int_equal(get(f, "root", &rec), 0);
 	memcpy(key, rec.id, CSM_KEY_ID_LEN);
-	memcpy(key + CSM_KEY_ID_LEN, "12345678", 8);
+	for (size_t i = 0; i < 8; i++)
+		key[CSM_KEY_ID_LEN + i] = (uint8_t)('1' + i);
 	assert_int_equal(SERIAL(f, "root", "12345678"), 0);
 	assert_int_equal(SERIAL(f, "root", "22345678"), 0);
 	serials_open(f, &w, &dbi);

@@ -38,7 +38,7 @@ static void beside(struct fix *f, X509 *x, X509 *above)
 	int n = i2d_X509(x, &at), m = above != NULL ? i2d_X509(above, &more) : 0;
 
 	free(f->der);
-	f->der = malloc((size_t)(n + m));
+	f->der = malloc((size_t)n + (size_t)m);
 	memcpy(f->der, at, (size_t)n);
 	if (m > 0)
 		memcpy(f->der + n, more, (size_t)m);
