@@ -1,5 +1,7 @@
 /* The names of what is issued, against name constraints (RFC 5280 4.2.1.10): those of the key's rules and of the issuer's
  * certificate. */
+#include <string.h>
+#include <strings.h>
 #include <openssl/err.h>
 #include <openssl/x509_vfy.h>
 #include "daemon/pki/cert.h"
@@ -30,17 +32,99 @@ static int check_sans(struct tbs_issuer *is, X509 *x, bool *some)
 	return r;
 }
 
+static bool has_kind(const STACK_OF(GENERAL_SUBTREE) *list, int type)
+{
+	for (int i = 0; i < sk_GENERAL_SUBTREE_num(list); i++)
+		if (sk_GENERAL_SUBTREE_value(list, i)->base->type == type)
+			return true;
+	return false;
+}
+
+static struct csm_str text_of(const ASN1_STRING *s)
+{
+	return (struct csm_str){(const char *)ASN1_STRING_get0_data(s), (size_t)ASN1_STRING_length(s)};
+}
+
+static bool ends_with(struct csm_str s, struct csm_str end)
+{
+	return s.n >= end.n && strncasecmp(s.p + s.n - end.n, end.p, end.n) == 0;
+}
+
+/* What is compared as it is written: "*.a" stands for "b.a", and to some "b.a." is "b.a". */
+static bool may_stand_for(struct csm_str host, const STACK_OF(GENERAL_SUBTREE) *excluded)
+{
+	for (int i = 0; i < sk_GENERAL_SUBTREE_num(excluded); i++) {
+		const GENERAL_NAME *base = sk_GENERAL_SUBTREE_value(excluded, i)->base;
+
+		if (base->type == GEN_DNS && host.n > 0 &&
+			(host.p[host.n - 1] == '.' ||
+				(host.p[0] == '*' && ends_with(text_of(base->d.dNSName), (struct csm_str){host.p + 1, host.n - 1}))))
+			return true;
+	}
+	return false;
+}
+
+/* A host to those who look for hosts in a CN, but to NAME_CONSTRAINTS_check_CN none. */
+static bool is_odd_host(struct csm_str cn)
+{
+	bool dot = false, star = false;
+
+	for (size_t i = 0; i < cn.n; i++) {
+		if (memchr(" ,:/@", cn.p[i], 5) != NULL)
+			return false;
+		star = star || cn.p[i] == '*';
+		dot = dot || (cn.p[i] == '.' && i + 1 < cn.n);
+	}
+	return dot && (star || cn.p[cn.n - 1] == '.');
+}
+
+static bool is_among(struct csm_str host, const GENERAL_NAMES *names)
+{
+	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+		const GENERAL_NAME *n = sk_GENERAL_NAME_value(names, i);
+
+		if (n->type == GEN_DNS && text_of(n->d.dNSName).n == host.n && ends_with(text_of(n->d.dNSName), host))
+			return true;
+	}
+	return false;
+}
+
+/* False: a host in it is not what the constraints take it for. */
+static bool hosts_are_plain(const GENERAL_NAMES *names, const X509_NAME *subject, const NAME_CONSTRAINTS *nc)
+{
+	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+		const GENERAL_NAME *n = sk_GENERAL_NAME_value(names, i);
+
+		if (n->type == GEN_DNS && may_stand_for(text_of(n->d.dNSName), nc->excludedSubtrees))
+			return false;
+	}
+	if (!has_kind(nc->permittedSubtrees, GEN_DNS) && !has_kind(nc->excludedSubtrees, GEN_DNS))
+		return true;
+	for (int i = -1; (i = X509_NAME_get_index_by_NID(subject, NID_commonName, i)) >= 0;) {
+		struct csm_str cn = text_of(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, i)));
+
+		if (is_odd_host(cn) && !is_among(cn, names))
+			return false;
+	}
+	return true;
+}
+
 /* A CN that looks like a host is one to those who look for hosts there. */
 static int check_against(struct tbs_issuer *is, X509 *x, NAME_CONSTRAINTS *nc, const char *whose)
 {
+	GENERAL_NAMES *names = X509_get_ext_d2i(x, NID_subject_alt_name, NULL, NULL);
+	bool plain = hosts_are_plain(names, X509_get_subject_name(x), nc);
 	int v = NAME_CONSTRAINTS_check(x, nc);
 
+	GENERAL_NAMES_free(names);
 	if (v == X509_V_OK)
 		v = NAME_CONSTRAINTS_check_CN(x, nc);
 	if (v == X509_V_ERR_OUT_OF_MEM)
 		return CSM_ENOMEM;
-	return v == X509_V_OK ? 0 : tbs_refuse(is, CSM_EDENIED, "a name is not within the constraints of %s (%s)", whose,
-		X509_verify_cert_error_string(v));
+	if (v != X509_V_OK)
+		return tbs_refuse(is, CSM_EDENIED, "a name is not within the constraints of %s (%s)", whose,
+			X509_verify_cert_error_string(v));
+	return plain ? 0 : tbs_refuse(is, CSM_EDENIED, "a name stands for hosts that are not within the constraints of %s", whose);
 }
 
 static bool stands_in(const STACK_OF(GENERAL_SUBTREE) *list, const GENERAL_SUBTREE *one)
@@ -51,14 +135,6 @@ static bool stands_in(const STACK_OF(GENERAL_SUBTREE) *list, const GENERAL_SUBTR
 		if (GENERAL_NAME_cmp(s->base, one->base) == 0 && s->minimum == NULL && s->maximum == NULL)
 			return true;
 	}
-	return false;
-}
-
-static bool has_kind(const STACK_OF(GENERAL_SUBTREE) *list, int type)
-{
-	for (int i = 0; i < sk_GENERAL_SUBTREE_num(list); i++)
-		if (sk_GENERAL_SUBTREE_value(list, i)->base->type == type)
-			return true;
 	return false;
 }
 

@@ -248,6 +248,16 @@ static void names_are_within_the_rules(void **state)
 		{"/CN=x", "ip:192.0.2.1", false},
 		{"/CN=x", "ip:2001:db8::1", false},
 		{"/CN=x", "uri:https://a.example/b", true}, /* of no kind that the rules name */
+		/* names that stand for others */
+		{"/CN=x", "dns:*.a.example", true},
+		{"/CN=*.a.example", "dns:*.A.example", true},
+		{"/CN=x", "dns:*.example", false}, /* bad.example is one of them */
+		{"/CN=x", "dns:*.bad.example", false},
+		{"/CN=*.example.com", "email:a@m.example", false},
+		{"/CN=*.a.example", "email:a@m.example", false},
+		{"/CN=*.example.com", "dns:a.example", false},
+		{"/CN=b.example.com.", "dns:a.example", false},
+		{"/CN=B. Example Inc.", "dns:a.example", true},
 	};
 	struct fix f;
 
