@@ -407,19 +407,36 @@ static bool is_at(const struct csm_gen *g, const char *name, int fd)
 		a.st_ino == b.st_ino;
 }
 
+/* The link that we have just made, and nothing else that was put in its place, becomes the owner's. */
+static int give_link(const struct csm_gen *g, const char *link, char *why)
+{
+	int fd = openat(g->parent, link, O_PATH | O_NOFOLLOW | O_CLOEXEC), r = 0;
+	struct stat st;
+
+	if (fd < 0 || fstat(fd, &st) != 0)
+		r = failed(g, why);
+	else if (!S_ISLNK(st.st_mode) || st.st_uid != geteuid() || st.st_nlink != 1)
+		r = say(CSM_ECONFLICT, why, "%s: somebody else moves things about beside it", g->place.path);
+	else if (fchownat(fd, "", g->place.uid, g->place.gid, AT_EMPTY_PATH) != 0)
+		r = failed(g, why);
+	if (fd >= 0)
+		(void)close(fd);
+	return r;
+}
+
 /* The folder's name becomes, or stays, a link: to this one. */
 static int point_to(struct csm_gen *g, const char *target, char *why)
 {
 	char link[NAME_BYTES];
+	int r;
 
 	draw_name(g, "link-", link);
 	if (symlinkat(target, g->parent, link) != 0)
 		return failed(g, why);
-	if (g->place.strict && fchownat(g->parent, link, g->place.uid, g->place.gid, AT_SYMLINK_NOFOLLOW) != 0)
-		return failed(g, why);
+	if (g->place.strict && (r = give_link(g, link, why)) != 0)
+		return r;
 	if (renameat(g->parent, link, g->parent, g->name) != 0) {
-		int r = failed(g, why);
-
+		r = failed(g, why);
 		(void)unlinkat(g->parent, link, 0);
 		return r;
 	}

@@ -583,6 +583,67 @@ static void test_owner_moves_things_at_each_call(void **state)
 	assert_true(tries > 80);
 }
 
+/* A file of root's takes the place of the link that is to become the owner's. */
+static bool file_planted_at(const struct csm_gen_place *p, unsigned k, const char *file)
+{
+	pid_t pid = fork();
+	bool planted = false;
+	char own[400];
+	int status;
+
+	assert_true(pid >= 0);
+	if (pid == 0)
+		child_puts(p, 2, true);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	for (unsigned i = 0; WIFSTOPPED(status); i++) {
+		DIR *d = i == k ? opendir(base) : NULL;
+
+		for (struct dirent *e = d != NULL ? readdir(d) : NULL; e != NULL; e = readdir(d))
+			if (strncmp(e->d_name, ".tls.csm-link-", 14) == 0) {
+				snprintf(own, sizeof(own), "%s/%s", base, e->d_name);
+				assert_int_equal(rename(file, own), 0);
+				break;
+			}
+		if (d != NULL)
+			closedir(d);
+		planted = planted || i == k;
+		assert_int_equal(ptrace(planted ? PTRACE_CONT : PTRACE_SYSCALL, pid, NULL, NULL), 0);
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+	}
+	return planted;
+}
+
+static unsigned count_of_owners_files(void)
+{
+	DIR *d = opendir(base);
+	struct stat st;
+	unsigned n = 0;
+
+	assert_non_null(d);
+	for (struct dirent *e = readdir(d); e != NULL; e = readdir(d))
+		n += fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_uid != 0;
+	closedir(d);
+	return n;
+}
+
+static void test_no_file_becomes_the_owners_in_place_of_a_link(void **state)
+{
+	struct csm_gen_place p = place_of(true);
+	bool more = true;
+	char file[96];
+
+	for (unsigned k = 0; more; k++) {
+		snprintf(file, sizeof(file), "%s/roots", base);
+		write_text(file, "root's");
+		assert_int_equal(chown(base, OWNER, OWNER), 0);
+		more = file_planted_at(&p, k, file);
+		if (count_of_owners_files() > 0)
+			fail_msg("root's file became the owner's: planted at stop %u", k);
+		assert_int_equal(remove_base(state), 0);
+		assert_int_equal(make_base(state), 0);
+	}
+}
+
 static void test_other_files_stay(void **state)
 {
 	struct csm_gen_place p = place_of(false);
@@ -613,6 +674,7 @@ int main(void)
 		T(test_moved_folders),
 		T(test_foreign_surroundings),
 		T(test_owner_moves_things_at_each_call),
+		T(test_no_file_becomes_the_owners_in_place_of_a_link),
 		T(test_other_files_stay),
 	};
 
