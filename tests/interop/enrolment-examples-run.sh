@@ -14,8 +14,9 @@ for step in authority token enrol; do
     step "$step"
     ok bash "$examples/$step.sh"
 done
+# Into programs of others, without a sanitizer.
 cp "$top/libclient/provider/openssl.cnf" openssl.cnf
-export OPENSSL_CONF=$PWD/openssl.cnf OPENSSL_MODULES=$node_build/lib/ossl-modules
+export OPENSSL_CONF=$PWD/openssl.cnf OPENSSL_MODULES=$top/build/lib/ossl-modules
 trap '[ ! -s nginx.pid ] || kill "$(cat nginx.pid)" 2>/dev/null || true' EXIT
 step "mutual TLS"
 ok bash "$examples/mutual-tls.sh"
