@@ -10,12 +10,16 @@
 
 #define SHOWN_MAX 512u /* of what Basic decodes to */
 
-/* An address without its port: what is worth nothing is counted by it. */
-static struct csm_str address_of(const struct csm_http_req *req)
+/* What is worth nothing is counted by it: the address without its port. Not so a certificate, which TLS has verified: who has one
+ * is not held up by what others show from the same address. */
+static struct csm_bin refused_key(const struct csm_http_req *req, uint8_t hash[static 32])
 {
 	const char *colon = strrchr(req->peer, ':');
+	unsigned n = 32;
 
-	return (struct csm_str){req->peer, colon != NULL ? (size_t)(colon - req->peer) : strlen(req->peer)};
+	if (req->peer_cert != NULL && X509_digest(req->peer_cert, EVP_sha256(), hash, &n) == 1)
+		return (struct csm_bin){hash, n};
+	return (struct csm_bin){(const uint8_t *)req->peer, colon != NULL ? (size_t)(colon - req->peer) : strlen(req->peer)};
 }
 
 static int by_local(const struct central *c, const struct csm_http_req *req, struct caller *ret)
@@ -128,13 +132,15 @@ static int by_token(struct central *c, struct csm_str value, struct csm_pool *po
 
 int caller_find(struct central *c, const struct csm_http_req *req, struct csm_pool *pool, struct caller *ret)
 {
-	struct csm_str shown = csm_http_header(req, "Authorization"), address = address_of(req);
+	uint8_t hash[32];
+	struct csm_str shown = csm_http_header(req, "Authorization");
+	struct csm_bin key = refused_key(req, hash);
 	struct caller found = {.role = CALLER_NONE};
 	uint64_t now_ms = c->now() * 1000;
 	int r = 0;
 
 	if (req->door != CSM_HTTP_LOCAL && (req->peer_cert != NULL || shown.p != NULL) &&
-		csm_rates_spent(c->refused_rates, address.p, address.n, now_ms))
+		csm_rates_spent(c->refused_rates, key.p, key.n, now_ms))
 		return CSM_EBUSY;
 	if (req->door == CSM_HTTP_LOCAL)
 		r = by_local(c, req, &found);
@@ -142,7 +148,7 @@ int caller_find(struct central *c, const struct csm_http_req *req, struct csm_po
 		r = by_cert(c, req->peer_cert, pool, &found);
 	else if (shown.p != NULL)
 		r = by_token(c, shown, pool, &found);
-	if (r == CSM_EUNAUTHENTICATED && csm_rates_take(c->refused_rates, address.p, address.n, now_ms, NULL) != 0)
+	if (r == CSM_EUNAUTHENTICATED && csm_rates_take(c->refused_rates, key.p, key.n, now_ms, NULL) != 0)
 		return CSM_EBUSY;
 	if (r == 0 && found.role != CALLER_NONE && req->door != CSM_HTTP_LOCAL)
 		r = csm_rates_take(c->caller_rates, found.name, strlen(found.name), now_ms, NULL);

@@ -37,8 +37,8 @@ struct caller {
 	char name[96];          /* "token ID", "cert SERIAL", "uid 0": for requester, events and log */
 };
 /* CSM_EUNAUTHENTICATED where what was shown is worth nothing; *ret with CALLER_NONE where nothing was shown. CSM_EBUSY: this caller
- * asks too often, or too many credentials from its address were worth nothing. A token may be spent: what it is spent for is
- * db_issue's to refuse, since the same request may come again. */
+ * asks too often, or too many tokens from its address, or too often this certificate, were worth nothing. A token may be spent: what
+ * it is spent for is db_issue's to refuse, since the same request may come again. */
 CSM_MUST int caller_find(struct central *c, const struct csm_http_req *req, struct csm_pool *pool, struct caller *ret);
 /* The same for a handler: true where the caller has one of these roles (bits, 1 << CALLER_...); else res is filled: 401 or 403. The
  * log says who it was. */

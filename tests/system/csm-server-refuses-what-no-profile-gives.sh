@@ -121,3 +121,14 @@ send PUT /v1/cms/ca chain "@$ca/root.pem" key "@$ca/plain.key" && refused 403 'w
 ! grep -qF "$(sed -n 2p "$ca/plain.key")" "$ca/log" || fail "the key is in the log"
 send PUT /v1/cms/ca chain "@$ca/web.pem" && refused 400 'not a CA'
 ask GET /v1/cms/ca && expect_equal root "$(field root)" "$(cat "$ca/root.pem")"
+
+step 'tokens that are worth nothing hold up tokens from the same address, and nobody with a certificate'
+as_token AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
+curl -sS -m 60 "${who[@]}" -o /dev/null -w '%{http_code}\n' "$base/v1/cms/certificates?limit=[1-300]" >"$ca/codes"
+[ "$(sort -u "$ca/codes" | tr '\n' ' ')" = '401 429 ' ] || fail "answers: $(sort "$ca/codes" | uniq -c)"
+as_admin
+ask GET /v1/cms/certificates && got 200
+as_cert app
+for _ in $(seq 3); do
+    ask GET /v1/cms/certificates && refused 401 ''
+done
