@@ -159,6 +159,13 @@ static void check_body(struct http_conn *c)
 	}
 }
 
+/* At the plain door nobody asks who it is, whatever he sends. */
+static bool shows_nobody(const struct http_conn *c)
+{
+	return c->door->door == CSM_HTTP_PLAIN ||
+		(c->door->door == CSM_HTTP_TLS && c->cert == NULL && !c->head.authorization);
+}
+
 static void check_rights(struct http_conn *c)
 {
 	struct csm_http *h = c->h;
@@ -166,7 +173,7 @@ static void check_rights(struct http_conn *c)
 	if (c->cert != NULL && X509_cmp_current_time(X509_get0_notAfter(c->cert)) <= 0) {
 		http_refuse(c, 401, CSM_EUNAUTHENTICATED, "the client's certificate has expired");
 		c->refusal.close = true;
-	} else if (c->door->door != CSM_HTTP_LOCAL && c->cert == NULL && !c->head.authorization &&
+	} else if (shows_nobody(c) &&
 		csm_rates_take(h->request_rates, c->key, sizeof(c->key), http_now_ms(), NULL) != 0) {
 		http_refuse(c, 429, CSM_EBUSY, "too many requests from this address");
 	}
