@@ -5,6 +5,7 @@
 
 #define SETS 1024u
 #define WAYS 8u
+#define BACK_MS 10000u /* a clock that went back by more was set */
 
 struct bucket {
 	uint64_t key;  /* a keyed hash: 0 is a bucket that nobody has */
@@ -69,6 +70,8 @@ static struct bucket *find(struct csm_rates *r, const void *key, size_t n, uint6
 		uint64_t more = (now_ms - b->at) > 1000000 ? UINT64_MAX / 2 : (now_ms - b->at) * r->per_s;
 
 		b->left = b->left + more > r->burst * UINT64_C(1000) ? r->burst * UINT64_C(1000) : b->left + more;
+		b->at = now_ms;
+	} else if (b->at - now_ms > BACK_MS) {
 		b->at = now_ms;
 	}
 	return b;

@@ -24,6 +24,19 @@ static void buckets_fill_again(void **state)
 	csm_rates_free(r);
 }
 
+/* What is told by the time of day goes on when that is set back; what was spent stays spent. */
+static void a_clock_set_back_stops_nobody(void **state)
+{
+	struct csm_rates *r;
+
+	(void)state;
+	assert_int_equal(csm_rates_new(1, 1, &r), 0);
+	assert_int_equal(csm_rates_take(r, "a", 1, 90000000, NULL), 0);
+	assert_int_equal(csm_rates_take(r, "a", 1, 50000000, NULL), CSM_EBUSY);
+	assert_int_equal(csm_rates_take(r, "a", 1, 50001000, NULL), 0);
+	csm_rates_free(r);
+}
+
 /* However many keys come, the table stays as it is, and those who are in it most lately are kept. */
 static void many_keys_make_room(void **state)
 {
@@ -40,7 +53,8 @@ static void many_keys_make_room(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = {cmocka_unit_test(buckets_fill_again), cmocka_unit_test(many_keys_make_room)};
+	const struct CMUnitTest tests[] = {cmocka_unit_test(buckets_fill_again), cmocka_unit_test(a_clock_set_back_stops_nobody),
+		cmocka_unit_test(many_keys_make_room)};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
