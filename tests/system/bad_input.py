@@ -164,7 +164,7 @@ def states():
     conn = Conn()
     refused("unknown_method", conn.call, "no.such.method")
     refused("unknown_method", conn.call, "")
-    refused(("unsupported", "denied", "role", "state"), conn.call, "cert.enrol")
+    refused(("unsupported", "denied", "role", "state"), conn.call, "secret.watch")
     refused(("invalid", "not_found", "state"), conn.call, "key.sign_update", {"stream": 12345, "data": b"x"})
     refused(("invalid", "not_found", "state"), conn.call, "key.sign_final", {"stream": 12345})
     conn.send_raw(msgpack.packb([2, "note", [{}]]))
