@@ -4,6 +4,7 @@
 #include <time.h>
 #include "daemon/node/certinfo.h"
 #include "daemon/node/deliver.h"
+#include "daemon/node/enrol.h"
 #include "daemon/svc/log.h"
 
 #define POOL_MAX (512u * 1024u)
@@ -83,6 +84,8 @@ static bool is_due(struct loop *l, const struct target *t, struct csm_reader *re
 	if (info->installed.v == 0)
 		info->installed.v = installed;
 	info->chain = chain;
+	info->anchors = enrol_anchors(l->b->enrol, info->profile, pool);
+	info->anchors_of = (struct csm_str){NULL, 0};
 	*spki = rec.spki;
 	return true;
 }

@@ -3,6 +3,7 @@
 #include <time.h>
 #include "daemon/node/certinfo.h"
 #include "daemon/node/deliver.h"
+#include "daemon/node/enrol.h"
 #include "daemon/node/keycall.h"
 #include "daemon/node/watch.h"
 #include "daemon/pki/cert.h"
@@ -165,6 +166,8 @@ void do_CERT_GET(struct req *q)
 		if (info.installed.v == 0)
 			info.installed.v = installed;
 		info.chain = chain;
+		info.anchors = enrol_anchors(q->loop->b->enrol, info.profile, &q->loop->pool);
+		info.anchors_of = (struct csm_str){NULL, 0};
 		deliver_tell(q->loop->b->deliver, &q->loop->pool, &info);
 		req_result(q, &info);
 	} else if (r == CSM_ENOT_FOUND) {

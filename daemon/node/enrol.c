@@ -290,11 +290,9 @@ static void load_kept_anchors(struct enrol *e, struct eprofile *p)
 	if (erecord_load(e, entry_ns(p->own), entry_name(p->own), p->own->id, &rec) == 0 && rec.info.anchors.n > 0 &&
 		csm_str_eq(rec.info.anchors_of, p->anchors_of) &&
 		csm_anchors_join((struct csm_bin){csm_buf_ptr(&p->anchors), p->anchors.len}, rec.info.anchors, e->now.wall_s,
-			CSM_CERT_CHAIN_MAX, &joined) == 0) {
-		csm_buf_reset(&p->anchors);
-		if (csm_buf_put(&p->anchors, csm_buf_ptr(&joined), joined.len) != 0)
-			log_err("enrolment: %s: its anchors do not fit", p->cfg->name);
-	}
+			CSM_CERT_CHAIN_MAX, &joined) == 0 &&
+		enrol_trust(e, p, (struct csm_bin){csm_buf_ptr(&joined), joined.len}) != 0)
+		log_err("enrolment: %s: its anchors do not fit", p->cfg->name);
 	csm_buf_free(&joined);
 	erecord_free(&rec);
 }

@@ -60,6 +60,9 @@ CSM_MUST int enrol_allowed(const struct csm_enrol_profile *p, struct csm_str sub
 	const char **why);
 /* The profiles and how they stand, within a second. Any thread. */
 void enrol_status(struct enrol *e, struct csm_pool *pool, struct csm_msg_status_res *ret);
+/* Whom the profile of this name trusts, DER certificates one after the other, in the pool; empty: nobody yet, or there is no
+ * such profile. Any thread. */
+struct csm_bin enrol_anchors(struct enrol *e, struct csm_str profile, struct csm_pool *pool);
 const char *enrol_hostname(const struct enrol *e);
 const struct csm_enrol_profile *enrol_config(const struct enrol *e, int profile);
 

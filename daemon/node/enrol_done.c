@@ -24,7 +24,7 @@ static void text_of(struct csm_str s, char out[static ENROL_WHY])
 /* ---- anchors ---- */
 
 /* At the first contact the one certificate whose hash is in the configuration. */
-static void take_root(struct eprofile *p, struct csm_bin given)
+static void take_root(struct enrol *e, struct eprofile *p, struct csm_bin given)
 {
 	const unsigned char *at = given.p, *end = given.p + given.n;
 	uint8_t hash[crypto_hash_sha256_BYTES];
@@ -39,7 +39,7 @@ static void take_root(struct eprofile *p, struct csm_bin given)
 		X509_free(x);
 		crypto_hash_sha256(hash, from, (size_t)(at - from));
 		sodium_bin2hex(hex, sizeof(hex), hash, sizeof(hash));
-		if (strcmp(hex, p->cfg->root_sha256) == 0 && csm_buf_put(&p->anchors, from, (size_t)(at - from)) != 0)
+		if (strcmp(hex, p->cfg->root_sha256) == 0 && enrol_trust(e, p, (struct csm_bin){from, (size_t)(at - from)}) != 0)
 			log_err("enrolment: %s: no memory for its root", p->cfg->name);
 	}
 }
@@ -53,7 +53,7 @@ static int keep_anchors(struct enrol *e, struct eprofile *p, struct csm_bin give
 	int r;
 
 	if (p->anchors.len == 0 && p->cfg->root_sha256 != NULL)
-		take_root(p, given);
+		take_root(e, p, given);
 	if (p->anchors.len == 0)
 		return CSM_EINVALID;
 	if ((r = csm_anchors_check(given, e->now.wall_s, why)) != 0) {
@@ -70,10 +70,8 @@ static int keep_anchors(struct enrol *e, struct eprofile *p, struct csm_bin give
 		rec.info.anchors_of = csm_str_of(p->anchors_of);
 		r = erecord_save(e, entry_ns(p->own), entry_name(p->own), p->own->id, &rec, NULL);
 	}
-	if (r == 0) {
-		csm_buf_reset(&p->anchors);
-		r = csm_buf_put(&p->anchors, csm_buf_ptr(&joined), joined.len);
-	}
+	if (r == 0)
+		r = enrol_trust(e, p, bin_of(&joined));
 out:
 	csm_buf_free(&joined);
 	erecord_free(&rec);

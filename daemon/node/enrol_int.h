@@ -39,7 +39,7 @@ struct eprofile {
 	unsigned index;
 	struct entry *own;        /* of the profile's key; NULL: there is none yet */
 	bool wanted;              /* somebody needs it */
-	struct csm_buf anchors;   /* who is trusted, DER */
+	struct csm_buf anchors;   /* who is trusted, DER; written under the lock, by the thread */
 	char anchors_of[65];      /* what that rests on */
 	uint64_t own_after_ms, cacerts_after_ms, usage_after_ms; /* by the boot clock */
 	uint64_t usage_from;
@@ -63,7 +63,7 @@ struct enrol_told {
 
 struct enrol {
 	struct broker *b;
-	pthread_mutex_t lock; /* told */
+	pthread_mutex_t lock; /* told, and anchors of profiles */
 	struct enrol_told told[CSM_ENROL_PROFILES_MAX];
 	struct csm_workq *queue; /* NULL: no profiles */
 	struct csm_job tick;
@@ -135,6 +135,8 @@ void enrol_reply(struct enrol_op *op, int r, const char *why);
 void entry_reply(struct enrol *e, struct entry *en, int r, const char *why);
 
 /* ---- enrol_status.c ---- */
+/* From now on the profile trusts these; on failure nobody. */
+CSM_MUST int enrol_trust(struct enrol *e, struct eprofile *p, struct csm_bin anchors);
 void enrol_tell(struct enrol *e);
 
 /* ---- enrol_usage.c ---- */

@@ -19,6 +19,36 @@ const struct csm_enrol_profile *enrol_config(const struct enrol *e, int profile)
 	return &e->b->cfg.enrol[profile];
 }
 
+/* ---- anchors ---- */
+
+int enrol_trust(struct enrol *e, struct eprofile *p, struct csm_bin anchors)
+{
+	int r;
+
+	pthread_mutex_lock(&e->lock);
+	csm_buf_reset(&p->anchors);
+	r = csm_buf_put(&p->anchors, anchors.p, anchors.n);
+	pthread_mutex_unlock(&e->lock);
+	return r;
+}
+
+struct csm_bin enrol_anchors(struct enrol *e, struct csm_str profile, struct csm_pool *pool)
+{
+	int i = e == NULL ? -1 : enrol_profile(e, profile);
+	struct csm_bin ret = {NULL, 0};
+	const struct csm_buf *from;
+	uint8_t *p;
+
+	if (i < 0)
+		return ret;
+	from = &e->profile[i].anchors;
+	pthread_mutex_lock(&e->lock);
+	if (from->len > 0 && (p = csm_pool_alloc(pool, from->len)) != NULL)
+		ret = (struct csm_bin){memcpy(p, csm_buf_ptr(from), from->len), from->len};
+	pthread_mutex_unlock(&e->lock);
+	return ret;
+}
+
 /* ---- status ---- */
 
 static void look(struct enrol *e, struct eprofile *p, struct enrol_told *t)

@@ -71,18 +71,30 @@ int csm_certs_pem(const struct csm_certs *c, size_t from, size_t to, struct csm_
 	return r;
 }
 
+/* As many as there are. */
+static int anchors_pem(struct csm_bin der, struct csm_buf *pem)
+{
+	struct csm_bin cert, contents;
+	int r = 0;
+
+	while (der.n > 0 && r == 0)
+		r = der_take(&der, SEQUENCE, &cert, &contents) ? csm_pem_put(pem, "CERTIFICATE", cert.p, cert.n) : CSM_EPROTOCOL;
+	return r;
+}
+
 /* ---- meta.json ---- */
 
-static int json_chain(const struct csm_certs *c, json_t **ret)
+static int json_certs(struct csm_bin der, json_t **ret)
 {
+	struct csm_bin cert, contents;
 	json_t *j = json_array();
 	struct csm_buf pem;
 	int r = j != NULL ? 0 : CSM_ENOMEM;
 
 	csm_buf_init(&pem, CSM_MESSAGE_MAX, false);
-	for (size_t i = 0; i < c->n && r == 0; i++) {
+	while (der.n > 0 && r == 0) {
 		csm_buf_reset(&pem);
-		r = csm_certs_pem(c, i, i + 1, &pem);
+		r = der_take(&der, SEQUENCE, &cert, &contents) ? csm_pem_put(&pem, "CERTIFICATE", cert.p, cert.n) : CSM_EPROTOCOL;
 		if (r == 0 && json_array_append_new(j, json_stringn((const char *)csm_buf_ptr(&pem), pem.len)) != 0)
 			r = CSM_ENOMEM;
 	}
@@ -95,18 +107,28 @@ static int json_chain(const struct csm_certs *c, json_t **ret)
 	return r;
 }
 
-int csm_cert_json(const struct csm_msg_cert_info *info, const struct csm_certs *c, json_t **ret)
+static int set_certs(json_t *j, const char *name, struct csm_bin der)
+{
+	json_t *certs;
+	int r = json_certs(der, &certs);
+
+	if (r == 0 && json_object_set_new(j, name, certs) != 0)
+		r = CSM_ENOMEM;
+	return r;
+}
+
+int csm_cert_json(const struct csm_msg_cert_info *info, json_t **ret)
 {
 	struct csm_msg_cert_info without = *info;
-	json_t *j, *chain;
+	json_t *j;
 	int r;
 
-	without.chain = (struct csm_bin){NULL, 0};
+	without.chain = without.anchors = (struct csm_bin){NULL, 0};
 	if ((r = csm_json_of(CSM_DEF(cert_info), &without, &j)) != 0)
 		return r;
-	r = json_chain(c, &chain);
-	if (r == 0 && json_object_set_new(j, "chain", chain) != 0)
-		r = CSM_ENOMEM;
+	r = set_certs(j, "chain", info->chain);
+	if (r == 0 && info->anchors.n > 0)
+		r = set_certs(j, "anchors", info->anchors);
 	if (r != 0)
 		json_decref(j);
 	else
@@ -134,10 +156,10 @@ static int put_reference(const struct csm_msg_cert_info *info, struct csm_bin sp
 	return r != 0 ? r : csm_pem_put(out, CSM_KEYREF_LABEL, der, n);
 }
 
-static int put_meta(const struct csm_msg_cert_info *info, const struct csm_certs *c, struct csm_buf *out)
+static int put_meta(const struct csm_msg_cert_info *info, struct csm_buf *out)
 {
 	json_t *j;
-	int r = csm_cert_json(info, c, &j);
+	int r = csm_cert_json(info, &j);
 
 	if (r != 0)
 		return r;
@@ -162,9 +184,9 @@ int csm_certdir_make(const struct csm_msg_cert_info *info, struct csm_bin spki, 
 	issuers = c.root && c.n > 1 ? c.n - 1 : c.n;
 	if ((r = csm_certs_pem(&c, 0, 1, &d->bytes[F_CERT])) == 0 && (r = csm_certs_pem(&c, 1, issuers, &d->bytes[F_CHAIN])) == 0 &&
 		(r = csm_certs_pem(&c, 0, issuers, &d->bytes[F_FULL])) == 0 &&
-		(r = csm_certs_pem(&c, c.root ? c.n - 1 : c.n, c.n, &d->bytes[F_CA])) == 0 &&
+		(r = c.root ? csm_certs_pem(&c, c.n - 1, c.n, &d->bytes[F_CA]) : anchors_pem(info->anchors, &d->bytes[F_CA])) == 0 &&
 		(r = put_reference(info, spki, &d->bytes[F_KEY])) == 0)
-		r = put_meta(info, &c, &d->bytes[F_META]);
+		r = put_meta(info, &d->bytes[F_META]);
 	for (size_t i = 0; i < CSM_CERTDIR_FILES; i++)
 		d->files[i] = (struct csm_gen_file){csm_certdir_names[i], d->bytes[i].len > 0 ? csm_buf_ptr(&d->bytes[i]) : NULL,
 			d->bytes[i].len};

@@ -15,11 +15,11 @@ struct csm_certs {
 CSM_MUST int csm_certs_split(struct csm_bin der, struct csm_certs *ret);
 /* Certificates from `from` up to before `to` as PEM, appended. */
 CSM_MUST int csm_certs_pem(const struct csm_certs *c, size_t from, size_t to, struct csm_buf *pem);
-/* The answer to cert.get, its chain as an array of PEM. */
-CSM_MUST int csm_cert_json(const struct csm_msg_cert_info *info, const struct csm_certs *c, json_t **ret);
+/* The answer to cert.get, its chain and its anchors as arrays of PEM. */
+CSM_MUST int csm_cert_json(const struct csm_msg_cert_info *info, json_t **ret);
 
 /* cert.pem, chain.pem (the issuers, without the root), fullchain.pem (both), ca.pem (the root where the chain has it, else
- * empty), key.pem (a reference to the key), meta.json. */
+ * whom the enrolment profile trusts, else empty), key.pem (a reference to the key), meta.json. */
 #define CSM_CERTDIR_FILES 6u
 extern const char *const csm_certdir_names[CSM_CERTDIR_FILES + 1]; /* NULL ends them */
 struct csm_certdir {

@@ -78,8 +78,8 @@ int cert_print(struct cli *cli, const struct csm_msg_cert_info *info)
 	if (cli->value[O_PEM] != NULL)
 		return show_pem(cli, &c);
 	if (cli->json)
-		return (r = csm_cert_json(info, &c, &j)) != 0 ? client_err_plain(r) : json_print(cli, j);
-	without.chain = (struct csm_bin){NULL, 0};
+		return (r = csm_cert_json(info, &j)) != 0 ? client_err_plain(r) : json_print(cli, j);
+	without.chain = without.anchors = (struct csm_bin){NULL, 0};
 	return print_reply(cli, (struct csm_view){CSM_DEF(cert_info), &without});
 }
 

@@ -241,12 +241,12 @@ const struct command cli_commands[] = {
 		"list the certificates of a namespace", NULL, cmd_cert_list},
 	{"cert", "show", "KEY", 1, 1, SOCK_PUBLIC, OPT(O_PEM) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
 		"an object with namespace, name, serial, subject, san, issuer, not_before, not_after, renew_at, state, last_error, "
-		"fingerprint, installed and chain (an array of PEM)",
+		"fingerprint, installed, chain and, of one that was enrolled, anchors (arrays of PEM)",
 		"show a key's certificate", NULL, cmd_cert_show},
 	{"cert", "export", "KEY DIR", 2, 2, SOCK_PUBLIC, 0, -1, "the same as csm cert show",
 		"write a key's certificate into a folder, for programs that read files",
 		"Makes DIR with cert.pem, chain.pem (the issuers, without the root), fullchain.pem (both), ca.pem (the root, where the "
-		"chain has it; else empty), key.pem (a reference to the key, for programs that load the OpenSSL provider: never a "
+		"chain has it, else whom the enrolment profile trusts; empty where there is neither), key.pem (a reference to the key, for programs that load the OpenSSL provider: never a "
 		"private key) and meta.json (what csm cert show --json prints). DIR as a whole changes at once, and is on the disk "
 		"when the command ends. A DIR that holds other files is left alone. Wants cert.get and key.public.",
 		cmd_cert_export},

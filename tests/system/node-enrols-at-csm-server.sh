@@ -20,6 +20,8 @@ if [ -n "${CSM_TEST_NODE:-}" ]; then
     expect_equal san "$(json san <shown)" '["dns:web.nodes.test"]'
     ok csm cert export web "$PWD/out-web"
     ok openssl verify -CAfile root.pem out-web/cert.pem
+    expect_same "whom the profile trusts, by the digest of the root" <(openssl x509 -in root.pem) <(openssl x509 -in out-web/ca.pem)
+    expect_equal "the same in meta.json" "$(json anchors.0 <out-web/meta.json)" "$(cat out-web/ca.pem)"
     step "renewed under the node's certificate, the token being spent"
     old=$(serial)
     ok csm cert renew web

@@ -168,6 +168,16 @@ static int get(const char *key, struct csm_msg_cert_info *info)
 	return fix_call(pub, "cert.get", &m, info);
 }
 
+static bool is_root(struct csm_bin der)
+{
+	unsigned char *want = NULL;
+	int n = i2d_X509(root, &want);
+	bool same = n > 0 && der.n == (size_t)n && memcmp(der.p, want, der.n) == 0;
+
+	OPENSSL_free(want);
+	return same;
+}
+
 static void told(const char *text)
 {
 	if (strstr(fix.last.message, text) == NULL)
@@ -345,6 +355,10 @@ static void what_is_not_as_asked_for_is_refused(void **state)
 	done_with(&s[1]);
 	assert_int_equal(answer_of(pub, 11, &now), 0);
 	assert_true(csm_str_eq(now.serial, "77") && now.last_error.n == 0 && now.attempts.v == 0 && !now.next_try.set);
+	/* whom the profile trusts goes along when somebody looks */
+	assert_true(now.anchors.n == 0);
+	assert_int_equal(get("web:a", &now), 0);
+	assert_true(is_root(now.anchors));
 	csm_buf_free(&kept);
 	EVP_PKEY_free(other);
 }
