@@ -19,6 +19,8 @@ static int passphrase(char *out, int size, int writing, void *arg)
 	int n = -1;
 
 	(void)writing;
+	if (*(int *)arg != 0)
+		return -1; /* OpenSSL tries once more, as another format */
 	csm_buf_init(&b, CSM_SECRET_MAX, true);
 	*(int *)arg = prompt_passphrase(CSM_STR("the private key's passphrase"), &b);
 	if (*(int *)arg == 0 && b.len <= (size_t)size) {

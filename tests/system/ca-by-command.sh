@@ -111,6 +111,9 @@ csm ca show --issuer under --chain >shown.pem
 expect_equal "certificates of the chain" "$(grep -c BEGIN shown.pem)" 2
 
 step "one that exists already, in PEM and in PKCS#12: csm-server and the wire never see its key"
+openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -aes256 -pass pass:secret -out locked.key 2>/dev/null
+expect_exit 2 setsid csm ca import root.pem locked.key --issuer old --admin "" </dev/null
+expect_equal "lines of an error" "$(grep -c '' err)" 1
 for name in old p12; do
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $name.key -out $name.pem -days 30 -subj "/CN=$name" \
         -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign 2>/dev/null
