@@ -65,7 +65,7 @@ void cli_help(FILE *f)
 	fputs("\nOptions of every command:\n", f);
 	options(f, OPTS_GLOBAL);
 	fputs("\nNames: a key is [NAMESPACE:]KEY, a secret [NAMESPACE:]DOMAIN/NAME. \"csm help OBJECT VERB\" tells more,\n"
-	      "\"csm --version\" which version this is.\n", f);
+	      "\"csm --version\" which version this is, csm(1) which variables say where csmd and csm-server are.\n", f);
 }
 
 void cli_help_object(FILE *f, const char *object)

@@ -3,13 +3,14 @@
 # that the documents name exists.
 # coverage
 . "$(dirname "$0")/../lib/system.sh"
-in_node --backend tpm2
+in_node --backend tpm2 --server
 
-step "the tour of README.md"
+step "the tours of README.md"
 # The lines of its ```sh blocks between the markers, "$ " taken off.
-awk '/<!-- tour -->/ { on = 1 } /<!-- end of tour -->/ { on = 0 }
+awk '/<!-- tour/ { on = 1 } /<!-- end of tour -->/ { on = 0 }
     on && /^```sh$/ { code = 1; next } /^```$/ { code = 0 } on && code' "$top/README.md" | sed -E 's/^\$ //' >tour
 [ "$(grep -c csm tour)" -ge 8 ] || fail "no tour in README.md"
+grep -q "csm cert enrol" tour || fail "no tour with csm-server in README.md"
 bash -eu tour >tour.out 2>&1 || { cat tour.out >&2 && fail "a command of the tour"; }
 
 step "make targets that documents name"
