@@ -64,7 +64,7 @@ out:
 
 int cmd_token_list(struct cli *cli)
 {
-	static const char *const columns[] = {"id", "expires", "used", "uses", "profile", "names", NULL};
+	static const char *const columns[] = {"id", "expires", "used", "uses", "any_name", "profile", "names", NULL};
 	struct server *s;
 	struct path p;
 	int r = server_open(cli, false, &s);

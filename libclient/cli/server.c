@@ -181,34 +181,34 @@ static bool is_time(const char *name)
 }
 
 /* What a server sends is not believed to be fit for a terminal. */
-static void put_plain(const char *s)
+static void put_plain(FILE *f, const char *s)
 {
 	for (; *s != '\0'; s++)
-		fputc((unsigned char)*s < 0x20 || *s == 0x7f ? '?' : *s, stdout);
+		fputc((unsigned char)*s < 0x20 || *s == 0x7f ? '?' : *s, f);
 }
 
-static void put_value(const char *name, const json_t *v)
+static void put_value(FILE *f, const char *name, const json_t *v)
 {
 	char buf[32];
 	json_t *item;
 	size_t i;
 
 	if (json_is_string(v)) {
-		put_plain(json_string_value(v));
+		put_plain(f, json_string_value(v));
 	} else if (json_is_integer(v) && is_time(name) && json_integer_value(v) > 0) {
-		fputs(time_text((uint64_t)json_integer_value(v), buf), stdout);
+		fputs(time_text((uint64_t)json_integer_value(v), buf), f);
 	} else if (json_is_integer(v)) {
-		printf("%lld", (long long)json_integer_value(v));
+		fprintf(f, "%lld", (long long)json_integer_value(v));
 	} else if (json_is_boolean(v)) {
-		fputs(json_is_true(v) ? "yes" : "no", stdout);
+		fputs(json_is_true(v) ? "yes" : "no", f);
 	} else if (json_is_array(v)) {
 		json_array_foreach((json_t *)v, i, item) {
 			if (i > 0)
-				fputc(' ', stdout);
-			put_value(name, item);
+				fputc(' ', f);
+			put_value(f, name, item);
 		}
 	} else {
-		fputc('-', stdout);
+		fputc('-', f);
 	}
 }
 
@@ -223,28 +223,59 @@ int server_print(struct cli *cli, json_t *j)
 		/* PEM is for --json, and for those commands that print nothing else */
 		if (json_is_object(v) || (json_is_string(v) && strstr(json_string_value(v), "-----BEGIN") != NULL))
 			continue;
-		put_plain(name);
+		put_plain(stdout, name);
 		printf(":%*s", (int)(strlen(name) < 15 ? 16 - strlen(name) : 1), "");
-		put_value(name, v);
+		put_value(stdout, name, v);
 		fputc('\n', stdout);
 	}
 	json_decref(j);
 	return 0;
 }
 
-static void print_rows(const json_t *rows, const char *const *columns)
-{
-	json_t *row;
-	size_t i, k;
+#define COLUMNS_MAX 8u
 
-	json_array_foreach((json_t *)rows, i, row) {
-		for (k = 0; columns[k] != NULL; k++) {
-			if (k > 0)
-				fputs("  ", stdout);
-			put_value(columns[k], json_object_get(row, columns[k]));
+/* What a value looks like, for the table; malloced. */
+static char *cell_text(const char *column, const json_t *v)
+{
+	char *text = NULL;
+	size_t n;
+	FILE *f = open_memstream(&text, &n);
+
+	if (f == NULL)
+		return NULL;
+	put_value(f, column, v);
+	if (fclose(f) == 0)
+		return text;
+	free(text);
+	return NULL;
+}
+
+/* Under the names of the columns, as csm's other tables. */
+static int print_rows(const json_t *rows, const char *const *columns)
+{
+	size_t width[COLUMNS_MAX], n = 0, i, k;
+	json_t *row;
+
+	for (; columns[n] != NULL && n < COLUMNS_MAX; n++)
+		width[n] = strlen(columns[n]);
+	for (int pass = 0; pass < 2; pass++) {
+		for (k = 0; k < n && pass == 1; k++)
+			printf("%-*s%s", k + 1 < n ? (int)width[k] : 0, columns[k], k + 1 < n ? "  " : "\n");
+		json_array_foreach((json_t *)rows, i, row) {
+			for (k = 0; k < n; k++) {
+				char *text = cell_text(columns[k], json_object_get(row, columns[k]));
+
+				if (text == NULL)
+					return client_err_plain(CSM_ENOMEM);
+				if (pass == 0)
+					width[k] = strlen(text) > width[k] ? strlen(text) : width[k];
+				else
+					printf("%-*s%s", k + 1 < n ? (int)width[k] : 0, text, k + 1 < n ? "  " : "\n");
+				free(text);
+			}
 		}
-		fputc('\n', stdout);
 	}
+	return 0;
 }
 
 int server_pages(struct server *s, const struct path *first, const char *field, json_t **ret)
@@ -285,9 +316,10 @@ int server_rows(struct cli *cli, json_t *rows, const char *const *columns)
 {
 	if (cli->json)
 		return json_print(cli, rows);
-	print_rows(rows, columns);
+	int r = json_array_size(rows) > 0 ? print_rows(rows, columns) : 0;
+
 	json_decref(rows);
-	return 0;
+	return r;
 }
 
 int server_list(struct cli *cli, struct server *s, const struct path *p, const char *field, const char *const *columns)

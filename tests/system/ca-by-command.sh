@@ -66,6 +66,8 @@ expect_equal "uses" "$(json uses <made)" 2
 left=$(($(json expires <made) - $(date +%s)))
 { [ $left -gt 60 ] && [ $left -le 90 ]; } || fail "it holds for $left s"
 id=$(json id <made)
+ok csm token list
+grep -qE '^id +expires +used +uses +any_name ' out || fail "no names of columns: $(cat out)"
 csm token list | grep -q "^$id " || fail "the list: $(csm token list)"
 ! csm token list --json | grep -q "$(json token <made)" || fail "the list shows the token"
 ok csm token create --any-name -o token
