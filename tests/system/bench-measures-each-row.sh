@@ -8,7 +8,7 @@ trap 'rm -rf "$work"' EXIT
 cd "$top"
 
 timeout 150 scripts/bench.sh --rounds 1 --tries 1 --seconds 0.1 --output "$work/bench.json" \
-    start sign sign16 tpm hsm get get-epoll get16 put put64 ping ping-across tls pkcs11 provider >"$work/table" 2>"$work/err" ||
+    start sign sign16 tpm hsm get get-epoll get16 put put64 ping ping-across tls pkcs11 provider issue >"$work/table" 2>"$work/err" ||
     fail "bench.sh: $(tail -n 5 "$work/err")"
 ! grep -q 'not measured' "$work/table" || fail "$(grep 'not measured' "$work/table"): $(cat "$work/err")"
 /usr/bin/python3 - "$work/bench.json" "$top/tests/bench" <<'END'

@@ -71,9 +71,13 @@ expect_equal "cert show" "$(csm cert show web --json | json delivered)" "$(deliv
 
 step "a new one follows at once, and what is delivered is not delivered again"
 rm hook.delivered
+first=$(delivery fingerprint)
+not_the_first() { [ "$(delivery fingerprint)" != "$first" ]; }
 ok csm cert install web gen2
 await_that serial_is 0102
 await_that test -s hook.delivered
+# csmd is told when all of it is done and on record.
+await_that not_the_first
 await_that state_is delivered
 rm hook.delivered
 kill9 all "for a start"
