@@ -102,7 +102,7 @@ void dispatch_forget(struct conn *c)
 	connkey_drop_all(c);
 	issue_forget(c);
 	if (c->enrol_job != 0)
-		enrol_channel_closed(c->loop->b->enrol, c->enrol_job);
+		enrol_channel_closed(c->loop->b->enrol, c->enrol_job, true);
 }
 
 static int stream_new(struct conn *c, const struct key_found *f, const struct csm_scheme *scheme, struct stream **ret)

@@ -571,6 +571,7 @@ struct closed {
 	struct csm_job job; /* first */
 	struct enrol *e;
 	uint64_t id;
+	bool told;
 };
 
 static void on_closed(struct csm_job *job)
@@ -580,21 +581,23 @@ static void on_closed(struct csm_job *job)
 
 	if (!e->stopped && is_ready(e)) {
 		for (size_t i = 0; i < ENROL_JOBS_MAX; i++)
-			if (e->jobs[i].id == c->id)
+			if (e->jobs[i].id == c->id && c->told)
 				enrol_job_lost(e, &e->jobs[i], CSM_EUNAVAILABLE, "csm-enrol ended meanwhile");
+			else if (e->jobs[i].id == c->id)
+				enrol_job_back(&e->jobs[i]);
 		enrol_dispatch(e);
 	}
 	free(c);
 }
 
-void enrol_channel_closed(struct enrol *e, uint64_t job)
+void enrol_channel_closed(struct enrol *e, uint64_t job, bool told)
 {
 	struct closed *c = e->queue != NULL ? calloc(1, sizeof(*c)) : NULL;
 
 	/* without it the job's time runs out */
 	if (c == NULL)
 		return;
-	*c = (struct closed){.job = {.run = on_closed, .user = UINT32_MAX}, .e = e, .id = job};
+	*c = (struct closed){.job = {.run = on_closed, .user = UINT32_MAX}, .e = e, .id = job, .told = told};
 	if (csm_workq_push(e->queue, &c->job) != 0)
 		free(c);
 }

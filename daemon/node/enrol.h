@@ -13,8 +13,8 @@ void enrol_tick(struct enrol *e); /* once a second, main thread */
 /* Whoever waits is answered, and nothing is begun any more. */
 void enrol_stop(struct enrol *e);
 void enrol_free(struct enrol *e); /* NULL is a no-op */
-/* The connection of csm-enrol is closing, with a job in hand. Its loop's thread. */
-void enrol_channel_closed(struct enrol *e, uint64_t job);
+/* The connection of csm-enrol is closing, with a job in hand; told false: it was never handed out. Its loop's thread. */
+void enrol_channel_closed(struct enrol *e, uint64_t job, bool told);
 /* The profile of this name; -1: there is none, or no thread. Any thread. */
 int enrol_profile(const struct enrol *e, struct csm_str name);
 

@@ -263,6 +263,15 @@ void enrol_job_lost(struct enrol *e, struct ejob *job, int r, const char *why)
 		enrol_fail(e, en, r, why, 0);
 }
 
+void enrol_job_back(struct ejob *job)
+{
+	if (job->errand != NULL)
+		job->errand->under_way = false;
+	else
+		csm_renew_undo(&job->entry->item);
+	*job = (struct ejob){0};
+}
+
 /* A code that means something to who asked for a certificate here; others are the CA's affair. */
 static int code_of(struct csm_str error)
 {

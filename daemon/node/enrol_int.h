@@ -124,6 +124,8 @@ CSM_MUST int errand_new(struct enrol *e, struct eprofile *p, enum errand_what wh
 /* ---- enrol_done.c: what it brings ---- */
 void enrol_done(struct enrol *e, struct enrol_op *op);
 void enrol_job_lost(struct enrol *e, struct ejob *job, int r, const char *why);
+/* Nobody was told of it: it is for the next channel. */
+void enrol_job_back(struct ejob *job);
 
 /* ---- enrol.c ---- */
 struct entry *entry_find(struct enrol *e, struct csm_str ns, struct csm_str name);

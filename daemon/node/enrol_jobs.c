@@ -257,7 +257,7 @@ static void next_apply(struct op *op)
 	struct enrol_op *o = (struct enrol_op *)op;
 
 	if (op->r == 0 && op->conn == NULL) {
-		enrol_channel_closed(op->loop->b->enrol, o->job);
+		enrol_channel_closed(op->loop->b->enrol, o->job, false);
 	} else if (op->r == 0) {
 		op->conn->enrol_job = o->job;
 		op->conn->enrol_sign = o->sign_for;

@@ -583,6 +583,27 @@ static void a_revoked_one_is_not_renewed(void **state)
 	assert_true(csm_str_eq(info.state, "valid") && !info.revoked.set);
 }
 
+/* One that csm-enrol never had, since it ended while it waited for it, is handed to the next one. */
+static void a_channel_that_is_gone_costs_no_attempt(void **state)
+{
+	struct csm_msg_cert_info info;
+
+	(void)state;
+	assert_int_equal(fix_create(pub, "web:gone", "p256", NULL, NULL), 0);
+	ask_next();
+	assert_int_equal(take_job(200), CSM_ETIMEOUT);
+	fix_close(chan);
+	usleep(200000);
+	chan = fix_connect(CSM_R_ENROL);
+	testreader_free(&reader);
+	testreader_init(&reader);
+	ask_enrol(pub, "web:gone", 70);
+	next_job("enrol");
+	done_with(&(struct certspec){.subject = "/CN=gone", .san = "DNS:gone.example.org", .serial = "0B0D"});
+	assert_int_equal(answer_of(pub, 70, &info), 0);
+	assert_int_equal(info.attempts.v, 0);
+}
+
 static void what_is_gone_is_not_renewed(void **state)
 {
 	struct csm_msg_key_delete_req m = {.key = CSM_STR("web:b")};
@@ -607,7 +628,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(the_node_is_enrolled_first), T(nobody_uses_the_nodes_key), T(what_is_not_as_asked_for_is_refused),
 		T(names_need_the_profiles_leave), T(a_ca_that_fails_is_asked_again), T(a_request_made_elsewhere_is_forwarded),
-		T(changes_are_told), T(others_watch_nothing), T(a_revoked_one_is_not_renewed), T(what_is_gone_is_not_renewed),
+		T(changes_are_told), T(others_watch_nothing), T(a_revoked_one_is_not_renewed), T(a_channel_that_is_gone_costs_no_attempt),
+		T(what_is_gone_is_not_renewed),
 	};
 
 	if (!fix_prepare(120, NULL, policy))
