@@ -168,6 +168,7 @@ out:
 struct user {
 	struct csm_str node, key, program, identity;
 	uint64_t signatures, last_used;
+	char *mem; /* of the four, TEXT_MAX each */
 };
 struct use {
 	struct csm_pool *pool;
@@ -183,16 +184,29 @@ static bool same_user(const struct user *a, const struct db_usage *u)
 		csm_str_same(a->identity, u->identity);
 }
 
-static int copy_str(struct csm_pool *pool, struct csm_str *s)
+/* The memory of a place is that of whoever has it: however many come by, no more is taken. */
+static int user_set(struct csm_pool *pool, struct user *at, const struct db_usage *u)
 {
-	char *p = csm_pool_alloc(pool, s->n + 1);
+	const struct csm_str from[] = {u->node, u->key, u->program, u->identity};
+	struct csm_str *const to[] = {&at->node, &at->key, &at->program, &at->identity};
 
-	if (p == NULL)
+	if (at->mem == NULL && (at->mem = csm_pool_alloc(pool, sizeof(from) / sizeof(from[0]) * TEXT_MAX)) == NULL)
 		return CSM_ENOMEM;
-	if (s->n > 0)
-		memcpy(p, s->p, s->n);
-	s->p = p;
+	for (size_t i = 0; i < sizeof(from) / sizeof(from[0]); i++) {
+		if (from[i].n > TEXT_MAX)
+			return CSM_ETOO_LARGE;
+		*to[i] = (struct csm_str){at->mem + i * TEXT_MAX, from[i].n};
+		if (from[i].n > 0)
+			memcpy(at->mem + i * TEXT_MAX, from[i].p, from[i].n);
+	}
+	at->signatures = 0;
+	at->last_used = 0;
 	return 0;
+}
+
+static uint64_t sum(uint64_t a, uint64_t b)
+{
+	return a > (uint64_t)INT64_MAX - b ? (uint64_t)INT64_MAX : a + b;
 }
 
 /* In the place of who was there longest ago, when all are taken. */
@@ -213,7 +227,7 @@ static bool add_use(void *arg, const struct db_usage *u)
 	struct use *use = arg;
 	struct user *at = NULL;
 
-	use->signatures += u->signatures;
+	use->signatures = sum(use->signatures, u->signatures);
 	if (u->last_used > use->last_used)
 		use->last_used = u->last_used;
 	for (size_t i = 0; i < use->n && at == NULL; i++)
@@ -221,12 +235,10 @@ static bool add_use(void *arg, const struct db_usage *u)
 			at = &use->v[i];
 	if (at == NULL) {
 		at = user_place(use);
-		*at = (struct user){.node = u->node, .key = u->key, .program = u->program, .identity = u->identity};
-		if ((use->r = copy_str(use->pool, &at->node)) != 0 || (use->r = copy_str(use->pool, &at->key)) != 0 ||
-			(use->r = copy_str(use->pool, &at->program)) != 0 || (use->r = copy_str(use->pool, &at->identity)) != 0)
+		if ((use->r = user_set(use->pool, at, u)) != 0)
 			return false;
 	}
-	at->signatures += u->signatures;
+	at->signatures = sum(at->signatures, u->signatures);
 	if (u->last_used > at->last_used)
 		at->last_used = u->last_used;
 	return true;

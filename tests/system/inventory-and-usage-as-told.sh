@@ -176,3 +176,22 @@ ask GET /v1/cms/usage && got 200
 expect_equal "a node's own" "$(field certificates | py -c 'import json, sys; print([c["subject"] for c in json.load(sys.stdin)])')" "['/CN=n2']"
 described GET '/v1/cms/usage?node=n1' && got 403
 
+
+step 'a node that tells of more users than anybody can list spoils its own line only'
+mkdir "$ca/many"
+py - "$ca/many" "$(spki web)" "$now" <<'PY'
+import json, sys
+pad, now = 'p' * 480, int(sys.argv[3])
+for i in range(140):
+    reports = [{'key': 'k', 'spki_sha256': sys.argv[2], 'from': 1, 'to': now - i * 128 - j, 'last_used': 1, 'signatures': 2**63 - 1,
+        'program': pad + str(i * 128 + j), 'identity': pad} for j in range(128)]
+    json.dump({'reports': reports}, open(f'{sys.argv[1]}/{i}', 'w'))
+PY
+as_cert n1
+for i in $(seq 0 139); do
+    post "@$ca/many/$i" && got 200
+done
+as_cert op
+described GET '/v1/cms/usage?use=used' && got 200
+expect_equal "who used it, and how much" "$(field certificates | py -c 'import json, sys; print([(len(c["users"]), c["signatures"]) for c in json.load(sys.stdin)])')" \
+    "[(16, $(((1 << 62) - 1 + (1 << 62))))]"
