@@ -252,8 +252,12 @@ void do_ENROL_NEXT(struct req *q)
 	struct op *op;
 	int r;
 
+	/* What it brought for that job was refused: else it would never have another one. */
 	if (q->conn->enrol_job != 0) {
-		req_error(q, CSM_ESTATE, "this channel has a job in hand");
+		enrol_channel_closed(q->loop->b->enrol, q->conn->enrol_job, true);
+		q->conn->enrol_job = 0;
+		q->conn->enrol_sign = NULL;
+		req_error(q, CSM_ESTATE, "this channel had a job in hand, and has it no more");
 		return;
 	}
 	if ((r = op_new(q, sizeof(*o), enrol_clear, &op)) != 0) {

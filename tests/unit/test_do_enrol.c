@@ -604,6 +604,26 @@ static void a_channel_that_is_gone_costs_no_attempt(void **state)
 	assert_int_equal(info.attempts.v, 0);
 }
 
+static void a_channel_whose_end_was_refused_has_other_jobs(void **state)
+{
+	static const uint8_t big[CSM_CERT_CHAIN_MAX + 1];
+	struct csm_msg_enrol_done_req m = {.chain = {big, sizeof(big)}};
+	struct csm_msg_cert_info info;
+
+	(void)state;
+	ask_enrol(pub, "web:gone", 71);
+	next_job("enrol");
+	m.job = job.id;
+	assert_int_not_equal(call_chan("enrol.done", &m), 0);
+	ask_next();
+	assert_int_equal(take_job(ANSWER_MS), CSM_ESTATE);
+	assert_int_equal(answer_of(pub, 71, &info), CSM_EUNAVAILABLE);
+	ask_enrol(pub, "web:gone", 72);
+	next_job("enrol");
+	done_with(&(struct certspec){.subject = "/CN=gone", .san = "DNS:gone.example.org", .serial = "0B0E"});
+	assert_int_equal(answer_of(pub, 72, &info), 0);
+}
+
 static void what_is_gone_is_not_renewed(void **state)
 {
 	struct csm_msg_key_delete_req m = {.key = CSM_STR("web:b")};
@@ -629,6 +649,7 @@ int main(void)
 		T(the_node_is_enrolled_first), T(nobody_uses_the_nodes_key), T(what_is_not_as_asked_for_is_refused),
 		T(names_need_the_profiles_leave), T(a_ca_that_fails_is_asked_again), T(a_request_made_elsewhere_is_forwarded),
 		T(changes_are_told), T(others_watch_nothing), T(a_revoked_one_is_not_renewed), T(a_channel_that_is_gone_costs_no_attempt),
+		T(a_channel_whose_end_was_refused_has_other_jobs),
 		T(what_is_gone_is_not_renewed),
 	};
 
