@@ -8,7 +8,7 @@
 #include "daemon/central/pub.h"
 
 #define FRESH_S 60u /* how long a cache of HTTP may keep a list: what is revoked shows soon */
-#define DATE_LEN 32u
+#define DATE_LEN 48u /* 30 suffice; the compiler cannot know */
 
 /* RFC 9110 5.6.7, whatever the locale. */
 static void http_date(uint64_t at, char out[static DATE_LEN])
