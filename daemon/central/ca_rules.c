@@ -30,8 +30,9 @@ static int token_role(const struct db_token *t, const struct profile_config *p, 
 
 	if (t->profile.n > 0 && !csm_str_eq(t->profile, p->name))
 		return ca_refuse(why, CSM_EDENIED, "the token is for another profile");
-	if (p->role[0] != '\0' && !csm_str_eq(t->role, p->role))
-		return ca_refuse(why, CSM_EDENIED, "the token is not for the role %s, which profile %s gives", p->role, p->name);
+	if ((p->role[0] != '\0' || t->profile.n == 0) && !csm_str_eq(t->role, p->role))
+		return ca_refuse(why, CSM_EDENIED, "the token is not for the role %s, which profile %s gives",
+			p->role[0] != '\0' ? p->role : "of a service", p->name);
 	for (size_t i = 0; i < sizeof(roles) / sizeof(roles[0]); i++)
 		if (csm_str_eq(t->role, roles[i])) {
 			*role = roles[i];

@@ -2,6 +2,7 @@
 # Who has nothing of csm gets certificates of csm-server by curl and openssl: by token, by certificate, renewed, revoked, from an
 # authority signed by itself, by somebody else, or brought along; openssl believes them.
 # bound: 90
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
 # shellcheck source=tests/lib/ca.sh

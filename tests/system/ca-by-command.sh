@@ -2,6 +2,7 @@
 # csm ca and csm token do an administrator's work with csm-server: an authority begins, on its host or from an outside root, or is
 # brought along; its key and the administrator's never leave the process that has them; tokens are made and withdrawn.
 # bound: 120
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 . "$(dirname "$0")/../lib/certs.sh"
 in_node --backend soft

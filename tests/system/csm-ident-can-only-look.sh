@@ -1,7 +1,6 @@
 #!/bin/bash
 # csm-ident, from inside: its seccomp filter is read and walked, and system calls are injected: it has the rights to look at
 # every process and to read every file, and still nothing executes, connects, traces, signals, writes, or comes back to root.
-# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
 policy <<YAML

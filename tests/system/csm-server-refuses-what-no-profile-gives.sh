@@ -1,6 +1,7 @@
 #!/bin/bash
 # csm-server issues, renews and revokes what profile, token and role allow; each refusal says why, and changes nothing.
 # bound: 90
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
 # shellcheck source=tests/lib/ca.sh

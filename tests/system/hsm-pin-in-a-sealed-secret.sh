@@ -2,7 +2,6 @@
 # An HSM's PIN may be a secret of csm's own: without it the back end is away and csmd is not; a wrong one is tried once, whatever
 # starts anew; a new version of the secret is another PIN, and the HSM is there without a restart.
 # bound: 90
-# coverage
 if [ -z "${CSM_TEST_INSIDE:-}" ]; then
     folder=$(mktemp -d "${TMPDIR:-/tmp}/csm-pin.XXXXXX")
     trap 'rm -rf "$folder"' EXIT

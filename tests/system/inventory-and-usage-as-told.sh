@@ -2,6 +2,7 @@
 # The inventory shows what was issued to whom, to operators all of it and to a node its own; a signed page is checked with openssl
 # alone, and one that was changed is refused. Nodes tell of their own keys only, and the report says which certificates are in use.
 # bound: 150
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
 # shellcheck source=tests/lib/ca.sh

@@ -2,6 +2,7 @@
 # A key with the use issuer signs whole certificates, CRLs and OCSP responses within its rules and its certificate, each
 # serial number once, also after kill -9; nothing else by any way; and the audit log has each before it is signed.
 # bound: 60
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
 

@@ -2,6 +2,7 @@
 # A node enrols a key at csm-server with a token, by the root's digest alone; the token is spent, and from then on the node's own
 # certificate, whose key csmd keeps, speaks for it: it renews and revokes. Neither CA nor node sees the other's keys.
 # bound: 120
+# coverage
 . "$(dirname "$0")/../lib/system.sh"
 self=$(realpath "$0")
 

@@ -51,10 +51,12 @@ static void a_token_gives_its_own_role_and_profile(void **state)
 		int r;
 	} rows[] = {
 		{"", "", "p", "", 0}, {"p", "", "p", "", 0}, {"q", "", "p", "", CSM_EDENIED},
-		{"", "node", "p", "", 0}, {"p", "operator", "p", "operator", 0},
+		{"p", "node", "p", "", 0}, {"p", "operator", "p", "operator", 0}, {"", "node", "p", "node", 0},
+		/* a node's token that names no profile does not get a node's certificate by the names of services */
+		{"", "node", "p", "", CSM_EDENIED},
 		/* the profile was changed after the token was made, or the token names none */
 		{"", "", "p", "node", CSM_EDENIED}, {"p", "", "p", "administrator", CSM_EDENIED},
-		{"p", "node", "p", "operator", CSM_EDENIED}, {"", "root", "p", "", CSM_EINTERNAL},
+		{"p", "node", "p", "operator", CSM_EDENIED}, {"p", "root", "p", "", CSM_EINTERNAL},
 	};
 
 	(void)state;
