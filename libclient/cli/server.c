@@ -256,7 +256,7 @@ static int print_rows(const json_t *rows, const char *const *columns)
 	size_t width[COLUMNS_MAX], n = 0, i, k;
 	json_t *row;
 
-	for (; columns[n] != NULL && n < COLUMNS_MAX; n++)
+	for (; n < COLUMNS_MAX && columns[n] != NULL; n++)
 		width[n] = strlen(columns[n]);
 	for (int pass = 0; pass < 2; pass++) {
 		for (k = 0; k < n && pass == 1; k++)
