@@ -70,7 +70,7 @@ static bool is_odd_host(struct csm_str cn)
 	bool dot = false, star = false;
 
 	for (size_t i = 0; i < cn.n; i++) {
-		if (memchr(" ,:/@", cn.p[i], 5) != NULL)
+		if (cn.p[i] != '\0' && strchr(" ,:/@", cn.p[i]) != NULL)
 			return false;
 		star = star || cn.p[i] == '*';
 		dot = dot || (cn.p[i] == '.' && i + 1 < cn.n);

@@ -412,12 +412,11 @@ static int give_link(const struct csm_gen *g, const char *link, char *why)
 {
 	int fd = openat(g->parent, link, O_PATH | O_NOFOLLOW | O_CLOEXEC), r = 0;
 	struct stat st;
+	bool looked = fd >= 0 && fstat(fd, &st) == 0;
 
-	if (fd < 0 || fstat(fd, &st) != 0)
-		r = failed(g, why);
-	else if (!S_ISLNK(st.st_mode) || st.st_uid != geteuid() || st.st_nlink != 1)
+	if (looked && (!S_ISLNK(st.st_mode) || st.st_uid != geteuid() || st.st_nlink != 1))
 		r = say(CSM_ECONFLICT, why, "%s: somebody else moves things about beside it", g->place.path);
-	else if (fchownat(fd, "", g->place.uid, g->place.gid, AT_EMPTY_PATH) != 0)
+	else if (!looked || fchownat(fd, "", g->place.uid, g->place.gid, AT_EMPTY_PATH) != 0)
 		r = failed(g, why);
 	if (fd >= 0)
 		(void)close(fd);
