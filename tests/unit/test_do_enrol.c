@@ -586,7 +586,7 @@ static void a_revoked_one_is_not_renewed(void **state)
 /* One that csm-enrol never had, since it ended while it waited for it, is handed to the next one. */
 static void a_channel_that_is_gone_costs_no_attempt(void **state)
 {
-	struct csm_msg_cert_info info;
+	struct csm_msg_cert_info info = {0};
 
 	(void)state;
 	assert_int_equal(fix_create(pub, "web:gone", "p256", NULL, NULL), 0);
@@ -601,14 +601,14 @@ static void a_channel_that_is_gone_costs_no_attempt(void **state)
 	next_job("enrol");
 	done_with(&(struct certspec){.subject = "/CN=gone", .san = "DNS:gone.example.org", .serial = "0B0D"});
 	assert_int_equal(answer_of(pub, 70, &info), 0);
-	assert_int_equal(info.attempts.v, 0);
+	assert_true(info.attempts.v == 0);
 }
 
 static void a_channel_whose_end_was_refused_has_other_jobs(void **state)
 {
 	static const uint8_t big[CSM_CERT_CHAIN_MAX + 1];
 	struct csm_msg_enrol_done_req m = {.chain = {big, sizeof(big)}};
-	struct csm_msg_cert_info info;
+	struct csm_msg_cert_info info = {0};
 
 	(void)state;
 	ask_enrol(pub, "web:gone", 71);
