@@ -5,42 +5,12 @@
  *
  * Pages of the map that were read count as this process's memory for as long as they are mapped, up to the whole file. So they are
  * given back when they grow beyond RESIDENT_MAX; the kernel keeps them cached, and the next read maps them again. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include "daemon/svc/engine_lmdb_int.h"
+#include "daemon/svc/lmdb_file.h"
 
 #define RESIDENT_LOOK 512u /* reads between two looks at it */
-
-int engine_err(int rc)
-{
-	switch (rc) {
-	case 0:
-		return 0;
-	case MDB_NOTFOUND:
-		return CSM_ENOT_FOUND;
-	case MDB_MAP_FULL:
-	case MDB_TXN_FULL:
-	case ENOSPC:
-	case EDQUOT:
-	case EFBIG:
-		return CSM_ENO_SPACE;
-	case MDB_CORRUPTED:
-	case MDB_PAGE_NOTFOUND:
-	case MDB_INVALID:
-		return CSM_ETAMPERED;
-	case MDB_VERSION_MISMATCH:
-		return CSM_EUNSUPPORTED;
-	case MDB_PANIC:
-		return CSM_EUNAVAILABLE;
-	case MDB_READERS_FULL:
-		return CSM_EBUSY;
-	case ENOMEM:
-		return CSM_ENOMEM;
-	default:
-		return rc > 0 ? CSM_ESYSTEM : CSM_EINTERNAL;
-	}
-}
 
 /* ---- reading ---- */
 
@@ -64,7 +34,7 @@ static int txn_new(struct csm_engine *e, struct csm_engine_txn **ret)
 		free(t);
 	else
 		*ret = t;
-	return engine_err(rc);
+	return csm_lmdb_err(rc);
 }
 
 static int lmdb_begin(struct csm_engine *e, struct csm_engine_txn **ret)
@@ -83,7 +53,7 @@ static int lmdb_begin(struct csm_engine *e, struct csm_engine_txn **ret)
 		mdb_cursor_close(t->cur);
 		mdb_txn_abort(t->txn);
 		free(t);
-		return engine_err(rc);
+		return csm_lmdb_err(rc);
 	}
 	t->last.mv_data = NULL;
 	*ret = t;
@@ -115,7 +85,7 @@ static int lmdb_get(struct csm_engine_txn *t, struct csm_bin key, struct csm_bin
 	rc = mdb_get(t->txn, t->e->dbi, &k, &v);
 	if (rc == 0)
 		*value = engine_bin(&v);
-	return engine_err(rc);
+	return csm_lmdb_err(rc);
 }
 
 static int told(struct csm_engine_txn *t, int rc, const MDB_val *k, const MDB_val *v, struct csm_engine_row *ret)
@@ -123,7 +93,7 @@ static int told(struct csm_engine_txn *t, int rc, const MDB_val *k, const MDB_va
 	was_read(t->e);
 	t->last.mv_data = NULL;
 	if (rc != 0)
-		return engine_err(rc);
+		return csm_lmdb_err(rc);
 	t->last = *k;
 	*ret = (struct csm_engine_row){engine_bin(k), engine_bin(v)};
 	return 0;

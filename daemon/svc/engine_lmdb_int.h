@@ -49,7 +49,6 @@ static inline struct csm_bin engine_bin(const MDB_val *v)
 {
 	return (struct csm_bin){v->mv_data, v->mv_size};
 }
-int engine_err(int rc);
 /* Bytes of mapped files in memory, of the whole process; 0 where that cannot be read. */
 size_t engine_resident(const struct csm_engine *e);
 /* Give the pages of the map back if they are too many. */

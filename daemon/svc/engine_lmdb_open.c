@@ -4,13 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 #include "daemon/svc/engine_lmdb_int.h"
+#include "daemon/svc/lmdb_file.h"
 
 #define RESERVE (16u * 1024u * 1024u) /* of the map, behind what is told as its size: for what is urgent */
 #define READERS_MAX 512u
@@ -25,78 +25,23 @@ static int fail(const struct csm_engine_options *opt, int r, const char *path, c
 	return r;
 }
 
-static int sync_folder(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
-
-	if (fd < 0)
-		return CSM_ESYSTEM;
-	r = fsync(fd) == 0 ? 0 : CSM_ESYSTEM;
-	close(fd);
-	return r;
-}
-
-/* One process at a time: LMDB alone would let a second one write. */
 static int folder_lock(struct csm_engine *e, const struct csm_engine_options *opt)
 {
-	char *path = NULL;
-	int r = CSM_ESYSTEM;
+	int r;
 
 	if (mkdir(opt->dir, 0700) != 0 && errno != EEXIST)
-		return fail(opt, r, opt->dir, strerror(errno));
-	if (asprintf(&path, "%s/owner.lock", opt->dir) < 0)
-		return CSM_ENOMEM;
-	e->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (e->lock_fd < 0)
-		r = fail(opt, r, path, strerror(errno));
-	else if (flock(e->lock_fd, LOCK_EX | LOCK_NB) != 0)
-		r = fail(opt, CSM_EBUSY, opt->dir, "another process has the database open");
-	else
-		r = 0;
-	free(path);
-	return r;
-}
-
-/* LMDB makes its first pages in place, and syncs them with the first commit: after a power cut before that there would be a file
- * that it does not know. So a new file gets its name when it is whole on the disk. */
-static int seed_make(const char *path)
-{
-	MDB_env *env;
-	int rc = mdb_env_create(&env);
-
-	if (rc != 0)
-		return rc;
-	if ((rc = mdb_env_open(env, path, MDB_NOSUBDIR | MDB_NOLOCK, 0600)) == 0)
-		rc = mdb_env_sync(env, 1);
-	mdb_env_close(env);
-	return rc;
+		return fail(opt, CSM_ESYSTEM, opt->dir, strerror(errno));
+	r = csm_lmdb_lock(opt->dir, &e->lock_fd);
+	if (r == CSM_EBUSY)
+		return fail(opt, r, opt->dir, "another process has the database open");
+	return r == 0 ? 0 : fail(opt, r, opt->dir, strerror(errno));
 }
 
 static int seed(const struct csm_engine_options *opt)
 {
-	char *fresh = NULL, *data = NULL;
-	int r = CSM_ENOMEM, rc;
+	int rc = csm_lmdb_seed(opt->dir);
 
-	if (asprintf(&fresh, "%s/new.mdb", opt->dir) < 0) {
-		fresh = NULL;
-		goto out;
-	}
-	if (asprintf(&data, "%s/data.mdb", opt->dir) < 0) {
-		data = NULL;
-		goto out;
-	}
-	r = 0;
-	if (access(data, F_OK) == 0)
-		goto out;
-	rc = unlink(fresh) == 0 || errno == ENOENT ? seed_make(fresh) : errno;
-	if (rc == 0 && rename(fresh, data) != 0)
-		rc = errno;
-	if (rc != 0)
-		r = fail(opt, engine_err(rc), fresh, mdb_strerror(rc));
-out:
-	free(fresh);
-	free(data);
-	return r;
+	return rc == 0 ? 0 : fail(opt, csm_lmdb_err(rc), opt->dir, mdb_strerror(rc));
 }
 
 static int parent_sync(const char *dir)
@@ -106,7 +51,7 @@ static int parent_sync(const char *dir)
 
 	if (asprintf(&path, "%s/..", dir) < 0)
 		return CSM_ENOMEM;
-	r = sync_folder(path);
+	r = csm_lmdb_sync_folder(path);
 	free(path);
 	return r;
 }
@@ -120,16 +65,16 @@ static int env_open(struct csm_engine *e, const struct csm_engine_options *opt)
 		(rc = mdb_env_set_maxreaders(e->env, READERS_MAX)) != 0 ||
 		(rc = mdb_env_open(e->env, opt->dir, MDB_NOTLS | MDB_NORDAHEAD, 0600)) != 0 ||
 		(rc = mdb_reader_check(e->env, NULL)) != 0)
-		return fail(opt, engine_err(rc), opt->dir, mdb_strerror(rc));
-	if ((r = sync_folder(opt->dir)) != 0 || (r = parent_sync(opt->dir)) != 0)
+		return fail(opt, csm_lmdb_err(rc), opt->dir, mdb_strerror(rc));
+	if ((r = csm_lmdb_sync_folder(opt->dir)) != 0 || (r = parent_sync(opt->dir)) != 0)
 		return fail(opt, r, opt->dir, strerror(errno));
 	if ((rc = mdb_txn_begin(e->env, NULL, MDB_RDONLY, &txn)) != 0)
-		return fail(opt, engine_err(rc), opt->dir, mdb_strerror(rc));
+		return fail(opt, csm_lmdb_err(rc), opt->dir, mdb_strerror(rc));
 	if ((rc = mdb_dbi_open(txn, NULL, 0, &e->dbi)) == 0)
 		rc = mdb_txn_commit(txn);
 	else
 		mdb_txn_abort(txn);
-	return rc == 0 ? 0 : fail(opt, engine_err(rc), opt->dir, mdb_strerror(rc));
+	return rc == 0 ? 0 : fail(opt, csm_lmdb_err(rc), opt->dir, mdb_strerror(rc));
 }
 
 void engine_lmdb_close(struct csm_engine *e)
@@ -226,25 +171,6 @@ void engine_resident_look(struct csm_engine *e)
 		(void)madvise(e->map, e->map_len, MADV_DONTNEED);
 }
 
-/* Pages on LMDB's list of free ones: database 0, each row starting with its number of pages. */
-static size_t free_pages(MDB_txn *txn)
-{
-	MDB_cursor *cur;
-	MDB_val k, v;
-	size_t n = 0, row;
-
-	if (mdb_cursor_open(txn, 0, &cur) != 0)
-		return 0;
-	while (mdb_cursor_get(cur, &k, &v, MDB_NEXT) == 0) {
-		if (v.mv_size < sizeof(row))
-			continue;
-		memcpy(&row, v.mv_data, sizeof(row));
-		n += row;
-	}
-	mdb_cursor_close(cur);
-	return n;
-}
-
 /* Up to the highest page that was ever used; near the end without the free ones, whose list may be long. LMDB shows that to
  * readers only. */
 int engine_used(struct csm_engine *e, uint64_t *ret)
@@ -256,12 +182,12 @@ int engine_used(struct csm_engine *e, uint64_t *ret)
 	int rc;
 
 	if ((rc = mdb_env_info(e->env, &info)) != 0 || (rc = mdb_env_stat(e->env, &st)) != 0)
-		return engine_err(rc);
+		return csm_lmdb_err(rc);
 	used = (uint64_t)(info.me_last_pgno + 1) * st.ms_psize;
 	if (used >= e->map_size / 100 * ENGINE_LOW_PERCENT) {
 		if ((rc = mdb_txn_begin(e->env, NULL, MDB_RDONLY, &txn)) != 0)
-			return engine_err(rc);
-		used -= (uint64_t)free_pages(txn) * st.ms_psize;
+			return csm_lmdb_err(rc);
+		used -= (uint64_t)csm_lmdb_free_pages(txn) * st.ms_psize;
 		mdb_txn_abort(txn);
 	}
 	*ret = used;

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 #include "daemon/svc/engine_lmdb_int.h"
+#include "daemon/svc/lmdb_file.h"
 
 #define GROUP_MAX 64u
 #define GROUP_BYTES (4u * 1024u * 1024u)
@@ -32,7 +33,7 @@ static int judge(MDB_txn *txn, MDB_dbi dbi, const struct csm_engine_cond *c)
 	bool holds;
 
 	if (rc != 0 && rc != MDB_NOTFOUND)
-		return engine_err(rc);
+		return csm_lmdb_err(rc);
 	if (c->need == CSM_ENGINE_ABSENT)
 		holds = rc == MDB_NOTFOUND;
 	else
@@ -47,9 +48,9 @@ static int change(MDB_txn *txn, MDB_dbi dbi, const struct csm_engine_change *c)
 	int rc;
 
 	if (!c->del)
-		return engine_err(mdb_put(txn, dbi, &k, &v, 0));
+		return csm_lmdb_err(mdb_put(txn, dbi, &k, &v, 0));
 	rc = mdb_del(txn, dbi, &k, NULL);
-	return rc == MDB_NOTFOUND ? 0 : engine_err(rc);
+	return rc == MDB_NOTFOUND ? 0 : csm_lmdb_err(rc);
 }
 
 /* What was refused is in w->r; an error here is one of the transaction, which is then good for nothing. */
@@ -99,7 +100,7 @@ static int commit(struct csm_engine *e, MDB_txn *txn)
 		atomic_store(&e->failed, true);
 		return CSM_EUNAVAILABLE;
 	}
-	return rc == EIO && engine_disk_left(e) < ENGINE_NO_DISK ? CSM_ENO_SPACE : engine_err(rc);
+	return rc == EIO && engine_disk_left(e) < ENGINE_NO_DISK ? CSM_ENO_SPACE : csm_lmdb_err(rc);
 }
 
 static int group_run(struct csm_engine *e, struct writer *const *group, size_t n)
@@ -109,7 +110,7 @@ static int group_run(struct csm_engine *e, struct writer *const *group, size_t n
 	MDB_txn *txn;
 	int r;
 
-	if ((r = engine_used(e, &used)) != 0 || (r = engine_err(mdb_txn_begin(e->env, NULL, 0, &txn))) != 0)
+	if ((r = engine_used(e, &used)) != 0 || (r = csm_lmdb_err(mdb_txn_begin(e->env, NULL, 0, &txn))) != 0)
 		return r;
 	room = used < e->map_size ? e->map_size - used : 0;
 	for (size_t i = 0; i < n && r == 0; i++)

@@ -1,15 +1,14 @@
 /* Opening in two steps (the environment; then the root key, the check of everything, the epoch), closing,
  * and what status tells. */
 #include <errno.h>
-#include <fcntl.h>
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "daemon/svc/lmdb_file.h"
 #include "daemon/svc/store_internal.h"
 
 #define MAP_MIN (1024u * 1024u)
@@ -40,34 +39,7 @@ int store_err(int rc)
 {
 	if (rc != 0 && rc != MDB_NOTFOUND)
 		last_rc = rc;
-	switch (rc) {
-	case 0:
-		return 0;
-	case MDB_NOTFOUND:
-		return CSM_ENOT_FOUND;
-	case MDB_MAP_FULL:
-	case MDB_TXN_FULL:
-	case ENOSPC:
-	case EDQUOT:
-	case EFBIG:
-		return CSM_ENO_SPACE;
-	case MDB_CORRUPTED:
-	case MDB_PAGE_NOTFOUND:
-	case MDB_INVALID:
-		return CSM_ETAMPERED;
-	case MDB_VERSION_MISMATCH:
-		return CSM_EUNSUPPORTED;
-	case MDB_PANIC: /* see store_commit_err */
-		return CSM_EUNAVAILABLE;
-	case MDB_READERS_FULL:
-		return CSM_EBUSY;
-	case MDB_BAD_VALSIZE:
-		return CSM_EINVALID;
-	case ENOMEM:
-		return CSM_ENOMEM;
-	default:
-		return rc > 0 ? CSM_ESYSTEM : CSM_EINTERNAL;
-	}
+	return csm_lmdb_err(rc);
 }
 
 uint64_t store_monotonic(void)
@@ -104,81 +76,24 @@ int store_del(MDB_txn *txn, MDB_dbi dbi, struct csm_bin key)
 
 /* ---- the environment ---- */
 
-static int sync_dir(const char *path)
-{
-	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC), r;
-
-	if (fd < 0)
-		return CSM_ESYSTEM;
-	r = fsync(fd) == 0 ? 0 : CSM_ESYSTEM;
-	close(fd);
-	return r;
-}
-
-/* One process at a time: LMDB alone would let a second one write. */
 static int lock_store(struct csm_store *s, const char *folder)
 {
-	char *path = NULL;
-	int r = CSM_ENOMEM;
+	int r = csm_lmdb_lock(folder, &s->lock_fd);
 
-	if (asprintf(&path, "%s/owner.lock", folder) < 0)
-		return r;
-	s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (s->lock_fd < 0) {
-		store_why(s, "%s: %s", path, strerror(errno));
-		r = CSM_ESYSTEM;
-	} else if (flock(s->lock_fd, LOCK_EX | LOCK_NB) != 0) {
+	if (r == CSM_EBUSY)
 		store_why(s, "%s: another process has the store open", folder);
-		r = CSM_EBUSY;
-	} else {
-		r = 0;
-	}
-	free(path);
+	else if (r != 0)
+		store_why(s, "%s/owner.lock: %s", folder, strerror(errno));
 	return r;
-}
-
-/* LMDB makes its first pages in place, and syncs them with the first commit: a power cut before that would leave a file
- * that it takes for something foreign. So a new file gets its name when it is whole on the disk. */
-static int seed_make(const char *path)
-{
-	MDB_env *env;
-	int rc = mdb_env_create(&env);
-
-	if (rc != 0)
-		return rc;
-	if ((rc = mdb_env_open(env, path, MDB_NOSUBDIR | MDB_NOLOCK, 0600)) == 0)
-		rc = mdb_env_sync(env, 1);
-	mdb_env_close(env);
-	return rc;
 }
 
 static int env_seed(struct csm_store *s, const char *folder)
 {
-	char *seed = NULL, *data = NULL;
-	int r = CSM_ENOMEM, rc;
+	int rc = csm_lmdb_seed(folder);
 
-	if (asprintf(&seed, "%s/new.mdb", folder) < 0) {
-		seed = NULL;
-		goto out;
-	}
-	if (asprintf(&data, "%s/data.mdb", folder) < 0) {
-		data = NULL;
-		goto out;
-	}
-	r = 0;
-	if (access(data, F_OK) == 0)
-		goto out;
-	rc = unlink(seed) == 0 || errno == ENOENT ? seed_make(seed) : errno;
-	if (rc == 0 && rename(seed, data) != 0)
-		rc = errno;
-	if (rc != 0) {
-		store_why(s, "%s: %s", seed, mdb_strerror(rc));
-		r = store_err(rc);
-	}
-out:
-	free(seed);
-	free(data);
-	return r;
+	if (rc != 0)
+		store_why(s, "%s/new.mdb: %s", folder, mdb_strerror(rc));
+	return store_err(rc);
 }
 
 static int env_make(struct csm_store *s, const struct csm_store_options *opt)
@@ -203,7 +118,7 @@ static int env_make(struct csm_store *s, const struct csm_store_options *opt)
 		r = store_err(rc);
 		goto out;
 	}
-	if ((r = sync_dir(folder)) != 0 || (r = sync_dir(opt->dir)) != 0)
+	if ((r = csm_lmdb_sync_folder(folder)) != 0 || (r = csm_lmdb_sync_folder(opt->dir)) != 0)
 		store_why(s, "%s: %s", folder, strerror(errno));
 out:
 	free(folder);

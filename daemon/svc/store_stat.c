@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
+#include "daemon/svc/lmdb_file.h"
 #include "daemon/svc/store_internal.h"
 
 #define LOW_PERCENT 90u
@@ -87,25 +88,6 @@ void store_totals(struct csm_store *s, const struct root *root)
 	pthread_mutex_unlock(&s->mu);
 }
 
-/* Pages on LMDB's list of free ones: database 0, each row starting with its number of pages. */
-static size_t free_pages(MDB_txn *txn)
-{
-	MDB_cursor *cur;
-	MDB_val k, v;
-	size_t n = 0, row;
-
-	if (mdb_cursor_open(txn, 0, &cur) != 0)
-		return 0;
-	while (mdb_cursor_get(cur, &k, &v, MDB_NEXT) == 0) {
-		if (v.mv_size < sizeof(row))
-			continue;
-		memcpy(&row, v.mv_data, sizeof(row));
-		n += row;
-	}
-	mdb_cursor_close(cur);
-	return n;
-}
-
 static bool disk_low(struct csm_store *s)
 {
 	struct statvfs fs;
@@ -127,7 +109,7 @@ int store_used(struct csm_store *s, uint64_t *ret)
 	if ((rc = mdb_txn_begin(s->env, NULL, MDB_RDONLY, &txn)) != 0)
 		return store_err(rc);
 	if ((rc = mdb_env_info(s->env, &info)) == 0 && (rc = mdb_env_stat(s->env, &st)) == 0)
-		*ret = (uint64_t)(info.me_last_pgno + 1 - free_pages(txn)) * st.ms_psize;
+		*ret = (uint64_t)(info.me_last_pgno + 1 - csm_lmdb_free_pages(txn)) * st.ms_psize;
 	mdb_txn_abort(txn);
 	return store_err(rc);
 }
