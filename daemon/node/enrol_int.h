@@ -127,11 +127,25 @@ void enrol_job_lost(struct enrol *e, struct ejob *job, int r, const char *why);
 /* Nobody was told of it: it is for the next channel. */
 void enrol_job_back(struct ejob *job);
 
-/* ---- enrol.c ---- */
+/* ---- enrol_entries.c ---- */
 struct entry *entry_find(struct enrol *e, struct csm_str ns, struct csm_str name);
 CSM_MUST int entry_new(struct enrol *e, struct eprofile *p, struct csm_str ns, struct csm_str name,
 	const uint8_t id[static CSM_KEY_ID_LEN], struct entry **ret);
 void entry_remove(struct enrol *e, struct entry *en, int r, const char *why);
+/* All that the records tell; not complete where they cannot be read. */
+void enrol_load(struct enrol *e);
+/* The profile's key and what is wanted for it, once somebody needs it. */
+void enrol_prepare_own(struct enrol *e, struct eprofile *p);
+/* Whom the profile trusts: what the configuration says; then what was fetched under it. */
+void enrol_load_anchors(struct enrol *e, struct eprofile *p);
+void enrol_kept_anchors(struct enrol *e, struct eprofile *p);
+
+/* ---- enrol_ops.c: each answers the operation, now or when there is an answer ---- */
+void enrol_start_enrol(struct enrol *e, struct enrol_op *o);
+void enrol_start_renew(struct enrol *e, struct enrol_op *o);
+void enrol_start_revoke(struct enrol *e, struct enrol_op *o);
+
+/* ---- enrol.c ---- */
 /* Answers an operation: r 0 with what is in its answer. */
 void enrol_reply(struct enrol_op *op, int r, const char *why);
 void entry_reply(struct enrol *e, struct entry *en, int r, const char *why);

@@ -1,0 +1,151 @@
+/* What callers ask for: cert.enrol, cert.renew, cert.revoke. */
+#include <string.h>
+#include "daemon/node/enrol_int.h"
+
+static bool same_names(const struct csm_msg_cert_info *a, const struct enrol_op *o)
+{
+	if (!csm_str_same(a->asked_subject, o->subject) || a->asked_san.n != o->sans.n || a->asked_ttl.v != o->ttl)
+		return false;
+	for (size_t i = 0; i < o->sans.n; i++)
+		if (!csm_str_same(a->asked_san.v[i], o->sans.v[i]))
+			return false;
+	return true;
+}
+
+/* What is wanted is written down; then it is asked for. */
+static int want(struct enrol *e, struct enrol_op *o, struct entry **ret)
+{
+	struct object *obj = &o->change.object;
+	struct eprofile *p = &e->profile[o->profile];
+	struct entry *en = entry_find(e, obj->ns, obj->name);
+	struct erecord rec;
+	bool same;
+	int r;
+
+	erecord_init(&rec);
+	r = erecord_load(e, obj->ns, obj->name, o->key_id, &rec);
+	if (r != 0 && r != CSM_ENOT_FOUND)
+		goto out;
+	same = r == 0 && csm_str_eq(rec.info.profile, p->cfg->name) && same_names(&rec.info, o);
+	rec.info.profile = csm_str_of(p->cfg->name);
+	rec.info.asked_subject = o->subject;
+	rec.info.asked_san = o->sans;
+	rec.info.asked_ttl = (struct csm_u64){o->ttl, o->ttl > 0};
+	rec.info.next_try = rec.info.attempts = rec.info.revoked = (struct csm_u64){0};
+	rec.info.last_error = CSM_STR("");
+	if ((r = enrol_info_answer(&rec, obj->ns, obj->name, e->now.wall_s, &o->answer)) != 0)
+		goto out;
+	o->change.op.sop.answer = (struct csm_bin){csm_buf_ptr(&o->answer), o->answer.len};
+	if ((r = erecord_save(e, obj->ns, obj->name, o->key_id, &rec, &o->change.op.sop)) != 0)
+		goto out;
+	if (en != NULL && memcmp(en->id, o->key_id, CSM_KEY_ID_LEN) != 0) {
+		entry_remove(e, en, CSM_ENOT_FOUND, "the key is another one");
+		en = NULL;
+	}
+	if (en == NULL && (r = entry_new(e, p, obj->ns, obj->name, o->key_id, &en)) != 0)
+		goto out;
+	en->p = p;
+	p->wanted = true;
+	if (!same) {
+		en->wanted++;
+		csm_buf_reset(&en->csr);
+	}
+	if (!o->change.op.sop.replayed || o->wait)
+		csm_renew_ask(&en->item);
+	*ret = en;
+out:
+	erecord_free(&rec);
+	return r;
+}
+
+/* Somebody waits for it: what failed before is no answer. */
+static void profile_ask(struct enrol *e, struct eprofile *p)
+{
+	if (own_is_valid(e, p))
+		return;
+	if (p->own == NULL) {
+		p->why[0] = '\0';
+		p->own_after_ms = 0;
+	} else if (!p->own->item.under_way) {
+		csm_renew_ask(&p->own->item);
+	}
+}
+
+void enrol_start_enrol(struct enrol *e, struct enrol_op *o)
+{
+	struct entry *en = NULL;
+	struct errand *d;
+	int r;
+
+	if (o->csr.len > 0) {
+		e->profile[o->profile].wanted = true;
+		profile_ask(e, &e->profile[o->profile]);
+		if ((r = errand_new(e, &e->profile[o->profile], ERRAND_CSR, &d)) == 0) {
+			d->op = o;
+			r = csm_buf_put(&d->body, csm_buf_ptr(&o->csr), o->csr.len);
+			if (r != 0)
+				errand_end(e, d, r, NULL);
+			return;
+		}
+	} else if ((r = want(e, o, &en)) == 0 && o->wait) {
+		profile_ask(e, en->p);
+		o->next = en->waiters;
+		en->waiters = o;
+		return;
+	}
+	enrol_reply(o, r, r == CSM_ENOT_FOUND ? "the key is not there any more" : NULL);
+}
+
+void enrol_start_renew(struct enrol *e, struct enrol_op *o)
+{
+	struct object *obj = &o->change.object;
+	struct entry *en = entry_find(e, obj->ns, obj->name);
+	struct erecord rec;
+	int r;
+
+	erecord_init(&rec);
+	if (en == NULL || memcmp(en->id, o->key_id, CSM_KEY_ID_LEN) != 0) {
+		enrol_reply(o, CSM_ESTATE, "no profile renews it: see cert.enrol");
+	} else if (o->wait) {
+		csm_renew_ask(&en->item);
+		profile_ask(e, en->p);
+		o->next = en->waiters;
+		en->waiters = o;
+	} else {
+		csm_renew_ask(&en->item);
+		r = erecord_load(e, obj->ns, obj->name, o->key_id, &rec);
+		if (r == 0)
+			r = enrol_info_answer(&rec, obj->ns, obj->name, e->now.wall_s, &o->answer);
+		enrol_reply(o, r, NULL);
+	}
+	erecord_free(&rec);
+}
+
+void enrol_start_revoke(struct enrol *e, struct enrol_op *o)
+{
+	struct object *obj = &o->change.object;
+	struct erecord rec;
+	struct errand *d;
+	int r, at = -1;
+
+	erecord_init(&rec);
+	r = erecord_load(e, obj->ns, obj->name, o->key_id, &rec);
+	if (r == 0 && rec.info.profile.n > 0)
+		at = enrol_profile(e, rec.info.profile);
+	if (r != 0 || at < 0 || rec.info.serial.n == 0 || rec.info.serial.n > CSM_TOKEN_STR_MAX) {
+		enrol_reply(o, r != 0 ? r : CSM_ESTATE, "there is no certificate from a CA of a profile");
+	} else if (rec.info.revoked.set) {
+		r = enrol_info_answer(&rec, obj->ns, obj->name, e->now.wall_s, &o->answer);
+		enrol_reply(o, r, NULL);
+	} else if ((r = errand_new(e, &e->profile[at], ERRAND_REVOKE, &d)) != 0) {
+		enrol_reply(o, r, NULL);
+	} else {
+		for (size_t i = 0; i < rec.info.serial.n; i++) {
+			char c = rec.info.serial.p[i];
+
+			d->serial[i] = c >= 'A' && c <= 'F' ? (char)(c - 'A' + 'a') : c;
+		}
+		d->op = o;
+	}
+	erecord_free(&rec);
+}
