@@ -162,11 +162,11 @@ $(5)/bin/csm: $$(call obj_$(1),$$(SRC_cli) $$(SRC_certdir) $$(SRC_rest) $$(SRC_t
 	$$(Q)mkdir -p $$(@D)
 	$$(Q)$(2) $(3) -pie $(4) -o $$@ $$^ $$(LIBS_CLI) -pthread
 
-# Tests: every tests/{unit,vectors,conformance}/test_*.c is a program over all of the code.
+# Tests: every tests/{unit,vectors,conformance}/test_*.c is a program over all of the code. lld: there are hundreds of links.
 TESTLIB_OBJ_$(1) := $$(call obj_$(1),$$(LIB_SRC) $$(PLUGIN_SRC) $$(filter-out %/main.c,$$(SRC_node) $$(SRC_ident) $$(SRC_plughost) $$(SRC_deliver) $$(SRC_enrol) $$(SRC_central)) $$(call src,tests/lib)) $(GFSHARE)
 $(5)/tests/%: $(B)/obj/$(1)/tests/%.o $$(TESTLIB_OBJ_$(1))
 	$$(Q)mkdir -p $$(@D)
-	$$(Q)$(2) $(3) $(4) -o $$@ $$^ -lcmocka $$(LIBS_more) $$(LIBS_HTTP) $$(LIBS_DAEMON) $$(LIBS_REST) -lcares $$(LIBS_tpm2) -lp11-kit $$(LIBS_CLI) -ltss2-esys -ltss2-tctildr -pthread
+	$$(Q)$(2) $(3) $(4) -fuse-ld=lld -o $$@ $$^ -lcmocka $$(LIBS_more) $$(LIBS_HTTP) $$(LIBS_DAEMON) $$(LIBS_REST) -lcares $$(LIBS_tpm2) -lp11-kit $$(LIBS_CLI) -ltss2-esys -ltss2-tctildr -pthread
 # Tests of the front ends load the module, and start a node.
 $$(patsubst tests/%.c,$(5)/tests/%,$$(wildcard tests/unit/test_p11_*.c tests/unit/test_provider_*.c)): | programs-$(1)
 -include $$(wildcard $(B)/obj/$(1)/*/*.d $(B)/obj/$(1)/*/*/*.d $(B)/obj/$(1)/*/*/*/*.d)
@@ -183,7 +183,7 @@ SAN := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-po
 $(eval $(call variant,release,$$(CC),$$(HARDEN),$$(HARDEN_LD),$(B)))
 $(eval $(call variant,asan,$$(CC),-O1 $$(SAN) -DCSM_SANITIZED=1,$$(SAN),$(B)/asan))
 $(eval $(call variant,tsan,$$(CC),-O1 -fsanitize=thread -DCSM_SANITIZED=1,-fsanitize=thread,$(B)/tsan))
-$(eval $(call variant,cov,$$(CC),-O0 --coverage -DCSM_SANITIZED=1 -DCSM_COVERAGE=1,--coverage,$(B)/cov))
+$(eval $(call variant,cov,$$(CC),-O0 -g0 --coverage -DCSM_SANITIZED=1 -DCSM_COVERAGE=1,--coverage,$(B)/cov))
 $(eval $(call variant,fuzz,$$(CLANG),-O1 $$(FUZZ_SAN) -Wno-unused-command-line-argument -Wno-missing-field-initializers,$$(FUZZ_LD),$(B)/fuzz))
 
 .PHONY: all

@@ -1,6 +1,7 @@
 #!/bin/bash
 # Run the tests: one line for each test program or script, the tail of what a failed one said, and at the end those that
-# failed once more and the line "N passed, N failed". Two run at a time, except those that measure time.
+# failed once more and the line "N passed, N failed". One more runs at a time than there are processors (CSM_JOBS), since
+# many of them wait; those that measure time run by themselves.
 #
 # usage: check.sh [PATTERN...]       PATTERN: only tests whose name contains one of them
 #
@@ -194,6 +195,7 @@ add_script() { # FILE
 
 # What takes long goes first.
 add together script lint/tidy 900 "scripts/lint.sh tidy"
+[ -z "${CSM_COVERAGE:-1}" ] || add together script coverage 1200 "make -j$(nproc) cov"
 add together script lint/cppcheck 600 "scripts/lint.sh cppcheck"
 if [ -d tests/fuzz ]; then
     seconds=10
@@ -229,7 +231,6 @@ done
 for linter in layers calls size words shell python; do
     add together script "lint/$linter" 120 "scripts/lint.sh $linter"
 done
-[ -z "${CSM_COVERAGE:-1}" ] || add alone script coverage 1200 "make -j$(nproc) cov"
 
 # ---- run, count ----------------------------------------------------------------
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=1:abort_on_error=0}
@@ -248,7 +249,7 @@ run_all() { # LIST HOW-MANY-AT-A-TIME
     wait_for_all_but 0
     leave_if_ended
 }
-run_all "$out/together" "${CSM_JOBS:-2}"
+run_all "$out/together" "${CSM_JOBS:-$(($(nproc) + 1))}"
 run_all "$out/alone" 1
 
 passed=0 failed=0 skipped=0

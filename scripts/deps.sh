@@ -11,7 +11,7 @@ build=(
     libyaml-dev libjansson-dev libseccomp-dev libp11-kit-dev libgfshare-dev libcurl4-openssl-dev libc-ares-dev
 )
 check=(
-    clang clang-format clang-tidy libclang-rt-14-dev cppcheck shellcheck gcovr valgrind
+    clang clang-format clang-tidy libclang-rt-14-dev lld cppcheck shellcheck gcovr valgrind
     universal-ctags libcmocka-dev openssl swtpm swtpm-tools tpm2-tools libtss2-tcti-swtpm0
     softhsm2 p11-kit p11-kit-modules openssh-client opensc redis-server redis-tools libhiredis-dev golang-cfssl
     libtpm2-pkcs11-1 libtpm2-pkcs11-tools tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon dbus-bin
