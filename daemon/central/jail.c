@@ -1,12 +1,9 @@
 #include <errno.h>
 #include <pwd.h>
-#include <sched.h>
-#include <seccomp.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -46,58 +43,20 @@ static const int plain[] = {
 	SCMP_SYS(getegid), SCMP_SYS(getrlimit), SCMP_SYS(getrusage), SCMP_SYS(uname), SCMP_SYS(sysinfo), SCMP_SYS(getrandom),
 	SCMP_SYS(readlink), SCMP_SYS(readlinkat), SCMP_SYS(getcwd),
 #ifdef CSM_SANITIZED
-	SCMP_SYS(ptrace), SCMP_SYS(wait4), SCMP_SYS(kill), SCMP_SYS(clone), SCMP_SYS(prctl), SCMP_SYS(arch_prctl),
-	SCMP_SYS(tgkill), SCMP_SYS(personality), SCMP_SYS(process_vm_readv), SCMP_SYS(getdents),
+	SCMP_SYS(getdents),
 #endif
 };
 
-#define THREAD_FLAGS (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
-
-static int add_conditional(scmp_filter_ctx f)
+static int rules(scmp_filter_ctx f, const void *arg)
 {
 	int r = 0;
 
+	(void)arg;
 	/* To csmd, and to systemd. The listening sockets are there already: what they accept needs no leave, and no other address
 	 * is ever connected to. */
 	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, AF_UNIX));
 	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1, SCMP_A1(SCMP_CMP_EQ, FIONREAD));
-	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-	/* Threads, never processes; clone3 hides its flags from the filter: glibc falls back on ENOSYS. */
-	r |= seccomp_rule_add(f, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
-#ifndef CSM_SANITIZED
-	r |= seccomp_rule_add(
-		f, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, THREAD_FLAGS, THREAD_FLAGS));
-	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
-	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_VMA));
-	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A2(SCMP_CMP_EQ, 6));
-#endif
-	/* Limits are read, never set. */
-	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 2, SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A2(SCMP_CMP_EQ, 0));
-	return r;
-}
-
-static int filter(bool *full)
-{
-	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-	int r = CSM_ESYSTEM, bad = 0;
-
-	if (f == NULL)
-		return CSM_ENOMEM;
-	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
-		bad |= seccomp_rule_add(f, SCMP_ACT_ALLOW, plain[i], 0);
-	bad |= add_conditional(f);
-	if (bad != 0)
-		goto out;
-	seccomp_attr_set(f, SCMP_FLTATR_CTL_OPTIMIZE, 2);
-	r = 0;
-	if (seccomp_load(f) != 0) {
-		log_warn("seccomp is not in this kernel");
-		*full = false;
-	}
-out:
-	seccomp_release(f);
-	return r;
+	return r | csm_seccomp_memory(f) | csm_seccomp_threads(f) | csm_seccomp_read_limits(f);
 }
 
 static int user_of(const char *name, uid_t *uid, gid_t *gid)
@@ -121,28 +80,25 @@ static int user_of(const char *name, uid_t *uid, gid_t *gid)
 	return 0;
 }
 
+/* Root makes the folder for the user that it becomes; an ordinary user is the administrator. */
 static int drop(const struct central_config *c, uid_t *admin, bool *full)
 {
-	uid_t uid;
-	gid_t gid;
+	uid_t uid = (uid_t)-1;
+	gid_t gid = (gid_t)-1;
+	bool made;
 	int r;
 
 	*admin = geteuid();
-	if (*admin != 0) {
-		log_warn("started by an ordinary user: there is no other to become, and uid %u is the administrator", (unsigned)*admin);
-		*full = false;
-		return mkdir(c->state_dir, 0700) == 0 || errno == EEXIST ? 0 : CSM_ESYSTEM;
-	}
-	if ((r = user_of(c->user, &uid, &gid)) != 0)
+	if (*admin == 0 && (r = user_of(c->user, &uid, &gid)) != 0)
 		return r;
-	if (mkdir(c->state_dir, 0700) == 0) {
-		if (chown(c->state_dir, uid, gid) != 0)
-			return CSM_ESYSTEM;
-	} else if (errno != EEXIST) {
+	made = mkdir(c->state_dir, 0700) == 0;
+	if (!made && errno != EEXIST) {
 		log_err("cannot make %s: %s", c->state_dir, strerror(errno));
 		return CSM_ESYSTEM;
 	}
-	return csm_sandbox_drop(uid, gid);
+	if (made && *admin == 0 && chown(c->state_dir, uid, gid) != 0)
+		return CSM_ESYSTEM;
+	return csm_sandbox_become(uid, gid, 0, "there is no other to become, and its uid is the administrator's", full);
 }
 
 static char *folder_of(const char *file)
@@ -156,25 +112,19 @@ int central_jail(const struct central_config *c, const char *config, uid_t *admi
 {
 	char *folder = folder_of(config);
 	bool full = true;
-	long landlock = 0;
 	int r = CSM_ENOMEM;
 
 	if (folder == NULL)
 		return r;
 	const char *const read[] = {folder, "/proc/self", NULL};
 	const char *const write[] = {c->state_dir, NULL};
+	const struct csm_seccomp calls = {.calls = plain, .n = sizeof(plain) / sizeof(plain[0]), .rules = rules};
 
-	if ((r = drop(c, admin, &full)) != 0 || (r = csm_sandbox_harden()) != 0)
+	if ((r = drop(c, admin, &full)) != 0)
 		goto out;
 	/* Whoever starts it may end before it does. */
 	prctl(PR_SET_PDEATHSIG, 0);
-	if ((r = csm_landlock_paths(read, write, 0, &landlock)) != 0)
-		goto out;
-	if (landlock == 0) {
-		log_warn("landlock is not in this kernel");
-		full = false;
-	}
-	if ((r = filter(&full)) != 0)
+	if ((r = csm_sandbox_files(read, write, 0, &full)) != 0 || (r = csm_sandbox_calls(&calls, &full)) != 0)
 		goto out;
 	if (c->require_sandbox && !full) {
 		log_err("server.yaml demands a whole sandbox");

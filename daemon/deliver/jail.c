@@ -1,13 +1,8 @@
-#include <errno.h>
-#include <linux/capability.h>
-#include <seccomp.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <unistd.h>
 #include "daemon/deliver/jail.h"
-#include "daemon/svc/log.h"
+
+#include <linux/capability.h>
+#include <string.h>
+#include <unistd.h>
 #include "daemon/svc/sandbox.h"
 
 #define PATH_CAP 520u
@@ -26,36 +21,20 @@ static const int plain[] = {
 	SCMP_SYS(rt_sigreturn), SCMP_SYS(sigaltstack), SCMP_SYS(exit), SCMP_SYS(exit_group), SCMP_SYS(getpid), SCMP_SYS(gettid),
 	SCMP_SYS(getuid), SCMP_SYS(geteuid), SCMP_SYS(getrandom),
 #ifdef CSM_SANITIZED
-	SCMP_SYS(ptrace), SCMP_SYS(wait4), SCMP_SYS(kill), SCMP_SYS(clone), SCMP_SYS(prctl), SCMP_SYS(arch_prctl), SCMP_SYS(tgkill),
-	SCMP_SYS(personality), SCMP_SYS(process_vm_readv), SCMP_SYS(getrlimit), SCMP_SYS(getppid), SCMP_SYS(open), SCMP_SYS(stat),
-	SCMP_SYS(access), SCMP_SYS(unlink), SCMP_SYS(mkdir), SCMP_SYS(dup), SCMP_SYS(ftruncate), SCMP_SYS(prlimit64), SCMP_SYS(uname),
-	SCMP_SYS(sysinfo), SCMP_SYS(mmap), SCMP_SYS(mprotect), SCMP_SYS(readlink), SCMP_SYS(sched_getaffinity), SCMP_SYS(sched_yield),
+	SCMP_SYS(getrlimit), SCMP_SYS(getppid), SCMP_SYS(open), SCMP_SYS(stat), SCMP_SYS(access), SCMP_SYS(unlink),
+	SCMP_SYS(mkdir), SCMP_SYS(dup), SCMP_SYS(ftruncate), SCMP_SYS(prlimit64), SCMP_SYS(uname), SCMP_SYS(sysinfo),
+	SCMP_SYS(mmap), SCMP_SYS(mprotect), SCMP_SYS(readlink), SCMP_SYS(sched_getaffinity), SCMP_SYS(sched_yield),
 #endif
 };
 
-static int filter(bool *full)
+static int rules(scmp_filter_ctx f, const void *arg)
 {
-	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-	int r = CSM_ESYSTEM, bad = 0;
+	int r = csm_seccomp_abort(f);
 
-	if (f == NULL)
-		return CSM_ENOMEM;
-	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
-		bad |= seccomp_rule_add(f, SCMP_ACT_ALLOW, plain[i], 0);
+	(void)arg;
 #ifndef CSM_SANITIZED
-	bad |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mmap), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-	bad |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-	bad |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A2(SCMP_CMP_EQ, 6));
+	r |= csm_seccomp_memory(f);
 #endif
-	if (bad != 0)
-		goto out;
-	r = 0;
-	if (seccomp_load(f) != 0) {
-		log_warn("csm-deliver: seccomp is not in this kernel");
-		*full = false;
-	}
-out:
-	seccomp_release(f);
 	return r;
 }
 
@@ -75,7 +54,6 @@ static int landlock(const struct delivery_config *c, bool *full)
 {
 	static char around[CSM_DELIVER_TARGETS_MAX][PATH_CAP];
 	const char *write[CSM_DELIVER_TARGETS_MAX + 2] = {c->state_dir}, *read[] = {NULL};
-	long abi = 0;
 	int r;
 
 	for (size_t i = 0; i < c->n; i++) {
@@ -83,28 +61,19 @@ static int landlock(const struct delivery_config *c, bool *full)
 			return r;
 		write[i + 1] = around[i];
 	}
-	r = csm_landlock_paths(read, write, 0, &abi);
-	if (r == 0 && abi == 0) {
-		log_warn("csm-deliver: Landlock is not in this kernel");
-		*full = false;
-	}
-	return r;
+	return csm_sandbox_files(read, write, 0, full);
 }
 
 int delivery_jail(const struct delivery_config *c, bool *full)
 {
+	const struct csm_seccomp calls = {.calls = plain, .n = sizeof(plain) / sizeof(plain[0]), .rules = rules};
 	uint64_t keep = UINT64_C(1) << CAP_CHOWN | UINT64_C(1) << CAP_DAC_OVERRIDE | UINT64_C(1) << CAP_FOWNER;
+	bool root = geteuid() == 0;
 	int r;
 
 	*full = true;
-	if (geteuid() == 0) {
-		if ((r = csm_sandbox_drop_but(0, 0, keep)) != 0)
-			return r;
-	} else {
-		log_warn("csm-deliver: started by an ordinary user: only folders of this user can be filled");
-		*full = false;
-	}
-	if ((r = csm_sandbox_harden()) != 0 || (r = landlock(c, full)) != 0)
+	if ((r = csm_sandbox_become(root ? 0 : (uid_t)-1, 0, keep, "only folders of this user can be filled", full)) != 0 ||
+		(r = landlock(c, full)) != 0)
 		return r;
-	return filter(full);
+	return csm_sandbox_calls(&calls, full);
 }

@@ -1,13 +1,9 @@
+#include "daemon/ident/jail.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
-#include <sched.h>
-#include <seccomp.h>
-#include <stdbool.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include "daemon/ident/jail.h"
-#include "daemon/svc/log.h"
 #include "daemon/svc/sandbox.h"
 
 static const int plain[] = {
@@ -47,52 +43,24 @@ static const int plain[] = {
 	SCMP_SYS(gettid),
 	SCMP_SYS(getrandom),
 #ifdef CSM_SANITIZED
-	SCMP_SYS(ptrace),
-	SCMP_SYS(wait4),
-	SCMP_SYS(kill),
-	SCMP_SYS(clone),
-	SCMP_SYS(prctl),
-	SCMP_SYS(arch_prctl),
-	SCMP_SYS(tgkill),
-	SCMP_SYS(personality),
-	SCMP_SYS(process_vm_readv),
-	SCMP_SYS(getuid),
-	SCMP_SYS(geteuid),
-	SCMP_SYS(getrlimit),
-	SCMP_SYS(getppid),
-	SCMP_SYS(open),
-	SCMP_SYS(openat),
-	SCMP_SYS(openat2),
-	SCMP_SYS(munmap),
-	SCMP_SYS(mremap),
-	SCMP_SYS(madvise),
-	SCMP_SYS(mprotect),
-	SCMP_SYS(stat),
-	SCMP_SYS(access),
-	SCMP_SYS(unlink),
-	SCMP_SYS(mkdir),
-	SCMP_SYS(fcntl),
-	SCMP_SYS(getdents64),
-	SCMP_SYS(dup),
-	SCMP_SYS(ftruncate),
-	SCMP_SYS(prlimit64),
-	SCMP_SYS(uname),
-	SCMP_SYS(sysinfo),
-	SCMP_SYS(write),
-	SCMP_SYS(mmap),
+	SCMP_SYS(getuid), SCMP_SYS(geteuid), SCMP_SYS(getrlimit), SCMP_SYS(getppid), SCMP_SYS(open),
+	SCMP_SYS(openat), SCMP_SYS(openat2), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise),
+	SCMP_SYS(mprotect), SCMP_SYS(stat), SCMP_SYS(access), SCMP_SYS(unlink), SCMP_SYS(mkdir), SCMP_SYS(fcntl),
+	SCMP_SYS(getdents64), SCMP_SYS(dup), SCMP_SYS(ftruncate), SCMP_SYS(prlimit64), SCMP_SYS(uname),
+	SCMP_SYS(sysinfo), SCMP_SYS(write), SCMP_SYS(mmap),
 #endif
 };
-
-#define THREAD_FLAGS (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
 
 /* Some kernels take an address whatever its highest byte: none gets by the comparison of addresses that way. */
 #define TAG UINT64_C(0xff00000000000000)
 
-static int add_conditional(scmp_filter_ctx f, const struct jail *j)
+static int allowed(scmp_filter_ctx f, const void *arg)
 {
-	int r = 0;
+	int r = csm_seccomp_threads(f);
 
 #ifndef CSM_SANITIZED
+	const struct jail *j = arg;
+
 	/* Files are read, never written or made. The flags of openat2 lie in memory, where the filter cannot look: they
 	 * have to be those at j->how, which nobody can write any more. */
 	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(write), 1, SCMP_A0(SCMP_CMP_EQ, 2));
@@ -109,26 +77,20 @@ static int add_conditional(scmp_filter_ctx f, const struct jail *j)
 		SCMP_A3(SCMP_CMP_MASKED_EQ, MREMAP_FIXED, 0));
 	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(mprotect), 2, SCMP_A0(SCMP_CMP_MASKED_EQ, TAG, 0),
 		SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
-	r |= seccomp_rule_add(
-		f, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, THREAD_FLAGS, THREAD_FLAGS));
-	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
-	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_VMA));
-	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A2(SCMP_CMP_EQ, 6));
 #endif
-	(void)j;
-	/* Threads, never processes: glibc falls back to clone. */
-	r |= seccomp_rule_add(f, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
+	(void)arg;
 	return r;
 }
 
 /* A filter of its own, since a rule cannot compare one argument twice: what of the allowed calls is refused all the same.
  * The descriptors that can be written keep their numbers, and what they are; nothing takes the place of j->how, which
  * lies below all else. */
-static int add_refused(scmp_filter_ctx f, const struct jail *j)
+static int refused(scmp_filter_ctx f, const void *arg)
 {
 	int r = 0;
 
 #ifndef CSM_SANITIZED
+	const struct jail *j = arg;
 	static const int by_address[] = {SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(mprotect)};
 	scmp_datum_t end = (scmp_datum_t)j->how + sizeof(*j->how);
 
@@ -145,53 +107,20 @@ static int add_refused(scmp_filter_ctx f, const struct jail *j)
 		f, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(mmap), 1, SCMP_A3(SCMP_CMP_MASKED_EQ, MAP_FIXED, MAP_FIXED));
 #endif
 	(void)f;
-	(void)j;
-	return r;
-}
-
-/* The second filter is loaded under the first. */
-static int filters(const struct jail *j, bool *full)
-{
-	scmp_filter_ctx refused = seccomp_init(SCMP_ACT_ALLOW), allowed = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-	int r = CSM_ENOMEM, bad = 0;
-
-	if (refused == NULL || allowed == NULL)
-		goto out;
-	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
-		bad |= seccomp_rule_add(allowed, SCMP_ACT_ALLOW, plain[i], 0);
-	bad |= add_conditional(allowed, j);
-	bad |= add_refused(refused, j);
-	seccomp_attr_set(allowed, SCMP_FLTATR_CTL_OPTIMIZE, 2);
-	r = CSM_ESYSTEM;
-	if (bad != 0)
-		goto out;
-	r = 0;
-	if (seccomp_load(refused) != 0 || seccomp_load(allowed) != 0) {
-		log_warn("seccomp is not in this kernel");
-		*full = false;
-	}
-out:
-	if (refused != NULL)
-		seccomp_release(refused);
-	if (allowed != NULL)
-		seccomp_release(allowed);
+	(void)arg;
 	return r;
 }
 
 int jail_enter(uid_t uid, gid_t gid, const struct jail *j, bool *full)
 {
+	const struct csm_seccomp first = {.refusals = true, .rules = refused, .arg = j};
+	const struct csm_seccomp second = {.calls = plain, .n = sizeof(plain) / sizeof(plain[0]), .rules = allowed, .arg = j};
 	uint64_t keep = UINT64_C(1) << CAP_SYS_PTRACE | UINT64_C(1) << CAP_DAC_READ_SEARCH;
 	int r;
 
 	*full = true;
-	if (uid != (uid_t)-1) {
-		if ((r = csm_sandbox_drop_but(uid, gid, keep)) != 0)
-			return r;
-	} else {
-		log_warn("started by an ordinary user: only programs of this user can be told");
-		*full = false;
-	}
-	if ((r = csm_sandbox_harden()) != 0)
+	if ((r = csm_sandbox_become(uid, gid, keep, "only programs of this user can be told", full)) != 0 ||
+		(r = csm_sandbox_calls(&first, full)) != 0)
 		return r;
-	return filters(j, full);
+	return csm_sandbox_calls(&second, full);
 }

@@ -1,14 +1,8 @@
-#include <errno.h>
-#include <sched.h>
-#include <seccomp.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <sys/mman.h>
+#include "daemon/plughost/jail.h"
+
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include "daemon/plughost/jail.h"
-#include "daemon/svc/log.h"
 #include "daemon/svc/sandbox.h"
 
 /* What libraries that we do not know may want. No other process, no programs, no mounts, no keyrings, no tracing, no
@@ -57,13 +51,7 @@ static const int plain[] = {
 	/* System V memory and semaphores: some modules share state with programs of their own user */
 	SCMP_SYS(semget), SCMP_SYS(semop), SCMP_SYS(semtimedop), SCMP_SYS(semctl), SCMP_SYS(shmget), SCMP_SYS(shmat),
 	SCMP_SYS(shmdt), SCMP_SYS(shmctl),
-#ifdef CSM_SANITIZED
-	SCMP_SYS(ptrace), SCMP_SYS(wait4), SCMP_SYS(kill), SCMP_SYS(clone), SCMP_SYS(prctl), SCMP_SYS(tgkill),
-	SCMP_SYS(personality), SCMP_SYS(process_vm_readv),
-#endif
 };
-
-#define THREAD_FLAGS (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
 
 static int add_sockets(scmp_filter_ctx f, enum jail_network network)
 {
@@ -82,73 +70,33 @@ static int add_sockets(scmp_filter_ctx f, enum jail_network network)
 	return r;
 }
 
-static int add_conditional(scmp_filter_ctx f, const struct jail *j)
+static int rules(scmp_filter_ctx f, const void *arg)
 {
+	const struct jail *j = arg;
 	int r = add_sockets(f, j->network);
 
-	/* Threads, never processes; clone3 hides its flags from the filter: glibc falls back on ENOSYS. */
-	r |= seccomp_rule_add(f, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 #ifndef CSM_SANITIZED
 	scmp_datum_t self = (scmp_datum_t)getpid();
 
-	r |= seccomp_rule_add(
-		f, SCMP_ACT_ALLOW, SCMP_SYS(clone), 1, SCMP_A0(SCMP_CMP_MASKED_EQ, THREAD_FLAGS, THREAD_FLAGS));
-	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_NAME));
 	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_GET_NAME));
-	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prctl), 1, SCMP_A0(SCMP_CMP_EQ, PR_SET_VMA));
-	/* To itself: abort(), raise(). */
+	/* To itself: raise(). */
 	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, self));
 	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(kill), 1, SCMP_A0(SCMP_CMP_EQ, self));
 #endif
-	/* Limits are read, never set. */
-	r |= seccomp_rule_add(f, SCMP_ACT_ALLOW, SCMP_SYS(prlimit64), 2, SCMP_A0(SCMP_CMP_EQ, 0), SCMP_A2(SCMP_CMP_EQ, 0));
-	return r;
-}
-
-static int filter(const struct jail *j, bool *full)
-{
-	scmp_filter_ctx f = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-	int r = CSM_ESYSTEM, bad = 0;
-
-	if (f == NULL)
-		return CSM_ENOMEM;
-	for (size_t i = 0; i < sizeof(plain) / sizeof(plain[0]); i++)
-		bad |= seccomp_rule_add(f, SCMP_ACT_ALLOW, plain[i], 0);
-	bad |= add_conditional(f, j);
-	if (bad != 0)
-		goto out;
-	seccomp_attr_set(f, SCMP_FLTATR_CTL_OPTIMIZE, 2);
-	r = 0;
-	if (seccomp_load(f) != 0) {
-		log_warn("seccomp is not in this kernel");
-		*full = false;
-	}
-out:
-	seccomp_release(f);
-	return r;
+	return r | csm_seccomp_threads(f) | csm_seccomp_read_limits(f);
 }
 
 int plughost_jail(const struct jail *j, bool *full)
 {
+	const struct csm_seccomp calls = {.calls = plain, .n = sizeof(plain) / sizeof(plain[0]), .rules = rules, .arg = j};
 	unsigned but = j->network == JAIL_NETWORK ? CSM_LANDLOCK_NETWORK | CSM_LANDLOCK_SOCKETS :
 		j->network == JAIL_LOCAL_SOCKETS  ? CSM_LANDLOCK_SOCKETS :
 						    0;
-	long landlock;
 	int r;
 
 	*full = true;
-	if (j->uid != (uid_t)-1) {
-		if ((r = csm_sandbox_drop(j->uid, j->gid)) != 0)
-			return r;
-	} else {
-		log_warn("started by an ordinary user: the library runs as csmd does");
-		*full = false;
-	}
-	if ((r = csm_sandbox_harden()) != 0 || (r = csm_landlock_paths(j->read, j->write, but, &landlock)) != 0)
+	if ((r = csm_sandbox_become(j->uid, j->gid, 0, "the library runs as csmd does", full)) != 0 ||
+		(r = csm_sandbox_files(j->read, j->write, but, full)) != 0)
 		return r;
-	if (landlock == 0) {
-		log_warn("landlock is not in this kernel");
-		*full = false;
-	}
-	return filter(j, full);
+	return csm_sandbox_calls(&calls, full);
 }

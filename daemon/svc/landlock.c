@@ -2,13 +2,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <linux/landlock.h>
 #include <unistd.h>
-#include "daemon/svc/sandbox_internal.h"
+#include "daemon/svc/sandbox.h"
 
 /* struct landlock_ruleset_attr as of ABI 6; older kernels are told a smaller size. */
 struct ruleset_attr {
@@ -73,7 +72,9 @@ static int allow_path(int ruleset, const char *path, uint64_t access)
 	return allow(ruleset, path, access);
 }
 
-int csm_landlock_paths(const char *const read[], const char *const write[], unsigned but, long *ret)
+typedef int allow_fn(int ruleset, const char *path, uint64_t access);
+
+static int close_off(const char *const read[], const char *const write[], uint64_t access, unsigned but, allow_fn *add, long *ret)
 {
 	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 	int ruleset, r = 0;
@@ -85,10 +86,11 @@ int csm_landlock_paths(const char *const read[], const char *const write[], unsi
 	if (ruleset < 0)
 		return CSM_ESYSTEM;
 	for (size_t i = 0; r == 0 && read[i] != NULL; i++)
-		r = allow_path(ruleset, read[i], FS_READ & fs_of_abi(abi));
+		r = add(ruleset, read[i], FS_READ & fs_of_abi(abi));
 	for (size_t i = 0; r == 0 && write[i] != NULL; i++)
-		r = allow_path(ruleset, write[i], (FS_WRITE | FS_MORE) & fs_of_abi(abi));
+		r = add(ruleset, write[i], access & fs_of_abi(abi));
 #ifdef CSM_COVERAGE
+	/* The coverage build writes its counts beside its objects. */
 	if (r == 0)
 		r = allow(ruleset, "/", FS_WRITE & fs_of_abi(abi));
 #endif
@@ -98,33 +100,14 @@ int csm_landlock_paths(const char *const read[], const char *const write[], unsi
 	return r;
 }
 
-int csm_sandbox_landlock(const struct csm_sandbox *s, struct csm_sandbox_report *report)
+int csm_landlock_paths(const char *const read[], const char *const write[], unsigned but, long *ret)
 {
-	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-	char note[96];
-	uint64_t fs;
-	int ruleset, r;
+	return close_off(read, write, FS_WRITE | FS_MORE, but, allow_path, ret);
+}
 
-	if (abi < 1) {
-		csm_sandbox_note(report, false, "landlock: not in this kernel");
-		return 0;
-	}
-	fs = fs_of_abi(abi);
-	ruleset = make_ruleset(abi, 0);
-	if (ruleset < 0)
-		return CSM_ESYSTEM;
-	r = allow(ruleset, s->write_dir, FS_WRITE & fs);
-	for (size_t i = 0; r == 0 && i < 4 && s->read_dirs[i] != NULL; i++)
-		r = allow(ruleset, s->read_dirs[i], FS_READ & fs);
-#ifdef CSM_COVERAGE
-	/* The coverage build writes its counts beside its objects. */
-	if (r == 0)
-		r = allow(ruleset, "/", FS_WRITE & fs);
-#endif
-	if (r == 0 && syscall(SYS_landlock_restrict_self, ruleset, 0) != 0)
-		r = CSM_ESYSTEM;
-	close(ruleset);
-	snprintf(note, sizeof(note), "landlock: on, ABI %ld", abi);
-	csm_sandbox_note(report, true, note);
-	return r;
+int csm_landlock_folders(const char *const read[], const char *write, long *ret)
+{
+	const char *const one[] = {write, NULL};
+
+	return close_off(read, one, FS_WRITE, 0, allow, ret);
 }

@@ -11,14 +11,6 @@
 #include <unistd.h>
 #include "daemon/svc/log.h"
 #include "daemon/svc/sandbox.h"
-#include "daemon/svc/sandbox_internal.h"
-
-void csm_sandbox_note(struct csm_sandbox_report *report, bool in_force, const char *text)
-{
-	if (report->n < CSM_SANDBOX_NOTES)
-		snprintf(report->note[report->n++], sizeof(report->note[0]), "%s", text);
-	report->full = report->full && in_force;
-}
 
 static int keep_capabilities(uint64_t keep)
 {
@@ -81,25 +73,40 @@ int csm_sandbox_harden(void)
 	return 0;
 }
 
-int csm_sandbox_enter(const struct csm_sandbox *s, struct csm_sandbox_report *report)
+int csm_sandbox_become(uid_t uid, gid_t gid, uint64_t keep, const char *otherwise, bool *full)
 {
 	int r;
 
-	report->n = 0;
-	report->full = true;
-	if (s->uid != (uid_t)-1) {
-		if ((r = csm_sandbox_drop(s->uid, s->gid)) != 0)
+	if (uid != (uid_t)-1) {
+		if ((r = csm_sandbox_drop_but(uid, gid, keep)) != 0)
 			return r;
-		csm_sandbox_note(report, true, "user: dropped");
 	} else {
-		csm_sandbox_note(report, false, "user: not dropped, started unprivileged");
+		log_warn("started by an ordinary user: %s", otherwise);
+		*full = false;
 	}
-	if ((r = csm_sandbox_harden()) != 0)
-		return r;
-	csm_sandbox_note(report, true, "no_new_privs, no core dumps, no ptrace");
-	if ((r = csm_sandbox_landlock(s, report)) != 0 || (r = csm_sandbox_seccomp(report)) != 0)
-		return r;
-	if (s->required && !report->full)
-		return CSM_EUNSUPPORTED;
-	return 0;
+	return csm_sandbox_harden();
+}
+
+int csm_sandbox_files(const char *const read[], const char *const write[], unsigned but, bool *full)
+{
+	long abi;
+	int r = csm_landlock_paths(read, write, but, &abi);
+
+	if (r == 0 && abi == 0) {
+		log_warn("landlock is not in this kernel");
+		*full = false;
+	}
+	return r;
+}
+
+int csm_sandbox_calls(const struct csm_seccomp *s, bool *full)
+{
+	bool on;
+	int r = csm_seccomp_load(s, &on);
+
+	if (r == 0 && !on) {
+		log_warn("seccomp is not in this kernel");
+		*full = false;
+	}
+	return r;
 }

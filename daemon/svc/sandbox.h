@@ -4,13 +4,14 @@
 #define CSM_SVC_SANDBOX_H
 
 #include <sys/types.h>
+#include "daemon/svc/seccomp.h"
 #include "libclient/base/err.h"
 
 struct csm_sandbox {
 	uid_t uid; /* (uid_t)-1: stay who we are */
 	gid_t gid;
 	const char *write_dir;    /* the only folder that may be written */
-	const char *read_dirs[4]; /* folders that may be read, NULL ends */
+	const char *read_dirs[5]; /* folders that may be read, NULL ends */
 	bool required;            /* a facility that the kernel lacks is a failure */
 };
 #define CSM_SANDBOX_NOTES 8
@@ -31,7 +32,16 @@ CSM_MUST int csm_sandbox_harden(void);
  * sockets, no signals to processes outside, but for `but`. *ret: the kernel's version of Landlock, 0 when it has none. */
 enum csm_landlock_but { CSM_LANDLOCK_NETWORK = 1, CSM_LANDLOCK_SOCKETS = 2 };
 CSM_MUST int csm_landlock_paths(const char *const read[], const char *const write[], unsigned but, long *ret);
-/* All of it: drop, harden, Landlock, seccomp. */
+/* The same for the broker: every folder has to be there; below `write` it makes files and folders, nothing else. */
+CSM_MUST int csm_landlock_folders(const char *const read[], const char *write, long *ret);
+
+/* For a helper, one after the other. Each logs what the kernel lacks and clears *full, which the caller has set. */
+/* Drop but for `keep`, and harden. uid (uid_t)-1: stay who we are, `otherwise` says what follows from that. */
+CSM_MUST int csm_sandbox_become(uid_t uid, gid_t gid, uint64_t keep, const char *otherwise, bool *full);
+CSM_MUST int csm_sandbox_files(const char *const read[], const char *const write[], unsigned but, bool *full);
+CSM_MUST int csm_sandbox_calls(const struct csm_seccomp *s, bool *full);
+
+/* The broker's, all of it: drop, harden, Landlock, seccomp. */
 CSM_MUST int csm_sandbox_enter(const struct csm_sandbox *s, struct csm_sandbox_report *report);
 
 #endif
