@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <openssl/pem.h>
 #include <sodium.h>
 #include "daemon/central/pub.h"
 
@@ -51,22 +50,29 @@ static void body_put(struct csm_http_res *res, const char *type, const void *p, 
 	res->type = type;
 }
 
-static int pem_put(struct csm_http_res *res, const char *label, const void *p, size_t n)
-{
-	BIO *mem = BIO_new(BIO_s_mem());
-	char *text;
-	long len;
-	int r = CSM_ENOMEM;
-
-	if (mem != NULL && PEM_write_bio(mem, label, "", p, (long)n) > 0 && (len = BIO_get_mem_data(mem, &text)) > 0)
-		r = csm_buf_put(&res->body, text, (size_t)len);
-	BIO_free(mem);
-	return r;
-}
-
 /* ---- lists ---- */
 
-static void list_send(struct central *c, const struct csm_http_req *req, struct csm_http_res *res, const struct crl_list *l, bool pem)
+static void list_release(void *arg)
+{
+	crl_list_unref(arg);
+}
+
+/* However many read it, and how slowly: it is there once. */
+static void list_body(struct csm_http_res *res, struct crl_list *l, bool pem)
+{
+	struct csm_bin bytes = {csm_buf_ptr(&l->der), l->der.len};
+	int r = pem ? crl_list_pem(l, &bytes) : 0;
+
+	if (r != 0) {
+		csm_http_fail(res, r, "no memory");
+		return;
+	}
+	csm_http_res_share(res, bytes.p, bytes.n, list_release, crl_list_ref(l));
+	res->status = 200;
+	res->type = pem ? "application/x-pem-file" : "application/pkix-crl";
+}
+
+static void list_send(struct central *c, const struct csm_http_req *req, struct csm_http_res *res, struct crl_list *l, bool pem)
 {
 	const struct csm_str match = csm_http_header(req, "If-None-Match");
 	uint64_t now = c->now(), left = l->next_update > now ? l->next_update - now : 0;
@@ -82,12 +88,8 @@ static void list_send(struct central *c, const struct csm_http_req *req, struct 
 	}
 	if (match.p != NULL && csm_str_eq(match, tag))
 		res->status = 304;
-	else if (!pem)
-		body_put(res, "application/pkix-crl", csm_buf_ptr(&l->der), l->der.len);
-	else if ((r = pem_put(res, PEM_STRING_X509_CRL, csm_buf_ptr(&l->der), l->der.len)) != 0)
-		csm_http_fail(res, r, "the answer is too long");
 	else
-		body_put(res, "application/x-pem-file", "", 0);
+		list_body(res, l, pem);
 }
 
 static void list_find(struct central *c, const struct csm_http_req *req, struct csm_http_res *res, struct csm_str issuer, bool delta,

@@ -5,9 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <sodium.h>
 
 #define FIELD_SHOWN 40
 #define HEX_MAX 64u
+#define LINE 64u /* of base64 */
+#define LINE_BYTES (LINE / 4 * 3)
 
 static int __attribute__((format(printf, 3, 4))) refuse(char *why, int r, const char *fmt, ...)
 {
@@ -201,4 +204,19 @@ bool body_unhex(struct csm_str s, uint8_t *out, size_t cap, size_t *n)
 	}
 	*n = s.n / 2;
 	return true;
+}
+
+int body_base64(struct csm_bin bytes, struct csm_buf *out)
+{
+	char line[LINE + 2];
+	size_t n;
+	int r = 0;
+
+	for (size_t at = 0; at < bytes.n && r == 0; at += n) {
+		n = bytes.n - at < LINE_BYTES ? bytes.n - at : LINE_BYTES;
+		(void)sodium_bin2base64(line, sizeof(line), bytes.p + at, n, sodium_base64_VARIANT_ORIGINAL);
+		if ((r = csm_buf_put(out, line, strlen(line))) == 0)
+			r = csm_buf_put(out, "\n", 1);
+	}
+	return r;
 }

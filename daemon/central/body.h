@@ -1,4 +1,4 @@
-/* JSON of the REST routes: bodies read strictly, answers written. Any thread. */
+/* What bodies of HTTP are made of: JSON of the REST routes, read strictly and written; base64. Any thread. */
 #ifndef CSM_CENTRAL_BODY_H
 #define CSM_CENTRAL_BODY_H
 
@@ -36,5 +36,7 @@ json_t *body_str(struct csm_str s);
 json_t *body_hex(struct csm_bin b);
 /* Lower-case or upper-case hex of 1 to cap bytes. */
 bool body_unhex(struct csm_str s, uint8_t *out, size_t cap, size_t *n);
+/* Base64 with lines of 64, ended by a newline each, appended. */
+CSM_MUST int body_base64(struct csm_bin bytes, struct csm_buf *out);
 
 #endif

@@ -1,6 +1,8 @@
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "daemon/central/body.h"
 #include "daemon/central/crl.h"
 
 #define ENTRIES_MAX 1000000u
@@ -21,7 +23,33 @@ void crl_list_unref(struct crl_list *l)
 	if (l == NULL || __atomic_sub_fetch(&l->refs, 1, __ATOMIC_ACQ_REL) > 0)
 		return;
 	csm_buf_free(&l->der);
+	csm_buf_free(&l->pem);
 	free(l);
+}
+
+static int pem_put(const struct csm_buf *der, struct csm_buf *out)
+{
+	static const char begin[] = "-----BEGIN X509 CRL-----\n", end[] = "-----END X509 CRL-----\n";
+	int r = csm_buf_put(out, begin, sizeof(begin) - 1);
+
+	if (r == 0)
+		r = body_base64((struct csm_bin){csm_buf_ptr(der), der->len}, out);
+	return r != 0 ? r : csm_buf_put(out, end, sizeof(end) - 1);
+}
+
+/* One lock for all: who waits wants what is being made, or soon has its turn. */
+int crl_list_pem(struct crl_list *l, struct csm_bin *ret)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+	int r = 0;
+
+	(void)pthread_mutex_lock(&lock);
+	if (l->pem.len == 0 && (r = pem_put(&l->der, &l->pem)) != 0)
+		csm_buf_free(&l->pem);
+	(void)pthread_mutex_unlock(&lock);
+	if (r == 0)
+		*ret = (struct csm_bin){csm_buf_ptr(&l->pem), l->pem.len};
+	return r;
 }
 
 /* ---- numbers ---- */
@@ -198,8 +226,12 @@ static int entry_next(void *arg, struct csm_revoked *ret)
 	struct entries *e = arg;
 	const struct entry *from;
 
-	if (e->at == e->n)
+	if (e->at == e->n) {
+		/* Not wanted beside the list and its copy with the signature. */
+		free(e->all);
+		*e = (struct entries){.n = e->n, .at = e->n};
 		return 0;
+	}
 	from = &e->all[e->at++];
 	*ret = (struct csm_revoked){{from->serial, from->len}, from->at, from->reason};
 	return 1;
@@ -221,6 +253,7 @@ static int list_make(const struct crl_job *job, uint64_t number, const struct ma
 	if (l == NULL)
 		goto out;
 	csm_buf_init(&l->der, CRL_BYTES_MAX, false);
+	csm_buf_init(&l->pem, 2 * CRL_BYTES_MAX, false);
 	/* What has expired stays for one more list (RFC 5280 3.3). */
 	r = db_revoked_each(job->db, job->issuer, since, job->now > CRL_LIFE ? job->now - CRL_LIFE : 0, entry_take, &e);
 	if (r == 0)

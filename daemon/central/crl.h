@@ -18,9 +18,12 @@ struct crl_list {
 	uint64_t this_update, next_update;
 	size_t entries;
 	struct csm_buf der;
+	struct csm_buf pem; /* empty until it is asked for; of crl_list_pem */
 };
 struct crl_list *crl_list_ref(struct crl_list *l);
 void crl_list_unref(struct crl_list *l); /* NULL is a no-op */
+/* Its PEM, made once; borrowed from the list. CSM_ENOMEM. */
+CSM_MUST int crl_list_pem(struct crl_list *l, struct csm_bin *ret);
 
 struct crl_job {
 	struct central_db *db;

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "daemon/central/body.h"
 #include "daemon/central/est.h"
 #include "daemon/pki/certsonly.h"
 
@@ -25,7 +26,7 @@ static void fail(struct csm_http_res *res, int r, const char *why)
 
 static void send_base64(struct csm_http_res *res, const char *type, struct csm_bin der)
 {
-	int r = est_base64_put(der, &res->body);
+	int r = body_base64(der, &res->body);
 
 	if (r == 0)
 		r = csm_http_res_header(res, "Content-Transfer-Encoding", "base64");

@@ -18,8 +18,6 @@ csm_http_handler est_get_csrattrs;
 
 /* Does the value of a Content-Type name this type? Parameters and upper case do not matter. */
 bool est_type_is(struct csm_str value, const char *type);
-/* Base64 with lines of 64, ended by a newline each, appended. */
-CSM_MUST int est_base64_put(struct csm_bin bytes, struct csm_buf *out);
 /* RFC 7030 4.2.2: subject and alternative names of the request are those of the certificate, and no others are asked for by
  * ChangeSubjectName (RFC 6402). CSM_EDENIED, with why. */
 CSM_MUST int est_same_names(X509 *cert, const struct csm_certreq *req, char why[static CA_WHY]);

@@ -3,11 +3,8 @@
 #include <string.h>
 #include <strings.h>
 #include <openssl/err.h>
-#include <sodium.h>
 #include "daemon/central/est.h"
 
-#define LINE 64u          /* of base64 */
-#define LINE_BYTES (LINE / 4 * 3)
 #define CHANGE_SUBJECT_NAME "1.3.6.1.5.5.7.7.36" /* id-cmc-changeSubjectName */
 
 bool est_type_is(struct csm_str value, const char *type)
@@ -19,21 +16,6 @@ bool est_type_is(struct csm_str value, const char *type)
 	if (value.n < n || strncasecmp(value.p, type, n) != 0)
 		return false;
 	return value.n == n || value.p[n] == ';' || value.p[n] == ' ' || value.p[n] == '\t';
-}
-
-int est_base64_put(struct csm_bin bytes, struct csm_buf *out)
-{
-	char line[LINE + 2];
-	size_t n;
-	int r = 0;
-
-	for (size_t at = 0; at < bytes.n && r == 0; at += n) {
-		n = bytes.n - at < LINE_BYTES ? bytes.n - at : LINE_BYTES;
-		(void)sodium_bin2base64(line, sizeof(line), bytes.p + at, n, sodium_base64_VARIANT_ORIGINAL);
-		if ((r = csm_buf_put(out, line, strlen(line))) == 0)
-			r = csm_buf_put(out, "\n", 1);
-	}
-	return r;
 }
 
 /* ---- simplereenroll ---- */

@@ -10,7 +10,7 @@
 #include "daemon/svc/engine_lmdb_int.h"
 #include "daemon/svc/lmdb_file.h"
 
-#define RESIDENT_LOOK 512u /* reads between two looks at it */
+#define RESIDENT_LOOK 64u /* reads between two looks at it; each may map 16 pages, those around the one that is wanted */
 
 /* ---- reading ---- */
 

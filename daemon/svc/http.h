@@ -36,11 +36,19 @@ struct csm_http_req {
 struct csm_str csm_http_header(const struct csm_http_req *req, const char *name);
 struct csm_str csm_http_query(const struct csm_http_req *req, const char *name);
 
+/* A body that others hold as well. */
+struct csm_http_shared {
+	const void *p;
+	size_t n;
+	void (*release)(void *arg); /* NULL: there is none */
+	void *arg;
+};
 /* What the handler fills; 500 with no body before. */
 struct csm_http_res {
 	int status;
 	const char *type;        /* static; NULL: application/json where there is a body */
 	struct csm_buf body;
+	struct csm_http_shared shared; /* of csm_http_res_share */
 	struct { const char *name; char value[256]; } header[8];
 	size_t n_headers;
 	int error;               /* of csm_http_fail */
@@ -50,6 +58,9 @@ struct csm_http_res {
 /* CSM_ETOO_LARGE: no room, or the value is too long; CSM_EINVALID: it holds a control character. */
 CSM_MUST int csm_http_res_header(struct csm_http_res *res, const char *name, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+/* The n bytes at p are the body, in place of what it was, and are sent from where they are, without a copy for each who reads them
+ * slowly. They do not change until release(arg), which is called once, whatever happens, by any thread of the server's. */
+void csm_http_res_share(struct csm_http_res *res, const void *p, size_t n, void (*release)(void *arg), void *arg);
 /* {"error": {"code", "name", "message"}} with the HTTP status of the error's row in errors.def. `message` is for the caller and
  * for the log: it holds no secret. UNAUTHENTICATED has a WWW-Authenticate with it, what may be repeated a Retry-After. In place of
  * what the body was before. */

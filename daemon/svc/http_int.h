@@ -187,6 +187,9 @@ void http_refuse(struct http_conn *c, int status, int error, const char *fmt, ..
 
 /* ---- http_res.c ---- */
 void http_res_init(struct csm_http_res *res);
+/* Without a body. */
+void http_res_clear(struct csm_http_res *res);
+size_t http_res_length(const struct csm_http_res *res);
 const char *http_reason(int status);
 int http_status_of(int error);
 

@@ -34,30 +34,40 @@ struct csm_str csm_http_query(const struct csm_http_req *req, const char *name)
 
 /* ---- answers ---- */
 
+/* A body on its way, of either kind. */
+struct sent {
+	struct csm_buf body;
+	struct csm_http_shared shared;
+};
+
 static void body_sent(const void *p, size_t n, void *arg)
 {
-	struct csm_buf *b = arg;
+	struct sent *s = arg;
 
 	(void)p;
 	(void)n;
-	csm_buf_free(b);
-	free(b);
+	csm_buf_free(&s->body);
+	if (s->shared.release != NULL)
+		s->shared.release(s->shared.arg);
+	free(s);
 }
 
 /* The body moves to the answer without being copied. */
 static struct evbuffer *take_body(struct csm_http_res *res)
 {
 	struct evbuffer *out = evbuffer_new();
-	struct csm_buf *b = malloc(sizeof(*b));
+	struct sent *s = malloc(sizeof(*s));
+	const void *p = res->shared.release != NULL ? res->shared.p : csm_buf_ptr(&res->body);
 
-	if (out != NULL && b != NULL) {
-		*b = res->body;
-		if (evbuffer_add_reference(out, csm_buf_ptr(b), b->len, body_sent, b) == 0) {
+	if (out != NULL && s != NULL) {
+		*s = (struct sent){res->body, res->shared};
+		if (evbuffer_add_reference(out, p, http_res_length(res), body_sent, s) == 0) {
 			csm_buf_init(&res->body, 0, false);
+			res->shared = (struct csm_http_shared){NULL, 0, NULL, NULL};
 			return out;
 		}
 	}
-	free(b);
+	free(s);
 	if (out != NULL)
 		evbuffer_free(out);
 	return NULL;
@@ -74,10 +84,10 @@ static void put_headers(struct evkeyvalq *to, const struct csm_http_res *res, bo
 	}
 	if (!cache)
 		evhttp_add_header(to, "Cache-Control", "no-store");
-	if (res->body.len > 0)
+	if (http_res_length(res) > 0)
 		evhttp_add_header(to, "Content-Type", res->type != NULL ? res->type : "application/json");
 	if (res->status != 204 && res->status != 304) {
-		snprintf(length, sizeof(length), "%zu", res->body.len);
+		snprintf(length, sizeof(length), "%zu", http_res_length(res));
 		evhttp_add_header(to, "Content-Length", length);
 	}
 	evhttp_add_header(to, "X-Content-Type-Options", "nosniff");
@@ -88,7 +98,7 @@ static void put_headers(struct evkeyvalq *to, const struct csm_http_res *res, bo
 static void answer(struct http_conn *c, struct evhttp_request *ev, struct csm_http_res *res)
 {
 	bool no_body = evhttp_request_get_command(ev) == EVHTTP_REQ_HEAD || res->status == 204 || res->status == 304;
-	size_t n = res->body.len;
+	size_t n = http_res_length(res);
 	struct evbuffer *body;
 
 	c->closing = c->closing || c->h->stopping;
@@ -136,7 +146,7 @@ static void answer_refusal(struct http_conn *c, struct evhttp_request *ev)
 	tell(c->h, &(struct csm_http_done){.door = c->door->door, .peer = c->peer, .method = method, .path = c->head.path,
 		.status = f->status, .error = f->error, .why = f->why, .who = "", .route = c->route});
 	answer(c, ev, &res);
-	csm_buf_free(&res.body);
+	http_res_clear(&res);
 }
 
 /* ---- jobs ---- */
@@ -146,7 +156,7 @@ static void job_free(struct http_job *j)
 	if (j == NULL)
 		return;
 	X509_free(j->req.peer_cert);
-	csm_buf_free(&j->res.body);
+	http_res_clear(&j->res);
 	free(j->text);
 	free(j);
 }

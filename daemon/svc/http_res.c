@@ -45,6 +45,30 @@ void http_res_init(struct csm_http_res *res)
 	csm_buf_init(&res->body, CSM_HTTP_ANSWER_MAX, false);
 }
 
+static void release(struct csm_http_shared *s)
+{
+	if (s->release != NULL)
+		s->release(s->arg);
+	*s = (struct csm_http_shared){NULL, 0, NULL, NULL};
+}
+
+void http_res_clear(struct csm_http_res *res)
+{
+	csm_buf_free(&res->body);
+	release(&res->shared);
+}
+
+size_t http_res_length(const struct csm_http_res *res)
+{
+	return res->shared.release != NULL ? res->shared.n : res->body.len;
+}
+
+void csm_http_res_share(struct csm_http_res *res, const void *p, size_t n, void (*release_it)(void *arg), void *arg)
+{
+	http_res_clear(res);
+	res->shared = (struct csm_http_shared){p, n, release_it, arg};
+}
+
 int csm_http_res_header(struct csm_http_res *res, const char *name, const char *fmt, ...)
 {
 	char value[sizeof(res->header[0].value)];
@@ -107,7 +131,7 @@ void csm_http_fail(struct csm_http_res *res, int error, const char *fmt, ...)
 	res->error = error;
 	res->status = http_status_of(error);
 	res->type = NULL;
-	csm_buf_free(&res->body);
+	http_res_clear(res);
 	if (csm_buf_put(&res->body, json, (size_t)n) != 0)
 		csm_buf_free(&res->body);
 	if (code == CSM_EUNAUTHENTICATED)

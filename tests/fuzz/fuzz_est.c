@@ -5,6 +5,7 @@
 #include <openssl/err.h>
 #include <sodium.h>
 
+#include "daemon/central/body.h"
 #include "daemon/central/est.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -53,7 +54,7 @@ static void answered(struct csm_bin bytes)
 
 	must(back != NULL);
 	csm_buf_init(&out, 1u << 20, false);
-	must(est_base64_put(bytes, &out) == 0);
+	must(body_base64(bytes, &out) == 0);
 	must(bytes.n == 0 ||
 		sodium_base642bin(back, bytes.n, (const char *)csm_buf_ptr(&out), out.len, "\n", &n, &end, sodium_base64_VARIANT_ORIGINAL) == 0);
 	must(n == bytes.n && memcmp(back, bytes.p, n) == 0);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include <time.h>
+#include <openssl/pem.h>
 #include <openssl/x509v3.h>
 #include "daemon/central/crl.h"
 #include "tests/lib/pkifix.h"
@@ -323,6 +324,38 @@ static void long_lists_are_whole(void **state)
 	both_free(&b);
 }
 
+static void pem_is_the_list_and_is_made_once(void **state)
+{
+	struct csm_bin pem, again;
+	struct both b;
+	uint8_t *der;
+	char *name, *header;
+	long len;
+	BIO *in;
+
+	(void)state;
+	for (uint32_t i = 0; i < 10; i++) {
+		issued(i, "one", NOW + PKI_DAY);
+		revoked(i, CSM_REASON_SUPERSEDED, NOW);
+	}
+	b = lists(NOW);
+	assert_int_equal(crl_list_pem(b.full, &pem), 0);
+	assert_int_equal(crl_list_pem(b.full, &again), 0);
+	assert_ptr_equal(pem.p, again.p);
+	in = BIO_new_mem_buf(pem.p, (int)pem.n);
+	assert_int_equal(PEM_read_bio(in, &name, &header, &der, &len), 1);
+	assert_string_equal(name, PEM_STRING_X509_CRL);
+	assert_string_equal(header, "");
+	assert_int_equal(BIO_pending(in), 0);
+	assert_int_equal(len, b.full->der.len);
+	assert_memory_equal(der, csm_buf_ptr(&b.full->der), (size_t)len);
+	BIO_free(in);
+	OPENSSL_free(name);
+	OPENSSL_free(header);
+	OPENSSL_free(der);
+	both_free(&b);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -331,6 +364,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(every_good_list_and_the_delta_are_the_whole, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_delta_alone_has_a_number_of_its_own, setup, teardown),
 		cmocka_unit_test_setup_teardown(a_number_is_never_used_again, setup, teardown),
+		cmocka_unit_test_setup_teardown(pem_is_the_list_and_is_made_once, setup, teardown),
 		cmocka_unit_test_setup_teardown(long_lists_are_whole, setup, teardown),
 	};
 

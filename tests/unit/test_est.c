@@ -7,6 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include <openssl/evp.h>
+#include "daemon/central/body.h"
 #include "daemon/central/est.h"
 #include "tests/lib/pkifix.h"
 
@@ -41,7 +42,7 @@ static void base64_is_what_others_decode(void **state)
 		const uint8_t *at, *end;
 
 		csm_buf_reset(&out);
-		assert_int_equal(est_base64_put((struct csm_bin){bytes, n}, &out), 0);
+		assert_int_equal(body_base64((struct csm_bin){bytes, n}, &out), 0);
 		EVP_DecodeInit(ctx);
 		assert_true(EVP_DecodeUpdate(ctx, back, &len, csm_buf_ptr(&out), (int)out.len) >= 0);
 		assert_int_equal(EVP_DecodeFinal(ctx, back + len, &more), 1);
