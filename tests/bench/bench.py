@@ -363,7 +363,8 @@ def measure_loads(args, clock, peers, begin, report):
             report['figures'][name] = {**costs, 'details': []}
 
 
-FIGURES = {'memory': figures.measure_memory, 'start': figures.measure_start, 'others': figures.measure_others}
+FIGURES = {'memory': figures.measure_memory, 'start': figures.measure_start, 'others': figures.measure_others,
+           'hanging': figures.measure_hanging}
 
 
 def measure_figures(args, top, report, names):
@@ -387,7 +388,7 @@ def parse_arguments():
     parser.add_argument('--output', default=f'{BUILD}/bench.json')
     parser.add_argument('groups', nargs='*', metavar='GROUP',
                         help='memory start sign sign16 tpm get get-epoll get16 put put64 ping ping-across issue tls pkcs11 '
-                        'provider others; all unless given')
+                        'provider others hanging; all unless given')
     return parser.parse_args()
 
 
@@ -406,7 +407,7 @@ def main():
         measure_figures(args, top, report, ('memory', 'start'))
         if not args.groups or set(args.groups) - set(FIGURES):
             measure_loads(args, clock, peers, begin, report)
-        measure_figures(args, top, report, ('others',))
+        measure_figures(args, top, report, ('others', 'hanging'))
     finally:
         peers.close()
         shutil.rmtree(top, ignore_errors=True)

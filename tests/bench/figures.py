@@ -248,14 +248,21 @@ def measure_start(top):
 
 # ---- beside bad peers ----
 
-def measure_others(top):
-    """How much a client's p99 grows beside those of tests/system/slow_peers.py, a thousand of them."""
-    path = f'{top}/others.json'
-    subprocess.run([f'{TOP}/tests/system/slow-and-silent-peers-bounded.sh'], check=True, timeout=240,
-                   env=dict(os.environ, SLOW_PEERS=str(CROWD), SLOW_PEERS_FIGURES=path), stdin=subprocess.DEVNULL,
-                   stdout=subprocess.DEVNULL)
+def beside(script, top, **environment):
+    """How much a client's p99 grows beside what a script of tests/system does, which writes to the file that $BESIDE_FIGURES names."""
+    path = f'{top}/{script}.json'
+    subprocess.run([f'{TOP}/tests/system/{script}.sh'], check=True, timeout=240,
+                   env=dict(os.environ, BESIDE_FIGURES=path, **environment), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     with open(path, encoding='ascii') as f:
         taken = json.load(f)
     result = {what: [m['ratio']] for what, m in taken.items()}
-    result['details'] = [f'{what}: p99 {m["p99_ms"]:.3f} ms, alone {m["idle_p99_ms"]:.3f} ms' for what, m in taken.items()]
+    result['details'] = [f'{what}: p99 {m["p99_ms"]:.3f} ms, without {m["idle_p99_ms"]:.3f} ms' for what, m in taken.items()]
     return result
+
+
+def measure_others(top):
+    return beside('slow-and-silent-peers-bounded', top, SLOW_PEERS=str(CROWD))
+
+
+def measure_hanging(top):
+    return beside('ca-that-hangs-slows-no-signature', top, CSM_LONG='1')

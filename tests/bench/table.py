@@ -56,6 +56,11 @@ LIMITS = (
     ('others', 'a flood of one uid, 1000 connections', '... beside a flood from 1,000 connections', 'x', 2),
     ('others', 'connections of one uid come and go', '... beside connections that come and go', 'x', None),
     ('others', '20 deaf readers', '... beside 20 who do not read', 'x', None),
+    ('hanging', 'connect', "a client's p99 while a CA hangs in connections", 'x', 1.25),
+    ('hanging', 'TLS', '... in TLS', 'x', 1.25),
+    ('hanging', 'headers', '... in the head of its answer', 'x', 1.25),
+    ('hanging', 'body', '... in the body', 'x', 1.25),
+    ('hanging', 'one byte a second', '... at one byte a second', 'x', 1.25),
 )
 
 

@@ -4,7 +4,6 @@ import ipaddress
 import os
 import shutil
 import socket
-import ssl
 import struct
 import subprocess
 import sys
@@ -17,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 import enrolbroker
+from hanging import (body_dribbles, body_hangs, full_backlog, headers_dribble, headers_hang, interim_for_ever, listening, serve,
+                     silent, tls, tls_dribbles)
 
 TOKEN = b"SecretToken4711"
 DER, PEM = serialization.Encoding.DER, serialization.Encoding.PEM
@@ -59,106 +60,10 @@ def certificate(name, **how):
     return write(name + ".pem", issue("server", KEY, "root", ROOT_KEY, **how).public_bytes(PEM))
 
 
-def listening():
-    s = socket.socket()
-    s.bind(("127.0.0.1", 0))
-    s.listen(16)
-    return s
-
-
-# ---- servers that hang ----
-
-def serve(play):
-    """One that plays; its URL."""
-    s = listening()
-
-    def run():
-        while True:
-            c, _ = s.accept()
-            threading.Thread(target=guarded, args=(play, c), daemon=True).start()
-
-    def guarded(play, c):
-        try:
-            play(c)
-        except OSError:
-            pass
-
-    threading.Thread(target=run, daemon=True).start()
-    return "https://127.0.0.1:%d" % s.getsockname()[1]
-
-
-def tls(c):
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain("good.pem", "key.pem")
-    c = context.wrap_socket(c, server_side=True)
-    data = b""
-    while b"\r\n\r\n" not in data:
-        data += c.recv(4096)
-    return c
-
-
-def silent(c):
-    while c.recv(4096):
-        pass
-
-
-def dribble(c, data):
-    for i in range(len(data)):
-        c.sendall(data[i:i + 1])
-        time.sleep(0.3)
-
-
-def tls_dribbles(c):
-    """A record that says it is long, byte by byte."""
-    dribble(c, b"\x16\x03\x03\x3f\xff\x02" + b"\0" * 1000)
-
-
-def headers_hang(c):
-    silent(tls(c))
-
-
-def headers_dribble(c):
-    dribble(tls(c), b"HTTP/1.1 200 OK\r\nX: " + b"a" * 1000)
-
-
-def interim_for_ever(c):
-    c = tls(c)
-    while True:
-        c.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        time.sleep(0.2)
-
-
-def body_hangs(c):
-    c = tls(c)
-    c.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{")
-    silent(c)
-
-
-def body_dribbles(c):
-    c = tls(c)
-    c.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
-    dribble(c, b"1\r\n \r\n" * 100)
-
-
-def full_backlog():
-    """A connection that is never made: nobody accepts, and the queue is full."""
-    s = socket.socket()
-    s.bind(("127.0.0.1", 0))
-    s.listen(0)
-    kept = [s]
-    for _ in range(4):
-        c = socket.socket()
-        c.setblocking(False)
-        c.connect_ex(s.getsockname())
-        kept.append(c)
-    time.sleep(0.2)
-    seen.append(kept)
-    return "https://127.0.0.1:%d" % s.getsockname()[1]
-
-
 def hanging(job, dns):
     """On four channels at once: all end, as a timeout, and not before their time."""
-    cases = [("connect", {"url": full_backlog()}), ("dns", {"url": "https://silent.csm.test"}), ("srv", {"domain": "silent.test"})]
+    kept, full = full_backlog()
+    cases = [("connect", {"url": full}), ("dns", {"url": "https://silent.csm.test"}), ("srv", {"domain": "silent.test"})]
     cases += [(play.__name__, {"url": serve(play)}) for play in (
         silent, tls_dribbles, headers_hang, headers_dribble, interim_for_ever, body_hangs, body_dribbles)]
     enrol = enrolbroker.Enrol(sys.argv[1], "--dns", dns)
@@ -183,6 +88,8 @@ def hanging(job, dns):
     for t in threads:
         t.join(60)
     assert not failed and not any(t.is_alive() for t in threads), failed
+    for s in kept:
+        s.close()
     return enrol
 
 

@@ -1,12 +1,9 @@
 """Peers that are slow, silent, deaf, or flood: what others feel of them, and when csmd is through with them. Every
 request of others has to be answered, none after more than 250 ms; how much their p99 grows is printed.
 
-What others feel is measured in short windows, with and without the attack in turn. Other work of the machine slows some
-windows, an attack that hurts slows them all: what counts is the least disturbed window of each kind, or else the median
-of the ratios of neighbours. With SLOW_PEERS_FIGURES=FILE the figures go there too, as JSON.
+beside.py has how.
 """
 
-import json
 import os
 import select
 import signal
@@ -14,7 +11,8 @@ import socket
 import subprocess
 import time
 
-from csmwire import ADMIN, Closed, Conn, Refused, become, pack_request, percentile, rss_kib
+from beside import compare, signatures, write_figures
+from csmwire import ADMIN, Closed, Conn, Refused, become, pack_request, rss_kib
 
 PID = int(os.environ["CSM_PID"])
 LOAD = os.environ["CSM_NODE_DIR"] + "/load"  # a copy that every uid can reach
@@ -23,35 +21,10 @@ WINDOWS, SECONDS = (10, 0.5) if PEERS >= 1000 else (2, 0.3)
 PER_UID = 250
 KEPT = 256  # of one uid, by default
 CROWD, FLOODER = 59102, 59110
-figures = {}
-
-
-def window():
-    """p99 of one client's signatures, in ms."""
-    done = subprocess.run([LOAD, "csm-sign", "--key", "k", "--seconds", str(SECONDS)], stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, timeout=60, check=True)
-    result = json.loads(done.stdout)
-    assert result["requests"] > 0, "no request was answered in %.1f s" % SECONDS
-    assert result["max_us"] < 250000, "a request took %.3f s" % (result["max_us"] / 1e6)
-    return result["p99_us"] / 1e3
 
 
 def bounded(what, begin, finish):
-    idle, hurt = [], []
-    for _ in range(WINDOWS):
-        idle.append(window())
-        attack = begin()
-        try:
-            hurt.append(window())
-        finally:
-            finish(attack)
-        ratio = min(min(hurt) / min(idle), percentile([h / i for h, i in zip(hurt, idle)], 50))
-        if len(hurt) >= min(3, WINDOWS) and ratio < 2:
-            break
-    # A figure, not an assertion: what must hold is that each request is answered, and soon.
-    print("%-36s p99 %.3f ms, idle %.3f ms, ratio %.2f, %d windows" % (
-        what, min(hurt), min(idle), ratio, len(hurt)), flush=True)
-    figures[what] = {"p99_ms": min(hurt), "idle_p99_ms": min(idle), "ratio": ratio, "windows": len(hurt)}
+    compare(what, lambda: signatures(LOAD, "k", SECONDS), WINDOWS, begin, finish)
 
 
 class Crowd:
@@ -236,9 +209,7 @@ def main():
     assert rss_kib(PID) - before < 160 * 1024, rss_kib(PID) - before
     # A connection that has spoken once may be silent for ever.
     spoken.call("ping")
-    if os.environ.get("SLOW_PEERS_FIGURES"):
-        with open(os.environ["SLOW_PEERS_FIGURES"], "w", encoding="ascii") as out:
-            json.dump(figures, out)
+    write_figures()
 
 
 main()
