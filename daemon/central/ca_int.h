@@ -65,6 +65,9 @@ CSM_MUST int ca_cn(const X509_NAME *subject, struct csm_pool *pool, struct csm_s
 CSM_MUST int ca_token_names(const struct db_token *t, const struct csm_certreq *q, struct csm_pool *pool, char why[static CA_WHY]);
 /* May he ask by this profile at all, and with which role for what is issued? CSM_EDENIED, with why. */
 CSM_MUST int ca_may_ask(const struct caller *by, const struct profile_config *p, const char **role, char why[static CA_WHY]);
+/* Does the row's certificate make a node of a name that may be another's? Not a renewal, not what an operator asks for or made a token
+ * for by name. */
+bool ca_new_node(const struct caller *by, const struct db_cert *row);
 /* Is the certificate the caller's: his own, its predecessor, or, for a node, one of its services? */
 bool ca_is_own(const struct caller *by, const struct db_cert *cert);
 

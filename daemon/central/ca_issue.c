@@ -78,7 +78,7 @@ static struct db_issue transaction(struct job *j)
 	const struct caller *by = j->ask->by;
 
 	return (struct db_issue){.cert = &j->row, .token = by->role == CALLER_TOKEN ? by->token.id : NULL,
-		.spare = by->cert.serial, .idempotency = j->ask->idempotency, .caller = csm_str_of(by->name),
+		.spare = by->cert.serial, .new_node = ca_new_node(by, &j->row), .idempotency = j->ask->idempotency, .caller = csm_str_of(by->name),
 		.request_hash = {j->hash, sizeof(j->hash)}, .now = j->now};
 }
 
@@ -241,6 +241,22 @@ static int fill_row(struct job *j, const struct csm_cert_order *order)
 	return j->row.node.n > 0 ? 0 : node_name(j);
 }
 
+#define NODE_TAKEN "the node's name is taken, by another node's certificate or by a token that was made for it: revoke that, or make a " \
+	"token for this name"
+
+/* So that nothing is signed for a name that is another's; the transaction judges it again. */
+static int check_node(struct job *j)
+{
+	int r;
+
+	if (!ca_new_node(j->ask->by, &j->row))
+		return 0;
+	r = db_node_free(j->c->db, j->row.node, j->row.spki_sha256, j->now, &j->pool);
+	if (r == CSM_ESTATE)
+		return ca_refuse(j->why, CSM_EDENIED, NODE_TAKEN);
+	return r != 0 ? ca_refuse(j->why, r, "the database: %s", csm_err_text(r)) : 0;
+}
+
 static int commit(struct job *j, struct ca_answer *ret)
 {
 	struct db_issue in = transaction(j);
@@ -255,7 +271,9 @@ static int commit(struct job *j, struct ca_answer *ret)
 		r = replayed ? again(j, &serial, ret) : take(j, j->row.serial, j->row.der, j->row.not_after, ret);
 	else if (r == CSM_EDENIED)
 		(void)ca_refuse(j->why, r, in.token != NULL ? "the token is spent, expired or withdrawn" :
-			"the certificate by which was asked is revoked");
+			"the certificate by which was asked, or which was to be renewed, is revoked");
+	else if (r == CSM_ESTATE)
+		r = ca_refuse(j->why, CSM_EDENIED, NODE_TAKEN);
 	else if (r == CSM_ECONFLICT)
 		(void)ca_refuse(j->why, r, "this Idempotency-Key was used with another request");
 	else
@@ -279,7 +297,7 @@ static int make(struct job *j, uint64_t life, struct ca_answer *ret)
 	if (j->ask->ttl == 0 && order.not_after > j->issuer->not_after)
 		order.not_after = j->issuer->not_after;
 	ca_serial(order.serial);
-	if ((r = fill_row(j, &order)) != 0 || (r = sign_order(j, &order)) != 0)
+	if ((r = fill_row(j, &order)) != 0 || (r = check_node(j)) != 0 || (r = sign_order(j, &order)) != 0)
 		return r;
 	return commit(j, ret);
 }

@@ -113,6 +113,17 @@ int ca_token_names(const struct db_token *t, const struct csm_certreq *q, struct
 	return 0;
 }
 
+/* ---- whose name ---- */
+
+bool ca_new_node(const struct caller *by, const struct db_cert *row)
+{
+	if (!csm_str_eq(row->role, "node") || row->renews.n > 0 || by->role == CALLER_OPERATOR || by->role == CALLER_ADMINISTRATOR)
+		return false;
+	if (by->role == CALLER_NODE && csm_str_same(by->cert.node, row->node))
+		return false;
+	return by->role != CALLER_TOKEN || by->token.any_name;
+}
+
 /* ---- whose certificate ---- */
 
 static bool same_bin(struct csm_bin a, struct csm_bin b)

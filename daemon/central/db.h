@@ -65,17 +65,22 @@ struct db_issue {
 	const struct db_cert *cert;
 	const uint8_t *token;        /* id: one use of it is spent, if it is still good at `now`; NULL: none */
 	struct csm_bin spare;        /* a serial that must not be revoked (the certificate by which was asked); n 0: none */
+	bool new_node;               /* cert->role is "node": the name must not be another's (db_node_free) */
 	struct csm_str idempotency;  /* key, "" none; kept 24 h */
 	struct csm_str caller;       /* under whom */
 	struct csm_bin request_hash; /* 32 bytes */
 	uint64_t now;
 };
-/* CSM_EEXISTS: the serial. CSM_EDENIED: the token is spent, expired or gone, or `spare` is revoked. CSM_ECONFLICT: the same
- * idempotency key with another request. Nothing has changed then. With *replayed the one before is the answer: its serial is in
+/* CSM_EEXISTS: the serial. CSM_EDENIED: the token is spent, expired or gone, or `spare`, or what is renewed, is revoked. CSM_ESTATE:
+ * new_node, and the name is taken. CSM_ECONFLICT: the same idempotency key with another request. Nothing has changed then. With *replayed the one before is the answer: its serial is in
  * `serial`, and nothing is written. */
 CSM_MUST int db_issue(struct central_db *db, const struct db_issue *in, bool *replayed, struct csm_buf *serial);
 /* Is there an answer to that already? CSM_ENOT_FOUND, CSM_ECONFLICT. */
 CSM_MUST int db_replay(struct central_db *db, const struct db_issue *in, struct csm_buf *serial);
+/* Is a node's name free for who has this key? CSM_ESTATE: another key's certificate with the role "node" bears it and is neither
+ * expired nor revoked for good, or a token with the role "node" was made for it that is neither spent nor expired. Small and
+ * capital letters are the same. The pool is for what is read. */
+CSM_MUST int db_node_free(struct central_db *db, struct csm_str name, struct csm_bin spki_sha256, uint64_t now, struct csm_pool *pool);
 CSM_MUST int db_cert_get(struct central_db *db, struct csm_bin serial, struct csm_pool *pool, struct db_cert *ret);
 /* The one issued last for the key. CSM_ENOT_FOUND. */
 CSM_MUST int db_cert_by_key(struct central_db *db, struct csm_bin spki_sha256, struct csm_pool *pool, struct db_cert *ret);

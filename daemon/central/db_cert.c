@@ -117,6 +117,24 @@ int db_cert_by_key(struct central_db *db, struct csm_bin spki_sha256, struct csm
 	return r;
 }
 
+int plan_valid(struct plan *p, struct csm_engine_txn *t, struct csm_bin serial)
+{
+	struct db_cert c;
+	struct csm_bin row;
+	struct dbk k;
+	int r;
+
+	if (serial.n == 0)
+		return 0;
+	r = db_cert_row(p->db, t, serial, &p->mem, &c, &k, &row);
+	if (r != 0)
+		return r == CSM_ENOT_FOUND ? CSM_EDENIED : r;
+	if (c.state != DB_VALID)
+		return CSM_EDENIED;
+	plan_same(p, &k, row);
+	return 0;
+}
+
 /* ---- revocation ---- */
 
 static bool reason_ok(int reason)

@@ -31,6 +31,7 @@ enum db_table {
 	DB_T_REPLAY_AGE = 'J',/* time, that SHA-256 */
 	DB_T_VALUE = 'S',     /* name: REC_VALUE */
 	DB_T_EVENT = 'V',     /* time, nanoseconds, number: REC_EVENT */
+	DB_T_NODE = 'N',      /* SHA-256 of the name in small letters: REC_NODE */
 	DB_T_USAGE = 'U',     /* SHA-256 of the SPKI, end, start, 8 bytes of SHA-256 of who: REC_USAGE */
 };
 enum db_facet { DB_F_NODE = 'n', DB_F_REQUESTER = 'q', DB_F_NAME = 'm', DB_F_REVOKED = 'r' };
@@ -84,6 +85,14 @@ void plan_event(struct plan *p, uint64_t at, const char *what, struct csm_str ob
 void plan_event_cert(struct plan *p, uint64_t at, const char *what, struct csm_bin serial, struct csm_str by);
 /* p->r, or what the engine says: CSM_ECONFLICT where a condition does not hold. */
 CSM_MUST int plan_write(struct plan *p);
+
+/* The certificate is there and not revoked, else CSM_EDENIED; a condition from then on. n 0: none. */
+CSM_MUST int plan_valid(struct plan *p, struct csm_engine_txn *t, struct csm_bin serial);
+/* A node's certificate takes its name; CSM_ESTATE: new_node, and it is another's (db.h). A condition, and nothing for other
+ * certificates. (db_node.c) */
+CSM_MUST int plan_node_cert(struct plan *p, struct csm_engine_txn *t, const struct db_cert *c, bool new_node, uint64_t now);
+/* The names of a node's token are kept for it. As many conditions and changes as it has names. */
+CSM_MUST int plan_node_token(struct plan *p, struct csm_engine_txn *t, const struct db_token *token);
 
 /* ---- reading ---- */
 /* The row as it is, and what is in it, borrowed until the transaction ends. CSM_ENOT_FOUND. `row` may be NULL. */

@@ -5,8 +5,8 @@
 #include "proto-spec/limits.h"
 
 #define NAMES_MAX 64u /* that are searched for by an index */
-#define CONDS 4u
-#define CHANGES (12u + NAMES_MAX)
+#define CONDS 6u
+#define CHANGES (13u + NAMES_MAX)
 #define PRUNE_S 600u
 #define PRUNE_MAX 256u
 
@@ -93,24 +93,6 @@ static int plan_token(struct plan *p, struct csm_engine_txn *t, const struct db_
 	return 0;
 }
 
-static int plan_spare(struct plan *p, struct csm_engine_txn *t, const struct db_issue *in, struct csm_pool *pool)
-{
-	struct db_cert spare;
-	struct csm_bin row;
-	struct dbk k;
-	int r;
-
-	if (in->spare.n == 0)
-		return 0;
-	r = db_cert_row(p->db, t, in->spare, pool, &spare, &k, &row);
-	if (r != 0)
-		return r == CSM_ENOT_FOUND ? CSM_EDENIED : r;
-	if (spare.state != DB_VALID)
-		return CSM_EDENIED;
-	plan_same(p, &k, row);
-	return 0;
-}
-
 /* ---- the certificate and where it is found ---- */
 
 static void mark_facet(struct plan *p, enum db_facet f, struct csm_str value, const struct db_cert *c)
@@ -183,7 +165,8 @@ static int issue_once(struct central_db *db, struct csm_engine_txn *t, const str
 	if ((r = db_row(db, t, &k, &rec_ref, NULL, &ref, NULL)) != CSM_ENOT_FOUND)
 		return r == 0 ? CSM_EEXISTS : r;
 	plan_replay(p, in, row, &was);
-	if ((r = plan_token(p, t, in, &p->mem)) != 0 || (r = plan_spare(p, t, in, &p->mem)) != 0)
+	if ((r = plan_token(p, t, in, &p->mem)) != 0 || (r = plan_valid(p, t, in->spare)) != 0 ||
+		(r = plan_valid(p, t, in->cert->renews)) != 0 || (r = plan_node_cert(p, t, in->cert, in->new_node, in->now)) != 0)
 		return r;
 	plan_cert(p, in);
 	return p->r;

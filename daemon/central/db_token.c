@@ -30,27 +30,50 @@ static struct csm_str id_text(const uint8_t id[static DB_TOKEN_ID_LEN], char hex
 	return csm_str_of(sodium_bin2hex(hex, 2 * DB_TOKEN_ID_LEN + 1, id, DB_TOKEN_ID_LEN));
 }
 
-int db_token_add(struct central_db *db, const struct db_token *t)
+static int add_once(struct plan *p, struct csm_engine_txn *t, const struct db_token *token)
 {
-	const struct rec_bytes ref = {{t->id, sizeof(t->id)}};
+	const struct rec_bytes ref = {{token->id, sizeof(token->id)}};
 	char hex[2 * DB_TOKEN_ID_LEN + 1];
+	struct db_token there;
+	struct rec_bytes other;
 	struct dbk k, by_hash;
-	struct plan p;
 	int r;
 
-	if (t->uses == 0 || t->used != 0)
+	token_key(&k, token->id);
+	hash_key(&by_hash, token->hash);
+	if ((r = db_row(p->db, t, &k, &rec_token, &p->mem, &there, NULL)) != CSM_ENOT_FOUND ||
+		(r = db_row(p->db, t, &by_hash, &rec_token_ref, NULL, &other, NULL)) != CSM_ENOT_FOUND)
+		return r == 0 ? CSM_EEXISTS : r;
+	plan_absent(p, &k);
+	plan_absent(p, &by_hash);
+	plan_put(p, &k, &rec_token, token);
+	plan_put(p, &by_hash, &rec_token_ref, &ref);
+	plan_event(p, token->created, "token", id_text(token->id, hex), token->by);
+	return plan_node_token(p, t, token);
+}
+
+int db_token_add(struct central_db *db, const struct db_token *token)
+{
+	int r;
+
+	if (token->uses == 0 || token->used != 0)
 		return CSM_EINVALID;
-	plan_init(&p, db, 2, 3);
-	token_key(&k, t->id);
-	hash_key(&by_hash, t->hash);
-	plan_absent(&p, &k);
-	plan_absent(&p, &by_hash);
-	plan_put(&p, &k, &rec_token, t);
-	plan_put(&p, &by_hash, &rec_token_ref, &ref);
-	plan_event(&p, t->created, "token", id_text(t->id, hex), t->by);
-	r = plan_write(&p);
-	plan_free(&p);
-	return r == CSM_ECONFLICT ? CSM_EEXISTS : r;
+	for (unsigned round = 0; round < DB_ROUNDS; round++) {
+		struct csm_engine_txn *t;
+		struct plan p;
+
+		if ((r = db->ops->begin(db->engine, &t)) != 0)
+			return r;
+		plan_init(&p, db, 2 + token->n_names, 3 + token->n_names);
+		r = p.r != 0 ? p.r : add_once(&p, t, token);
+		db->ops->end(t);
+		if (r == 0)
+			r = plan_write(&p);
+		plan_free(&p);
+		if (r != CSM_ECONFLICT)
+			return r;
+	}
+	return CSM_EBUSY;
 }
 
 static int token_by_hash(struct central_db *db, struct csm_engine_txn *t, const uint8_t hash[static 32], struct csm_pool *pool,

@@ -77,6 +77,9 @@ static const struct rec_field replay_fields[] = {
 };
 DEF(replay, REC_REPLAY, rec_replay);
 
+static const struct rec_field node_fields[] = {BYTES(REC_BIN, rec_bytes, v, DB_HOLDS_BYTES)};
+DEF(node, REC_NODE, rec_bytes);
+
 static const struct rec_field value_fields[] = {BYTES(REC_BIN, rec_bytes, v, 1024u * 1024u)};
 DEF(value, REC_VALUE, rec_bytes);
 

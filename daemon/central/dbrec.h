@@ -10,6 +10,7 @@
 
 #define REC_TAG_LEN 16u
 #define REC_STRS_MAX 1024u
+#define DB_HOLDS_BYTES 960u /* of rec_node */
 
 /* Never reused. */
 enum rec_kind {
@@ -24,6 +25,7 @@ enum rec_kind {
 	REC_VALUE = 9,
 	REC_EVENT = 10,
 	REC_USAGE = 11,
+	REC_NODE = 12, /* who has a node's name */
 };
 
 enum rec_type { REC_U64, REC_INT, REC_BOOL, REC_STR, REC_BIN, REC_STRS, REC_FIXED };
@@ -72,6 +74,6 @@ struct rec_replay {
 	uint64_t at;
 };
 extern const struct rec_def rec_schema, rec_ref, rec_cert, rec_der, rec_revoked, rec_token, rec_token_ref, rec_replay, rec_value, rec_event,
-	rec_usage;
+	rec_usage, rec_node;
 
 #endif

@@ -86,6 +86,11 @@ for n in n1 n2; do
     as_token "$t"
     issue $n node
 done
+csr thief n1.nodes.example DNS:n1.nodes.example
+t=$(token profile node)
+as_token "$t"
+now_issued
+send POST /v1/cms/certificates csr "@$ca/thief.csr" profile node && refused 403 "the node's name is taken"
 as_cert n1
 csr app app.example DNS:app.example
 issue app
@@ -113,6 +118,28 @@ as_admin
 send POST "/v1/cms/certificates/$(cat "$ca/app.serial")/revoke" && refused 409 'already'
 as_cert n1
 send POST /v1/cms/renew csr "@$ca/app.csr" serial "$(cat "$ca/app.serial")" && refused 403 'is revoked'
+
+step "a node's name is free again when its certificate is revoked, and given to the token that was made for it"
+as_token "$t"
+send POST /v1/cms/certificates csr "@$ca/thief.csr" profile node && refused 403 "the node's name is taken"
+t2=$(token names ':["n1.nodes.example"]' profile node uses :2)
+as_token "$t2"
+issue thief node
+as_admin
+for n in n1 thief; do
+    send POST "/v1/cms/certificates/$(cat "$ca/$n.serial")/revoke" reason keyCompromise && got 200
+done
+now_issued
+as_token "$t"
+send POST /v1/cms/certificates csr "@$ca/thief.csr" profile node && refused 403 "the node's name is taken"
+as_token "$t2"
+issue thief node
+as_admin
+send POST "/v1/cms/certificates/$(cat "$ca/thief.serial")/revoke" reason keyCompromise && got 200
+as_token "$t"
+csr again n1.nodes.example DNS:n1.nodes.example
+issue again node
+now_issued
 
 step 'an authority is not made twice, and no key comes in clear'
 as_admin

@@ -66,7 +66,8 @@ node_await 20 test -S "$CSM_SERVER_ADMIN_SOCKET" || fail "csm-server does not st
 ca_init() { csm ca init --subject "/CN=test CA" --admin "$work/admin" -o root.pem >out 2>err; }
 node_await 20 ca_init || fail "no authority: $(cat err server.log)"
 for name in est token; do
-    token=$(csm token create --profile node) || fail "no token"
+    # two profiles, one node: a token for any name would not get the other's
+    token=$(csm token create --profile node --name cn:node-1 --name dns:node-1.nodes.test) || fail "no token"
     printf '%s' "$token" >$name
     chmod 600 $name
 done

@@ -72,6 +72,33 @@ static void a_token_gives_its_own_role_and_profile(void **state)
 	}
 }
 
+static void a_name_is_new_unless_an_operator_chose_it(void **state)
+{
+	static const struct {
+		enum caller_role by;
+		bool any_name;
+		const char *node, *role; /* of the caller's certificate; of what is asked for */
+		bool renewal, is_new;
+	} rows[] = {
+		{CALLER_TOKEN, true, "", "node", false, true}, {CALLER_TOKEN, false, "", "node", false, false},
+		{CALLER_TOKEN, true, "", "", false, false}, {CALLER_SERVICE, false, "", "node", false, true},
+		{CALLER_NODE, false, "other", "node", false, true}, {CALLER_NODE, false, "n", "node", false, false},
+		{CALLER_NODE, false, "n", "node", true, false}, {CALLER_OPERATOR, false, "", "node", false, false},
+		{CALLER_ADMINISTRATOR, false, "", "node", false, false},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < N_ELEMS(rows); i++) {
+		const struct caller by = {.role = rows[i].by, .token = {.any_name = rows[i].any_name},
+			.cert = {.node = csm_str_of(rows[i].node)}};
+		const struct db_cert row = {.role = csm_str_of(rows[i].role), .node = CSM_STR("n"),
+			.renews = {(const uint8_t *)"\1", rows[i].renewal}};
+
+		if (ca_new_node(&by, &row) != rows[i].is_new)
+			fail_msg("row %zu", i);
+	}
+}
+
 static int names_of_token(const struct db_token *t, const char *subject, const char *sans)
 {
 	struct pki_reqspec spec = {.subject = subject, .key = pki_key("p256"), .exts = {{"subjectAltName", sans}}};
@@ -144,7 +171,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(profiles_are_for_those_they_name),
-		cmocka_unit_test(a_token_gives_its_own_role_and_profile),
+		cmocka_unit_test(a_token_gives_its_own_role_and_profile), cmocka_unit_test(a_name_is_new_unless_an_operator_chose_it),
 		cmocka_unit_test(a_token_for_names_is_for_all_of_them_and_no_other),
 		cmocka_unit_test(own_is_oneself_ones_predecessor_and_a_nodes_services),
 	};
