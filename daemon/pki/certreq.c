@@ -7,6 +7,7 @@
 #include <sodium.h>
 #include "daemon/pki/cert.h"
 #include "daemon/pki/certreq.h"
+#include "daemon/pki/plain.h"
 #include "daemon/pki/sigalg.h"
 #include "daemon/pki/subjkey.h"
 #include "daemon/pki/subject.h"
@@ -42,7 +43,7 @@ static int from_der(struct reading *rd, struct csm_bin der)
 		(void)refuse(rd, "longer than %u bytes", CSM_CSR_MAX);
 		return CSM_ETOO_LARGE;
 	}
-	rd->to->req = d2i_X509_REQ(NULL, &at, (long)der.n);
+	rd->to->req = csm_plain_d2i(&at, (long)der.n, ASN1_ITEM_rptr(X509_REQ));
 	if (rd->to->req == NULL || at != der.p + der.n)
 		return refuse(rd, "not a certificate request, or bytes are left over");
 	n = i2d_X509_REQ(rd->to->req, &again);
@@ -297,6 +298,7 @@ void csm_certreq_free(struct csm_certreq *q)
 	if (q == NULL)
 		return;
 	OPENSSL_free((void *)q->spki.p);
+	EVP_PKEY_free(q->key);
 	GENERAL_NAMES_free(q->sans);
 	EXTENDED_KEY_USAGE_free(q->eku);
 	X509_REQ_free(q->req);

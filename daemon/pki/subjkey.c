@@ -1,8 +1,10 @@
 #include <stdarg.h>
 #include <stdio.h>
+#include <openssl/core_names.h>
 #include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/rsa.h>
+#include <pthread.h>
 #include <sodium.h>
 #include "daemon/pki/subjkey.h"
 
@@ -78,31 +80,146 @@ static int check_sound(char *why, EVP_PKEY *key, bool quick)
 	return good == 1 ? 0 : refuse(why, "weak key: its public half is not sound");
 }
 
-int csm_subject_key(X509_PUBKEY *pub, EVP_PKEY **ret, char why[static CSM_SUBJKEY_WHY])
+/* ---- the usual case ---- */
+
+/* Curves whose keys need not be taken to pieces by OpenSSL's decoders. Made once, kept for ever, only read. */
+static struct curve {
+	int nid;
+	const char *name;
+	size_t point; /* bytes of an uncompressed one */
+	EC_GROUP *group;
+	EVP_PKEY *params; /* a key without a point */
+} curves[] = {
+	{.nid = NID_X9_62_prime256v1, .name = "P-256", .point = 65},
+	{.nid = NID_secp384r1, .name = "P-384", .point = 97},
+	{.nid = NID_secp521r1, .name = "P-521", .point = 133},
+};
+static pthread_once_t curves_once = PTHREAD_ONCE_INIT;
+
+static EVP_PKEY *params_of(const char *name)
 {
-	EVP_PKEY *key = X509_PUBKEY_get0(pub);
+	const OSSL_PARAM params[] = {
+		OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, (char *)(uintptr_t)name, 0), OSSL_PARAM_construct_end()};
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
+	EVP_PKEY *key = NULL;
+
+	if (ctx == NULL || EVP_PKEY_fromdata_init(ctx) != 1 ||
+		EVP_PKEY_fromdata(ctx, &key, EVP_PKEY_KEY_PARAMETERS, (OSSL_PARAM *)(uintptr_t)params) != 1)
+		key = NULL;
+	EVP_PKEY_CTX_free(ctx);
+	return key;
+}
+
+static void make_curves(void)
+{
+	for (size_t i = 0; i < sizeof(curves) / sizeof(curves[0]); i++) {
+		curves[i].group = EC_GROUP_new_by_curve_name(curves[i].nid);
+		curves[i].params = params_of(curves[i].name);
+	}
+}
+
+/* The curve of a key that is given by a curve's name and an uncompressed point; NULL: it is something else. */
+static const struct curve *usual(X509_PUBKEY *pub, const unsigned char **point)
+{
+	ASN1_OBJECT *kind = NULL;
+	X509_ALGOR *alg = NULL;
+	const void *curve = NULL;
+	int n = 0, type = V_ASN1_UNDEF;
+
+	(void)pthread_once(&curves_once, make_curves);
+	if (X509_PUBKEY_get0_param(&kind, point, &n, &alg, pub) != 1 || OBJ_obj2nid(kind) != NID_X9_62_id_ecPublicKey)
+		return NULL;
+	X509_ALGOR_get0(NULL, &type, &curve, alg);
+	for (size_t i = 0; type == V_ASN1_OBJECT && i < sizeof(curves) / sizeof(curves[0]); i++)
+		if (OBJ_obj2nid(curve) == curves[i].nid && n == (int)curves[i].point && (*point)[0] == POINT_CONVERSION_UNCOMPRESSED &&
+			curves[i].group != NULL && curves[i].params != NULL)
+			return &curves[i];
+	return NULL;
+}
+
+/* The group's order is prime: a point on the curve, which is not the infinite one in this form, is a good one. */
+static bool on_curve(const struct curve *c, const unsigned char *point)
+{
+	EC_POINT *p = EC_POINT_new(c->group);
+	bool good = p != NULL && EC_POINT_oct2point(c->group, p, point, c->point, NULL) == 1;
+
+	EC_POINT_free(p);
+	return good;
+}
+
+static EVP_PKEY *key_on(const struct curve *c, const unsigned char *point)
+{
+	EVP_PKEY *key = EVP_PKEY_new();
+
+	if (key != NULL && EVP_PKEY_copy_parameters(key, c->params) == 1 && EVP_PKEY_set1_encoded_public_key(key, point, c->point) == 1)
+		return key;
+	EVP_PKEY_free(key);
+	return NULL;
+}
+
+/* False: it has to be looked at closely, which also says what is wrong. */
+static bool is_usual(X509_PUBKEY *pub, EVP_PKEY **ret)
+{
+	const unsigned char *point = NULL;
+	const struct curve *c = usual(pub, &point);
+	EVP_PKEY *key;
+
+	if (c == NULL || !on_curve(c, point))
+		return false;
+	if (ret == NULL)
+		return true;
+	if ((key = key_on(c, point)) == NULL)
+		return false;
+	*ret = key;
+	return true;
+}
+
+/* ---- any case ---- */
+
+static EVP_PKEY *decode(X509_PUBKEY *pub)
+{
+	unsigned char *der = NULL;
+	int n = i2d_X509_PUBKEY(pub, &der);
+	const unsigned char *at = der;
+	EVP_PKEY *key = n > 0 ? d2i_PUBKEY(NULL, &at, n) : NULL;
+
+	OPENSSL_free(der);
+	return key;
+}
+
+static int check_key(char *why, EVP_PKEY *key, X509_PUBKEY *pub)
+{
 	int r;
 
-	why[0] = '\0';
 	if (key == NULL)
 		return refuse(why, "its public key cannot be read, or is of an unknown kind");
 	switch (EVP_PKEY_get_base_id(key)) {
 	case EVP_PKEY_RSA:
-		if ((r = check_rsa(why, key)) == 0)
-			r = check_sound(why, key, false);
-		break;
+		return (r = check_rsa(why, key)) != 0 ? r : check_sound(why, key, false);
 	case EVP_PKEY_EC:
-		if ((r = check_ec(why, key, pub)) == 0)
-			r = check_sound(why, key, true);
-		break;
+		return (r = check_ec(why, key, pub)) != 0 ? r : check_sound(why, key, true);
 	case EVP_PKEY_ED25519:
-		r = check_ed25519(why, key);
-		break;
+		return check_ed25519(why, key);
 	default:
-		r = refuse(why, "its public key is neither RSA, ECDSA nor Ed25519");
+		return refuse(why, "its public key is neither RSA, ECDSA nor Ed25519");
 	}
+}
+
+int csm_subject_key(X509_PUBKEY *pub, EVP_PKEY **ret, char why[static CSM_SUBJKEY_WHY])
+{
+	EVP_PKEY *key;
+	int r;
+
+	why[0] = '\0';
+	if (is_usual(pub, ret))
+		return 0;
+	key = decode(pub);
+	r = check_key(why, key, pub);
 	ERR_clear_error();
-	if (r == 0)
+	if (r == 0 && ret != NULL) {
 		*ret = key;
+		key = NULL;
+	}
+	EVP_PKEY_free(key);
 	return r;
 }
