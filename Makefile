@@ -76,8 +76,8 @@ ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_hwlib) $(SRC_cli) $(SRC_provider) $(SR
 # Of the daemons' common parts no more than it needs.
 SVC_plughost := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp)
 SVC_enrol := $(patsubst %,daemon/svc/%.c,landlock lockheap lockheap_openssl log sandbox seccomp thread)
-SVC_deliver := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp yaml)
-SVC_central := $(patsubst %,daemon/svc/%.c,landlock lmdb_file lockheap lockheap_openssl log notify rates sandbox seccomp thread workq yaml) \
+SVC_deliver := $(patsubst %,daemon/svc/%.c,config_read landlock log sandbox seccomp yaml)
+SVC_central := $(patsubst %,daemon/svc/%.c,config_read landlock lmdb_file lockheap lockheap_openssl log notify rates sandbox seccomp thread workq yaml) \
 	$(wildcard daemon/svc/http*.c daemon/svc/engine*.c)
 # csmd has no network.
 SVC_node = $(filter-out daemon/svc/rates.c $(wildcard daemon/svc/http*.c daemon/svc/engine*.c),$(SRC_svc))

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 #include <openssl/objects.h>
+#include "daemon/svc/config_read.h"
 #include "plugins/include/csm_alg.h"
 
 #define N_ELEMS(a) (sizeof(a) / sizeof((a)[0]))
@@ -63,23 +64,15 @@ static int read_name(struct reading *rd, const struct csm_yaml_node *n, const ch
 
 static int read_life(struct reading *rd, const struct csm_yaml_node *n, uint64_t *ret)
 {
-	static const struct {
-		const char *name;
-		uint64_t factor;
-	} units[] = {{"s", 1}, {"min", 60}, {"h", 3600}, {"d", DAY}, {"y", 365 * DAY}};
-	struct csm_str s, digits;
-	uint64_t v;
-	size_t i = 0;
-	int r = csm_yaml_string(n, 32, &s, rd->err);
+	static const struct config_unit units[] = {{"s", 1}, {"min", 60}, {"h", 3600}, {"d", DAY}, {"y", 365 * DAY}};
+	uint64_t v = 0;
+	int r = config_read_measure(&(struct reader){.err = rd->err}, n, units, N_ELEMS(units), "90d", &v);
 
 	if (r != 0)
 		return r;
-	digits = (struct csm_str){s.p, strspn(s.p, "0123456789")};
-	while (i < N_ELEMS(units) && !csm_str_eq((struct csm_str){s.p + digits.n, s.n - digits.n}, units[i].name))
-		i++;
-	if (i == N_ELEMS(units) || !csm_parse_number(digits, LIFE_MAX / units[i].factor, &v) || v == 0)
+	if (v == 0 || v > LIFE_MAX)
 		return csm_yaml_fail(n, rd->err, "must be a time with a unit (s, min, h, d, y), as 90d, of at most 100 years");
-	*ret = v * units[i].factor;
+	*ret = v;
 	return 0;
 }
 

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "daemon/deliver/config.h"
+#include "daemon/svc/config_read.h"
 #include "libclient/base/writable.h"
 
 #define TEXT_MAX 512u
@@ -19,23 +20,12 @@ static int copy(const struct csm_yaml_node *n, char **ret, struct csm_policy_err
 	struct csm_str s;
 	int r = csm_yaml_string(n, TEXT_MAX, &s, err);
 
-	if (r != 0)
-		return r;
-	*ret = strndup(s.p, s.n);
-	return *ret != NULL ? 0 : CSM_ENOMEM;
+	return r != 0 ? r : config_set(ret, s);
 }
 
 static int read_path(const struct csm_yaml_node *n, char **ret, struct csm_policy_error *err)
 {
-	struct csm_str s;
-	int r = csm_yaml_string(n, TEXT_MAX, &s, err);
-
-	if (r != 0)
-		return r;
-	if (s.n < 2 || s.p[0] != '/' || s.p[s.n - 1] == '/' || strstr(s.p, "//") != NULL || strstr(s.p, "/./") != NULL ||
-		strstr(s.p, "/../") != NULL || strcmp(s.p + s.n - 2, "/.") == 0 || (s.n > 2 && strcmp(s.p + s.n - 3, "/..") == 0))
-		return csm_yaml_fail(n, err, "must be an absolute path without '.', '..' and '//'");
-	return copy(n, ret, err);
+	return config_read_path_of(&(struct reader){.err = err}, n, TEXT_MAX, ret);
 }
 
 /* ---- users ---- */
@@ -139,27 +129,12 @@ static int read_mode(const struct csm_yaml_node *n, mode_t *ret, struct csm_poli
 
 static int read_deadline(const struct csm_yaml_node *n, unsigned *ret, struct csm_policy_error *err)
 {
-	static const struct {
-		const char *unit;
-		unsigned seconds;
-	} units[] = {{"s", 1}, {"min", 60}};
-	struct csm_str s;
 	uint64_t v = 0;
-	int r = csm_yaml_string(n, 16, &s, err);
+	int r = config_read_seconds(&(struct reader){.err = err}, n, 1, DEADLINE_MAX_S, &v);
 
-	if (r != 0)
-		return r;
-	for (size_t i = 0; i < sizeof(units) / sizeof(units[0]) && v == 0; i++) {
-		size_t u = strlen(units[i].unit);
-
-		if (s.n > u && memcmp(s.p + s.n - u, units[i].unit, u) == 0 &&
-			csm_parse_number((struct csm_str){s.p, s.n - u}, DEADLINE_MAX_S, &v))
-			v *= units[i].seconds;
-	}
-	if (v < 1 || v > DEADLINE_MAX_S)
-		return csm_yaml_fail(n, err, "must be a time from 1s to 10min");
-	*ret = (unsigned)v;
-	return 0;
+	if (r == 0)
+		*ret = (unsigned)v;
+	return r;
 }
 
 static int read_hook(const struct csm_yaml_node *n, struct delivery_target *t, struct csm_policy_error *err)

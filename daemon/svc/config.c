@@ -7,121 +7,39 @@
 #include "daemon/svc/config_int.h"
 #include "daemon/svc/config_tpm.h"
 
-#define TEXT_MAX CONFIG_TEXT_MAX
-#define SOCKET_PATH_MAX 107u /* of sockaddr_un, with its NUL */
 #define LOOPS_MAX 256u
 #define SWTPM_CONF_MAX 255u
 #define AUDIT_SIZE_MIN (UINT64_C(16) << 10)
 #define AUDIT_SIZE_MAX (UINT64_C(16) << 30)
 #define AUDIT_FILES_MAX 9999u
-#define MAP_SIZE_MIN (UINT64_C(1) << 20)
-#define MAP_SIZE_MAX (UINT64_C(16) << 40)
 #define EPOCH_INTERVAL_MAX_S (24u * 3600u)
-
-typedef int read_fn(struct reader *rd, const struct csm_yaml_node *n, void *to);
-
-int config_set(char **field, struct csm_str s)
-{
-	char *p = strndup(s.p, s.n);
-
-	if (p == NULL)
-		return CSM_ENOMEM;
-	free(*field);
-	*field = p;
-	return 0;
-}
-
-static bool only_of(struct csm_str s, const char *chars)
-{
-	for (size_t i = 0; i < s.n; i++)
-		if (strchr(chars, s.p[i]) == NULL)
-			return false;
-	return s.n > 0;
-}
-
-#define LOWER "abcdefghijklmnopqrstuvwxyz"
-#define DIGITS "0123456789"
-
-bool config_is_path(struct csm_str s)
-{
-	if (s.n < 2 || s.p[0] != '/' || s.p[s.n - 1] == '/' || strstr(s.p, "//") != NULL)
-		return false;
-	for (const char *p = s.p; (p = strstr(p, "/.")) != NULL; p++)
-		if (p[2] == '/' || p[2] == 0 || (p[2] == '.' && (p[3] == '/' || p[3] == 0)))
-			return false;
-	return true;
-}
-
-static int read_path_of(struct reader *rd, const struct csm_yaml_node *n, size_t max, void *to)
-{
-	struct csm_str s;
-	int r = csm_yaml_string(n, max, &s, rd->err);
-
-	if (r != 0)
-		return r;
-	if (!config_is_path(s))
-		return csm_yaml_fail(n, rd->err, "must be an absolute path without '.', '..' and '//'");
-	return config_set(to, s);
-}
-
-int config_read_path(struct reader *rd, const struct csm_yaml_node *n, void *to)
-{
-	return read_path_of(rd, n, TEXT_MAX, to);
-}
-
-static int read_socket(struct reader *rd, const struct csm_yaml_node *n, void *to)
-{
-	return read_path_of(rd, n, SOCKET_PATH_MAX, to);
-}
 
 /* "" turns it off */
 static int read_optional_path(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
-	if (n->kind == CSM_YAML_SCALAR && !n->plain && n->text.n == 0) {
+	if (config_is_empty(n)) {
 		free(*(char **)to);
 		*(char **)to = NULL;
 		return 0;
 	}
-	return read_path_of(rd, n, TEXT_MAX, to);
+	return config_read_path_of(rd, n, CONFIG_TEXT_MAX, to);
 }
 
 static int read_plugin_dir(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
-	rd->c->plugin_dir_line = n->line;
-	rd->c->plugin_dir_column = n->column;
+	struct csm_config *c = rd->c;
+
+	c->plugin_dir_line = n->line;
+	c->plugin_dir_column = n->column;
 	return read_optional_path(rd, n, to);
 }
 
 static int read_text(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
 	struct csm_str s;
-	int r = csm_yaml_string(n, TEXT_MAX, &s, rd->err);
+	int r = csm_yaml_string(n, CONFIG_TEXT_MAX, &s, rd->err);
 
 	return r != 0 ? r : config_set(to, s);
-}
-
-int config_read_user(struct reader *rd, const struct csm_yaml_node *n, void *to)
-{
-	struct csm_str s;
-	uint64_t uid;
-	int r = csm_yaml_string(n, 32, &s, rd->err);
-
-	if (r != 0)
-		return r;
-	if (csm_str_eq(s, "root") || csm_str_eq(s, "0"))
-		return csm_yaml_fail(n, rd->err, "must not be root");
-	if (only_of(s, DIGITS)) {
-		if (!csm_parse_number(s, UINT32_MAX - 1, &uid) || uid == 65534)
-			return csm_yaml_fail(n, rd->err, "is no number of a user");
-	} else if (!only_of(s, LOWER "ABCDEFGHIJKLMNOPQRSTUVWXYZ" DIGITS "_.-") || s.p[0] == '-') {
-		return csm_yaml_fail(n, rd->err, "must be the name or number of a user");
-	}
-	return config_set(to, s);
-}
-
-static int read_flag(struct reader *rd, const struct csm_yaml_node *n, void *to)
-{
-	return csm_yaml_bool(n, to, rd->err);
 }
 
 #define BACKENDS "soft, tpm2, fake"
@@ -165,33 +83,12 @@ static int read_backends(struct reader *rd, const struct csm_yaml_node *n, void 
 	return config_set(to, (struct csm_str){buf, used});
 }
 
-/* One of a few words; returns its index in *ret. */
-static int read_word(struct reader *rd, const struct csm_yaml_node *n, const char *const *words, size_t n_words,
-	size_t *ret)
-{
-	char all[160] = "";
-	struct csm_str s;
-	size_t used = 0;
-	int r = csm_yaml_string(n, CSM_TOKEN_STR_MAX, &s, rd->err);
-
-	if (r != 0)
-		return r;
-	for (size_t i = 0; i < n_words; i++) {
-		if (csm_str_eq(s, words[i])) {
-			*ret = i;
-			return 0;
-		}
-		used += (size_t)snprintf(all + used, sizeof(all) - used, "%s%s", i > 0 ? ", " : "", words[i]);
-	}
-	return csm_yaml_fail(n, rd->err, "must be one of: %s", all);
-}
-
 static int read_root_key(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
 	static const char *const words[] = {[CSM_ROOT_TPM] = "tpm", [CSM_ROOT_PASSPHRASE] = "passphrase",
 		[CSM_ROOT_FILE] = "file", [CSM_ROOT_CREDENTIAL] = "credential"};
 	size_t i = 0;
-	int r = read_word(rd, n, words, 4, &i);
+	int r = config_read_word(rd, n, words, 4, &i);
 
 	if (r == 0)
 		*(enum csm_root_key_mode *)to = (enum csm_root_key_mode)i;
@@ -202,7 +99,7 @@ static int read_bus_protection(struct reader *rd, const struct csm_yaml_node *n,
 {
 	static const char *const words[] = {"full"};
 	size_t i = 0;
-	int r = read_word(rd, n, words, 1, &i);
+	int r = config_read_word(rd, n, words, 1, &i);
 
 	return r != 0 ? r : config_set(to, n->text);
 }
@@ -211,38 +108,18 @@ static int read_audit_mode(struct reader *rd, const struct csm_yaml_node *n, voi
 {
 	static const char *const words[] = {"normal", "strict"};
 	size_t i = 0;
-	int r = read_word(rd, n, words, 2, &i);
+	int r = config_read_word(rd, n, words, 2, &i);
 
 	if (r == 0)
 		*(bool *)to = i == 1;
 	return r;
-}
-
-static int read_sandbox(struct reader *rd, const struct csm_yaml_node *n, void *to)
-{
-	static const char *const words[] = {"best-effort", "required"};
-	size_t i = 0;
-	int r = read_word(rd, n, words, 2, &i);
-
-	if (r == 0)
-		*(bool *)to = i == 1;
-	return r;
-}
-
-static int read_log_level(struct reader *rd, const struct csm_yaml_node *n, void *to)
-{
-	static const char *const words[] = {"error", "warning", "info", "debug"};
-	size_t i = 0;
-	int r = read_word(rd, n, words, 4, &i);
-
-	return r != 0 ? r : config_set(to, n->text);
 }
 
 static int read_device(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
 	if (n->kind == CSM_YAML_SCALAR && csm_str_eq(n->text, "auto"))
 		return config_set(to, n->text);
-	return read_path_of(rd, n, TEXT_MAX, to);
+	return config_read_path_of(rd, n, CONFIG_TEXT_MAX, to);
 }
 
 /* path=/run/sock, or host=localhost,port=2321, each once and in any order; "" is localhost. */
@@ -287,7 +164,7 @@ static bool is_tabrmd(struct csm_str s)
 static int read_tcti(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
 	struct csm_str s;
-	int r = csm_yaml_string(n, TEXT_MAX, &s, rd->err);
+	int r = csm_yaml_string(n, CONFIG_TEXT_MAX, &s, rd->err);
 	bool good;
 
 	if (r != 0)
@@ -312,12 +189,12 @@ static int read_owner_auth(struct reader *rd, const struct csm_yaml_node *n, voi
 	struct csm_str s;
 	int r;
 
-	if (n->kind == CSM_YAML_SCALAR && !n->plain && n->text.n == 0) {
+	if (config_is_empty(n)) {
 		free(*(char **)to);
 		*(char **)to = NULL;
 		return 0;
 	}
-	if ((r = csm_yaml_string(n, TEXT_MAX, &s, rd->err)) != 0)
+	if ((r = csm_yaml_string(n, CONFIG_TEXT_MAX, &s, rd->err)) != 0)
 		return r;
 	if (s.n == 0 || s.p[0] != '@')
 		return csm_yaml_fail(n, rd->err,
@@ -337,52 +214,10 @@ static int read_pcrs(struct reader *rd, const struct csm_yaml_node *n, void *to)
 	return r != 0 ? r : config_set(to, csm_str_of(text));
 }
 
-/* A number with a unit, as "64GiB". */
-struct unit {
-	const char *name;
-	uint64_t factor;
-};
-
-static int read_measure(struct reader *rd, const struct csm_yaml_node *n, const struct unit *units, size_t n_units,
-	const char *example, uint64_t *ret)
-{
-	struct csm_str s, digits;
-	uint64_t v;
-	size_t i = 0;
-	int r = csm_yaml_string(n, 32, &s, rd->err);
-
-	if (r != 0)
-		return r;
-	digits = s;
-	digits.n = strspn(s.p, DIGITS);
-	while (i < n_units && !csm_str_eq((struct csm_str){s.p + digits.n, s.n - digits.n}, units[i].name))
-		i++;
-	if (i == n_units || !csm_parse_number(digits, UINT64_MAX / units[i].factor, &v))
-		return csm_yaml_fail(n, rd->err, "must be a number with a unit, as %s", example);
-	*ret = v * units[i].factor;
-	return 0;
-}
-
-static const struct unit sizes[] = {{"KiB", UINT64_C(1) << 10}, {"MiB", UINT64_C(1) << 20},
-	{"GiB", UINT64_C(1) << 30}, {"TiB", UINT64_C(1) << 40}};
-
-static int read_map_size(struct reader *rd, const struct csm_yaml_node *n, void *to)
-{
-	uint64_t v = 0;
-	int r = read_measure(rd, n, sizes, 4, "64GiB", &v);
-
-	if (r != 0)
-		return r;
-	if (v < MAP_SIZE_MIN || v > MAP_SIZE_MAX || v % 4096 != 0)
-		return csm_yaml_fail(n, rd->err, "must be from 1MiB to 16TiB, in whole pages of 4KiB");
-	*(uint64_t *)to = v;
-	return 0;
-}
-
 static int read_audit_size(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
 	uint64_t v = 0;
-	int r = read_measure(rd, n, sizes, 4, "64MiB", &v);
+	int r = config_read_measure(rd, n, config_sizes, 4, "64MiB", &v);
 
 	if (r != 0)
 		return r;
@@ -394,9 +229,9 @@ static int read_audit_size(struct reader *rd, const struct csm_yaml_node *n, voi
 
 static int read_epoch_interval(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
-	static const struct unit units[] = {{"s", 1}, {"min", 60}, {"h", 3600}};
+	static const struct config_unit units[] = {{"s", 1}, {"min", 60}, {"h", 3600}};
 	uint64_t v = 0;
-	int r = read_measure(rd, n, units, 3, "10min", &v);
+	int r = config_read_measure(rd, n, units, 3, "10min", &v);
 
 	if (r != 0)
 		return r;
@@ -406,49 +241,25 @@ static int read_epoch_interval(struct reader *rd, const struct csm_yaml_node *n,
 	return 0;
 }
 
-int config_read_seconds(struct reader *rd, const struct csm_yaml_node *n, uint64_t min, uint64_t max, uint64_t *ret)
-{
-	static const struct unit units[] = {{"s", 1}, {"min", 60}, {"h", 3600}, {"d", 86400}};
-	uint64_t v = 0;
-	int r = read_measure(rd, n, units, 4, "10s", &v);
-
-	if (r != 0)
-		return r;
-	if (v < min || v > max)
-		return csm_yaml_fail(n, rd->err, "must be from %us to %us", (unsigned)min, (unsigned)max);
-	*ret = v;
-	return 0;
-}
-
-static int read_count(struct reader *rd, const struct csm_yaml_node *n, uint64_t min, uint64_t max, void *to)
-{
-	uint64_t v;
-	int r = csm_yaml_number(n, min, max, &v, rd->err);
-
-	if (r == 0)
-		*(unsigned *)to = (unsigned)v;
-	return r;
-}
-
 static int read_connections(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
-	return read_count(rd, n, 1, CSM_CONNECTIONS_MAX, to);
+	return config_read_count(rd, n, 1, CSM_CONNECTIONS_MAX, to);
 }
 
 /* Of all together some are the administrator's: what is left has to be something. */
 static int read_connections_all(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
-	return read_count(rd, n, CSM_CONNECTIONS_ADMIN + 1, CSM_CONNECTIONS_MAX, to);
+	return config_read_count(rd, n, CSM_CONNECTIONS_ADMIN + 1, CSM_CONNECTIONS_MAX, to);
 }
 
 static int read_audit_files(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
-	return read_count(rd, n, 2, AUDIT_FILES_MAX, to);
+	return config_read_count(rd, n, 2, AUDIT_FILES_MAX, to);
 }
 
 static int read_loops(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
-	return read_count(rd, n, 0, LOOPS_MAX, to);
+	return config_read_count(rd, n, 0, LOOPS_MAX, to);
 }
 
 static int read_nice(struct reader *rd, const struct csm_yaml_node *n, void *to)
@@ -462,7 +273,7 @@ static int read_nice(struct reader *rd, const struct csm_yaml_node *n, void *to)
 		return r;
 	less = s.n > 0 && s.p[0] == '-';
 	digits = (struct csm_str){s.p + less, s.n - less};
-	if (!n->plain || !only_of(digits, DIGITS) || !csm_parse_number(digits, less ? 20 : 19, &v))
+	if (!n->plain || !config_only_of(digits, "0123456789") || !csm_parse_number(digits, less ? 20 : 19, &v))
 		return csm_yaml_fail(n, rd->err, "must be a number from -20 to 19");
 	*(int *)to = less ? -(int)v : (int)v;
 	return 0;
@@ -470,13 +281,9 @@ static int read_nice(struct reader *rd, const struct csm_yaml_node *n, void *to)
 
 /* Every key. NULL section: at the top. */
 #define K(section, key, member, fn) {section, key, offsetof(struct csm_config, member), fn}
-static const struct config_key {
-	const char *section, *key;
-	size_t off;
-	read_fn *read;
-} keys[] = {
-	K(NULL, "socket", socket, read_socket),
-	K(NULL, "admin_socket", admin_socket, read_socket),
+static const struct config_key keys[] = {
+	K(NULL, "socket", socket, config_read_socket),
+	K(NULL, "admin_socket", admin_socket, config_read_socket),
 	K(NULL, "state_dir", state_dir, config_read_path),
 	K(NULL, "policy", policy, read_optional_path),
 	K(NULL, "deliver", deliver, read_optional_path),
@@ -487,7 +294,7 @@ static const struct config_key {
 	K("users", "plughost", user_plughost, config_read_user),
 	K(NULL, "root_key", root_key, read_root_key),
 	K(NULL, "root_key_file", root_key_file, read_text),
-	K(NULL, "root_key_unprotected", root_key_unprotected, read_flag),
+	K(NULL, "root_key_unprotected", root_key_unprotected, config_read_flag),
 	K("backends", "default", backend_default, read_backend),
 	K("backends", "enable", backends, read_backends),
 	K("backends", "fake", fake_script, read_text),
@@ -495,12 +302,12 @@ static const struct config_key {
 	K("tpm", "tcti", tpm_tcti, read_tcti),
 	K("tpm", "owner_auth", tpm_owner_auth_file, read_owner_auth),
 	K("tpm", "bus_protection", tpm_bus_protection, read_bus_protection),
-	K("tpm", "accept_foreign_primary", tpm_accept_foreign, read_flag),
+	K("tpm", "accept_foreign_primary", tpm_accept_foreign, config_read_flag),
 	K("tpm", "pcrs", tpm_pcrs, read_pcrs),
 	K("tpm", "policy_key", tpm_policy_key, config_read_path),
 	K("tpm", "policy_file", tpm_policy_file, config_read_path),
 	K("tpm", "policy_ref", tpm_policy_ref, read_text),
-	K("store", "map_size", map_size, read_map_size),
+	K("store", "map_size", map_size, config_read_map_size),
 	K("store", "epoch_interval", epoch_interval_s, read_epoch_interval),
 	K("audit", "mode", audit_strict, read_audit_mode),
 	K("audit", "max_size", audit_max_size, read_audit_size),
@@ -510,48 +317,20 @@ static const struct config_key {
 	K("kubernetes", "kubepods_root", kubepods_root, config_read_path),
 	K(NULL, "loops", loops, read_loops),
 	K(NULL, "nice", nice, read_nice),
-	K(NULL, "log_level", log_level, read_log_level),
-	K(NULL, "sandbox", require_sandbox, read_sandbox),
+	K(NULL, "log_level", log_level, config_read_log_level),
+	K(NULL, "sandbox", require_sandbox, config_read_sandbox),
 };
-#define N_KEYS (sizeof(keys) / sizeof(keys[0]))
 
-static bool in_section(const struct config_key *k, const char *section)
+static int other_key(struct reader *rd, const char *section, const struct csm_yaml_node *n)
 {
-	return section == NULL ? k->section == NULL : k->section != NULL && strcmp(k->section, section) == 0;
+	if (section != NULL && strcmp(section, "backends") == 0)
+		return config_read_plughost(rd, n);
+	if (section == NULL && csm_str_eq(n->key, "enrolment"))
+		return config_read_enrolment(rd, n);
+	return csm_yaml_fail(n, rd->err, "unknown key");
 }
 
-static const char *find_section(struct csm_str s)
-{
-	for (size_t i = 0; i < N_KEYS; i++)
-		if (keys[i].section != NULL && csm_str_eq(s, keys[i].section))
-			return keys[i].section;
-	return NULL;
-}
-
-static int read_section(struct reader *rd, const struct csm_yaml_node *map, const char *section)
-{
-	int r = csm_yaml_expect(map, CSM_YAML_MAP, rd->err);
-
-	for (const struct csm_yaml_node *c = map->first; r == 0 && c != NULL; c = c->next) {
-		const char *sub = section == NULL ? find_section(c->key) : NULL;
-		size_t i = 0;
-		if (sub != NULL) {
-			r = read_section(rd, c, sub);
-			continue;
-		}
-		while (i < N_KEYS && !(in_section(&keys[i], section) && csm_str_eq(c->key, keys[i].key)))
-			i++;
-		if (i < N_KEYS)
-			r = keys[i].read(rd, c, (char *)rd->c + keys[i].off);
-		else if (section != NULL && strcmp(section, "backends") == 0)
-			r = config_read_plughost(rd, c);
-		else if (section == NULL && csm_str_eq(c->key, "enrolment"))
-			r = config_read_enrolment(rd, c);
-		else
-			r = csm_yaml_fail(c, rd->err, "unknown key");
-	}
-	return r;
-}
+static const struct config_keys all_keys = {keys, sizeof(keys) / sizeof(keys[0]), other_key};
 
 static bool inside(const char *path, const char *folder)
 {
@@ -620,10 +399,7 @@ static int check_backends(struct reader *rd, const struct csm_yaml_node *root)
 
 static int set_defaults(struct csm_config *c)
 {
-	const struct {
-		char **field;
-		const char *value;
-	} texts[] = {
+	const struct config_text texts[] = {
 		{&c->socket, "/run/csm/public/csm.sock"}, {&c->admin_socket, "/run/csm/admin.sock"},
 		{&c->state_dir, "/var/lib/csm"}, {&c->policy, "/etc/csm/policy.yaml"},
 		{&c->deliver, "/etc/csm/deliver.yaml"},
@@ -633,9 +409,8 @@ static int set_defaults(struct csm_config *c)
 		{&c->log_level, "info"},
 	};
 
-	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
-		if (config_set(texts[i].field, csm_str_of(texts[i].value)) != 0)
-			return CSM_ENOMEM;
+	if (config_set_texts(texts, sizeof(texts) / sizeof(texts[0])) != 0)
+		return CSM_ENOMEM;
 	c->root_key = CSM_ROOT_TPM;
 	c->map_size = UINT64_C(64) << 30;
 	c->epoch_interval_s = 600;
@@ -658,7 +433,7 @@ int csm_config_parse(const char *text, size_t n, struct csm_config *ret, struct 
 	*err = (struct csm_policy_error){0};
 	r = set_defaults(&c);
 	if (r == 0 && text != NULL && (r = csm_yaml_parse(text, n, CSM_CONFIG_MAX, &y, err)) == 0) {
-		if ((r = read_section(&rd, y.root, NULL)) == 0 && (r = check_root_key(&rd, y.root)) == 0)
+		if ((r = config_read_keys(&rd, y.root, &all_keys)) == 0 && (r = check_root_key(&rd, y.root)) == 0)
 			r = check_backends(&rd, y.root);
 		if (r == 0)
 			r = config_tpm_check(&c, y.root, err);

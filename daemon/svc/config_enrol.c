@@ -19,14 +19,6 @@ static int text_of(struct reader *rd, const struct csm_yaml_node *n, size_t max,
 	return s.n == 0 ? csm_yaml_fail(n, rd->err, "is empty") : config_set(to, s);
 }
 
-static bool all_of(struct csm_str s, const char *letters)
-{
-	for (size_t i = 0; i < s.n; i++)
-		if (strchr(letters, s.p[i]) == NULL)
-			return false;
-	return s.n > 0;
-}
-
 #define ALNUM "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 /* ---- templates ---- */
@@ -114,7 +106,7 @@ static int read_domain(struct reader *rd, const struct csm_yaml_node *n, struct 
 {
 	int r = text_of(rd, n, 253, &p->domain);
 
-	if (r == 0 && !all_of(csm_str_of(p->domain), ALNUM "-."))
+	if (r == 0 && !config_only_of(csm_str_of(p->domain), ALNUM "-."))
 		r = csm_yaml_fail(n, rd->err, "must be the name of a DNS domain");
 	return r;
 }
@@ -123,7 +115,7 @@ static int read_label(struct reader *rd, const struct csm_yaml_node *n, char **t
 {
 	int r = text_of(rd, n, CSM_NAME_MAX, to);
 
-	if (r == 0 && !all_of(csm_str_of(*to), ALNUM "-._"))
+	if (r == 0 && !config_only_of(csm_str_of(*to), ALNUM "-._"))
 		r = csm_yaml_fail(n, rd->err, "has letters, digits, dots, hyphens and underscores");
 	return r;
 }
@@ -132,7 +124,7 @@ static int read_root(struct reader *rd, const struct csm_yaml_node *n, struct cs
 {
 	int r = text_of(rd, n, 64, &p->root_sha256);
 
-	if (r == 0 && (strlen(p->root_sha256) != 64 || !all_of(csm_str_of(p->root_sha256), "0123456789abcdef")))
+	if (r == 0 && (strlen(p->root_sha256) != 64 || !config_only_of(csm_str_of(p->root_sha256), "0123456789abcdef")))
 		r = csm_yaml_fail(n, rd->err, "has 64 hexadecimal digits, in lower case");
 	return r;
 }
@@ -255,13 +247,14 @@ static int read_profile(struct reader *rd, const struct csm_yaml_node *n)
 int config_read_enrolment(struct reader *rd, const struct csm_yaml_node *n)
 {
 	const struct csm_yaml_node *profiles = NULL;
+	struct csm_config *cfg = rd->c;
 	int r = csm_yaml_expect(n, CSM_YAML_MAP, rd->err);
 
 	for (const struct csm_yaml_node *c = n->first; r == 0 && c != NULL; c = c->next) {
 		if (csm_str_eq(c->key, "profiles"))
 			r = csm_yaml_expect(profiles = c, CSM_YAML_MAP, rd->err);
 		else if (csm_str_eq(c->key, "usage_interval"))
-			r = config_read_seconds(rd, c, 5, 7u * 86400u, &rd->c->usage_interval_s);
+			r = config_read_seconds(rd, c, 5, 7u * 86400u, &cfg->usage_interval_s);
 		else
 			r = csm_yaml_fail(c, rd->err, "unknown key");
 	}

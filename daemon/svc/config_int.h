@@ -3,24 +3,7 @@
 #define CSM_SVC_CONFIG_INT_H
 
 #include "daemon/svc/config.h"
-#include "daemon/svc/yaml.h"
-
-#define CONFIG_TEXT_MAX 4096u
-
-/* Where values go, and how they are read. */
-struct reader {
-	struct csm_config *c;
-	struct csm_policy_error *err;
-};
-
-CSM_MUST int config_set(char **field, struct csm_str s);
-/* Absolute, and without parts that lead elsewhere than they say. */
-bool config_is_path(struct csm_str s);
-CSM_MUST int config_read_user(struct reader *rd, const struct csm_yaml_node *n, void *to);
-CSM_MUST int config_read_path(struct reader *rd, const struct csm_yaml_node *n, void *to);
-/* A time such as "10s", within bounds of seconds. */
-CSM_MUST int config_read_seconds(
-	struct reader *rd, const struct csm_yaml_node *n, uint64_t min, uint64_t max, uint64_t *ret);
+#include "daemon/svc/config_read.h"
 
 /* ---- config_plug.c: back ends in processes of their own ---- */
 CSM_MUST int config_read_plughost(struct reader *rd, const struct csm_yaml_node *n);
