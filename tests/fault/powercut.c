@@ -1,5 +1,5 @@
-/* A preload that knows what a power cut could take away. It is loaded into the broker of a private node; for every file
- * below one folder it keeps, in a log, what each write replaced and which syncs came back. After the cut
+/* A preload that knows what a power cut could take away. It is loaded into the broker of a private node, or into csm-server;
+ * for every file below one folder it keeps, in a log, what each write replaced and which syncs came back. After the cut
  * (tests/lib/powercut.py) whatever was not synced can be taken back, in part, in any order, down to single sectors.
  *
  * Environment: CSM_POWERCUT_DIR   the folder; absolute
@@ -8,6 +8,7 @@
  *              CSM_POWERCUT_DEAF  "all", "sync" or "dsync": such syncs change nothing, for tests of the test
  *              CSM_POWERCUT_EIO   each n-th sync of a file in a folder `audit` fails; what was not synced of it is forgotten
  *                                 at once, as the kernel may do
+ *              CSM_POWERCUT_WHO   the first argument of the process that it is for; "--broker" unless given
  *
  * In a log that ends with a cut no broker starts any more: whoever starts brokers may go on trying. */
 #include <dirent.h>
@@ -589,6 +590,7 @@ EXPORT int mkdir(const char *path, mode_t mode) { return mkdirat(AT_FDCWD, path,
 
 static bool in_broker(void)
 {
+	const char *who = getenv("CSM_POWERCUT_WHO");
 	char line[256];
 	int fd = real_open("/proc/self/cmdline", O_RDONLY | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : read(fd, line, sizeof(line) - 1);
@@ -598,7 +600,7 @@ static bool in_broker(void)
 	if (n <= 0)
 		return false;
 	line[n] = '\0';
-	return (size_t)n > strlen(line) + 1 && strcmp(line + strlen(line) + 1, "--broker") == 0;
+	return (size_t)n > strlen(line) + 1 && strcmp(line + strlen(line) + 1, who == NULL ? "--broker" : who) == 0;
 }
 
 static void open_log(const char *path)

@@ -203,21 +203,25 @@ def broker(path):
         return HEAD.unpack(log.read(HEAD.size))[6]
 
 
-def main():
-    log, mode = sys.argv[1:3]
-    if mode == "arm":
-        return arm(log, int(sys.argv[3]))
-    if mode == "pid":
-        return print(broker(log))
-    seed = sys.argv[3]
-    rng = random.Random(int(seed))
+def replay(log, mode, seed):
+    """What was done, in words."""
+    rng = random.Random(seed)
     if mode == "any":
         mode = rng.choice(sorted(SHARE))
     records, ops = read_log(log)
     undone, possible = cut_contents(records, mode, rng)
     names = cut_names(records, mode, rng)
     os.unlink(log)
-    return print("operations %d; %s: sectors taken back %d of %d, names %d" % (ops, mode, undone, possible, names))
+    return "operations %d; %s: sectors taken back %d of %d, names %d" % (ops, mode, undone, possible, names)
+
+
+def main():
+    log, mode = sys.argv[1:3]
+    if mode == "arm":
+        return arm(log, int(sys.argv[3]))
+    if mode == "pid":
+        return print(broker(log))
+    return print(replay(log, mode, int(sys.argv[3])))
 
 
 if __name__ == "__main__":
