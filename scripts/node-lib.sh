@@ -198,9 +198,9 @@ hostnames: [localhost, 127.0.0.1]
 profiles:
   default:
     max_life: 1d
-    keys: [p256, p384, rsa3072]
+    keys: [p256, p384, p521, ed25519, rsa2048, rsa3072, rsa4096]
     subject: {CN: "*"}
-    san: ["dns:localhost", "dns:.example.org", "ip:127.0.0.1", "uri:spiffe://example.org/**"]
+    san: ["dns:**", "ip:0.0.0.0/0", "ip:::/0", "uri:spiffe://example.org/**", "email:.example.org"]
   node: {role: node, max_life: 7d, subject: {CN: "*"}, san: ["dns:**"]}
 YAML
     [ -z "$user" ] || printf 'user: "%s"\n' "$user" >>"$server/server.yaml"

@@ -8,7 +8,8 @@
 # running, else a swtpm is started. A FILE for --config may leave out the paths, users and the TPM: they are added.
 # With --server a csm-server runs too, its authority's key in this node's csmd: CSM_SERVER (its URL), CSM_CACERT (the root),
 # CSM_ADMIN_CERT and CSM_ADMIN_KEY (an administrator's credential), CSM_SERVER_ADMIN_SOCKET, CSM_PUBLIC_URL (where it serves CRLs
-# and OCSP); the node can enrol by its profile `default`. A FILE for --policy has to let csm-server's user have its namespace.
+# and OCSP); the node can enrol by its profile `default`, and the server's profile `default` gives a day to any host, any address,
+# spiffe://example.org/ and mail below example.org, as far as the token goes. A FILE for --policy has to let csm-server's user have its namespace.
 # Nothing is written to stdout; stderr gets csmd's log when COMMAND failed. The exit status is COMMAND's; 125 when
 # the node does not start. Nothing stays behind, whatever ends this script. CSM_BUILD=build/asan takes another build.
 set -u

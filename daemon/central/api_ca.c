@@ -97,6 +97,7 @@ static void answer_issuer(struct central *c, const struct caller *by, const stru
 	int r;
 
 	tls_tick(c);
+	__atomic_store_n(&c->look_again, true, __ATOMIC_RELEASE);
 	if ((r = ca_issuer_get(c->ca, a->issuer, &i)) != 0) {
 		csm_http_fail(res, r, "the issuer is gone again");
 		return;

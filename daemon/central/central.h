@@ -21,6 +21,7 @@ struct central {
 	struct csm_rates *caller_rates, *refused_rates, *log_rates;
 	bool ready;                          /* by __atomic: db, csm and ca are there. Before that only probes are served */
 	const char *not_ready;               /* by __atomic: central_not_ready */
+	bool look_again;                     /* by __atomic: the keeper looks at once whether it is ready */
 	struct central_counts {              /* by __atomic */
 		uint64_t answers[6];         /* by the first digit of the status */
 		uint64_t unauthenticated, denied, gone, log_lines_left_out;

@@ -238,7 +238,7 @@ static void *keep(void *arg)
 		if (s->c.ready && ca_load(s->c.ca) == 0)
 			tls_tick(&s->c);
 		tell_readiness(&s->c);
-		for (int i = 0; i < 10 && !atomic_load(&s->stop); i++)
+		for (int i = 0; i < 10 && !atomic_load(&s->stop) && !__atomic_exchange_n(&s->c.look_again, false, __ATOMIC_ACQ_REL); i++)
 			nanosleep(&pause, NULL);
 	}
 	return NULL;

@@ -8,6 +8,7 @@
 
 #define RSA_BITS_MIN 2048
 #define RSA_BITS_MAX 4096
+#define SAN_SHOWN 120
 #define KU_CA (KU_KEY_CERT_SIGN | KU_CRL_SIGN)
 
 struct judging {
@@ -224,6 +225,22 @@ static int allows_subject(const struct judging *j)
 	return 0;
 }
 
+/* The name itself, which the operator has to find in a profile or in a request. */
+static int refuse_san(const struct judging *j, int i)
+{
+	struct csm_buf text;
+	int r, n;
+
+	csm_buf_init(&text, CSM_CSR_MAX, false);
+	r = csm_san_text(sk_GENERAL_NAME_value(j->q->sans, i), &text);
+	n = text.len <= SAN_SHOWN ? (int)text.len : SAN_SHOWN;
+	if (r == 0)
+		r = refuse(j->why, CSM_EDENIED, "%.*s%s is outside of the profile", n, (const char *)csm_buf_ptr(&text),
+			text.len > SAN_SHOWN ? "..." : "");
+	csm_buf_free(&text);
+	return r;
+}
+
 static int allows_sans(const struct judging *j)
 {
 	int n = sk_GENERAL_NAME_num(j->q->sans);
@@ -234,7 +251,7 @@ static int allows_sans(const struct judging *j)
 		return refuse(j->why, CSM_EDENIED, "it has more than %zu alternative names", j->by->max_sans);
 	for (int i = 0; i < n; i++)
 		if (!csm_san_allowed(j->by, sk_GENERAL_NAME_value(j->q->sans, i)))
-			return refuse(j->why, CSM_EDENIED, "san %d is outside of the profile", i + 1);
+			return refuse_san(j, i);
 	return 0;
 }
 

@@ -27,7 +27,7 @@ csr web web.example DNS:web.example
 csr sub sub.example DNS:sub.example -addext basicConstraints=critical,CA:TRUE
 send POST /v1/cms/certificates csr "@$ca/sub.csr" && refused 403 'CA:TRUE'
 csr out out.other DNS:out.other
-send POST /v1/cms/certificates csr "@$ca/out.csr" && refused 403 'san 1 is outside of the profile'
+send POST /v1/cms/certificates csr "@$ca/out.csr" && refused 403 'dns:out.other is outside of the profile'
 openssl genrsa -out "$ca/weak.key" 1024 2>/dev/null
 csr weak web.example DNS:web.example
 send POST /v1/cms/certificates csr "@$ca/weak.csr" && refused 400 'weak'

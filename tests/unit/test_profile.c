@@ -67,8 +67,8 @@ static void what_it_does_not_give_is_refused_with_the_reason(void **state)
 		{{"1.2.3.4.5", "ASN1:NULL"}, "extension 1.2.3.4.5"},
 		{{"nameConstraints", "permitted;DNS:x"}, "extension 2.5.29.30"},
 		{{"tlsfeature", "status_request"}, "extension 1.3.6.1.5.5.7.1.24"},
-		{{"subjectAltName", "DNS:a.example,DNS:b.elsewhere"}, "san 2 is outside"},
-		{{"subjectAltName", "IP:11.0.0.1"}, "san 1 is outside"},
+		{{"subjectAltName", "DNS:a.example,DNS:b.elsewhere"}, "dns:b.elsewhere is outside"},
+		{{"subjectAltName", "IP:11.0.0.1"}, "ip:11.0.0.1 is outside"},
 	};
 	struct csm_profile p = pki_profile();
 	struct pki_reqspec spec = {.subject = "/CN=a", .key = pki_key("p256")};
