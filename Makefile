@@ -74,14 +74,14 @@ LIB_SRC := $(SRC_base) $(SRC_wire) $(SRC_tpmfmt) $(SRC_rest) $(SRC_certdir) $(SR
 PLUGIN_SRC := $(foreach p,$(PLUGINS),$(SRC_$(p)))
 ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_hwlib) $(SRC_cli) $(SRC_provider) $(SRC_node) $(SRC_ident) $(SRC_plughost) $(SRC_deliver) $(SRC_enrol) $(SRC_central)
 # Of the daemons' common parts no more than it needs.
-SVC_plughost := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp)
-SVC_enrol := $(patsubst %,daemon/svc/%.c,landlock lockheap lockheap_openssl log sandbox seccomp thread)
-SVC_deliver := $(patsubst %,daemon/svc/%.c,config_read landlock log sandbox seccomp yaml)
-SVC_central := $(patsubst %,daemon/svc/%.c,config_read landlock lmdb_file lockheap lockheap_openssl log notify rates sandbox seccomp thread workq yaml) \
+SVC_plughost := $(patsubst %,daemon/svc/%.c,landlock log options sandbox seccomp)
+SVC_enrol := $(patsubst %,daemon/svc/%.c,landlock lockheap lockheap_openssl log options sandbox seccomp thread)
+SVC_deliver := $(patsubst %,daemon/svc/%.c,config_read landlock log options sandbox seccomp yaml)
+SVC_central := $(patsubst %,daemon/svc/%.c,config_read landlock lmdb_file lockheap lockheap_openssl log notify options rates sandbox seccomp thread workq yaml) \
 	$(wildcard daemon/svc/http*.c daemon/svc/engine*.c)
 # csmd has no network.
 SVC_node = $(filter-out daemon/svc/rates.c $(wildcard daemon/svc/http*.c daemon/svc/engine*.c),$(SRC_svc))
-SVC_ident := $(patsubst %,daemon/svc/%.c,landlock log sandbox seccomp workq)
+SVC_ident := $(patsubst %,daemon/svc/%.c,landlock log options sandbox seccomp workq)
 
 GEN := $(B)/gen/csm/errors.h
 

@@ -1,7 +1,6 @@
-#include <getopt.h>
-#include <stdio.h>
 #include "daemon/central/central.h"
 #include "daemon/central/serve.h"
+#include "daemon/svc/options.h"
 
 static const char usage_text[] =
 	"usage: csm-server [--config FILE] [--check]\n"
@@ -16,41 +15,20 @@ static const char usage_text[] =
 	"\n"
 	"SIGHUP reads the configuration again, SIGTERM stops. See csm-server(8), server.yaml(5).\n";
 
-enum { OPT_CHECK = 256, OPT_ROUTES, OPT_HELP, OPT_VERSION };
-
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, OPT_CHECK},
-		{"routes", no_argument, NULL, OPT_ROUTES}, {"help", no_argument, NULL, OPT_HELP},
-		{"version", no_argument, NULL, OPT_VERSION}, {NULL, 0, NULL, 0}};
 	const char *config = "/etc/csm/server.yaml";
-	bool check = false;
-	int o;
+	bool check = false, routes = false;
+	const struct csm_option options[] = {
+		{"config", 'c', csm_option_text, &config}, {"check", 0, NULL, &check}, {"routes", 0, NULL, &routes}};
+	const struct csm_program program = {"csm-server", usage_text, options, sizeof(options) / sizeof(options[0])};
+	int status;
 
-	while ((o = getopt_long(argc, argv, "c:", options, NULL)) != -1)
-		switch (o) {
-		case 'c':
-			config = optarg;
-			break;
-		case OPT_CHECK:
-			check = true;
-			break;
-		case OPT_ROUTES:
-			central_print_routes();
-			return 0;
-		case OPT_HELP:
-			fputs(usage_text, stdout);
-			return 0;
-		case OPT_VERSION:
-			puts("csm-server " CSM_VERSION);
-			return 0;
-		default:
-			fputs(usage_text, stderr);
-			return 2;
-		}
-	if (optind < argc) {
-		fputs(usage_text, stderr);
-		return 2;
+	if (!csm_options_read(&program, argc, argv, &status))
+		return status;
+	if (routes) {
+		central_print_routes();
+		return 0;
 	}
 	return check ? central_serve_check(config) : central_serve(config);
 }

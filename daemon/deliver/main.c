@@ -1,16 +1,13 @@
-#include <getopt.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
-#include <string.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include "daemon/deliver/hook.h"
 #include "daemon/deliver/jail.h"
 #include "daemon/deliver/put.h"
 #include "daemon/deliver/serve.h"
 #include "daemon/svc/log.h"
+#include "daemon/svc/options.h"
 
 #define SOCKET 3 /* csmd's */
 #define DEFAULT_CONFIG "/etc/csm/deliver.yaml"
@@ -25,8 +22,6 @@ static const char usage_text[] =
 	"\n"
 	"      --help     this text\n"
 	"      --version  the version\n";
-
-enum { OPT_CONFIG = 256, OPT_LEVEL, OPT_REQUIRED, OPT_CHECK, OPT_HELP, OPT_VERSION };
 
 struct options {
 	const char *config;
@@ -50,14 +45,9 @@ static int run(const struct options *opt)
 {
 	static struct delivery_config c;
 	struct delivery_server s = {.sock = SOCKET, .config = &c, .state = -1};
-	struct stat st;
 	bool full;
 	int r;
 
-	if (fstat(SOCKET, &st) != 0 || !S_ISSOCK(st.st_mode)) {
-		fputs(usage_text, stderr);
-		return 2;
-	}
 	s.signals = block_signals();
 	/* With a fault there are no targets, until the file is another one: csmd tells that. */
 	if (delivery_config_read(opt->config, &c, s.config_error) != 0)
@@ -98,40 +88,15 @@ static int check(const char *path)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"config", required_argument, NULL, OPT_CONFIG},
-		{"log-level", required_argument, NULL, OPT_LEVEL}, {"sandbox-required", no_argument, NULL, OPT_REQUIRED},
-		{"check", no_argument, NULL, OPT_CHECK}, {"help", no_argument, NULL, OPT_HELP},
-		{"version", no_argument, NULL, OPT_VERSION}, {NULL, 0, NULL, 0}};
 	struct options opt = {.config = DEFAULT_CONFIG};
-	int o;
+	const struct csm_option options[] = {{"config", 0, csm_option_text, &opt.config}, {"log-level", 0, csm_option_level, NULL},
+		{"sandbox-required", 0, NULL, &opt.required}, {"check", 0, NULL, &opt.check}};
+	const struct csm_program program = {"csm-deliver", usage_text, options, sizeof(options) / sizeof(options[0])};
+	int status;
 
-	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1)
-		switch (o) {
-		case OPT_CONFIG:
-			opt.config = optarg;
-			break;
-		case OPT_LEVEL:
-			csm_log_level(csm_log_parse_level(optarg));
-			break;
-		case OPT_REQUIRED:
-			opt.required = true;
-			break;
-		case OPT_CHECK:
-			opt.check = true;
-			break;
-		case OPT_HELP:
-			fputs(usage_text, stdout);
-			return 0;
-		case OPT_VERSION:
-			puts("csm-deliver " CSM_VERSION);
-			return 0;
-		default:
-			fputs(usage_text, stderr);
-			return 2;
-		}
-	if (optind < argc || sodium_init() < 0) {
-		fputs(usage_text, stderr);
-		return 2;
-	}
+	if (!csm_options_read(&program, argc, argv, &status))
+		return status;
+	if (sodium_init() < 0 || (!opt.check && !csm_options_sockets(SOCKET, 1)))
+		return csm_options_refuse(&program);
 	return opt.check ? check(opt.config) : run(&opt);
 }

@@ -1,11 +1,7 @@
-#include <getopt.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sodium.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include <openssl/ssl.h>
 #include "daemon/enrol/find.h"
@@ -14,6 +10,7 @@
 #include "daemon/enrol/tlskey.h"
 #include "daemon/svc/lockheap.h"
 #include "daemon/svc/log.h"
+#include "daemon/svc/options.h"
 #include "daemon/svc/thread.h"
 #include "libclient/base/lockmem.h"
 
@@ -29,24 +26,11 @@ static const char usage_text[] =
 	"      --help     this text\n"
 	"      --version  the version\n";
 
-enum { OPT_UID = 256, OPT_GID, OPT_DNS, OPT_LEVEL, OPT_REQUIRED, OPT_HELP, OPT_VERSION };
-
 struct options {
 	uint32_t uid, gid;
 	const char *dns;
-	bool required, good;
+	bool required;
 };
-
-static bool number(const char *text, uint32_t *ret)
-{
-	char *end;
-	unsigned long v = strtoul(text, &end, 10);
-
-	if (*text < '0' || *text > '9' || *end != '\0' || v > UINT32_MAX)
-		return false;
-	*ret = (uint32_t)v;
-	return true;
-}
 
 /* Any channel that ends, ends the process: csmd makes it anew, with all of them. */
 static void *serve(void *arg)
@@ -87,16 +71,10 @@ static int prepare(const struct options *opt)
 
 static int run(const struct options *opt)
 {
-	struct stat st;
 	pthread_t thread;
 	bool full;
 	int r;
 
-	for (int i = 0; i < (int)CSM_ENROL_CHANNELS; i++)
-		if (fstat(TASK_CHANNEL + i, &st) != 0 || !S_ISSOCK(st.st_mode)) {
-			fputs(usage_text, stderr);
-			return 2;
-		}
 	signal(SIGPIPE, SIG_IGN);
 	r = prepare(opt);
 	if (r == 0)
@@ -119,46 +97,18 @@ static int run(const struct options *opt)
 	return 1;
 }
 
-static bool take_option(struct options *opt, int o)
-{
-	switch (o) {
-	case OPT_UID:
-		return number(optarg, &opt->uid);
-	case OPT_GID:
-		return number(optarg, &opt->gid);
-	case OPT_DNS:
-		opt->dns = optarg;
-		return true;
-	case OPT_LEVEL:
-		csm_log_level(csm_log_parse_level(optarg));
-		return true;
-	case OPT_REQUIRED:
-		opt->required = true;
-		return true;
-	default:
-		return false;
-	}
-}
-
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"uid", required_argument, NULL, OPT_UID},
-		{"gid", required_argument, NULL, OPT_GID}, {"dns", required_argument, NULL, OPT_DNS},
-		{"log-level", required_argument, NULL, OPT_LEVEL}, {"sandbox-required", no_argument, NULL, OPT_REQUIRED},
-		{"help", no_argument, NULL, OPT_HELP}, {"version", no_argument, NULL, OPT_VERSION}, {NULL, 0, NULL, 0}};
-	struct options opt = {UINT32_MAX, UINT32_MAX, NULL, false, true};
-	int o;
+	struct options opt = {UINT32_MAX, UINT32_MAX, NULL, false};
+	const struct csm_option options[] = {{"uid", 0, csm_option_number, &opt.uid}, {"gid", 0, csm_option_number, &opt.gid},
+		{"dns", 0, csm_option_text, &opt.dns}, {"log-level", 0, csm_option_level, NULL},
+		{"sandbox-required", 0, NULL, &opt.required}};
+	const struct csm_program program = {"csm-enrol", usage_text, options, sizeof(options) / sizeof(options[0])};
+	int status;
 
-	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (o == OPT_HELP || o == OPT_VERSION) {
-			fputs(o == OPT_HELP ? usage_text : "csm-enrol " CSM_VERSION "\n", stdout);
-			return 0;
-		}
-		opt.good = take_option(&opt, o) && opt.good;
-	}
-	if (!opt.good || optind < argc || (opt.uid == UINT32_MAX) != (opt.gid == UINT32_MAX)) {
-		fputs(usage_text, stderr);
-		return 2;
-	}
+	if (!csm_options_read(&program, argc, argv, &status))
+		return status;
+	if ((opt.uid == UINT32_MAX) != (opt.gid == UINT32_MAX) || !csm_options_sockets(TASK_CHANNEL, CSM_ENROL_CHANNELS))
+		return csm_options_refuse(&program);
 	return run(&opt);
 }

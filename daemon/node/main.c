@@ -1,9 +1,6 @@
-#include <getopt.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
 #include "daemon/node/broker.h"
 #include "daemon/node/supervisor.h"
+#include "daemon/svc/options.h"
 
 static const char usage_text[] =
 	"usage: csmd [--config FILE] [--check]\n"
@@ -17,42 +14,19 @@ static const char usage_text[] =
 	"\n"
 	"SIGHUP reads the policy again, SIGTERM stops. See csmd(8), csmd.yaml(5), policy.yaml(5).\n";
 
-enum { OPT_CHECK = 256, OPT_HELP, OPT_VERSION, OPT_BROKER };
-
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"config", required_argument, NULL, 'c'}, {"check", no_argument, NULL, OPT_CHECK},
-		{"help", no_argument, NULL, OPT_HELP}, {"version", no_argument, NULL, OPT_VERSION},
-		{"broker", no_argument, NULL, OPT_BROKER}, {NULL, 0, NULL, 0}};
 	struct supervisor_options opt = {0};
 	bool check = false, broker = false;
-	int o;
+	const struct csm_option options[] = {
+		{"config", 'c', csm_option_text, &opt.config}, {"check", 0, NULL, &check},
+		{"broker", 0, NULL, &broker}, /* only of use with the descriptors that the supervisor hands over */
+	};
+	const struct csm_program program = {"csmd", usage_text, options, sizeof(options) / sizeof(options[0])};
+	int status;
 
-	while ((o = getopt_long(argc, argv, "c:", options, NULL)) != -1)
-		switch (o) {
-		case 'c':
-			opt.config = optarg;
-			break;
-		case OPT_CHECK:
-			check = true;
-			break;
-		case OPT_BROKER:
-			broker = true; /* only of use with the descriptors that the supervisor hands over */
-			break;
-		case OPT_HELP:
-			fputs(usage_text, stdout);
-			return 0;
-		case OPT_VERSION:
-			puts("csmd " CSM_VERSION);
-			return 0;
-		default:
-			fputs(usage_text, stderr);
-			return 2;
-		}
-	if (optind < argc) {
-		fputs(usage_text, stderr);
-		return 2;
-	}
+	if (!csm_options_read(&program, argc, argv, &status))
+		return status;
 	if (broker)
 		return broker_main();
 	return check ? supervisor_check(&opt) : supervisor_main(&opt);

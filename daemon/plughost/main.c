@@ -1,17 +1,15 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 #include "daemon/plughost/jail.h"
 #include "daemon/plughost/serve.h"
 #include "daemon/svc/log.h"
+#include "daemon/svc/options.h"
 #include "libclient/base/lockmem.h"
 
 #define ARENA_BYTES (512u * 1024u)
@@ -26,78 +24,45 @@ static const char usage_text[] =
 	"      --help     this text\n"
 	"      --version  the version\n";
 
-enum { OPT_PLUGIN = 256, OPT_UID, OPT_GID, OPT_READ, OPT_WRITE, OPT_NETWORK, OPT_LEVEL, OPT_REQUIRED, OPT_HELP, OPT_VERSION };
-
 /* Libraries, their settings, and what of the machine every program may see. */
 static const char *const common[] = {"/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/libexec", "/usr/share", "/usr/local/lib",
 	"/etc/ld.so.cache", "/etc/ld.so.preload", "/etc/ssl", "/etc/localtime", "/etc/nsswitch.conf", "/etc/passwd",
 	"/etc/group", "/dev/urandom", "/dev/random", "/dev/null", "/proc/self", "/proc/sys/crypto",
 	"/sys/devices/system/cpu", NULL};
 
+/* Read or written, NULL ends. */
+struct paths {
+	const char **list;
+	size_t n;
+};
 struct options {
 	const char *plugin;
 	struct jail jail;
-	size_t n_read, n_write;
-	bool required, good;
+	struct paths read, write;
+	bool required;
 };
 
-static bool number(const char *text, uint32_t *ret)
+static bool add_path(const char *path, void *to)
 {
-	char *end;
-	unsigned long v = strtoul(text, &end, 10);
+	struct paths *p = to;
 
-	if (*text < '0' || *text > '9' || *end != '\0' || v > UINT32_MAX)
+	if (p->n == PLUGHOST_PATHS_MAX)
 		return false;
-	*ret = (uint32_t)v;
+	p->list[p->n++] = path;
 	return true;
 }
 
-static bool add_path(const char **list, size_t *n, const char *path)
-{
-	if (*n == PLUGHOST_PATHS_MAX)
-		return false;
-	list[(*n)++] = path;
-	return true;
-}
-
-static bool network(const char *text, enum jail_network *ret)
+static bool network(const char *text, void *to)
 {
 	static const char *const words[] = {
 		[JAIL_NO_SOCKETS] = "none", [JAIL_LOCAL_SOCKETS] = "local", [JAIL_NETWORK] = "full"};
 
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 		if (strcmp(text, words[i]) == 0) {
-			*ret = (enum jail_network)i;
+			*(enum jail_network *)to = (enum jail_network)i;
 			return true;
 		}
 	return false;
-}
-
-static bool take_option(struct options *opt, int o)
-{
-	switch (o) {
-	case OPT_PLUGIN:
-		opt->plugin = optarg;
-		return true;
-	case OPT_UID:
-		return number(optarg, &opt->jail.uid);
-	case OPT_GID:
-		return number(optarg, &opt->jail.gid);
-	case OPT_READ:
-		return add_path(opt->jail.read, &opt->n_read, optarg);
-	case OPT_WRITE:
-		return add_path(opt->jail.write, &opt->n_write, optarg);
-	case OPT_NETWORK:
-		return network(optarg, &opt->jail.network);
-	case OPT_LEVEL:
-		csm_log_level(csm_log_parse_level(optarg));
-		return true;
-	case OPT_REQUIRED:
-		opt->required = true;
-		return true;
-	default:
-		return false;
-	}
 }
 
 /* csmd's folder of back ends may lie where only root gets to: the file is opened before the drop, and has this name then. */
@@ -142,21 +107,16 @@ static int run(struct options *opt)
 {
 	static struct server s;
 	char plugin[32];
-	struct stat st;
 	bool full;
 	int plugin_fd, null, r;
 
-	if (fstat(PLUGHOST_FD, &st) != 0 || !S_ISSOCK(st.st_mode)) {
-		fputs(usage_text, stderr);
-		return 2;
-	}
 	signal(SIGPIPE, SIG_IGN);
 	for (size_t i = 0; common[i] != NULL; i++)
-		if (!add_path(opt->jail.read, &opt->n_read, common[i]))
+		if (!add_path(common[i], &opt->read))
 			return 2;
 	if ((plugin_fd = open_plugin(opt->plugin, plugin)) < 0)
 		return 1;
-	if (!add_path(opt->jail.read, &opt->n_read, plugin))
+	if (!add_path(plugin, &opt->read))
 		return 2;
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	r = null < 0 ? CSM_ESYSTEM : sodium_init() < 0 ? CSM_EBACKEND : csm_lockmem_init(ARENA_BYTES);
@@ -182,26 +142,19 @@ static int run(struct options *opt)
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {{"plugin", required_argument, NULL, OPT_PLUGIN},
-		{"uid", required_argument, NULL, OPT_UID}, {"gid", required_argument, NULL, OPT_GID},
-		{"read", required_argument, NULL, OPT_READ}, {"write", required_argument, NULL, OPT_WRITE},
-		{"network", required_argument, NULL, OPT_NETWORK}, {"log-level", required_argument, NULL, OPT_LEVEL},
-		{"sandbox-required", no_argument, NULL, OPT_REQUIRED}, {"help", no_argument, NULL, OPT_HELP},
-		{"version", no_argument, NULL, OPT_VERSION}, {NULL, 0, NULL, 0}};
-	struct options opt = {.jail = {.uid = UINT32_MAX, .gid = UINT32_MAX}, .good = true};
-	int o;
+	struct options opt = {.jail = {.uid = UINT32_MAX, .gid = UINT32_MAX}, .read = {opt.jail.read, 0}, .write = {opt.jail.write, 0}};
+	const struct csm_option options[] = {{"plugin", 0, csm_option_text, &opt.plugin},
+		{"uid", 0, csm_option_number, &opt.jail.uid}, {"gid", 0, csm_option_number, &opt.jail.gid},
+		{"read", 0, add_path, &opt.read}, {"write", 0, add_path, &opt.write},
+		{"network", 0, network, &opt.jail.network}, {"log-level", 0, csm_option_level, NULL},
+		{"sandbox-required", 0, NULL, &opt.required}};
+	const struct csm_program program = {"csm-plughost", usage_text, options, sizeof(options) / sizeof(options[0])};
+	int status;
 
-	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (o == OPT_HELP || o == OPT_VERSION) {
-			fputs(o == OPT_HELP ? usage_text : "csm-plughost " CSM_VERSION "\n", stdout);
-			return 0;
-		}
-		opt.good = take_option(&opt, o) && opt.good;
-	}
-	if (!opt.good || optind < argc || opt.plugin == NULL || opt.plugin[0] != '/' ||
-		(opt.jail.uid == UINT32_MAX) != (opt.jail.gid == UINT32_MAX)) {
-		fputs(usage_text, stderr);
-		return 2;
-	}
+	if (!csm_options_read(&program, argc, argv, &status))
+		return status;
+	if (opt.plugin == NULL || opt.plugin[0] != '/' || (opt.jail.uid == UINT32_MAX) != (opt.jail.gid == UINT32_MAX) ||
+		!csm_options_sockets(PLUGHOST_FD, 1))
+		return csm_options_refuse(&program);
 	return run(&opt);
 }
