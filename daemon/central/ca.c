@@ -6,6 +6,7 @@
 #include <string.h>
 #include <openssl/err.h>
 #include <openssl/pem.h>
+#include <sodium.h>
 #include "daemon/central/ca_int.h"
 #include "daemon/svc/log.h"
 
@@ -112,6 +113,20 @@ int ca_scheme(const struct issuer_config *config, EVP_PKEY *pub, struct csm_sche
 	return CSM_EUNSUPPORTED;
 }
 
+static int digest_of(X509 *cert, char hex[static 65])
+{
+	uint8_t hash[crypto_hash_sha256_BYTES];
+	unsigned char *der = NULL;
+	int n = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der);
+
+	if (n <= 0)
+		return CSM_ENOMEM;
+	crypto_hash_sha256(hash, der, (size_t)n);
+	sodium_bin2hex(hex, 2 * sizeof(hash) + 1, hash, sizeof(hash));
+	OPENSSL_free(der);
+	return 0;
+}
+
 int ca_issuer_make(const struct issuer_config *config, struct csm_bin chain, struct ca_issuer **ret)
 {
 	struct kept *k = calloc(1, sizeof(*k));
@@ -130,7 +145,7 @@ int ca_issuer_make(const struct issuer_config *config, struct csm_bin chain, str
 		goto out;
 	}
 	if ((r = ca_scheme(config, k->i.pub, &k->i.scheme)) != 0 || (r = csm_buf_put(&k->der, chain.p, chain.n)) != 0 ||
-		(r = chain_pem(chain, &k->pem, &first, &last)) != 0 ||
+		(r = chain_pem(chain, &k->pem, &first, &last)) != 0 || (r = digest_of(k->i.cert, k->i.spki_sha256)) != 0 ||
 		(r = ca_time(X509_get0_notAfter(k->i.cert), &k->i.not_after)) != 0)
 		goto out;
 	k->i.scheme_name = csm_scheme_name(&k->i.scheme);
@@ -304,13 +319,54 @@ unsigned ca_changes(struct ca *ca)
 
 /* ---- signing ---- */
 
+static bool names_key(const struct ca_signing *s)
+{
+	return strcmp(s->kind, "certificate") == 0 && s->issuer->spki_sha256[0] != '\0';
+}
+
+static int give(const struct csm_reply *reply, uint8_t *sig, size_t *n)
+{
+	size_t len = 0;
+	const void *p = csm_view_bin(csm_reply_view(reply), "signature", &len);
+
+	if (p == NULL || len > CSM_SIGNATURE_MAX)
+		return CSM_EPROTOCOL;
+	memcpy(sig, p, len);
+	*n = len;
+	return 0;
+}
+
+/* By the key that the certificate is of, and no other that has come to have its name. */
+static int sign_by_key(struct ca_signing *s, struct csm_bin tbs, const char *scheme, uint8_t *sig, size_t *n)
+{
+	struct csm_request *req = NULL;
+	struct csm_reply *reply = NULL;
+	int r;
+
+	if ((r = csm_request_new("issue.sign", &req)) == 0 && (r = csm_request_str(req, "key", s->issuer->config->key)) == 0 &&
+		(r = csm_request_str(req, "spki_sha256", s->issuer->spki_sha256)) == 0 &&
+		(r = csm_request_str(req, "kind", s->kind)) == 0 && (r = csm_request_str(req, "scheme", scheme)) == 0 &&
+		(r = csm_request_bin(req, "tbs", tbs.p, tbs.n)) == 0)
+		r = csm_call(s->csm, req, &reply);
+	if (r == 0)
+		r = give(reply, sig, n);
+	csm_reply_free(reply);
+	csm_request_free(req);
+	return r == CSM_ECONFLICT ? CSM_EBACKEND : r;
+}
+
 static int sign(void *arg, struct csm_bin tbs, const struct csm_scheme *scheme, uint8_t *sig, size_t *n)
 {
 	struct ca_signing *s = arg;
+	const char *name = csm_scheme_name(scheme);
 	size_t len = CSM_SIGNATURE_MAX;
 	int r;
 
-	if ((r = csm_issue_sign(s->csm, s->issuer->config->key, s->kind, csm_scheme_name(scheme), tbs.p, tbs.n, sig, &len)) != 0)
+	if (names_key(s))
+		r = sign_by_key(s, tbs, name, sig, &len);
+	else
+		r = csm_issue_sign(s->csm, s->issuer->config->key, s->kind, name, tbs.p, tbs.n, sig, &len);
+	if (r != 0)
 		return ca_csmd_error(r, s->why);
 	*n = len;
 	return 0;
@@ -319,5 +375,6 @@ static int sign(void *arg, struct csm_bin tbs, const struct csm_scheme *scheme, 
 struct csm_signer ca_signer(struct ca_signing *s)
 {
 	s->why[0] = '\0';
-	return (struct csm_signer){.pub = s->issuer->pub, .scheme = s->issuer->scheme, .sign = sign, .arg = s};
+	return (struct csm_signer){
+		.pub = s->issuer->pub, .scheme = s->issuer->scheme, .believed = names_key(s), .sign = sign, .arg = s};
 }

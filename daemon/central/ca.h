@@ -15,6 +15,7 @@ struct ca_issuer {
 	const struct issuer_config *config;
 	X509 *cert;
 	EVP_PKEY *pub;             /* of cert */
+	char spki_sha256[65];      /* of pub, as csmd tells it; "": of one that has no certificate yet */
 	struct csm_scheme scheme;
 	const char *scheme_name;   /* as issue.sign takes it */
 	struct csm_bin chain;      /* DER, its own certificate first, the root last */
@@ -34,7 +35,9 @@ CSM_MUST int ca_issuer_get(struct ca *ca, struct csm_str name, struct ca_issuer 
 void ca_issuer_unref(struct ca_issuer *i);
 
 /* A signer for csm_signed_put and the like: asks issue.sign for a signature of the kind "certificate", "crl" or "ocsp". Both
- * structures have to live as long as it is used. What csmd said of a refusal is in why. */
+ * structures have to live as long as it is used. What csmd said of a refusal is in why.
+ * Certificates are not verified again: csmd has the issuer's key, so that nothing here is safer than it; it is told by its digest
+ * which key is meant, and has verified what did not come from its own software. Lists are: one signature is for many. */
 struct ca_signing {
 	struct csm *csm;
 	const struct ca_issuer *issuer;

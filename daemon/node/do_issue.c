@@ -1,6 +1,7 @@
 /* issue.sign, and issue.begin, update and finish for long lists: what keys with the use `issuer` sign. What is asked for is read
  * by a worker; then the store's writer takes the serial number and tells the audit log, in one commit; then it is signed. */
 #include <openssl/evp.h>
+#include <openssl/x509.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -109,11 +110,26 @@ static void signed_apply(struct op *op)
 	op_done(op);
 }
 
+/* A device or somebody's library is believed nothing: who asked rests on it that this is the key's signature. */
+static int verify(struct issue_op *i)
+{
+	const unsigned char *at = i->rec.spki.p;
+	EVP_PKEY *pub = d2i_PUBKEY(NULL, &at, (long)i->rec.spki.n);
+	int r = pub == NULL ? CSM_EINTERNAL : csm_sigalg_verify(pub, &i->call.scheme, i->call.in, (struct csm_bin){i->signature, i->out.len});
+
+	EVP_PKEY_free(pub);
+	if (r == CSM_EBACKEND)
+		(void)snprintf(i->why, sizeof(i->why), "what the key's back end made is no signature of the key");
+	return r;
+}
+
 static void sign_work(struct op *op)
 {
 	struct issue_op *i = (struct issue_op *)op;
 
 	op->r = key_call_on(i->cache, i->be, &i->rec, &i->call, &i->out, monotonic_ms());
+	if (op->r == 0)
+		op->r = verify(i);
 }
 
 static void committed(struct op *op)

@@ -34,7 +34,7 @@ static bool next_element(struct csm_bin *at, int wanted, struct csm_bin *ret)
 }
 
 /* By hand: OpenSSL would make a key of it, which takes longer than a signature. */
-int csm_key_id(struct csm_bin spki, uint8_t ret[static CSM_KEY_ID_LEN])
+int csm_key_id(struct csm_bin spki, uint8_t ret[static CSM_X509_KEY_ID_LEN])
 {
 	uint8_t hash[crypto_hash_sha256_BYTES];
 	struct csm_bin whole, alg, bits;
@@ -43,7 +43,7 @@ int csm_key_id(struct csm_bin spki, uint8_t ret[static CSM_KEY_ID_LEN])
 	if (next_element(&spki, V_ASN1_SEQUENCE, &whole) && spki.n == 0 && next_element(&whole, V_ASN1_SEQUENCE, &alg) &&
 		next_element(&whole, V_ASN1_BIT_STRING, &bits) && whole.n == 0 && bits.n > 1 && bits.p[0] == 0) {
 		crypto_hash_sha256(hash, bits.p + 1, bits.n - 1);
-		memcpy(ret, hash, CSM_KEY_ID_LEN);
+		memcpy(ret, hash, CSM_X509_KEY_ID_LEN);
 		r = 0;
 	}
 	ERR_clear_error();
@@ -53,7 +53,7 @@ int csm_key_id(struct csm_bin spki, uint8_t ret[static CSM_KEY_ID_LEN])
 int csm_issuer_key_id(X509 *issuer, struct csm_buf *out)
 {
 	const ASN1_OCTET_STRING *id = X509_get0_subject_key_id(issuer);
-	uint8_t own[CSM_KEY_ID_LEN];
+	uint8_t own[CSM_X509_KEY_ID_LEN];
 	unsigned char *der = NULL;
 	int n, r;
 
@@ -218,7 +218,7 @@ static void constraints_ext(struct csm_der *d, const struct csm_profile *p)
 
 static void ids_put(struct csm_der *d, const struct csm_cert_order *o)
 {
-	uint8_t own[CSM_KEY_ID_LEN];
+	uint8_t own[CSM_X509_KEY_ID_LEN];
 	ASN1_OCTET_STRING *id = ASN1_OCTET_STRING_new();
 	struct csm_buf above;
 	int r = csm_key_id(o->spki, own);

@@ -7,7 +7,7 @@
 #include "daemon/pki/sigalg.h"
 
 #define CSM_SERIAL_LEN 16u
-#define CSM_KEY_ID_LEN 20u
+#define CSM_X509_KEY_ID_LEN 20u
 
 struct csm_cert_order {
 	const struct csm_profile *profile; /* usages, constraints, URLs, maximum life */
@@ -28,7 +28,7 @@ CSM_MUST int csm_cert_issue(const struct csm_cert_order *order, const struct csm
 	char why[static CSM_CERTREQ_WHY]);
 
 /* Key identifier of a public key (RFC 7093, method 1). CSM_EINVALID: not a SubjectPublicKeyInfo. */
-CSM_MUST int csm_key_id(struct csm_bin spki, uint8_t ret[static CSM_KEY_ID_LEN]);
+CSM_MUST int csm_key_id(struct csm_bin spki, uint8_t ret[static CSM_X509_KEY_ID_LEN]);
 /* What the authority key identifier of what it issues is: its subject key identifier, else csm_key_id. */
 CSM_MUST int csm_issuer_key_id(X509 *issuer, struct csm_buf *out);
 /* AuthorityKeyIdentifier with that, as an extension. */

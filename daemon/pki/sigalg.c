@@ -172,23 +172,62 @@ int csm_sigalg_digest(const struct csm_scheme *scheme, struct csm_bin tbs, uint8
 
 /* ---- signing ---- */
 
-static int verify(const struct csm_signer *s, struct csm_bin tbs, const uint8_t *sig, size_t n)
+static bool verify_init(EVP_PKEY_CTX *ctx, const struct csm_scheme *scheme)
 {
-	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-	EVP_PKEY_CTX *key = NULL;
+	return EVP_PKEY_verify_init(ctx) == 1 && EVP_PKEY_CTX_set_signature_md(ctx, hash_md(scheme->hash)) == 1 &&
+		(scheme->kind != CSM_SCHEME_RSA_PSS || (EVP_PKEY_CTX_set_rsa_padding(ctx, RSA_PKCS1_PSS_PADDING) == 1 &&
+			EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, RSA_PSS_SALTLEN_DIGEST) == 1));
+}
+
+static int verify_digest(EVP_PKEY *pub, const struct csm_scheme *scheme, struct csm_bin in, struct csm_bin sig)
+{
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new(pub, NULL);
 	int r = CSM_EBACKEND;
 
 	if (ctx == NULL)
 		return CSM_ENOMEM;
-	if (EVP_DigestVerifyInit(ctx, &key, hash_md(s->scheme.hash), NULL, s->pub) != 1 ||
-		(s->scheme.kind == CSM_SCHEME_RSA_PSS && (EVP_PKEY_CTX_set_rsa_padding(key, RSA_PKCS1_PSS_PADDING) != 1 ||
-			EVP_PKEY_CTX_set_rsa_pss_saltlen(key, RSA_PSS_SALTLEN_DIGEST) != 1)))
+	if (!verify_init(ctx, scheme))
 		r = CSM_EINTERNAL;
-	else if (EVP_DigestVerify(ctx, sig, n, tbs.p, tbs.n) == 1)
+	else if (EVP_PKEY_verify(ctx, sig.p, sig.n, in.p, in.n) == 1)
+		r = 0;
+	EVP_PKEY_CTX_free(ctx);
+	return r;
+}
+
+/* Ed25519, which hashes itself. */
+static int verify_whole(EVP_PKEY *pub, struct csm_bin in, struct csm_bin sig)
+{
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	int r = CSM_EBACKEND;
+
+	if (ctx == NULL)
+		return CSM_ENOMEM;
+	if (EVP_DigestVerifyInit(ctx, NULL, NULL, NULL, pub) != 1)
+		r = CSM_EINTERNAL;
+	else if (EVP_DigestVerify(ctx, sig.p, sig.n, in.p, in.n) == 1)
 		r = 0;
 	EVP_MD_CTX_free(ctx);
+	return r;
+}
+
+int csm_sigalg_verify(EVP_PKEY *pub, const struct csm_scheme *scheme, struct csm_bin in, struct csm_bin sig)
+{
+	int r = scheme->hash == CSM_HASH_NONE ? verify_whole(pub, in, sig) : verify_digest(pub, scheme, in, sig);
+
 	ERR_clear_error();
 	return r;
+}
+
+static int verify(const struct csm_signer *s, struct csm_bin tbs, struct csm_bin sig)
+{
+	uint8_t digest[CSM_DIGEST_MAX];
+	struct csm_bin in;
+	int r;
+
+	if (s->believed)
+		return 0;
+	r = csm_sigalg_digest(&s->scheme, tbs, digest, &in);
+	return r != 0 ? r : csm_sigalg_verify(s->pub, &s->scheme, in, sig);
 }
 
 int csm_signed_parts(const struct csm_signer *s, struct csm_bin tbs, struct csm_der *d)
@@ -206,7 +245,7 @@ int csm_signed_parts(const struct csm_signer *s, struct csm_bin tbs, struct csm_
 	if (r == 0 && (n == 0 || n > sizeof(sig)))
 		r = CSM_EBACKEND;
 	if (r == 0)
-		r = verify(s, tbs, sig, n);
+		r = verify(s, tbs, (struct csm_bin){sig, n});
 	if (r == 0) {
 		csm_der_raw(d, tbs.p, tbs.n);
 		csm_der_item(d, ASN1_ITEM_rptr(X509_ALGOR), alg);

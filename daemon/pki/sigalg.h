@@ -20,11 +20,15 @@ bool csm_sigalg_is_strong(const X509_ALGOR *alg);
 CSM_MUST int csm_sigalg_digest(const struct csm_scheme *scheme, struct csm_bin tbs, uint8_t digest[static CSM_DIGEST_MAX],
 	struct csm_bin *ret);
 
+/* Is it the key's signature of what csm_sigalg_digest gave? CSM_EBACKEND: it is none. CSM_ENOMEM, CSM_EINTERNAL. */
+CSM_MUST int csm_sigalg_verify(EVP_PKEY *pub, const struct csm_scheme *scheme, struct csm_bin in, struct csm_bin sig);
+
 /* Who signs. The function gets all of what is to be signed, may take its time, and answers with at most CSM_SIGNATURE_MAX
  * bytes at sig. */
 struct csm_signer {
 	EVP_PKEY *pub; /* its public half: what comes back is verified with it before it goes out */
 	struct csm_scheme scheme;
+	bool believed; /* not verified: who signs is trusted with the key anyway, and has seen to it that it is this key's signature */
 	int (*sign)(void *arg, struct csm_bin tbs, const struct csm_scheme *scheme, uint8_t *sig, size_t *n);
 	void *arg;
 };

@@ -102,6 +102,10 @@ static int action_take(struct csm_str *s, struct fake_rule *rule)
 		rule->down = true;
 		return 0;
 	}
+	if (csm_str_eq(w, "spoil") && rule->slot == FAKE_SIGN) {
+		rule->spoil = true;
+		return 0;
+	}
 	if (!byte_take(s, ':') || rule->slot == FAKE_HEALTH)
 		return CSM_EINVALID;
 	if (csm_str_eq(w, "after"))
@@ -186,6 +190,14 @@ bool fake_script_down(const struct fake_script *s)
 {
 	for (size_t i = 0; i < s->n; i++)
 		if (s->rules[i].down)
+			return true;
+	return false;
+}
+
+bool fake_script_spoils(const struct fake_script *s)
+{
+	for (size_t i = 0; i < s->n; i++)
+		if (s->rules[i].spoil)
 			return true;
 	return false;
 }

@@ -8,6 +8,7 @@
  *           | "delay:" N ("ms"|"s")  sleep first; at most 60 s
  *           | "fail:" ERROR [":" N]  answer this row of errors.def, at most N times (without N: always)
  *           | "down"                 only in health: not usable
+ *           | "spoil"                only in sign: what is answered is no signature; "after" does not hold for it
  *
  * Spaces around rules are allowed. All rules of a slot apply, in their order; the first failure is the
  * answer. */
@@ -44,7 +45,7 @@ struct fake_script {
 		int fail;       /* 0: none */
 		uint32_t times; /* of the failure; 0: always */
 		uint32_t failed;
-		bool down;
+		bool down, spoil;
 	} rules[FAKE_RULES_MAX];
 	size_t n;
 	uint64_t calls[FAKE_SLOTS];
@@ -55,5 +56,6 @@ CSM_MUST int fake_script_parse(struct csm_str text, struct fake_script *ret, siz
 /* A call of slot happens: sleeps as told, and answers 0 or the scripted failure. One thread at a time. */
 CSM_MUST int fake_script_step(struct fake_script *s, enum fake_slot slot);
 bool fake_script_down(const struct fake_script *s);
+bool fake_script_spoils(const struct fake_script *s);
 
 #endif

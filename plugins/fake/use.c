@@ -59,6 +59,8 @@ int fake_sign(struct csm_plugin_ctx *ctx, struct csm_plugin_key *key, const stru
 	if ((c = EVP_PKEY_CTX_new(key->pkey, NULL)) != NULL && sign_setup(c, scheme) &&
 		EVP_PKEY_sign(c, made, &n, in, in_len) == 1)
 		r = fake_out(sig, made, n);
+	if (r == 0 && fake_script_spoils(&ctx->script))
+		sig->p[n - 1] ^= 1;
 	EVP_PKEY_CTX_free(c);
 	if (r != 0)
 		ERR_clear_error();

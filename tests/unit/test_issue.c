@@ -90,7 +90,7 @@ static void a_certificate_says_what_the_order_says(void **state)
 			fail_msg("no \"%s\" in\n%s", there[i], said);
 	assert_int_equal(X509_check_issued(root.cert, x), X509_V_OK);
 	assert_int_equal(ASN1_OCTET_STRING_cmp(X509_get0_authority_key_id(x), X509_get0_subject_key_id(root.cert)), 0);
-	assert_int_equal(ASN1_STRING_length(X509_get0_subject_key_id(x)), CSM_KEY_ID_LEN);
+	assert_int_equal(ASN1_STRING_length(X509_get0_subject_key_id(x)), CSM_X509_KEY_ID_LEN);
 	X509_free(x);
 	/* what the profile has not, the certificate has not */
 	p.ocsp_url = p.issuer_url = p.crl_url = p.delta_url = NULL;
@@ -176,6 +176,11 @@ static void what_is_no_signature_goes_nowhere(void **state)
 	assert_int_equal(csm_cert_issue(&o, &bad, &out, why), CSM_EBACKEND);
 	bad.sign = away;
 	assert_int_equal(csm_cert_issue(&o, &bad, &out, why), CSM_EUNAVAILABLE);
+	bad.believed = true; /* it is asked all the same */
+	assert_int_equal(csm_cert_issue(&o, &bad, &out, why), CSM_EUNAVAILABLE);
+	bad.sign = silent;
+	assert_int_equal(csm_cert_issue(&o, &bad, &out, why), CSM_EBACKEND);
+	bad.believed = false;
 	bad.sign = silent;
 	assert_int_equal(csm_cert_issue(&o, &bad, &out, why), CSM_EBACKEND);
 	/* another key than the issuer's, a scheme that is not the key's */
