@@ -12,6 +12,7 @@ void counts_init(struct counts *c)
 
 void counts_free(struct counts *c)
 {
+	counts_users_free(c);
 	free(c->slots);
 	free(c->folding);
 	c->slots = c->folding = NULL;
@@ -62,10 +63,12 @@ static void add_locked(struct counts *c, const uint8_t *id, uint64_t n)
 	s->add += n;
 }
 
-void counts_add(struct counts *c, const uint8_t id[static CSM_KEY_ID_LEN])
+void counts_add(struct counts *c, const uint8_t id[static CSM_KEY_ID_LEN], const struct count_who *who)
 {
 	pthread_mutex_lock(&c->lock);
 	add_locked(c, id, 1);
+	if (c->users != NULL)
+		counts_users_add(c, id, who);
 	pthread_mutex_unlock(&c->lock);
 }
 

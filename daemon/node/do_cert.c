@@ -168,6 +168,7 @@ void do_CERT_GET(struct req *q)
 		info.chain = chain;
 		info.anchors = enrol_anchors(q->loop->b->enrol, info.profile, &q->loop->pool);
 		info.anchors_of = (struct csm_str){NULL, 0};
+		info.reported = (struct csm_u64){0, false};
 		deliver_tell(q->loop->b->deliver, &q->loop->pool, &info);
 		req_result(q, &info);
 	} else if (r == CSM_ENOT_FOUND) {

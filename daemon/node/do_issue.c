@@ -105,7 +105,7 @@ static void signed_apply(struct op *op)
 		fail(op, op->r);
 		return;
 	}
-	counts_add(&op->loop->b->counts, i->rec.id);
+	op_signed(op, i->rec.id);
 	op_result(op, op->method->response, &res);
 	op_done(op);
 }

@@ -65,9 +65,11 @@ static bool is_ready(struct enrol *e)
 	if (e->loaded)
 		return true;
 	enrol_load(e);
-	for (size_t i = 0; i < e->n_profiles; i++)
+	for (size_t i = 0; i < e->n_profiles; i++) {
+		enrol_usage_load(e, &e->profile[i]);
 		if (e->profile[i].own != NULL)
 			enrol_kept_anchors(e, &e->profile[i]);
+	}
 	return e->loaded;
 }
 
@@ -82,11 +84,8 @@ static void errands_due(struct enrol *e)
 			continue;
 		if (e->now.boot_ms >= p->cacerts_after_ms && errand_new(e, p, ERRAND_CACERTS, &d) == 0)
 			p->cacerts_after_ms = e->now.boot_ms + 86400000u;
-		if (p->cfg->est || e->now.boot_ms < p->usage_after_ms)
-			continue;
-		if (p->usage_after_ms > 0 && errand_new(e, p, ERRAND_USAGE, &d) == 0 && enrol_usage(e, p, &d->body) != 0)
-			errand_end(e, d, CSM_EINTERNAL, "no report could be made");
-		p->usage_after_ms = e->now.boot_ms + e->b->cfg.usage_interval_s * 1000u;
+		if (!p->cfg->est)
+			enrol_usage_due(e, p);
 	}
 }
 
@@ -247,8 +246,10 @@ int enrol_start(struct enrol *e)
 
 		p->cfg = &e->b->cfg.enrol[e->n_profiles];
 		p->index = (unsigned)e->n_profiles;
-		p->usage_from = e->now.wall_s;
+		csm_buf_init(&p->report, CSM_MESSAGE_MAX, false);
 		enrol_load_anchors(e, p);
+		if (!p->cfg->est && counts_users_on(&e->b->counts) != 0)
+			return CSM_ENOMEM;
 	}
 	return e->n_profiles > 0 ? csm_workq_new(&opt, &e->queue) : 0;
 }
@@ -286,7 +287,9 @@ void enrol_free(struct enrol *e)
 	while (e->renew.first != NULL)
 		entry_remove(e, (struct entry *)e->renew.first, CSM_ESHUTDOWN, NULL);
 	csm_reader_free(e->reader);
-	for (size_t i = 0; i < e->n_profiles; i++)
+	for (size_t i = 0; i < e->n_profiles; i++) {
 		csm_buf_free(&e->profile[i].anchors);
+		csm_buf_free(&e->profile[i].report);
+	}
 	free(e);
 }

@@ -119,6 +119,7 @@ static int keep(struct enrol *e, struct entry *en, const struct erecord *old, st
 	rec.info.asked_ttl = old->info.asked_ttl;
 	rec.info.anchors = old->info.anchors;
 	rec.info.anchors_of = old->info.anchors_of;
+	rec.info.reported = old->info.reported;
 	*info = rec.info;
 	return erecord_save(e, entry_ns(en), entry_name(en), en->id, &rec, &sop);
 }
@@ -244,7 +245,6 @@ static void errand_got(struct enrol *e, struct errand *d, const struct enrol_op 
 		break;
 	case ERRAND_USAGE:
 	default:
-		d->p->usage_from = e->now.wall_s;
 		errand_end(e, d, 0, NULL);
 	}
 }

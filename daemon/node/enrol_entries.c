@@ -75,6 +75,7 @@ static void entry_restore(struct enrol *e, struct csm_str ns, struct csm_str nam
 	en->item.attempts = (uint32_t)rec.info.attempts.v;
 	en->item.next_try = rec.info.next_try.v;
 	en->item.off = rec.info.revoked.set;
+	en->reported = rec.info.reported.v;
 	csm_renew_add(&e->renew, &en->item, &e->now);
 	e->profile[at].wanted = true;
 	if (csm_str_eq(ns, CSM_OWN_NAMESPACE) && csm_str_eq(name, e->profile[at].cfg->name))

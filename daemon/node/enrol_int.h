@@ -19,7 +19,8 @@ struct entry {
 	unsigned wanted;            /* how often what is wanted was changed */
 	struct csm_buf csr;         /* of the attempts for one certificate: a CA that waits for a person knows it again */
 	struct enrol_op *waiters;
-	uint64_t reported;          /* signatures up to the last report of use */
+	uint64_t reported;          /* signatures up to the last report of use that the CA has */
+	uint64_t told_to;           /* the end of the last period that was told of it */
 };
 
 enum errand_what { ERRAND_CSR, ERRAND_REVOKE, ERRAND_CACERTS, ERRAND_USAGE };
@@ -42,7 +43,10 @@ struct eprofile {
 	struct csm_buf anchors;   /* who is trusted, DER; written under the lock, by the thread */
 	char anchors_of[65];      /* what that rests on */
 	uint64_t own_after_ms, cacerts_after_ms, usage_after_ms; /* by the boot clock */
-	uint64_t usage_from;
+	struct csm_buf report;    /* of use, as it is in the store until the CA has it; empty: there is none */
+	bool reporting;           /* an errand has it */
+	bool usage_told;          /* something of the period */
+	uint64_t usage_from, usage_to; /* the period; to 0: none is being told */
 	char why[ENROL_WHY];      /* why its key is not there */
 };
 
@@ -155,7 +159,12 @@ void entry_reply(struct enrol *e, struct entry *en, int r, const char *why);
 CSM_MUST int enrol_trust(struct enrol *e, struct eprofile *p, struct csm_bin anchors);
 void enrol_tell(struct enrol *e);
 
-/* ---- enrol_usage.c ---- */
-CSM_MUST int enrol_usage(struct enrol *e, struct eprofile *p, struct csm_buf *out);
+/* ---- enrol_usage.c: what keys were used for, told exactly once ---- */
+/* What was being told when csmd ended. */
+void enrol_usage_load(struct enrol *e, struct eprofile *p);
+/* Once a second: an errand, where there is something to be told now. */
+void enrol_usage_due(struct enrol *e, struct eprofile *p);
+/* The errand's end: r 0 when the CA has the report. */
+void enrol_usage_ended(struct enrol *e, struct eprofile *p, int r);
 
 #endif

@@ -41,6 +41,8 @@ void errand_end(struct enrol *e, struct errand *d, int r, const char *why)
 	for (size_t i = 0; i < ENROL_JOBS_MAX; i++)
 		if (e->jobs[i].errand == d)
 			e->jobs[i].id = 0;
+	if (d->what == ERRAND_USAGE)
+		enrol_usage_ended(e, d->p, r);
 	if (d->op != NULL)
 		enrol_reply(d->op, r, why);
 	else if (r != 0 && r != CSM_ESHUTDOWN)

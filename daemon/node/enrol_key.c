@@ -43,7 +43,7 @@ static int sign(struct enrol *e, const struct csm_key_record *rec, const struct 
 	r = csm_backend_run(w.be, sign_there, &w);
 	*out = w.out;
 	if (r == 0 && w.r == 0)
-		counts_add(&e->b->counts, rec->id);
+		counts_add(&e->b->counts, rec->id, NULL);
 	return r != 0 ? r : w.r;
 }
 

@@ -45,6 +45,7 @@ static int want(struct enrol *e, struct enrol_op *o, struct entry **ret)
 	if (en == NULL && (r = entry_new(e, p, obj->ns, obj->name, o->key_id, &en)) != 0)
 		goto out;
 	en->p = p;
+	en->reported = rec.info.reported.v;
 	p->wanted = true;
 	if (!same) {
 		en->wanted++;

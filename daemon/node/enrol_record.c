@@ -136,5 +136,6 @@ int enrol_info_answer(const struct erecord *rec, struct csm_str ns, struct csm_s
 	info.name = name;
 	info.state = csm_str_of(certinfo_state(&info, now));
 	info.anchors = (struct csm_bin){NULL, 0};
+	info.reported = (struct csm_u64){0, false};
 	return csm_msg_encode(CSM_DEF(cert_info), &info, out);
 }

@@ -225,7 +225,7 @@ static void run_inline(struct req *q, struct key_found *f, struct key_call *call
 	if (f->own != NULL)
 		f->own->rec.signatures += is_signature(call);
 	else if (is_signature(call))
-		counts_add(&q->loop->b->counts, f->rec.id);
+		peer_signed(q->loop, q->conn->peer, f->rec.id);
 	req_used(q, f->object.text);
 	req_result(q, &res);
 }
@@ -297,7 +297,7 @@ static void key_op_apply(struct op *op)
 		r = make_result(&k->call, (struct csm_bin){k->out.p, k->out.len}, &k->csr, &res);
 	if (r == 0) {
 		if (is_signature(&k->call) && !k->is_own)
-			counts_add(&op->loop->b->counts, k->rec.id);
+			op_signed(op, k->rec.id);
 		op_used(op, (struct csm_str){k->object, k->object_len});
 		op_result(op, op->method->response, &res);
 	} else {

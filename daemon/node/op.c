@@ -140,6 +140,17 @@ void op_used(struct op *op, struct csm_str object)
 	csm_audit_use(op->loop->uses, op->method->name, op->uid, op->place, object);
 }
 
+void op_signed(struct op *op, const uint8_t id[static CSM_KEY_ID_LEN])
+{
+	const struct count_who who = {.uid = op->uid, .place = op->place};
+
+	/* whose connection is gone is known but for its program; csmd's own processes are no clients */
+	if (op->conn != NULL)
+		peer_signed(op->loop, op->conn->peer, id);
+	else
+		counts_add(&op->loop->b->counts, id, op->pid != 0 ? &who : NULL);
+}
+
 static void store_done(struct csm_store_op *sop)
 {
 	struct op *op = sop->arg;

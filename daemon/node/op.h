@@ -39,6 +39,8 @@ CSM_MUST int op_charge(struct op *op, size_t n);
 void op_tell(struct op *op, struct csm_str object);
 /* It was used: counted in the audit log. */
 void op_used(struct op *op, struct csm_str object);
+/* A key signed: counted, and for whom. */
+void op_signed(struct op *op, const uint8_t id[static CSM_KEY_ID_LEN]);
 /* Send it off; on failure nothing was taken and the caller still has the op. */
 CSM_MUST int op_to_backend(struct op *op, struct csm_backend *be, void (*work)(struct op *), void (*apply)(struct op *));
 /* To the workers, for what is slow and no back end's. */

@@ -171,3 +171,16 @@ bool peer_lives(const struct peer *p)
 
 	return p->pidfd >= 0 && poll(&f, 1, 0) == 0;
 }
+
+void peer_signed(struct loop *l, const struct peer *p, const uint8_t id[static CSM_KEY_ID_LEN])
+{
+	struct count_who who = {.uid = 0};
+
+	if (p != NULL) {
+		who.uid = p->facts.uid;
+		who.place = p->place;
+		if (p->exe != NULL && p->exe->path[0] != '\0')
+			who.program = p->exe->path;
+	}
+	counts_add(&l->b->counts, id, p != NULL ? &who : NULL);
+}

@@ -30,5 +30,7 @@ CSM_MUST int peer_subject(struct peer *p, const struct csm_subject **ret);
 CSM_MUST int peer_subject_with(struct peer *p, const struct csm_exe *exe, const struct csm_subject **ret);
 /* False when the process is gone, or nothing tells whether it is. */
 bool peer_lives(const struct peer *p);
+/* A key signed for this peer; NULL: for one of csmd's own processes. */
+void peer_signed(struct loop *l, const struct peer *p, const uint8_t id[static CSM_KEY_ID_LEN]);
 
 #endif

@@ -20,6 +20,8 @@ struct csm_audit_place;
 CSM_MUST int csm_audit_place_new(const struct csm_facts *f, struct csm_audit_place **ret);
 struct csm_audit_place *csm_audit_place_ref(struct csm_audit_place *p); /* NULL is no harm */
 void csm_audit_place_unref(struct csm_audit_place *p);
+/* As in a line: members of a JSON object, each with a comma before it. Of NULL: none. */
+const char *csm_audit_place_text(const struct csm_audit_place *p);
 
 enum csm_audit_kind { CSM_AUDIT_CHANGE, CSM_AUDIT_DENIED };
 struct csm_audit;

@@ -66,6 +66,11 @@ void csm_audit_place_unref(struct csm_audit_place *p)
 		free(p);
 }
 
+const char *csm_audit_place_text(const struct csm_audit_place *p)
+{
+	return p != NULL ? p->text : "";
+}
+
 bool audit_place_same(const struct csm_audit_place *a, const struct csm_audit_place *b)
 {
 	return a == b || (a != NULL && b != NULL && a->n == b->n && memcmp(a->text, b->text, a->n) == 0);
