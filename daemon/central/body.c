@@ -146,21 +146,40 @@ int body_read(const struct csm_http_req *req, const struct body_field *fields, s
 	return body_parse(req->body, fields, n, root, why);
 }
 
-static int to_body(const char *p, size_t n, void *arg)
-{
-	struct csm_http_res *res = arg;
+struct sink {
+	struct csm_buf *to;
+	int r;
+};
 
-	return csm_buf_put(&res->body, p, n) == 0 ? 0 : -1;
+static int to_sink(const char *p, size_t n, void *arg)
+{
+	struct sink *s = arg;
+
+	s->r = csm_buf_put(s->to, p, n);
+	return s->r == 0 ? 0 : -1;
+}
+
+int body_put(struct csm_buf *to, json_t *value)
+{
+	struct sink s = {to, 0};
+	size_t before = to->len;
+	int r = 0;
+
+	if (value == NULL || json_dump_callback(value, to_sink, &s, JSON_COMPACT | JSON_ENCODE_ANY) != 0)
+		r = s.r != 0 ? s.r : CSM_ENOMEM;
+	if (r != 0)
+		to->len = before;
+	json_decref(value);
+	return r;
 }
 
 void body_answer(struct csm_http_res *res, int status, json_t *value)
 {
 	csm_buf_reset(&res->body);
-	if (value == NULL || json_dump_callback(value, to_body, res, JSON_COMPACT) != 0)
+	if (body_put(&res->body, value) != 0)
 		csm_http_fail(res, CSM_EBUSY, "no memory for the answer");
 	else
 		res->status = status;
-	json_decref(value);
 }
 
 json_t *body_str(struct csm_str s)

@@ -29,7 +29,9 @@ CSM_MUST int body_read(const struct csm_http_req *req, const struct body_field *
 /* The same of bytes, whatever type they were said to have. */
 CSM_MUST int body_parse(struct csm_bin body, const struct body_field *fields, size_t n, json_t **root, char why[static BODY_WHY]);
 
-/* Answer with the value, which is taken over; NULL: there was no memory. */
+/* The value's text, appended, or nothing; it is taken over, NULL: there was no memory. CSM_ENOMEM, CSM_ETOO_LARGE. */
+CSM_MUST int body_put(struct csm_buf *to, json_t *value);
+/* Answer with the value, likewise. */
 void body_answer(struct csm_http_res *res, int status, json_t *value);
 /* A string of bytes that are UTF-8. */
 json_t *body_str(struct csm_str s);

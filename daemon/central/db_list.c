@@ -5,7 +5,7 @@
 #include <string.h>
 #include "daemon/central/db_int.h"
 
-#define SCAN_MAX 4000u  /* rows in the order of issue, which lie beside each other */
+#define SCAN_MAX 2000u  /* rows in the order of issue, which lie beside each other */
 #define LOOKUP_MAX 500u /* rows that an index points to */
 #define SUFFIX_MAX (8u + 8u + 1u + DB_SERIAL_MAX)
 #define CURSOR_MAX (1u + 2u * SUFFIX_MAX)

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <openssl/ssl.h>
 #include <pthread.h>
 #include <signal.h>
@@ -29,6 +30,9 @@
 
 #define ARENA (1024u * 1024u)
 #define OPENSSL_HEAP_MAX (512u * 1024u * 1024u)
+#define MALLOC_LARGE (128 * 1024)
+#define MALLOC_SPARE (256 * 1024)
+#define MALLOC_ARENAS 4
 #define STOP_MS 10000u
 #define FILES_WANTED 65536u
 #define LOCK_WANTED (256u * 1024u * 1024u)
@@ -139,6 +143,9 @@ static int prepare_memory(void)
 {
 	int r;
 
+	/* Lists and pages of the inventory are large, come at any time in any thread, and are given back to the system when they go. */
+	if (mallopt(M_MMAP_THRESHOLD, MALLOC_LARGE) != 1 || mallopt(M_TRIM_THRESHOLD, MALLOC_SPARE) != 1 || mallopt(M_ARENA_MAX, MALLOC_ARENAS) != 1)
+		return CSM_ESYSTEM;
 	raise_limit(RLIMIT_MEMLOCK, LOCK_WANTED);
 	if (sodium_init() < 0)
 		return CSM_ESYSTEM;

@@ -4,7 +4,8 @@ Every group is measured ROUNDS times, its members one after the other in each ro
 meanwhile meets them alike; figures are medians, a ratio is the median of the rounds' ratios. A round in which others
 than the two sides used more than FOREIGN_MAX of the machine is measured again, as long as there is time.
 
-peers.py has what stands beside csm, figures.py memory and start, table.py the bars and what is printed.
+peers.py has what stands beside csm, figures.py memory and start, scale.py csm-server with many certificates, table.py the
+bars and what is printed.
 """
 import argparse
 import json
@@ -21,6 +22,7 @@ import time
 
 import figures
 import issue
+import scale
 import table
 import tls
 from peers import PIN, SOFTHSM, Peers, pkcs11_module
@@ -363,19 +365,20 @@ def measure_loads(args, clock, peers, begin, report):
             report['figures'][name] = {**costs, 'details': []}
 
 
-FIGURES = {'memory': figures.measure_memory, 'start': figures.measure_start, 'others': figures.measure_others,
-           'hanging': figures.measure_hanging}
+def figures_of(many):
+    return {'memory': figures.measure_memory, 'start': figures.measure_start, 'revoke': many.revoke, 'crl': many.crl,
+            'inventory': many.inventory, 'others': figures.measure_others, 'hanging': figures.measure_hanging}
 
 
-def measure_figures(args, top, report, names):
+def measure_figures(args, top, report, measures):
     """On nodes of their own while no other works."""
-    for name in names:
+    for name, measure in measures.items():
         if args.groups and name not in args.groups:
             continue
         say(f'bench: {name}')
         try:
-            report['figures'][name] = FIGURES[name](top)
-        except (RuntimeError, OSError, ValueError, subprocess.SubprocessError) as error:
+            report['figures'][name] = measure(top)
+        except (RuntimeError, OSError, ValueError, AssertionError, subprocess.SubprocessError) as error:
             say(f'bench: {name}: {error}')
             report['figures'][name] = {'details': [f'{name}: not measured: {error}']}
 
@@ -388,7 +391,7 @@ def parse_arguments():
     parser.add_argument('--output', default=f'{BUILD}/bench.json')
     parser.add_argument('groups', nargs='*', metavar='GROUP',
                         help='memory start sign sign16 tpm get get-epoll get16 put put64 ping ping-across issue tls pkcs11 '
-                        'provider others hanging; all unless given')
+                        'provider revoke crl inventory others hanging; all unless given')
     return parser.parse_args()
 
 
@@ -403,12 +406,15 @@ def main():
     top = tempfile.mkdtemp(prefix='csm-bench.')
     os.chmod(top, 0o755)
     peers = Peers(top)
+    many = scale.Scale(args.seconds < 1)
+    measures = figures_of(many)
     try:
-        measure_figures(args, top, report, ('memory', 'start'))
-        if not args.groups or set(args.groups) - set(FIGURES):
+        measure_figures(args, top, report, {name: measures[name] for name in ('memory', 'start')})
+        if not args.groups or set(args.groups) - set(measures):
             measure_loads(args, clock, peers, begin, report)
-        measure_figures(args, top, report, ('others', 'hanging'))
+        measure_figures(args, top, report, {name: measures[name] for name in ('revoke', 'crl', 'inventory', 'others', 'hanging')})
     finally:
+        many.close()
         peers.close()
         shutil.rmtree(top, ignore_errors=True)
     table.judge(report)

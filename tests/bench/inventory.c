@@ -1,23 +1,41 @@
-/* csm-server's database with many certificates: how long a filtered page takes while others issue, and the list of what is revoked;
- * how much memory the process holds.
+/* csm-server's database with many certificates.
  *
- * usage: inventory DIR CERTIFICATES      prints one JSON object */
+ * usage: inventory fill DIR FROM TO TIME  rows FROM to TO of a database whose key the csmd at CSM_SOCKET opens, as they are issued and
+ *                                         revoked by TIME: what they are follows from their numbers, inventory_pages.py says how
+ *        inventory pages DIR N            a new database of N: what a page costs by itself, without HTTP, while others issue; what the list
+ *                                         of revoked ones costs; the memory of this process
+ *
+ * Prints one JSON object. */
 #include <pthread.h>
+#include <sodium.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 #include "daemon/pki/crl.h"
+#include "libclient/base/lockmem.h"
+#include "libclient/include/csm/csm.h"
 #include "tests/lib/dbfix.h"
 
-#define WRITERS 8u
+#define WRITERS 64u /* as many share a commit */
+#define REVOKED 10u  /* one of so many */
+#define EXPIRED 20u  /* likewise; none is both */
 #define PAGES 200u
 
 static struct central_db *db;
 static atomic_ulong at;
 static unsigned long until;
-static atomic_bool stop;
+static uint64_t now; /* 0: DBFIX_NOW, and certificates as dbfix_cert makes them */
+static atomic_bool stop, filling;
+
+/* In the place of the C library's, for LMDB: what is filled here need not outlive a power cut, and syncs would be all of its time. */
+__attribute__((visibility("default"))) int fdatasync(int fd)
+{
+	return atomic_load(&filling) ? 0 : (int)syscall(SYS_fdatasync, fd);
+}
 
 static void must(bool ok, const char *what)
 {
@@ -40,7 +58,18 @@ static double resident_mib(void)
 	return (double)dbfix_resident(false) / 1048576;
 }
 
-static void *issue(void *arg)
+/* Certificate i of a fill: the highest was issued last, just now. */
+static void make(struct dbfix_cert *c, uint64_t i)
+{
+	dbfix_cert(c, i);
+	if (now == 0)
+		return;
+	c->c.issued = now - 100000 + i / 100;
+	c->c.not_before = c->c.issued;
+	c->c.not_after = i % EXPIRED == EXPIRED - 1 ? now - 1000 - i % 5000 : now + 100000 + 60 * (i % 50000);
+}
+
+static void *issue_all(void *arg)
 {
 	struct csm_buf out;
 
@@ -53,33 +82,36 @@ static void *issue(void *arg)
 
 		if (i >= until || atomic_load(&stop))
 			break;
-		dbfix_cert(&c, i);
-		must(db_issue(db, &(struct db_issue){.cert = &c.c, .now = DBFIX_NOW}, &replayed, &out) == 0, "issue");
+		make(&c, i);
+		must(db_issue(db, &(struct db_issue){.cert = &c.c, .now = c.c.issued}, &replayed, &out) == 0, "issue");
 	}
 	csm_buf_free(&out);
 	return NULL;
 }
 
-static void *revoke(void *arg)
+static void *revoke_all(void *arg)
 {
 	(void)arg;
 	for (;;) {
-		unsigned long i = atomic_fetch_add(&at, 1) * 10;
+		unsigned long i = atomic_fetch_add(&at, 1);
 		struct dbfix_cert c;
 
 		if (i >= until)
 			return NULL;
-		dbfix_cert(&c, i);
-		must(db_revoke(db, c.c.serial, CSM_REASON_SUPERSEDED, DBFIX_NOW, CSM_STR("b")) == 0, "revoke");
+		if (i % REVOKED != 0)
+			continue;
+		make(&c, i);
+		must(db_revoke(db, c.c.serial, CSM_REASON_SUPERSEDED, now != 0 ? now : DBFIX_NOW, CSM_STR("b")) == 0, "revoke");
 	}
 }
 
-static double in_threads(void *(*fn)(void *), unsigned long n)
+/* Milliseconds for numbers from to n. */
+static double in_threads(void *(*fn)(void *), unsigned long from, unsigned long n)
 {
 	pthread_t t[WRITERS];
 	double began = clock_ms(CLOCK_MONOTONIC);
 
-	atomic_store(&at, 0);
+	atomic_store(&at, from);
 	until = n;
 	for (size_t i = 0; i < WRITERS; i++)
 		must(pthread_create(&t[i], NULL, fn, NULL) == 0, "thread");
@@ -164,34 +196,69 @@ static void measure(void)
 	printf("\"resident_mib\": %.1f, ", most);
 }
 
-int main(int argc, char **argv)
+static void start(const char *dir, const uint8_t key[static DB_KEY_LEN])
+{
+	static char why[256] = "?";
+	const struct db_options opt = {.dir = dir, .map_size = (size_t)16 << 30, .key = key, .why = why, .why_len = sizeof(why)};
+
+	must(db_open(&opt, &db) == 0, why);
+}
+
+static void fill(const char *dir, unsigned long from, unsigned long n, const char *time)
+{
+	CSM_WIPED(key, DB_KEY_LEN);
+	struct csm *csm;
+	double ms;
+
+	now = strtoull(time, NULL, 10);
+	must(from < n && n <= 10000000 && now > 1000000, "usage");
+	must(csm_new(&csm) == 0 && db_key_load(csm, dir, key) == 0, "the database's key");
+	csm_free(csm);
+	start(dir, key);
+	atomic_store(&filling, true);
+	ms = in_threads(issue_all, from, n);
+	printf("{\"certificates\": %lu, \"issued_per_s\": %.0f, ", n - from, (double)(n - from) * 1e3 / ms);
+	ms = in_threads(revoke_all, from, n);
+	printf("\"revoked_per_s\": %.0f, ", (double)(n - from) / REVOKED * 1e3 / ms);
+}
+
+static void measure_pages(const char *dir, unsigned long n)
 {
 	static const uint8_t key[DB_KEY_LEN] = {1};
-	static char why[256] = "?";
-	const struct db_options opt = {.dir = argc > 1 ? argv[1] : "", .map_size = (size_t)16 << 30, .key = key, .why = why,
-		.why_len = sizeof(why)};
-	unsigned long n;
-	struct db_stat st;
 	pthread_t t[2];
 	double ms;
 
-	must(argc == 3, "usage: inventory DIR CERTIFICATES");
-	n = strtoul(argv[2], NULL, 10);
-	must(db_open(&opt, &db) == 0, why);
-	ms = in_threads(issue, n);
+	start(dir, key);
+	atomic_store(&filling, true);
+	ms = in_threads(issue_all, 0, n);
 	printf("{\"certificates\": %lu, \"issued_per_s\": %.0f, ", n, (double)n * 1e3 / ms);
-	ms = in_threads(revoke, n);
-	printf("\"revoked_per_s\": %.0f, ", (double)n / 10 * 1e3 / ms);
+	ms = in_threads(revoke_all, 0, n);
+	printf("\"revoked_per_s\": %.0f, ", (double)n / REVOKED * 1e3 / ms);
+	atomic_store(&filling, false);
 	atomic_store(&at, n);
 	until = 2 * n;
 	for (size_t i = 0; i < 2; i++)
-		must(pthread_create(&t[i], NULL, issue, NULL) == 0, "thread");
+		must(pthread_create(&t[i], NULL, issue_all, NULL) == 0, "thread");
 	measure();
 	atomic_store(&stop, true);
 	for (size_t i = 0; i < 2; i++)
 		pthread_join(t[i], NULL);
+	printf("\"issued_meanwhile\": %lu, ", atomic_load(&at) - n);
+}
+
+int main(int argc, char **argv)
+{
+	struct db_stat st;
+
+	must(sodium_init() >= 0, "sodium");
+	if (argc == 6 && strcmp(argv[1], "fill") == 0)
+		fill(argv[2], strtoul(argv[3], NULL, 10), strtoul(argv[4], NULL, 10), argv[5]);
+	else if (argc == 4 && strcmp(argv[1], "pages") == 0)
+		measure_pages(argv[2], strtoul(argv[3], NULL, 10));
+	else
+		must(false, "usage: inventory fill DIR FROM TO TIME | pages DIR CERTIFICATES");
 	db_stat(db, &st);
-	printf("\"issued_meanwhile\": %lu, \"bytes\": %llu}\n", atomic_load(&at) - n, (unsigned long long)st.used);
+	printf("\"bytes\": %llu}\n", (unsigned long long)st.used);
 	db_close(db);
 	return 0;
 }

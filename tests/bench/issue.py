@@ -65,15 +65,18 @@ def cfssl(peers):
     return ['--socket', f'127.0.0.1:{port}']
 
 
-def csm_server(peers, node_socket):
+def csm_server(peers, node_socket, more='', fill=None):
+    """What leads the generator to it; more: of server.yaml; fill(state folder): before it starts."""
     folder = peers.folder('csm-server')
     os.chmod(folder, 0o755)
     os.mkdir(f'{folder}/state', 0o700)
     os.chown(f'{folder}/state', UID, UID)
+    if fill is not None:
+        fill(f'{folder}/state')
     port, admin = free_port(), f'{folder}/admin.sock'
     with open(f'{folder}/server.yaml', 'w', encoding='ascii') as f:
         f.write(f'listen: "127.0.0.1:{port}"\nadmin_socket: {admin}\nstate_dir: {folder}/state\ncsmd_socket: {node_socket}\n'
-                f'user: "{UID}"\nhostnames: [localhost]\nlimits: {{requests_per_caller: 1000000}}\n')
+                f'user: "{UID}"\nhostnames: [localhost]\nlimits: {{requests_per_caller: 1000000}}\n{more}')
 
     def waits_for_its_authority():
         try:

@@ -122,6 +122,22 @@ static void hex_is_read_and_written(void **state)
 	assert_false(body_unhex(CSM_STR("00112233"), out, 3, &n));
 }
 
+static void values_are_appended(void **state)
+{
+	struct csm_buf out;
+
+	(void)state;
+	csm_buf_init(&out, 16, false);
+	assert_int_equal(body_put(&out, json_pack("{s:i}", "a", 1)), 0);
+	assert_int_equal(body_put(&out, json_string("b\n")), 0);
+	assert_int_equal(out.len, 12);
+	assert_memory_equal(csm_buf_ptr(&out), "{\"a\":1}\"b\\n\"", 12);
+	assert_int_equal(body_put(&out, json_string("no room")), CSM_ETOO_LARGE);
+	assert_int_equal(body_put(&out, NULL), CSM_ENOMEM);
+	assert_int_equal(out.len, 12);
+	csm_buf_free(&out);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -129,6 +145,7 @@ int main(void)
 		cmocka_unit_test(what_is_no_such_object_is_refused),
 		cmocka_unit_test(lists_and_depth_are_bounded),
 		cmocka_unit_test(hex_is_read_and_written),
+		cmocka_unit_test(values_are_appended),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
