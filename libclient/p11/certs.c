@@ -184,50 +184,32 @@ static struct key *changed(CK_SLOT_ID slot, const char *name, struct csm_view it
 	return k;
 }
 
-static CK_RV take_page(CK_SLOT_ID slot, struct csm_view v, char after[static P11_NAME_MAX + 1], bool *more)
+static CK_RV take_page(CK_SLOT_ID slot, struct csm_view v)
 {
 	size_t n = csm_view_count(v, "certs");
-	const char *name = NULL;
 	CK_RV rv = CKR_OK;
 
 	for (size_t i = 0; i < n && rv == CKR_OK; i++) {
 		struct csm_view item = csm_view_at(v, "certs", i);
-		struct key *k;
+		const char *name = csm_view_str(item, "name");
+		struct key *k = name == NULL ? NULL : changed(slot, name, item);
 
-		name = csm_view_str(item, "name");
-		k = name == NULL ? NULL : changed(slot, name, item);
 		if (k != NULL)
 			rv = certs_look(slot, k);
 		key_unref(k);
 	}
-	*more = csm_view_bool(v, "more") && name != NULL && strlen(name) <= P11_NAME_MAX;
-	if (*more)
-		memcpy(after, name, strlen(name) + 1);
 	return rv;
 }
 
 CK_RV certs_list(CK_SLOT_ID slot)
 {
-	char after[P11_NAME_MAX + 1] = "";
 	uint64_t begun = token_now();
 	struct slot *s = slots[slot];
-	struct csm_reply *reply;
-	bool more = true;
-	CK_RV rv = CKR_OK;
-	int r;
+	bool whole;
+	CK_RV rv = slot_list(slot, LIST_CERTS, take_page, &whole);
 
-	if (!slot_lists(slot, LIST_CERTS))
-		return CKR_OK;
-	while (more && rv == CKR_OK) {
-		r = p11_list("cert.list", s->ns, after, &reply);
-		/* who may not list has what he asked for by name */
-		if (r != 0)
-			return p11_rv(r, CKR_OK);
-		rv = take_page(slot, csm_reply_view(reply), after, &more);
-		csm_reply_free(reply);
-	}
 	lock_take(&lib.table);
-	for (size_t i = 0; i < s->n_keys && rv == CKR_OK; i++)
+	for (size_t i = 0; i < s->n_keys && whole; i++)
 		if (s->keys[i]->certs_told <= begun)
 			drop(s->keys[i]);
 	lock_give(&lib.table);

@@ -39,21 +39,6 @@ static int decrypt_once(const struct op *op, const char *scheme, struct csm_repl
 	return key_send(r, req, op->object->key, ret);
 }
 
-static CK_RV decrypt_rv(int r)
-{
-	switch (r) {
-	case CSM_EINVALID:
-		return CKR_ENCRYPTED_DATA_INVALID;
-	case CSM_ENOT_FOUND:
-	case CSM_ECONFLICT: /* another key has its name */
-		return CKR_KEY_HANDLE_INVALID;
-	case CSM_EUNSUPPORTED:
-		return CKR_MECHANISM_INVALID;
-	default:
-		return p11_rv(r, CKR_KEY_FUNCTION_NOT_PERMITTED);
-	}
-}
-
 static CK_RV decrypt(const struct op *op, uint8_t *out, CK_ULONG *len)
 {
 	struct csm_reply *reply;
@@ -68,7 +53,7 @@ static CK_RV decrypt(const struct op *op, uint8_t *out, CK_ULONG *len)
 	(void)snprintf(scheme, sizeof(scheme), "rsa-oaep-%s", op->hash->suffix);
 	r = decrypt_once(op, scheme, &reply);
 	if (r != 0)
-		return decrypt_rv(r);
+		return p11_use_rv(r, CKR_ENCRYPTED_DATA_INVALID);
 	plain = csm_view_bin(csm_reply_view(reply), "plaintext", &n);
 	if (n > *len)
 		rv = CKR_BUFFER_TOO_SMALL;
@@ -115,12 +100,10 @@ static CK_RV leave(struct session *s, CK_RV rv, const void *out)
 static CK_RV once(CK_SESSION_HANDLE h, enum op_kind kind, const void *in, CK_ULONG n, uint8_t *out, CK_ULONG *len)
 {
 	struct session *s;
-	CK_RV rv = session_enter(h, &s);
+	CK_RV rv = op_enter(h, kind, &s);
 
 	if (rv != CKR_OK)
 		return rv;
-	if (s->op.kind != kind)
-		return session_leave(s, CKR_OPERATION_NOT_INITIALIZED);
 	rv = CKR_ARGUMENTS_BAD;
 	if (len != NULL && (in != NULL || n == 0))
 		rv = s->op.updated ? CKR_OPERATION_ACTIVE : op_data(&s->op, in, n);
@@ -151,12 +134,10 @@ CK_RV C_Decrypt(CK_SESSION_HANDLE h, CK_BYTE_PTR in, CK_ULONG n, CK_BYTE_PTR out
 static CK_RV update(CK_SESSION_HANDLE h, enum op_kind kind, const void *in, CK_ULONG n, const uint8_t *out, CK_ULONG *len)
 {
 	struct session *s;
-	CK_RV rv = session_enter(h, &s);
+	CK_RV rv = op_enter(h, kind, &s);
 
 	if (rv != CKR_OK)
 		return rv;
-	if (s->op.kind != kind)
-		return session_leave(s, CKR_OPERATION_NOT_INITIALIZED);
 	rv = CKR_ARGUMENTS_BAD;
 	if (len != NULL && (in != NULL || n == 0)) {
 		*len = 0;
@@ -186,12 +167,10 @@ CK_RV C_DecryptUpdate(CK_SESSION_HANDLE h, CK_BYTE_PTR in, CK_ULONG n, CK_BYTE_P
 static CK_RV final(CK_SESSION_HANDLE h, enum op_kind kind, uint8_t *out, CK_ULONG *len)
 {
 	struct session *s;
-	CK_RV rv = session_enter(h, &s);
+	CK_RV rv = op_enter(h, kind, &s);
 
 	if (rv != CKR_OK)
 		return rv;
-	if (s->op.kind != kind)
-		return session_leave(s, CKR_OPERATION_NOT_INITIALIZED);
 	if (len == NULL) {
 		op_end(&s->op);
 		return session_leave(s, CKR_ARGUMENTS_BAD);

@@ -49,21 +49,6 @@ struct derivation {
 	const struct keyinfo *info;
 };
 
-static CK_RV derive_rv(int r)
-{
-	switch (r) {
-	case CSM_EINVALID:
-		return CKR_MECHANISM_PARAM_INVALID;
-	case CSM_ENOT_FOUND:
-	case CSM_ECONFLICT: /* another key has its name */
-		return CKR_KEY_HANDLE_INVALID;
-	case CSM_EUNSUPPORTED:
-		return CKR_MECHANISM_INVALID;
-	default:
-		return p11_rv(r, CKR_KEY_FUNCTION_NOT_PERMITTED);
-	}
-}
-
 static CK_RV derive_by_csmd(const struct derivation *d, const unsigned char *spki, size_t spki_len, uint8_t *out,
 	size_t *len)
 {
@@ -78,7 +63,7 @@ static CK_RV derive_by_csmd(const struct derivation *d, const unsigned char *spk
 		r = csm_request_bin(req, "peer", spki, spki_len);
 	r = key_send(r, req, d->base->key, &reply);
 	if (r != 0)
-		return derive_rv(r);
+		return p11_use_rv(r, CKR_MECHANISM_PARAM_INVALID);
 	shared = csm_view_bin(csm_reply_view(reply), "shared", &n);
 	if (shared == NULL || n > *len)
 		rv = CKR_DEVICE_ERROR;

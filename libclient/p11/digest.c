@@ -24,18 +24,12 @@ CK_RV C_DigestInit(CK_SESSION_HANDLE h, CK_MECHANISM_PTR m)
 	return session_leave(s, rv);
 }
 
-static bool only_length(const struct op *op, const uint8_t *out, CK_ULONG *len, CK_RV *rv)
+static size_t digest_len(const struct op *op)
 {
-	bool small = out != NULL && *len < op->hash->size;
-
-	if (out != NULL && !small)
-		return false;
-	*len = op->hash->size;
-	*rv = small ? CKR_BUFFER_TOO_SMALL : CKR_OK;
-	return true;
+	return op->hash->size;
 }
 
-static CK_RV finish(struct op *op, uint8_t *out, CK_ULONG *len)
+static CK_RV finish(struct op *op, uint8_t *out)
 {
 	uint8_t digest[EVP_MAX_MD_SIZE];
 	const uint8_t *p;
@@ -45,61 +39,29 @@ static CK_RV finish(struct op *op, uint8_t *out, CK_ULONG *len)
 	if (rv != CKR_OK)
 		return rv;
 	memcpy(out, p, n);
-	*len = n;
 	return CKR_OK;
 }
 
+static const struct op_result digest = {OP_DIGEST, digest_len, finish};
+
 CK_RV C_Digest(CK_SESSION_HANDLE h, CK_BYTE_PTR data, CK_ULONG n, CK_BYTE_PTR out, CK_ULONG_PTR len)
 {
-	struct session *s;
-	CK_RV rv = session_enter(h, &s);
-
-	if (rv != CKR_OK)
-		return rv;
-	if (s->op.kind != OP_DIGEST)
-		return session_leave(s, CKR_OPERATION_NOT_INITIALIZED);
-	rv = CKR_ARGUMENTS_BAD;
-	if (len == NULL || (data == NULL && n != 0))
-		goto end;
-	rv = CKR_OPERATION_ACTIVE;
-	if (s->op.updated)
-		goto end;
-	if (only_length(&s->op, out, len, &rv))
-		return session_leave(s, rv);
-	rv = op_data(&s->op, data, n);
-	if (rv == CKR_OK)
-		rv = finish(&s->op, out, len);
-end:
-	op_end(&s->op);
-	return session_leave(s, rv);
+	return op_once(&digest, h, data, n, out, len);
 }
 
 CK_RV C_DigestUpdate(CK_SESSION_HANDLE h, CK_BYTE_PTR part, CK_ULONG n)
 {
-	struct session *s;
-	CK_RV rv = session_enter(h, &s);
-
-	if (rv != CKR_OK)
-		return rv;
-	if (s->op.kind != OP_DIGEST)
-		return session_leave(s, CKR_OPERATION_NOT_INITIALIZED);
-	s->op.updated = true;
-	rv = part == NULL && n != 0 ? CKR_ARGUMENTS_BAD : op_data(&s->op, part, n);
-	if (rv != CKR_OK)
-		op_end(&s->op);
-	return session_leave(s, rv);
+	return op_update(h, OP_DIGEST, part, n);
 }
 
 CK_RV C_DigestKey(CK_SESSION_HANDLE h, CK_OBJECT_HANDLE key)
 {
 	struct session *s;
 	struct object *o;
-	CK_RV rv = session_enter(h, &s);
+	CK_RV rv = op_enter(h, OP_DIGEST, &s);
 
 	if (rv != CKR_OK)
 		return rv;
-	if (s->op.kind != OP_DIGEST)
-		return session_leave(s, CKR_OPERATION_NOT_INITIALIZED);
 	o = object_get(s, key);
 	if (o == NULL)
 		rv = CKR_KEY_HANDLE_INVALID;
@@ -116,20 +78,5 @@ CK_RV C_DigestKey(CK_SESSION_HANDLE h, CK_OBJECT_HANDLE key)
 
 CK_RV C_DigestFinal(CK_SESSION_HANDLE h, CK_BYTE_PTR out, CK_ULONG_PTR len)
 {
-	struct session *s;
-	CK_RV rv = session_enter(h, &s);
-
-	if (rv != CKR_OK)
-		return rv;
-	if (s->op.kind != OP_DIGEST)
-		return session_leave(s, CKR_OPERATION_NOT_INITIALIZED);
-	rv = CKR_ARGUMENTS_BAD;
-	if (len == NULL)
-		goto end;
-	if (only_length(&s->op, out, len, &rv))
-		return session_leave(s, rv);
-	rv = finish(&s->op, out, len);
-end:
-	op_end(&s->op);
-	return session_leave(s, rv);
+	return op_final(&digest, h, out, len);
 }

@@ -4,7 +4,6 @@
 #include <sodium.h>
 #include "libclient/p11/p11.h"
 
-#define PAGE 1000u
 #define BUSY_TRIES 40u
 #define BUSY_MS_MAX 200u
 
@@ -31,6 +30,21 @@ CK_RV p11_rv(int r, CK_RV denied)
 		return CKR_FUNCTION_FAILED;
 	default:
 		return CKR_DEVICE_ERROR;
+	}
+}
+
+CK_RV p11_use_rv(int r, CK_RV invalid)
+{
+	switch (r) {
+	case CSM_EINVALID:
+		return invalid;
+	case CSM_ENOT_FOUND:
+	case CSM_ECONFLICT: /* another key has its name */
+		return CKR_KEY_HANDLE_INVALID;
+	case CSM_EUNSUPPORTED:
+		return CKR_MECHANISM_INVALID;
+	default:
+		return p11_rv(r, CKR_KEY_FUNCTION_NOT_PERMITTED);
 	}
 }
 
@@ -63,20 +77,6 @@ int p11_send_by(struct csm *csm, int r, struct csm_request *req, struct csm_repl
 int p11_send(int r, struct csm_request *req, struct csm_reply **ret)
 {
 	return p11_send_by(lib.csm, r, req, ret);
-}
-
-int p11_list(const char *method, const char *ns, const char *after, struct csm_reply **ret)
-{
-	struct csm_request *req = NULL;
-	int r = csm_request_new(method, &req);
-
-	if (r == 0)
-		r = csm_request_str(req, "namespace", ns);
-	if (r == 0)
-		r = csm_request_u64(req, "limit", PAGE);
-	if (r == 0 && after[0] != '\0')
-		r = csm_request_str(req, "after", after);
-	return p11_send(r, req, ret);
 }
 
 void p11_pad(CK_UTF8CHAR *to, size_t n, const char *text)

@@ -94,12 +94,10 @@ CK_RV C_FindObjects(CK_SESSION_HANDLE h, CK_OBJECT_HANDLE_PTR out, CK_ULONG max,
 CK_RV C_FindObjectsFinal(CK_SESSION_HANDLE h)
 {
 	struct session *s;
-	CK_RV rv = session_enter(h, &s);
+	CK_RV rv = op_enter(h, OP_FIND, &s);
 
 	if (rv != CKR_OK)
 		return rv;
-	if (s->op.kind != OP_FIND)
-		return session_leave(s, CKR_OPERATION_NOT_INITIALIZED);
 	op_end(&s->op);
 	return session_leave(s, CKR_OK);
 }
@@ -108,15 +106,10 @@ CK_RV C_GetAttributeValue(CK_SESSION_HANDLE h, CK_OBJECT_HANDLE object, CK_ATTRI
 {
 	struct session *s;
 	struct object *o;
-	CK_RV rv = session_enter(h, &s);
+	CK_RV rv = object_enter(h, object, t, n, &s, &o);
 
 	if (rv != CKR_OK)
 		return rv;
-	if (t == NULL && n != 0)
-		return session_leave(s, CKR_ARGUMENTS_BAD);
-	o = object_get(s, object);
-	if (o == NULL)
-		return session_leave(s, CKR_OBJECT_HANDLE_INVALID);
 	/* each attribute is looked at; the first that could not be given decides */
 	for (CK_ULONG i = 0; i < n; i++) {
 		CK_RV one = attr_get(o, &t[i]);
@@ -124,8 +117,7 @@ CK_RV C_GetAttributeValue(CK_SESSION_HANDLE h, CK_OBJECT_HANDLE object, CK_ATTRI
 		if (rv == CKR_OK)
 			rv = one;
 	}
-	object_unref(o);
-	return session_leave(s, rv);
+	return object_leave(s, o, rv);
 }
 
 CK_RV C_GetObjectSize(CK_SESSION_HANDLE h, CK_OBJECT_HANDLE object, CK_ULONG_PTR size)

@@ -280,21 +280,15 @@ CK_RV C_SetAttributeValue(CK_SESSION_HANDLE h, CK_OBJECT_HANDLE object, CK_ATTRI
 {
 	struct session *s;
 	struct object *o;
-	CK_RV rv = session_enter(h, &s);
+	CK_RV rv = object_enter(h, object, t, n, &s, &o);
 
 	if (rv != CKR_OK)
 		return rv;
-	if (t == NULL && n != 0)
-		return session_leave(s, CKR_ARGUMENTS_BAD);
-	o = object_get(s, object);
-	if (o == NULL)
-		return session_leave(s, CKR_OBJECT_HANDLE_INVALID);
 	if (o->session == 0 && !session_writes(s))
 		rv = CKR_SESSION_READ_ONLY;
 	else
 		rv = change_all(o, t, n);
-	object_unref(o);
-	return session_leave(s, rv);
+	return object_leave(s, o, rv);
 }
 
 /* ---- copies of a session's objects ---- */
@@ -370,8 +364,7 @@ CK_RV C_CopyObject(CK_SESSION_HANDLE h, CK_OBJECT_HANDLE object, CK_ATTRIBUTE_PT
 		return session_leave(s, CKR_ARGUMENTS_BAD);
 	o = object_get(s, object);
 	rv = o == NULL ? CKR_OBJECT_HANDLE_INVALID : copy_changed(s, o, t, n, ret);
-	object_unref(o);
-	return session_leave(s, rv);
+	return object_leave(s, o, rv);
 }
 
 /* ---- C_DestroyObject ---- */
@@ -414,12 +407,7 @@ CK_RV C_DestroyObject(CK_SESSION_HANDLE h, CK_OBJECT_HANDLE object)
 {
 	struct session *s;
 	struct object *o;
-	CK_RV rv = session_enter(h, &s);
+	CK_RV rv = object_enter(h, object, NULL, 0, &s, &o);
 
-	if (rv != CKR_OK)
-		return rv;
-	o = object_get(s, object);
-	rv = o == NULL ? CKR_OBJECT_HANDLE_INVALID : destroy(s, o);
-	object_unref(o);
-	return session_leave(s, rv);
+	return rv != CKR_OK ? rv : object_leave(s, o, destroy(s, o));
 }

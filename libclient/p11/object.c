@@ -128,6 +128,25 @@ struct object *object_get(const struct session *s, CK_OBJECT_HANDLE h)
 	return o;
 }
 
+CK_RV object_enter(CK_SESSION_HANDLE h, CK_OBJECT_HANDLE object, const CK_ATTRIBUTE *t, CK_ULONG n, struct session **ret_s,
+	struct object **ret)
+{
+	CK_RV rv = session_enter(h, ret_s);
+
+	if (rv != CKR_OK)
+		return rv;
+	if (t == NULL && n != 0)
+		return session_leave(*ret_s, CKR_ARGUMENTS_BAD);
+	*ret = object_get(*ret_s, object);
+	return *ret != NULL ? CKR_OK : session_leave(*ret_s, CKR_OBJECT_HANDLE_INVALID);
+}
+
+CK_RV object_leave(struct session *s, struct object *o, CK_RV rv)
+{
+	object_unref(o);
+	return session_leave(s, rv);
+}
+
 CK_RV objects_of(CK_SLOT_ID slot, struct object ***ret, size_t *n)
 {
 	struct object **v;

@@ -239,3 +239,75 @@ CK_RV op_init(CK_SESSION_HANDLE h, enum op_kind kind, const CK_MECHANISM *m, CK_
 		op_end(&s->op);
 	return session_leave(s, rv);
 }
+
+/* ---- what the functions of one operation have in common ---- */
+
+CK_RV op_enter(CK_SESSION_HANDLE h, enum op_kind kind, struct session **ret)
+{
+	CK_RV rv = session_enter(h, ret);
+
+	if (rv != CKR_OK)
+		return rv;
+	return (*ret)->op.kind == kind ? CKR_OK : session_leave(*ret, CKR_OPERATION_NOT_INITIALIZED);
+}
+
+CK_RV op_update(CK_SESSION_HANDLE h, enum op_kind kind, const void *part, CK_ULONG n)
+{
+	struct session *s;
+	CK_RV rv = op_enter(h, kind, &s);
+
+	if (rv != CKR_OK)
+		return rv;
+	s->op.updated = true;
+	rv = part == NULL && n != 0 ? CKR_ARGUMENTS_BAD : op_data(&s->op, part, n);
+	if (rv != CKR_OK)
+		op_end(&s->op);
+	return session_leave(s, rv);
+}
+
+/* Length queries and buffers that are too small leave the operation as it is. */
+static CK_RV result(
+	const struct op_result *c, struct session *s, const void *data, CK_ULONG n, uint8_t *out, CK_ULONG *len)
+{
+	size_t want = c->len(&s->op);
+	CK_RV rv;
+
+	if (out == NULL || *len < want) {
+		*len = want;
+		return session_leave(s, out == NULL ? CKR_OK : CKR_BUFFER_TOO_SMALL);
+	}
+	rv = op_data(&s->op, data, n);
+	if (rv == CKR_OK)
+		rv = c->make(&s->op, out);
+	if (rv == CKR_OK)
+		*len = want;
+	op_end(&s->op);
+	return session_leave(s, rv);
+}
+
+CK_RV op_once(const struct op_result *c, CK_SESSION_HANDLE h, const void *data, CK_ULONG n, uint8_t *out, CK_ULONG *len)
+{
+	struct session *s;
+	CK_RV rv = op_enter(h, c->kind, &s);
+
+	if (rv != CKR_OK)
+		return rv;
+	if (len != NULL && (data != NULL || n == 0) && !s->op.updated)
+		return result(c, s, data, n, out, len);
+	rv = len == NULL || (data == NULL && n != 0) ? CKR_ARGUMENTS_BAD : CKR_OPERATION_ACTIVE;
+	op_end(&s->op);
+	return session_leave(s, rv);
+}
+
+CK_RV op_final(const struct op_result *c, CK_SESSION_HANDLE h, uint8_t *out, CK_ULONG *len)
+{
+	struct session *s;
+	CK_RV rv = op_enter(h, c->kind, &s);
+
+	if (rv != CKR_OK)
+		return rv;
+	if (len != NULL)
+		return result(c, s, NULL, 0, out, len);
+	op_end(&s->op);
+	return session_leave(s, CKR_ARGUMENTS_BAD);
+}

@@ -81,288 +81,54 @@ CK_RV C_SessionCancel(CK_SESSION_HANDLE h, CK_FLAGS flags)
 	return session_leave(s, CKR_OK);
 }
 
-CK_RV C_SignRecoverInit(CK_SESSION_HANDLE h, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key)
-{
-	(void)m;
-	(void)key;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
+/* ---- what csm does not have ---- */
 
-CK_RV C_SignRecover(CK_SESSION_HANDLE h, CK_BYTE_PTR in, CK_ULONG n, CK_BYTE_PTR out, CK_ULONG_PTR len)
-{
-	(void)in;
-	(void)n;
-	(void)out;
-	(void)len;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
+/* The standard gives them parameters that nobody looks at. */
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#define NOT_SUPPORTED(name, ...) \
+	CK_RV name(CK_SESSION_HANDLE h, ##__VA_ARGS__) \
+	{ \
+		return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED); \
+	}
 
-CK_RV C_VerifyRecoverInit(CK_SESSION_HANDLE h, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key)
-{
-	(void)m;
-	(void)key;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_VerifyRecover(CK_SESSION_HANDLE h, CK_BYTE_PTR in, CK_ULONG n, CK_BYTE_PTR out, CK_ULONG_PTR len)
-{
-	(void)in;
-	(void)n;
-	(void)out;
-	(void)len;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_DigestEncryptUpdate(CK_SESSION_HANDLE h, CK_BYTE_PTR in, CK_ULONG n, CK_BYTE_PTR out, CK_ULONG_PTR len)
-{
-	(void)in;
-	(void)n;
-	(void)out;
-	(void)len;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_DecryptDigestUpdate(CK_SESSION_HANDLE h, CK_BYTE_PTR in, CK_ULONG n, CK_BYTE_PTR out, CK_ULONG_PTR len)
-{
-	(void)in;
-	(void)n;
-	(void)out;
-	(void)len;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_SignEncryptUpdate(CK_SESSION_HANDLE h, CK_BYTE_PTR in, CK_ULONG n, CK_BYTE_PTR out, CK_ULONG_PTR len)
-{
-	(void)in;
-	(void)n;
-	(void)out;
-	(void)len;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_DecryptVerifyUpdate(CK_SESSION_HANDLE h, CK_BYTE_PTR in, CK_ULONG n, CK_BYTE_PTR out, CK_ULONG_PTR len)
-{
-	(void)in;
-	(void)n;
-	(void)out;
-	(void)len;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_GenerateKey(CK_SESSION_HANDLE h, CK_MECHANISM_PTR m, CK_ATTRIBUTE_PTR t, CK_ULONG n,
-	CK_OBJECT_HANDLE_PTR ret)
-{
-	(void)m;
-	(void)t;
-	(void)n;
-	(void)ret;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_WrapKey(CK_SESSION_HANDLE h, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE wrapping, CK_OBJECT_HANDLE key,
-	CK_BYTE_PTR out, CK_ULONG_PTR len)
-{
-	(void)m;
-	(void)wrapping;
-	(void)key;
-	(void)out;
-	(void)len;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_UnwrapKey(CK_SESSION_HANDLE h, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE unwrapping, CK_BYTE_PTR in,
-	CK_ULONG in_len, CK_ATTRIBUTE_PTR t, CK_ULONG n, CK_OBJECT_HANDLE_PTR ret)
-{
-	(void)m;
-	(void)unwrapping;
-	(void)in;
-	(void)in_len;
-	(void)t;
-	(void)n;
-	(void)ret;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_MessageEncryptInit(CK_SESSION_HANDLE h, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key)
-{
-	(void)m;
-	(void)key;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_EncryptMessage(CK_SESSION_HANDLE h, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR aad,
-	CK_ULONG aad_len, CK_BYTE_PTR plain, CK_ULONG plain_len, CK_BYTE_PTR cipher, CK_ULONG_PTR cipher_len)
-{
-	(void)param;
-	(void)param_len;
-	(void)aad;
-	(void)aad_len;
-	(void)plain;
-	(void)plain_len;
-	(void)cipher;
-	(void)cipher_len;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_EncryptMessageBegin(CK_SESSION_HANDLE h, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR aad,
-	CK_ULONG aad_len)
-{
-	(void)param;
-	(void)param_len;
-	(void)aad;
-	(void)aad_len;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_EncryptMessageNext(CK_SESSION_HANDLE h, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR plain,
+NOT_SUPPORTED(C_SignRecoverInit, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key)
+NOT_SUPPORTED(C_SignRecover, CK_BYTE_PTR in, CK_ULONG n, CK_BYTE_PTR out, CK_ULONG_PTR len)
+NOT_SUPPORTED(C_VerifyRecoverInit, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key)
+NOT_SUPPORTED(C_VerifyRecover, CK_BYTE_PTR in, CK_ULONG n, CK_BYTE_PTR out, CK_ULONG_PTR len)
+NOT_SUPPORTED(C_DigestEncryptUpdate, CK_BYTE_PTR in, CK_ULONG n, CK_BYTE_PTR out, CK_ULONG_PTR len)
+NOT_SUPPORTED(C_DecryptDigestUpdate, CK_BYTE_PTR in, CK_ULONG n, CK_BYTE_PTR out, CK_ULONG_PTR len)
+NOT_SUPPORTED(C_SignEncryptUpdate, CK_BYTE_PTR in, CK_ULONG n, CK_BYTE_PTR out, CK_ULONG_PTR len)
+NOT_SUPPORTED(C_DecryptVerifyUpdate, CK_BYTE_PTR in, CK_ULONG n, CK_BYTE_PTR out, CK_ULONG_PTR len)
+NOT_SUPPORTED(C_GenerateKey, CK_MECHANISM_PTR m, CK_ATTRIBUTE_PTR t, CK_ULONG n, CK_OBJECT_HANDLE_PTR ret)
+NOT_SUPPORTED(C_WrapKey, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE wrapping, CK_OBJECT_HANDLE key, CK_BYTE_PTR out,
+	CK_ULONG_PTR len)
+NOT_SUPPORTED(C_UnwrapKey, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE unwrapping, CK_BYTE_PTR in, CK_ULONG in_len,
+	CK_ATTRIBUTE_PTR t, CK_ULONG n, CK_OBJECT_HANDLE_PTR ret)
+NOT_SUPPORTED(C_MessageEncryptInit, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key)
+NOT_SUPPORTED(C_EncryptMessage, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR aad, CK_ULONG aad_len,
+	CK_BYTE_PTR plain, CK_ULONG plain_len, CK_BYTE_PTR cipher, CK_ULONG_PTR cipher_len)
+NOT_SUPPORTED(C_EncryptMessageBegin, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR aad, CK_ULONG aad_len)
+NOT_SUPPORTED(C_EncryptMessageNext, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR plain,
 	CK_ULONG plain_len, CK_BYTE_PTR cipher, CK_ULONG_PTR cipher_len, CK_FLAGS flags)
-{
-	(void)param;
-	(void)param_len;
-	(void)plain;
-	(void)plain_len;
-	(void)cipher;
-	(void)cipher_len;
-	(void)flags;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_MessageEncryptFinal(CK_SESSION_HANDLE h)
-{
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_MessageDecryptInit(CK_SESSION_HANDLE h, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key)
-{
-	(void)m;
-	(void)key;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_DecryptMessage(CK_SESSION_HANDLE h, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR aad,
-	CK_ULONG aad_len, CK_BYTE_PTR cipher, CK_ULONG cipher_len, CK_BYTE_PTR plain, CK_ULONG_PTR plain_len)
-{
-	(void)param;
-	(void)param_len;
-	(void)aad;
-	(void)aad_len;
-	(void)cipher;
-	(void)cipher_len;
-	(void)plain;
-	(void)plain_len;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_DecryptMessageBegin(CK_SESSION_HANDLE h, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR aad,
-	CK_ULONG aad_len)
-{
-	(void)param;
-	(void)param_len;
-	(void)aad;
-	(void)aad_len;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_DecryptMessageNext(CK_SESSION_HANDLE h, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR cipher,
+NOT_SUPPORTED(C_MessageEncryptFinal)
+NOT_SUPPORTED(C_MessageDecryptInit, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key)
+NOT_SUPPORTED(C_DecryptMessage, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR aad, CK_ULONG aad_len,
+	CK_BYTE_PTR cipher, CK_ULONG cipher_len, CK_BYTE_PTR plain, CK_ULONG_PTR plain_len)
+NOT_SUPPORTED(C_DecryptMessageBegin, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR aad, CK_ULONG aad_len)
+NOT_SUPPORTED(C_DecryptMessageNext, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR cipher,
 	CK_ULONG cipher_len, CK_BYTE_PTR plain, CK_ULONG_PTR plain_len, CK_FLAGS flags)
-{
-	(void)param;
-	(void)param_len;
-	(void)cipher;
-	(void)cipher_len;
-	(void)plain;
-	(void)plain_len;
-	(void)flags;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_MessageDecryptFinal(CK_SESSION_HANDLE h)
-{
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_MessageSignInit(CK_SESSION_HANDLE h, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key)
-{
-	(void)m;
-	(void)key;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_SignMessage(CK_SESSION_HANDLE h, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR in, CK_ULONG n,
+NOT_SUPPORTED(C_MessageDecryptFinal)
+NOT_SUPPORTED(C_MessageSignInit, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key)
+NOT_SUPPORTED(C_SignMessage, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR in, CK_ULONG n, CK_BYTE_PTR sig,
+	CK_ULONG_PTR sig_len)
+NOT_SUPPORTED(C_SignMessageBegin, CK_VOID_PTR param, CK_ULONG param_len)
+NOT_SUPPORTED(C_SignMessageNext, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR in, CK_ULONG n,
 	CK_BYTE_PTR sig, CK_ULONG_PTR sig_len)
-{
-	(void)param;
-	(void)param_len;
-	(void)in;
-	(void)n;
-	(void)sig;
-	(void)sig_len;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_SignMessageBegin(CK_SESSION_HANDLE h, CK_VOID_PTR param, CK_ULONG param_len)
-{
-	(void)param;
-	(void)param_len;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_SignMessageNext(CK_SESSION_HANDLE h, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR in, CK_ULONG n,
-	CK_BYTE_PTR sig, CK_ULONG_PTR sig_len)
-{
-	(void)param;
-	(void)param_len;
-	(void)in;
-	(void)n;
-	(void)sig;
-	(void)sig_len;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_MessageSignFinal(CK_SESSION_HANDLE h)
-{
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_MessageVerifyInit(CK_SESSION_HANDLE h, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key)
-{
-	(void)m;
-	(void)key;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_VerifyMessage(CK_SESSION_HANDLE h, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR in, CK_ULONG n,
+NOT_SUPPORTED(C_MessageSignFinal)
+NOT_SUPPORTED(C_MessageVerifyInit, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key)
+NOT_SUPPORTED(C_VerifyMessage, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR in, CK_ULONG n,
 	CK_BYTE_PTR sig, CK_ULONG sig_len)
-{
-	(void)param;
-	(void)param_len;
-	(void)in;
-	(void)n;
-	(void)sig;
-	(void)sig_len;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_VerifyMessageBegin(CK_SESSION_HANDLE h, CK_VOID_PTR param, CK_ULONG param_len)
-{
-	(void)param;
-	(void)param_len;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_VerifyMessageNext(CK_SESSION_HANDLE h, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR in, CK_ULONG n,
+NOT_SUPPORTED(C_VerifyMessageBegin, CK_VOID_PTR param, CK_ULONG param_len)
+NOT_SUPPORTED(C_VerifyMessageNext, CK_VOID_PTR param, CK_ULONG param_len, CK_BYTE_PTR in, CK_ULONG n,
 	CK_BYTE_PTR sig, CK_ULONG sig_len)
-{
-	(void)param;
-	(void)param_len;
-	(void)in;
-	(void)n;
-	(void)sig;
-	(void)sig_len;
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
-
-CK_RV C_MessageVerifyFinal(CK_SESSION_HANDLE h)
-{
-	return unsupported(h, CKR_FUNCTION_NOT_SUPPORTED);
-}
+NOT_SUPPORTED(C_MessageVerifyFinal)

@@ -62,13 +62,13 @@ OSSL_LIB_CTX *p11_ossl(void);
 /* ---- err.c ---- */
 /* A code of csm as the standard's; denied: what a refusal by policy is in this function. */
 CK_RV p11_rv(int r, CK_RV denied);
+/* The same for the use of a key; invalid: what csmd's refusal of the input is. */
+CK_RV p11_use_rv(int r, CK_RV invalid);
 /* Whether a request that was answered with r is worth asking again: waits a moment, at most some seconds in all. */
 bool p11_again(int r, unsigned *tries);
 /* Sends req, unless making it has failed with r, until it is answered otherwise than busy; frees it. */
 CSM_MUST int p11_send(int r, struct csm_request *req, struct csm_reply **ret);
 CSM_MUST int p11_send_by(struct csm *csm, int r, struct csm_request *req, struct csm_reply **ret);
-/* A page of key.list or cert.list. */
-CSM_MUST int p11_list(const char *method, const char *ns, const char *after, struct csm_reply **ret);
 void p11_pad(CK_UTF8CHAR *to, size_t n, const char *text);
 void p11_wipe_free(void *p, size_t n);
 
@@ -181,6 +181,9 @@ void slots_free(void);
 void slots_refresh(bool grow);
 /* May the slot be listed, as far as csmd says? What was refused once is asked anew; no refusal is asked for. */
 bool slot_lists(CK_SLOT_ID id, enum listing what);
+/* Hands page after page of the slot's keys or certificates to take. *whole: all of them were
+ * taken; false with CKR_OK where they may not be listed. */
+CSM_MUST CK_RV slot_list(CK_SLOT_ID id, enum listing what, CK_RV (*take)(CK_SLOT_ID id, struct csm_view page), bool *whole);
 /* Under the table's lock: NULL for a number that is none. */
 struct slot *slot_get(CK_SLOT_ID id);
 
@@ -258,6 +261,10 @@ void object_drop_locked(CK_OBJECT_HANDLE h);
 void objects_drop_session(CK_SESSION_HANDLE session);
 /* The object as the session may see it, referenced; NULL. */
 struct object *object_get(const struct session *s, CK_OBJECT_HANDLE h);
+/* session_enter, a template without a NULL, and the object, referenced. Each success: object_leave. */
+CSM_MUST CK_RV object_enter(CK_SESSION_HANDLE h, CK_OBJECT_HANDLE object, const CK_ATTRIBUTE *t, CK_ULONG n,
+	struct session **ret_s, struct object **ret);
+CK_RV object_leave(struct session *s, struct object *o, CK_RV rv);
 struct object *object_new(CK_SLOT_ID slot, CK_OBJECT_CLASS class, CK_SESSION_HANDLE session, struct key *key);
 struct object *object_ref(struct object *o);
 void object_unref(struct object *o);
@@ -330,6 +337,19 @@ CSM_MUST CK_RV op_param(struct op *op, const CK_MECHANISM *m);
 CSM_MUST CK_RV op_data(struct op *op, const void *p, size_t n);
 /* What is to be signed or verified: the digest, or the message. Ends the hash. */
 CSM_MUST CK_RV op_input(struct op *op, const uint8_t **p, size_t *n, uint8_t digest[static EVP_MAX_MD_SIZE]);
+/* session_enter, and an operation of this kind goes on. CKR_OPERATION_NOT_INITIALIZED. */
+CSM_MUST CK_RV op_enter(CK_SESSION_HANDLE h, enum op_kind kind, struct session **ret);
+/* C_SignUpdate and its like: all of it. */
+CSM_MUST CK_RV op_update(CK_SESSION_HANDLE h, enum op_kind kind, const void *part, CK_ULONG n);
+/* C_Sign and C_SignFinal, and their like: all of it, for a result whose length is known before. */
+struct op_result {
+	enum op_kind kind;
+	size_t (*len)(const struct op *op);
+	CK_RV (*make)(struct op *op, uint8_t *out); /* of the whole message; out has room for len */
+};
+CSM_MUST CK_RV op_once(
+	const struct op_result *c, CK_SESSION_HANDLE h, const void *data, CK_ULONG n, uint8_t *out, CK_ULONG *len);
+CSM_MUST CK_RV op_final(const struct op_result *c, CK_SESSION_HANDLE h, uint8_t *out, CK_ULONG *len);
 
 /* ---- pub.c: with a public key, by OpenSSL ---- */
 CSM_MUST CK_RV pub_verify(const struct op *op, const uint8_t *in, size_t n, const uint8_t *sig, size_t sig_len);

@@ -97,21 +97,6 @@ static CK_RV ask_for(const struct op *op, const uint8_t *in, size_t n, struct as
 	}
 }
 
-static CK_RV sign_rv(int r)
-{
-	switch (r) {
-	case CSM_ENOT_FOUND:
-	case CSM_ECONFLICT: /* another key has its name */
-		return CKR_KEY_HANDLE_INVALID;
-	case CSM_EUNSUPPORTED:
-		return CKR_MECHANISM_INVALID;
-	case CSM_EINVALID:
-		return CKR_FUNCTION_FAILED;
-	default:
-		return p11_rv(r, CKR_KEY_FUNCTION_NOT_PERMITTED);
-	}
-}
-
 static CK_RV sign_by_csmd(const struct op *op, const struct ask *a, uint8_t *out, size_t *len)
 {
 	struct csm_request *req = NULL;
@@ -130,7 +115,7 @@ static CK_RV sign_by_csmd(const struct op *op, const struct ask *a, uint8_t *out
 		r = csm_request_bin(req, a->hash == NULL ? "message" : "digest", a->in, a->n);
 	r = key_send(r, req, op->object->key, &reply);
 	if (r != 0)
-		return sign_rv(r);
+		return p11_use_rv(r, CKR_FUNCTION_FAILED);
 	sig = csm_view_bin(csm_reply_view(reply), "signature", &n);
 	if (sig == NULL || n > *len)
 		rv = CKR_DEVICE_ERROR;
@@ -174,92 +159,31 @@ CK_RV C_VerifyInit(CK_SESSION_HANDLE h, CK_MECHANISM_PTR m, CK_OBJECT_HANDLE key
 	return op_init(h, OP_VERIFY, m, key);
 }
 
-/* Length queries and buffers that are too small leave the operation as it is. */
-static bool only_length(const struct op *op, const uint8_t *out, CK_ULONG *len, CK_RV *rv)
+static size_t signature_len(const struct op *op)
 {
-	size_t want = alg_signature_len(op->info->alg);
-	bool small = out != NULL && *len < want;
-
-	if (out != NULL && !small)
-		return false;
-	*len = want;
-	*rv = small ? CKR_BUFFER_TOO_SMALL : CKR_OK;
-	return true;
+	return alg_signature_len(op->info->alg);
 }
+
+static const struct op_result signature = {OP_SIGN, signature_len, sign};
 
 CK_RV C_Sign(CK_SESSION_HANDLE h, CK_BYTE_PTR data, CK_ULONG n, CK_BYTE_PTR out, CK_ULONG_PTR len)
 {
-	struct session *s;
-	CK_RV rv = session_enter(h, &s);
-
-	if (rv != CKR_OK)
-		return rv;
-	if (s->op.kind != OP_SIGN)
-		return session_leave(s, CKR_OPERATION_NOT_INITIALIZED);
-	rv = CKR_ARGUMENTS_BAD;
-	if (len == NULL || (data == NULL && n != 0))
-		goto end;
-	rv = CKR_OPERATION_ACTIVE;
-	if (s->op.updated)
-		goto end;
-	if (only_length(&s->op, out, len, &rv))
-		return session_leave(s, rv);
-	rv = op_data(&s->op, data, n);
-	if (rv == CKR_OK)
-		rv = sign(&s->op, out);
-	if (rv == CKR_OK)
-		*len = alg_signature_len(s->op.info->alg);
-end:
-	op_end(&s->op);
-	return session_leave(s, rv);
-}
-
-static CK_RV update(CK_SESSION_HANDLE h, enum op_kind kind, const void *part, CK_ULONG n)
-{
-	struct session *s;
-	CK_RV rv = session_enter(h, &s);
-
-	if (rv != CKR_OK)
-		return rv;
-	if (s->op.kind != kind)
-		return session_leave(s, CKR_OPERATION_NOT_INITIALIZED);
-	s->op.updated = true;
-	rv = part == NULL && n != 0 ? CKR_ARGUMENTS_BAD : op_data(&s->op, part, n);
-	if (rv != CKR_OK)
-		op_end(&s->op);
-	return session_leave(s, rv);
+	return op_once(&signature, h, data, n, out, len);
 }
 
 CK_RV C_SignUpdate(CK_SESSION_HANDLE h, CK_BYTE_PTR part, CK_ULONG n)
 {
-	return update(h, OP_SIGN, part, n);
+	return op_update(h, OP_SIGN, part, n);
 }
 
 CK_RV C_VerifyUpdate(CK_SESSION_HANDLE h, CK_BYTE_PTR part, CK_ULONG n)
 {
-	return update(h, OP_VERIFY, part, n);
+	return op_update(h, OP_VERIFY, part, n);
 }
 
 CK_RV C_SignFinal(CK_SESSION_HANDLE h, CK_BYTE_PTR out, CK_ULONG_PTR len)
 {
-	struct session *s;
-	CK_RV rv = session_enter(h, &s);
-
-	if (rv != CKR_OK)
-		return rv;
-	if (s->op.kind != OP_SIGN)
-		return session_leave(s, CKR_OPERATION_NOT_INITIALIZED);
-	rv = CKR_ARGUMENTS_BAD;
-	if (len == NULL)
-		goto end;
-	if (only_length(&s->op, out, len, &rv))
-		return session_leave(s, rv);
-	rv = sign(&s->op, out);
-	if (rv == CKR_OK)
-		*len = alg_signature_len(s->op.info->alg);
-end:
-	op_end(&s->op);
-	return session_leave(s, rv);
+	return op_final(&signature, h, out, len);
 }
 
 static CK_RV verify(struct op *op, const uint8_t *sig, CK_ULONG sig_len)
@@ -275,12 +199,10 @@ static CK_RV verify(struct op *op, const uint8_t *sig, CK_ULONG sig_len)
 CK_RV C_Verify(CK_SESSION_HANDLE h, CK_BYTE_PTR data, CK_ULONG n, CK_BYTE_PTR sig, CK_ULONG sig_len)
 {
 	struct session *s;
-	CK_RV rv = session_enter(h, &s);
+	CK_RV rv = op_enter(h, OP_VERIFY, &s);
 
 	if (rv != CKR_OK)
 		return rv;
-	if (s->op.kind != OP_VERIFY)
-		return session_leave(s, CKR_OPERATION_NOT_INITIALIZED);
 	rv = CKR_ARGUMENTS_BAD;
 	if (sig == NULL || (data == NULL && n != 0))
 		goto end;
@@ -298,12 +220,10 @@ end:
 CK_RV C_VerifyFinal(CK_SESSION_HANDLE h, CK_BYTE_PTR sig, CK_ULONG sig_len)
 {
 	struct session *s;
-	CK_RV rv = session_enter(h, &s);
+	CK_RV rv = op_enter(h, OP_VERIFY, &s);
 
 	if (rv != CKR_OK)
 		return rv;
-	if (s->op.kind != OP_VERIFY)
-		return session_leave(s, CKR_OPERATION_NOT_INITIALIZED);
 	rv = sig == NULL ? CKR_ARGUMENTS_BAD : verify(&s->op, sig, sig_len);
 	op_end(&s->op);
 	return session_leave(s, rv);

@@ -8,6 +8,8 @@
 #include <string.h>
 #include "libclient/p11/p11.h"
 
+#define PAGE 1000u
+
 struct slot *slots[SLOTS_MAX];
 size_t n_slots;
 static bool filled; /* csmd has told its namespaces once */
@@ -163,4 +165,57 @@ void slots_refresh(bool grow)
 	}
 	lock_give(&lib.table);
 	csm_reply_free(reply);
+}
+
+/* A page of key.list or cert.list. */
+static int list_page(const char *method, const char *ns, const char *after, struct csm_reply **ret)
+{
+	struct csm_request *req = NULL;
+	int r = csm_request_new(method, &req);
+
+	if (r == 0)
+		r = csm_request_str(req, "namespace", ns);
+	if (r == 0)
+		r = csm_request_u64(req, "limit", PAGE);
+	if (r == 0 && after[0] != '\0')
+		r = csm_request_str(req, "after", after);
+	return p11_send(r, req, ret);
+}
+
+/* The name after which the next page begins. */
+static bool next_page(struct csm_view v, const char *list, char after[static P11_NAME_MAX + 1])
+{
+	size_t n = csm_view_count(v, list);
+	const char *name = n == 0 ? NULL : csm_view_str(csm_view_at(v, list, n - 1), "name");
+
+	if (!csm_view_bool(v, "more") || name == NULL || strlen(name) > P11_NAME_MAX)
+		return false;
+	memcpy(after, name, strlen(name) + 1);
+	return true;
+}
+
+CK_RV slot_list(CK_SLOT_ID id, enum listing what, CK_RV (*take)(CK_SLOT_ID id, struct csm_view page), bool *whole)
+{
+	static const char *const methods[] = {[LIST_KEYS] = "key.list", [LIST_CERTS] = "cert.list"};
+	static const char *const lists[] = {[LIST_KEYS] = "keys", [LIST_CERTS] = "certs"};
+	char after[P11_NAME_MAX + 1] = "";
+	struct csm_reply *reply;
+	bool more = true;
+	CK_RV rv = CKR_OK;
+
+	*whole = false;
+	if (!slot_lists(id, what))
+		return CKR_OK;
+	while (more && rv == CKR_OK) {
+		int r = list_page(methods[what], slots[id]->ns, after, &reply);
+
+		/* who may not list has what he asked for by name */
+		if (r != 0)
+			return p11_rv(r, CKR_OK);
+		rv = take(id, csm_reply_view(reply));
+		more = next_page(csm_reply_view(reply), lists[what], after);
+		csm_reply_free(reply);
+	}
+	*whole = rv == CKR_OK;
+	return rv;
 }

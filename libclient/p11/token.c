@@ -487,11 +487,10 @@ out:
 
 /* ---- all of them ---- */
 
-static CK_RV take_page(CK_SLOT_ID slot, struct csm_view v, char after[static P11_NAME_MAX + 1], bool *more)
+static CK_RV take_page(CK_SLOT_ID slot, struct csm_view v)
 {
 	size_t n = csm_view_count(v, "keys");
 	CK_RV rv = CKR_OK;
-	const char *name;
 	struct key *k;
 
 	lock_take(&lib.table);
@@ -501,39 +500,20 @@ static CK_RV take_page(CK_SLOT_ID slot, struct csm_view v, char after[static P11
 		rv = take_key(slot, csm_view_str(item, "name"), item, &k);
 	}
 	lock_give(&lib.table);
-	name = n == 0 ? NULL : csm_view_str(csm_view_at(v, "keys", n - 1), "name");
-	*more = csm_view_bool(v, "more") && name != NULL && strlen(name) <= P11_NAME_MAX;
-	if (*more)
-		memcpy(after, name, strlen(name) + 1);
 	return rv;
 }
 
 CK_RV token_list(CK_SLOT_ID slot)
 {
-	char after[P11_NAME_MAX + 1] = "";
 	uint64_t begun = token_now();
 	struct slot *s = slots[slot];
-	struct csm_reply *reply;
-	bool more = true;
-	CK_RV rv = CKR_OK;
+	bool whole;
+	CK_RV rv = slot_list(slot, LIST_KEYS, take_page, &whole);
 
-	if (!slot_lists(slot, LIST_KEYS))
-		return CKR_OK;
-	while (more && rv == CKR_OK) {
-		int r = p11_list("key.list", s->ns, after, &reply);
-
-		/* who may not list has what he asked for by name */
-		if (r != 0)
-			return p11_rv(r, CKR_OK);
-		rv = take_page(slot, csm_reply_view(reply), after, &more);
-		csm_reply_free(reply);
-	}
-	if (rv != CKR_OK)
-		return rv;
 	lock_take(&lib.table);
-	for (size_t i = s->n_keys; i-- > 0;)
+	for (size_t i = s->n_keys; whole && i-- > 0;)
 		if (s->keys[i]->told <= begun)
 			take_out(s, i);
 	lock_give(&lib.table);
-	return CKR_OK;
+	return rv;
 }
