@@ -255,6 +255,91 @@ static int allows_sans(const struct judging *j)
 	return 0;
 }
 
+static bool has_host(const GENERAL_NAMES *names)
+{
+	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++)
+		if (sk_GENERAL_NAME_value(names, i)->type == GEN_DNS)
+			return true;
+	return false;
+}
+
+/* Whoever finds no host among the alternative names may look for one in the CN (RFC 6125 6.4.4), of one label too; some do so first,
+ * and constraints of names reach one of several labels. */
+static bool is_host(struct csm_str cn, bool of_one_label)
+{
+	size_t label = 0;
+
+	for (size_t i = 0; i < cn.n; i++) {
+		char c = cn.p[i];
+
+		if (c == '.' && label == 0)
+			return false;
+		if (c != '.' && c != '-' && c != '_' && c != '*' && !(c >= '0' && c <= '9') && !((c | 0x20) >= 'a' && (c | 0x20) <= 'z'))
+			return false;
+		label = c == '.' ? 0 : label + 1;
+	}
+	return cn.n > 0 && (of_one_label || memchr(cn.p, '.', cn.n) != NULL);
+}
+
+static bool for_servers(const struct csm_profile *p)
+{
+	bool any = p->n_ekus == 0;
+
+	for (size_t i = 0; i < p->n_ekus && !any; i++) {
+		ASN1_OBJECT *obj = OBJ_txt2obj(p->ekus[i], 0);
+		int nid = OBJ_obj2nid(obj);
+
+		any = nid == NID_server_auth || nid == NID_anyExtendedKeyUsage;
+		ASN1_OBJECT_free(obj);
+	}
+	return any;
+}
+
+static bool host_allowed(const struct csm_profile *p, struct csm_str host)
+{
+	GENERAL_NAME *name = GENERAL_NAME_new();
+	ASN1_IA5STRING *text = ASN1_IA5STRING_new();
+	bool ok = name != NULL && text != NULL && ASN1_STRING_set(text, host.p, (int)host.n) == 1;
+
+	if (ok) {
+		GENERAL_NAME_set0_value(name, GEN_DNS, text);
+		text = NULL;
+		ok = csm_san_allowed(p, name);
+	}
+	ASN1_IA5STRING_free(text);
+	GENERAL_NAME_free(name);
+	return ok;
+}
+
+/* A rule of its own for the CN is a decision; "any text" is none about hosts. */
+static bool cn_is_ruled(const struct csm_profile *p)
+{
+	for (size_t i = 0; i < p->n_subject; i++)
+		if (p->subject[i].nid == NID_commonName)
+			return !csm_str_eq(p->subject[i].value, "*");
+	return false;
+}
+
+static int allows_cn(const struct judging *j)
+{
+	int at = X509_NAME_get_index_by_NID(j->q->subject, NID_commonName, -1), n;
+	unsigned char *utf8 = NULL;
+	struct csm_str cn;
+	bool bad;
+
+	if (at < 0 || j->by->ca || !for_servers(j->by) || cn_is_ruled(j->by))
+		return 0;
+	if ((n = ASN1_STRING_to_UTF8(&utf8, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(j->q->subject, at)))) < 0)
+		return CSM_ENOMEM;
+	cn = (struct csm_str){(const char *)utf8, (size_t)n};
+	bad = is_host(cn, !has_host(j->q->sans));
+	while (cn.n > 1 && cn.p[cn.n - 1] == '.') /* the same host to some */
+		cn.n--;
+	bad = bad && !is_san(j->q->sans, cn) && !host_allowed(j->by, cn);
+	OPENSSL_free(utf8);
+	return !bad ? 0 : refuse(j->why, CSM_EDENIED, "subject: CN is the name of a host that is outside of the profile's alternative names");
+}
+
 int csm_profile_allows(const struct csm_profile *profile, const struct csm_certreq *req, uint64_t life,
 	char why[static CSM_CERTREQ_WHY])
 {
@@ -262,7 +347,7 @@ int csm_profile_allows(const struct csm_profile *profile, const struct csm_certr
 	int r;
 
 	if ((r = allows_key(&j)) != 0 || (r = allows_exts(&j)) != 0 || (r = allows_usage(&j)) != 0 ||
-		(r = allows_subject(&j)) != 0 || (r = allows_sans(&j)) != 0)
+		(r = allows_subject(&j)) != 0 || (r = allows_sans(&j)) != 0 || (r = allows_cn(&j)) != 0)
 		return r;
 	if (life == 0 || life > profile->max_life)
 		return refuse(why, CSM_EDENIED, "a life of %llu s, the profile gives at most %llu s", (unsigned long long)life,

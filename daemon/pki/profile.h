@@ -21,7 +21,8 @@ enum csm_profile_key {
 /* One kind of attribute that a subject may have, once. */
 struct csm_subject_rule {
 	int nid;               /* NID_commonName */
-	struct csm_str value;  /* glob, as csm_glob_match; compared as UTF-8 */
+	struct csm_str value;  /* glob, as csm_glob_match; compared as UTF-8. "*" of a CN: any text but a host's name that `sans` does not
+	                        * allow, where the certificate may serve TLS */
 	bool required;
 };
 

@@ -78,6 +78,25 @@ static bool is_odd_host(struct csm_str cn)
 	return dot && (star || cn.p[cn.n - 1] == '.');
 }
 
+/* NAME_CONSTRAINTS_check_CN asks for two labels, and clients on a local network for one, where they find no host among the
+ * alternative names. */
+static bool is_short_host(struct csm_str cn)
+{
+	for (size_t i = 0; i < cn.n; i++)
+		if (cn.p[i] != '-' && cn.p[i] != '_' && !(cn.p[i] >= '0' && cn.p[i] <= '9') && !((cn.p[i] | 0x20) >= 'a' && (cn.p[i] | 0x20) <= 'z') &&
+			(cn.p[i] != '.' || i == 0 || i + 1 < cn.n))
+			return false;
+	return cn.n > 0;
+}
+
+static bool for_servers_by_cn(X509 *x, const GENERAL_NAMES *names)
+{
+	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++)
+		if (sk_GENERAL_NAME_value(names, i)->type == GEN_DNS)
+			return false;
+	return X509_check_ca(x) == 0 && (X509_get_extended_key_usage(x) & (XKU_SSL_SERVER | XKU_ANYEKU)) != 0;
+}
+
 static bool is_among(struct csm_str host, const GENERAL_NAMES *names)
 {
 	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
@@ -90,8 +109,10 @@ static bool is_among(struct csm_str host, const GENERAL_NAMES *names)
 }
 
 /* False: a host in it is not what the constraints take it for. */
-static bool hosts_are_plain(const GENERAL_NAMES *names, const X509_NAME *subject, const NAME_CONSTRAINTS *nc)
+static bool hosts_are_plain(const GENERAL_NAMES *names, X509 *x, const NAME_CONSTRAINTS *nc)
 {
+	const X509_NAME *subject = X509_get_subject_name(x);
+
 	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
 		const GENERAL_NAME *n = sk_GENERAL_NAME_value(names, i);
 
@@ -103,7 +124,7 @@ static bool hosts_are_plain(const GENERAL_NAMES *names, const X509_NAME *subject
 	for (int i = -1; (i = X509_NAME_get_index_by_NID(subject, NID_commonName, i)) >= 0;) {
 		struct csm_str cn = text_of(X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, i)));
 
-		if (is_odd_host(cn) && !is_among(cn, names))
+		if ((is_odd_host(cn) || (is_short_host(cn) && for_servers_by_cn(x, names))) && !is_among(cn, names))
 			return false;
 	}
 	return true;
@@ -113,7 +134,7 @@ static bool hosts_are_plain(const GENERAL_NAMES *names, const X509_NAME *subject
 static int check_against(struct tbs_issuer *is, X509 *x, NAME_CONSTRAINTS *nc, const char *whose)
 {
 	GENERAL_NAMES *names = X509_get_ext_d2i(x, NID_subject_alt_name, NULL, NULL);
-	bool plain = hosts_are_plain(names, X509_get_subject_name(x), nc);
+	bool plain = hosts_are_plain(names, x, nc);
 	int v = NAME_CONSTRAINTS_check(x, nc);
 
 	GENERAL_NAMES_free(names);

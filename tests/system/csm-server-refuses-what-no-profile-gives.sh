@@ -28,6 +28,10 @@ csr sub sub.example DNS:sub.example -addext basicConstraints=critical,CA:TRUE
 send POST /v1/cms/certificates csr "@$ca/sub.csr" && refused 403 'CA:TRUE'
 csr out out.other DNS:out.other
 send POST /v1/cms/certificates csr "@$ca/out.csr" && refused 403 'dns:out.other is outside of the profile'
+csr short intranet URI:spiffe://td/x
+send POST /v1/cms/certificates csr "@$ca/short.csr" && refused 403 'CN is the name of a host'
+csr cn bank.test DNS:web.example
+send POST /v1/cms/certificates csr "@$ca/cn.csr" && refused 403 'CN is the name of a host'
 openssl genrsa -out "$ca/weak.key" 1024 2>/dev/null
 csr weak web.example DNS:web.example
 send POST /v1/cms/certificates csr "@$ca/weak.csr" && refused 400 'weak'

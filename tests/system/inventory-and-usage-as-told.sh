@@ -11,7 +11,7 @@ in_node --backend soft
 ca_start 'profiles:
   default: {subject: {CN: "*"}, san: ["dns:**"]}
   node: {role: node, subject: {CN: "*"}, san: ["dns:**"]}
-  operator: {role: operator, subject: {CN: "*"}}'
+  operator: {role: operator, ekus: [clientAuth], subject: {CN: "*"}}'
 # shellcheck disable=SC2119 # nothing more is asked
 ca_init
 described() { check_openapi=1 ask "$@"; } # and as openapi.yaml says

@@ -71,7 +71,7 @@ static void what_it_does_not_give_is_refused_with_the_reason(void **state)
 		{{"subjectAltName", "IP:11.0.0.1"}, "ip:11.0.0.1 is outside"},
 	};
 	struct csm_profile p = pki_profile();
-	struct pki_reqspec spec = {.subject = "/CN=a", .key = pki_key("p256")};
+	struct pki_reqspec spec = {.subject = "/CN=a.example", .key = pki_key("p256")};
 
 	(void)state;
 	assert_int_equal(judge(&p, &spec, PKI_DAY), 0);
@@ -84,7 +84,7 @@ static void what_it_does_not_give_is_refused_with_the_reason(void **state)
 static void keys_are_of_the_profiles_kinds(void **state)
 {
 	struct csm_profile p = pki_profile();
-	struct pki_reqspec spec = {.subject = "/CN=a", .key = pki_key("p256")};
+	struct pki_reqspec spec = {.subject = "/CN=a.example", .key = pki_key("p256")};
 
 	(void)state;
 	p.keys = CSM_PROFILE_P384 | CSM_PROFILE_RSA;
@@ -145,6 +145,55 @@ static void subjects_are_of_the_profiles_attributes(void **state)
 	p.max_sans = 1;
 	spec.exts[0].name = "subjectAltName";
 	refused(&p, &spec, "more than 1");
+}
+
+/* A CN of "any text" is no way around the rules for hosts. */
+static void a_cn_that_is_a_host_is_one_that_the_names_allow(void **state)
+{
+	static const struct {
+		const char *subject, *cn_rule, *eku;
+		bool allowed, beside_a_host;
+	} rows[] = {
+		{"/CN=a.example", "*", "serverAuth", true, true}, {"/CN=b.c.example", "*", "serverAuth", true, true},
+		{"/CN=bank.test", "*", "serverAuth", false, false}, {"/CN=intranet", "*", "serverAuth", false, true},
+		{"/CN=INTRANET", "*", "2.5.29.37.0", false, true}, {"/CN=intranet", "*", NULL, false, true},
+		{"/CN=intranet.", "*", NULL, false, false}, {"/CN=*.test", "*", NULL, false, false}, {"/CN=*.example", "*", NULL, false, false},
+		{"/CN=a_b.test", "*", NULL, false, false}, {"/CN=10.9.9.9", "*", NULL, false, false}, {"/CN=10.0.0.1", "*", NULL, true, true},
+		{"/CN=printer", "*", "serverAuth", true, true},
+		/* not a host, not for a server, or chosen for it */
+		{"/CN=the first one", "*", "serverAuth", true, true}, {"/CN=spiffe:\\/\\/x", "*", "serverAuth", true, true},
+		{"/CN=a..b", "*", NULL, true, true}, {"/CN=alice", "*", "clientAuth", true, true},
+		{"/CN=node-7", "node-*", "serverAuth", true, true}, {"/CN=node-7", "node-7", NULL, true, true},
+	};
+	struct csm_subject_rule rule = {NID_commonName, {NULL, 0}, true};
+	const struct csm_str sans[] = {CSM_STR("dns:.example"), CSM_STR("dns:printer"), CSM_STR("ip:10.0.0.0/24")};
+	struct csm_profile p = pki_profile();
+	struct pki_reqspec spec = {.key = pki_key("p256"), .exts = {{"subjectAltName", NULL}}};
+
+	(void)state;
+	p.subject = &rule;
+	p.n_subject = 1;
+	p.sans = sans;
+	p.n_sans = N_ELEMS(sans);
+	for (size_t i = 0; i < 2 * N_ELEMS(rows); i++) {
+		bool host = i % 2 == 1, allowed = host ? rows[i / 2].beside_a_host : rows[i / 2].allowed;
+
+		rule.value = csm_str_of(rows[i / 2].cn_rule);
+		p.ekus[0] = rows[i / 2].eku;
+		p.n_ekus = rows[i / 2].eku != NULL;
+		spec.subject = rows[i / 2].subject;
+		spec.exts[0].value = host ? "DNS:z.example,IP:10.0.0.1" : "IP:10.0.0.1";
+		if (judge(&p, &spec, 1) != (allowed ? 0 : CSM_EDENIED))
+			fail_msg("%s by %s: %s", rows[i / 2].subject, rows[i / 2].cn_rule, why);
+		assert_true(allowed || strstr(why, "CN is the name of a host") != NULL);
+	}
+	/* what a CA is called is no host's name */
+	p.ca = true;
+	p.key_usage = KU_KEY_CERT_SIGN;
+	p.n_ekus = 0;
+	spec.subject = "/CN=Under";
+	rule.value = CSM_STR("*");
+	assert_int_equal(judge(&p, &spec, 1), 0);
 }
 
 static void rules_for_names_match_what_they_say(void **state)
@@ -322,6 +371,7 @@ int main(void)
 		cmocka_unit_test(what_it_does_not_give_is_refused_with_the_reason),
 		cmocka_unit_test(keys_are_of_the_profiles_kinds),
 		cmocka_unit_test(subjects_are_of_the_profiles_attributes),
+		cmocka_unit_test(a_cn_that_is_a_host_is_one_that_the_names_allow),
 		cmocka_unit_test(rules_for_names_match_what_they_say),
 		cmocka_unit_test(wildcards_need_the_whole_domain_and_consent),
 		cmocka_unit_test(rules_that_are_none_are_told),

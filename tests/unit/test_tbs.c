@@ -242,17 +242,20 @@ static void names_are_within_the_rules(void **state)
 		{"/CN=a.example.com", "dns:a.example", false},
 		{"/CN=x/emailAddress=a@example.com", "dns:a.example", false},
 		{"/CN=x/emailAddress=a@m.example", "dns:a.example", true},
-		{"/CN=x", "email:a@m.example", true},
-		{"/CN=x", "email:a@example.com", false},
-		{"/CN=x", "ip:10.1.2.3", true},
-		{"/CN=x", "ip:192.0.2.1", false},
-		{"/CN=x", "ip:2001:db8::1", false},
-		{"/CN=x", "uri:https://a.example/b", true}, /* of no kind that the rules name */
+		{"/CN=x y", "email:a@m.example", true},
+		{"/CN=x y", "email:a@example.com", false},
+		{"/CN=x y", "ip:10.1.2.3", true},
+		{"/CN=x y", "ip:192.0.2.1", false},
+		{"/CN=x y", "ip:2001:db8::1", false},
+		{"/CN=x y", "uri:https://a.example/b", true}, /* of no kind that the rules name */
 		/* names that stand for others */
 		{"/CN=x", "dns:*.a.example", true},
 		{"/CN=*.a.example", "dns:*.A.example", true},
 		{"/CN=x", "dns:*.example", false}, /* bad.example is one of them */
 		{"/CN=x", "dns:*.bad.example", false},
+		{"/CN=intranet", "email:a@m.example", false}, /* a host, where there is none among the alternative names */
+		{"/CN=intranet.", "ip:10.1.2.3", false},
+		{"/CN=the intranet", "email:a@m.example", true},
 		{"/CN=*.example.com", "email:a@m.example", false},
 		{"/CN=*.a.example", "email:a@m.example", false},
 		{"/CN=*.example.com", "dns:a.example", false},
