@@ -8,7 +8,8 @@
 
 #define LOOK_MS 250        /* how often the thread asks whether something was revoked */
 #define PAUSE_MS 500       /* at least, between two lists of an issuer */
-#define PAUSE_TIMES 4      /* and so many times as long as the last one took */
+#define PAUSE_TIMES 4      /* and so many times as long as the last one took; */
+#define SHOWN_MS 1700      /* less where a revocation would be listed later than that, and a look */
 #define RETRY_MS 1000      /* after a failure; doubled each time */
 #define RETRY_MAX_MS 10000
 
@@ -88,6 +89,16 @@ static void lists_show(struct pub *p, struct shown *s, struct crl_list *full, st
 	crl_list_unref(old_delta);
 }
 
+/* A stream of revocations leaves the processor to others for most of the time; for half of it where lists take long. */
+static uint64_t pause_after(uint64_t took)
+{
+	const uint64_t left = took < SHOWN_MS ? SHOWN_MS - took : 0;
+	uint64_t pause = PAUSE_TIMES * took < left ? PAUSE_TIMES * took : left;
+
+	pause = pause > took ? pause : took;
+	return pause > PAUSE_MS ? pause : PAUSE_MS;
+}
+
 static int lists_make(struct pub *p, struct shown *s, struct ca_issuer *i, bool all, char why[static CA_WHY])
 {
 	struct ca_signing signing = {.csm = p->c->csm, .issuer = i, .kind = "crl"};
@@ -96,14 +107,12 @@ static int lists_make(struct pub *p, struct shown *s, struct ca_issuer *i, bool 
 		.delta_url = delta_url(ca_profiles(p->c->ca), s->config), .now = p->c->now()};
 	const uint64_t seen = db_revocations(p->c->db), from = now_ms();
 	struct crl_list *full = NULL, *delta = NULL;
-	uint64_t pause;
 	int r = all ? crl_make(&job, &full, &delta) : crl_make_delta(&job, &delta);
 
 	(void)memcpy(why, signing.why, CA_WHY);
 	if (r != 0)
 		return r;
-	pause = PAUSE_TIMES * (now_ms() - from);
-	s->lists_at = now_ms() + (pause > PAUSE_MS ? pause : PAUSE_MS);
+	s->lists_at = now_ms() + pause_after(now_ms() - from);
 	lists_show(p, s, full, delta);
 	if (all)
 		s->revocations = seen;

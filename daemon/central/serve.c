@@ -143,9 +143,11 @@ static int prepare_memory(void)
 {
 	int r;
 
-	/* Lists and pages of the inventory are large, come at any time in any thread, and are given back to the system when they go. */
-	if (mallopt(M_MMAP_THRESHOLD, MALLOC_LARGE) != 1 || mallopt(M_TRIM_THRESHOLD, MALLOC_SPARE) != 1 || mallopt(M_ARENA_MAX, MALLOC_ARENAS) != 1)
-		return CSM_ESYSTEM;
+	/* Lists and pages of the inventory are large, come at any time in any thread, and are given back to the system when they go. Another
+	 * malloc (a sanitizer's) has no such options, and is no reason not to start. */
+	(void)mallopt(M_MMAP_THRESHOLD, MALLOC_LARGE);
+	(void)mallopt(M_TRIM_THRESHOLD, MALLOC_SPARE);
+	(void)mallopt(M_ARENA_MAX, MALLOC_ARENAS);
 	raise_limit(RLIMIT_MEMLOCK, LOCK_WANTED);
 	if (sodium_init() < 0)
 		return CSM_ESYSTEM;
