@@ -17,6 +17,11 @@ csm_http_handler api_token_create; /* POST /v1/cms/tokens */
 csm_http_handler api_token_list;   /* GET /v1/cms/tokens */
 csm_http_handler api_token_delete; /* DELETE /v1/cms/tokens/{id} */
 
+csm_http_handler api_request_list;    /* GET /v1/cms/requests */
+csm_http_handler api_request_get;     /* GET /v1/cms/requests/{id} */
+csm_http_handler api_request_approve; /* POST /v1/cms/requests/{id}/approve */
+csm_http_handler api_request_deny;    /* POST /v1/cms/requests/{id}/deny */
+
 csm_http_handler api_ca_create;    /* POST /v1/cms/ca */
 csm_http_handler api_ca_put;       /* PUT /v1/cms/ca */
 csm_http_handler api_ca_get;       /* GET /v1/cms/ca */

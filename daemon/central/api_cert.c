@@ -83,7 +83,9 @@ static void make(struct central *c, make_fn *fn, const struct ca_ask *ask, struc
 	char why[CA_WHY];
 	int r = fn(c, ask, &a, why);
 
-	if (r == 0)
+	if (r == 0 && a.waits)
+		api_wait_answer(res, &a);
+	else if (r == 0)
 		body_answer(res, 201, api_cert_json(&a));
 	else
 		csm_http_fail(res, r, "%s", why);

@@ -21,6 +21,9 @@ bool api_idempotency(const struct csm_http_req *req, struct csm_str *ret, struct
 /* A certificate as its JSON: serial, certificate, chain (its issuers up to the root), not_after, issuer. NULL: no memory. */
 json_t *api_cert_json(const struct ca_answer *a);
 
+/* 202: the request waits; where it is found, and when to ask again. */
+void api_wait_answer(struct csm_http_res *res, const struct ca_answer *a);
+
 /* "keyCompromise"; of enum csm_reason. */
 const char *api_reason_name(int reason);
 

@@ -56,7 +56,11 @@ struct ca_ask {
 	struct csm_str idempotency; /* "": none */
 	struct csm_bin renews;      /* of ca_renew: the serial of the certificate; n 0: the caller's own */
 };
+/* What came of it: a certificate; or, where `waits` is true, nothing but the request and when to ask again. */
 struct ca_answer {
+	bool waits;
+	char request[2 * DB_REQUEST_ID_LEN + 1];
+	uint32_t retry_after_s;
 	uint8_t serial[DB_SERIAL_MAX];
 	size_t serial_len;
 	struct csm_buf der;
@@ -64,13 +68,23 @@ struct ca_answer {
 	struct ca_issuer *issuer; /* to be given back */
 };
 void ca_answer_free(struct ca_answer *a);
-/* A certificate for a request; durable when it returns. Every refusal changes nothing, and `why` says its reason: CSM_EDENIED,
+/* A certificate for a request, or its place among those that wait for somebody's approval; durable when it returns. The same request
+ * of the same caller again is that one, until the certificate was given and for a day after. Every refusal changes nothing, and `why` says its reason: CSM_EDENIED,
  * CSM_EINVALID, CSM_ECONFLICT (the idempotency key), CSM_EUNAUTHENTICATED (nobody asks), CSM_ESTATE, CSM_EUNAVAILABLE, ... */
 CSM_MUST int ca_issue(struct central *c, const struct ca_ask *ask, struct ca_answer *ret, char why[static CA_WHY]);
 /* The successor of a certificate: the same names, profile and role; under the certificate itself, or its node's. */
 CSM_MUST int ca_renew(struct central *c, const struct ca_ask *ask, struct ca_answer *ret, char why[static CA_WHY]);
 /* An administrator or operator any certificate, a node those of its node, a service its own. */
 CSM_MUST int ca_revoke(struct central *c, const struct caller *by, struct csm_bin serial, int reason, char why[static CA_WHY]);
+
+/* ---- requests that wait (ca_wait.c) ---- */
+
+/* Under whom requests are kept: "node NAME" of a node, else his name. n 0 where there is no room in the pool. */
+struct csm_str ca_who(const struct caller *by, struct csm_pool *pool);
+/* An operator or administrator says yes, after the checks were made again, or no with a reason. Never to his own request. CSM_EDENIED,
+ * CSM_ENOT_FOUND, CSM_ESTATE (decided before), ..., with why. */
+CSM_MUST int ca_decide(struct central *c, const struct caller *by, const uint8_t id[static DB_REQUEST_ID_LEN], bool yes,
+	struct csm_str reason, char why[static CA_WHY]);
 
 /* ---- the TLS certificate of csm-server itself (tls.c) ---- */
 

@@ -61,6 +61,29 @@ CSM_MUST int ca_san_texts(const GENERAL_NAMES *names, struct csm_pool *pool, str
 /* The value of the subject's CN, in the pool; p NULL: none. */
 CSM_MUST int ca_cn(const X509_NAME *subject, struct csm_pool *pool, struct csm_str *ret);
 
+/* ---- a request that waits, within ca_issue and ca_renew (ca_wait.c) ---- */
+struct ca_wait {
+	struct central *c;
+	const struct ca_ask *ask;
+	const struct profile_config *profile;
+	const struct csm_certreq *q;
+	struct csm_bin renews; /* of a renewal: the serial; n 0: it is none */
+	struct csm_pool *pool;
+	uint64_t now;
+	char *why;
+	/* what is known of it */
+	uint8_t id[DB_REQUEST_ID_LEN];
+	struct db_request row;
+	bool found; /* it is there: what it was asked by has been spent for it */
+};
+/* Is that nothing to be answered at once? */
+bool ca_waits(const struct caller *by, const struct profile_config *p, bool renewal);
+/* Is it there? Fills the lower part. */
+CSM_MUST int ca_wait_find(struct ca_wait *w);
+/* After all checks. 0 with *ret: it waits; or, with *issued, it became the certificate of w->row.serial. CSM_ENOT_FOUND: it is to be
+ * issued now. CSM_EDENIED: it was refused, or cannot be paid. */
+CSM_MUST int ca_wait_turn(struct ca_wait *w, struct ca_answer *ret, bool *issued);
+
 /* Has the caller's token been given for these names? CSM_EDENIED, with why. */
 CSM_MUST int ca_token_names(const struct db_token *t, const struct csm_certreq *q, struct csm_pool *pool, char why[static CA_WHY]);
 /* May he ask by this profile at all, and with which role for what is issued? CSM_EDENIED, with why. */

@@ -21,6 +21,7 @@ struct job {
 	struct ca_issuer *issuer;
 	struct db_cert row;
 	struct csm_bin renews;
+	struct ca_wait wait; /* of a profile whose requests wait */
 	uint64_t now;
 	uint8_t hash[crypto_hash_sha256_BYTES];
 	struct csm_buf der;
@@ -78,7 +79,8 @@ static struct db_issue transaction(struct job *j)
 	const struct caller *by = j->ask->by;
 
 	return (struct db_issue){.cert = &j->row, .token = by->role == CALLER_TOKEN ? by->token.id : NULL,
-		.spare = by->cert.serial, .new_node = ca_new_node(by, &j->row), .idempotency = j->ask->idempotency, .caller = csm_str_of(by->name),
+		.spare = by->cert.serial, .request = j->wait.found ? j->wait.id : NULL, .new_node = ca_new_node(by, &j->row),
+		.idempotency = j->ask->idempotency, .caller = csm_str_of(by->name),
 		.request_hash = {j->hash, sizeof(j->hash)}, .now = j->now};
 }
 
@@ -179,6 +181,31 @@ static int read_request(struct job *j, uint64_t *life)
 	return 0;
 }
 
+/* ---- what has to wait ---- */
+
+static int wait_find(struct job *j)
+{
+	j->wait = (struct ca_wait){.c = j->c, .ask = j->ask, .profile = j->profile, .q = j->q, .renews = j->renews, .pool = &j->pool,
+		.now = j->now, .why = j->why};
+	return ca_wait_find(&j->wait);
+}
+
+/* CSM_ENOT_FOUND: its turn has come. */
+static int wait_turn(struct job *j, struct ca_answer *ret)
+{
+	bool issued = false;
+	int r = ca_wait_turn(&j->wait, ret, &issued);
+	struct csm_buf serial;
+
+	if (r != 0 || !issued)
+		return r;
+	csm_buf_init(&serial, DB_SERIAL_MAX, false);
+	if ((r = csm_buf_put(&serial, j->wait.row.serial.p, j->wait.row.serial.n)) == 0)
+		r = again(j, &serial, ret);
+	csm_buf_free(&serial);
+	return r;
+}
+
 static int find_issuer(struct job *j)
 {
 	int r = ca_issuer_get(j->c->ca, csm_str_of(j->profile->issuer->name), &j->issuer);
@@ -270,7 +297,8 @@ static int commit(struct job *j, struct ca_answer *ret)
 	if (r == 0)
 		r = replayed ? again(j, &serial, ret) : take(j, j->row.serial, j->row.der, j->row.not_after, ret);
 	else if (r == CSM_EDENIED)
-		(void)ca_refuse(j->why, r, in.token != NULL ? "the token is spent, expired or withdrawn" :
+		(void)ca_refuse(j->why, r, in.request != NULL ? "what was approved is not so any more, or by what was asked is withdrawn" :
+			in.token != NULL ? "the token is spent, expired or withdrawn" :
 			"the certificate by which was asked, or which was to be renewed, is revoked");
 	else if (r == CSM_ESTATE)
 		r = ca_refuse(j->why, CSM_EDENIED, NODE_TAKEN);
@@ -306,6 +334,7 @@ int ca_issue(struct central *c, const struct ca_ask *ask, struct ca_answer *ret,
 {
 	struct job j;
 	uint64_t life = 0;
+	bool waits;
 	int r;
 
 	job_init(&j, c, ask, why);
@@ -313,9 +342,14 @@ int ca_issue(struct central *c, const struct ca_ask *ask, struct ca_answer *ret,
 		goto out;
 	if ((r = replay(&j, "issue", ret)) != CSM_ENOT_FOUND)
 		goto out;
-	if ((r = check_token(&j)) != 0 || (r = read_request(&j, &life)) != 0)
+	waits = ca_waits(ask->by, j.profile, false);
+	if ((!waits && (r = check_token(&j)) != 0) || (r = read_request(&j, &life)) != 0)
+		goto out;
+	if (waits && ((r = wait_find(&j)) != 0 || (!j.wait.found && (r = check_token(&j)) != 0)))
 		goto out;
 	if (ask->by->role == CALLER_TOKEN && (r = ca_token_names(&ask->by->token, j.q, &j.pool, why)) != 0)
+		goto out;
+	if (waits && (r = wait_turn(&j, ret)) != CSM_ENOT_FOUND)
 		goto out;
 	r = make(&j, life, ret);
 out:
@@ -388,6 +422,8 @@ static int renew(struct job *j, struct ca_answer *ret)
 		csm_str_eq(old.role, "administrator") ? "administrator" : "";
 	j->row.node = old.node;
 	j->renews = old.serial;
+	if (ca_waits(j->ask->by, j->profile, true) && ((r = wait_find(j)) != 0 || (r = wait_turn(j, ret)) != CSM_ENOT_FOUND))
+		return r;
 	return make(j, life, ret);
 }
 

@@ -113,6 +113,7 @@ static int by_token(struct central *c, struct csm_str value, struct csm_pool *po
 	uint8_t hash[crypto_hash_sha256_BYTES];
 	char hex[2 * DB_TOKEN_ID_LEN + 1];
 	struct csm_str token;
+	bool waits = false;
 	int r = token_shown(value, (char *)shown, &token);
 
 	if (r != 0)
@@ -121,12 +122,17 @@ static int by_token(struct central *c, struct csm_str value, struct csm_pool *po
 	r = db_token_find(c->db, hash, pool, &ret->token);
 	if (r != 0)
 		return r == CSM_ENOT_FOUND ? CSM_EUNAUTHENTICATED : r;
-	/* It was found by its hash: what is left to compare tells nothing of the token. */
-	if (sodium_memcmp(hash, ret->token.hash, sizeof(hash)) != 0 || c->now() >= ret->token.expires)
-		return CSM_EUNAUTHENTICATED;
-	ret->role = CALLER_TOKEN;
 	sodium_bin2hex(hex, sizeof(hex), ret->token.id, sizeof(ret->token.id));
 	snprintf(ret->name, sizeof(ret->name), "token %s", hex);
+	/* It was found by its hash: what is left to compare tells nothing of the token. */
+	if (sodium_memcmp(hash, ret->token.hash, sizeof(hash)) != 0)
+		return CSM_EUNAUTHENTICATED;
+	/* after its time it asks for nothing new, and what it has asked for may still wait for a person */
+	if (c->now() >= ret->token.expires && (r = db_request_any(c->db, csm_str_of(ret->name), &waits)) != 0)
+		return r;
+	if (c->now() >= ret->token.expires && !waits)
+		return CSM_EUNAUTHENTICATED;
+	ret->role = CALLER_TOKEN;
 	return 0;
 }
 

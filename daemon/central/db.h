@@ -60,12 +60,19 @@ struct db_cert {
 	struct csm_bin renews;      /* the serial that it takes the place of; n 0: none */
 	struct csm_bin der;
 };
+/* By what was asked. */
+struct db_payment {
+	const uint8_t *token;        /* id: one use of it is spent, if it is still good at `now`; NULL: none */
+	struct csm_bin spare;        /* a serial that must not be revoked (the certificate by which was asked); n 0: none */
+	uint64_t now;
+};
 /* Everything that makes an answer true, in one transaction. */
 struct db_issue {
 	const struct db_cert *cert;
-	const uint8_t *token;        /* id: one use of it is spent, if it is still good at `now`; NULL: none */
-	struct csm_bin spare;        /* a serial that must not be revoked (the certificate by which was asked); n 0: none */
+	const uint8_t *token;        /* as in db_payment */
+	struct csm_bin spare;
 	bool new_node;               /* cert->role is "node": the name must not be another's (db_node_free) */
+	const uint8_t *request;      /* id of one that waited, was approved and has paid: the token has only to be there. NULL: none */
 	struct csm_str idempotency;  /* key, "" none; kept 24 h */
 	struct csm_str caller;       /* under whom */
 	struct csm_bin request_hash; /* 32 bytes */
@@ -132,9 +139,52 @@ struct db_token {
 CSM_MUST int db_token_add(struct central_db *db, const struct db_token *t);
 /* By the hash of what was shown. CSM_ENOT_FOUND. It may be spent or expired. */
 CSM_MUST int db_token_find(struct central_db *db, const uint8_t hash[static 32], struct csm_pool *pool, struct db_token *ret);
+/* CSM_ENOT_FOUND: it was withdrawn. */
+CSM_MUST int db_token_get(struct central_db *db, const uint8_t id[static DB_TOKEN_ID_LEN], struct csm_pool *pool, struct db_token *ret);
 CSM_MUST int db_token_delete(struct central_db *db, const uint8_t id[static DB_TOKEN_ID_LEN], uint64_t now, struct csm_str by);
 CSM_MUST int db_token_list(struct central_db *db, struct csm_str after, size_t limit, struct csm_pool *pool, struct db_token **ret,
 	size_t *n, struct csm_str *next);
+
+/* ---- requests that wait: for a person's approval, or for another CA ---- */
+#define DB_REQUEST_ID_LEN 16u
+#define DB_REQUESTS_MAX 1000u     /* open ones, in all */
+#define DB_REQUESTS_PER_CALLER 16u
+#define DB_REQUEST_WAITS_S (UINT64_C(7) * 86400) /* for a decision, and for who asked to come for what was decided */
+#define DB_REQUEST_KEPT_S UINT64_C(86400)        /* after it was answered */
+enum db_request_state { DB_WAITING, DB_APPROVED, DB_REFUSED, DB_ISSUED };
+struct db_request {
+	uint8_t id[DB_REQUEST_ID_LEN];
+	enum db_request_state state;
+	bool renewal;
+	struct csm_str who;       /* under whom it is found again: a node's name, else as requester */
+	struct csm_str requester; /* as in db_cert */
+	struct csm_str as;        /* the subject of the certificate by which was asked; "" */
+	struct csm_str profile, subject;
+	const struct csm_str *sans;
+	size_t n_sans;
+	struct csm_bin csr;       /* DER */
+	struct csm_bin renews;    /* as it was asked; n 0 */
+	uint64_t ttl, created, expires;
+	struct csm_str idempotency;
+	uint64_t decided;
+	struct csm_str decided_by, reason;
+	struct csm_bin serial;    /* DB_ISSUED */
+};
+/* A new one, DB_WAITING or DB_APPROVED; what it is asked by is paid with it. CSM_EEXISTS: it is there. CSM_EDENIED: as db_issue.
+ * CSM_EBUSY: DB_REQUESTS_MAX, or DB_REQUESTS_PER_CALLER of this one, are open. CSM_ECONFLICT: his idempotency key is another one's. */
+CSM_MUST int db_request_add(struct central_db *db, const struct db_request *q, const struct db_payment *by);
+/* CSM_ENOT_FOUND; also where its time is over. */
+CSM_MUST int db_request_get(struct central_db *db, const uint8_t id[static DB_REQUEST_ID_LEN], uint64_t now, struct csm_pool *pool,
+	struct db_request *ret);
+/* Has he asked for something that is still there? */
+CSM_MUST int db_request_any(struct central_db *db, struct csm_str who, bool *ret);
+/* DB_APPROVED or DB_REFUSED. CSM_ENOT_FOUND; CSM_ESTATE: it was decided before. */
+CSM_MUST int db_request_decide(struct central_db *db, const uint8_t id[static DB_REQUEST_ID_LEN], enum db_request_state state,
+	struct csm_str reason, struct csm_str by, uint64_t now);
+/* In the order in which their times end, after the cursor ("": the first; CSM_EINVALID). state -1: any.
+ * Bounded work, as db_cert_list. `csr` is not told. */
+CSM_MUST int db_request_list(struct central_db *db, int state, struct csm_str after, size_t limit, uint64_t now, struct csm_pool *pool,
+	struct db_request **ret, size_t *n, struct csm_str *next);
 
 /* ---- usage reports ---- */
 struct db_usage {

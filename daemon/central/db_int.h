@@ -32,6 +32,10 @@ enum db_table {
 	DB_T_VALUE = 'S',     /* name: REC_VALUE */
 	DB_T_EVENT = 'V',     /* time, nanoseconds, number: REC_EVENT */
 	DB_T_NODE = 'N',      /* SHA-256 of the name in small letters: REC_NODE */
+	DB_T_REQUEST = 'P',      /* id: REC_REQUEST */
+	DB_T_REQUEST_OF = 'Q',   /* SHA-256 of who, id */
+	DB_T_REQUEST_END = 'X',  /* time of its end, id */
+	DB_T_REQUEST_OPEN = 'Y', /* nothing: REC_REF, how many are waiting or approved */
 	DB_T_USAGE = 'U',     /* SHA-256 of the SPKI, end, start, 8 bytes of SHA-256 of who: REC_USAGE */
 };
 enum db_facet { DB_F_NODE = 'n', DB_F_REQUESTER = 'q', DB_F_NAME = 'm', DB_F_REVOKED = 'r' };
@@ -106,6 +110,13 @@ CSM_MUST int db_cert_row(struct central_db *db, struct csm_engine_txn *t, struct
 CSM_MUST int db_copy(struct csm_pool *pool, const void **p, size_t n);
 CSM_MUST int db_copy_strs(struct csm_pool *pool, const struct csm_str **v, size_t n);
 CSM_MUST int db_copy_cert(struct csm_pool *pool, struct db_cert *c);
+
+/* ---- parts of batches that others make too ---- */
+/* What an answer rests on: one use of the token is spent, unless it was before (`paid`), and `spare` is not revoked. CSM_EDENIED. */
+CSM_MUST int plan_payment(struct plan *p, struct csm_engine_txn *t, const struct db_payment *in, bool paid);
+/* The request that waited has become this certificate. CSM_EDENIED: it may not, or not any more. */
+CSM_MUST int plan_request_issued(struct plan *p, struct csm_engine_txn *t, const uint8_t id[static DB_REQUEST_ID_LEN],
+	struct csm_bin serial, uint64_t now);
 
 /* Rounds of reading and writing before somebody who is always overtaken is told CSM_EBUSY. */
 #define DB_ROUNDS 10000u

@@ -5,8 +5,8 @@
 #include "proto-spec/limits.h"
 
 #define NAMES_MAX 64u /* that are searched for by an index */
-#define CONDS 6u
-#define CHANGES (13u + NAMES_MAX)
+#define CONDS 8u
+#define CHANGES (18u + NAMES_MAX)
 #define PRUNE_S 600u
 #define PRUNE_MAX 256u
 
@@ -71,7 +71,7 @@ static void plan_replay(struct plan *p, const struct db_issue *in, struct csm_bi
 	plan_mark(p, &age);
 }
 
-static int plan_token(struct plan *p, struct csm_engine_txn *t, const struct db_issue *in, struct csm_pool *pool)
+static int plan_token(struct plan *p, struct csm_engine_txn *t, const struct db_payment *in, bool paid)
 {
 	struct db_token token;
 	struct csm_bin row;
@@ -82,15 +82,24 @@ static int plan_token(struct plan *p, struct csm_engine_txn *t, const struct db_
 		return 0;
 	dbk_start(&k, DB_T_TOKEN);
 	dbk_raw(&k, in->token, DB_TOKEN_ID_LEN);
-	r = db_row(p->db, t, &k, &rec_token, pool, &token, &row);
+	r = db_row(p->db, t, &k, &rec_token, &p->mem, &token, &row);
 	if (r != 0)
 		return r == CSM_ENOT_FOUND ? CSM_EDENIED : r;
-	if (token.used >= token.uses || token.expires <= in->now)
+	if (!paid && (token.used >= token.uses || token.expires <= in->now))
 		return CSM_EDENIED;
 	plan_same(p, &k, row);
+	if (paid)
+		return 0;
 	token.used++;
 	plan_put(p, &k, &rec_token, &token);
 	return 0;
+}
+
+int plan_payment(struct plan *p, struct csm_engine_txn *t, const struct db_payment *in, bool paid)
+{
+	int r = plan_token(p, t, in, paid);
+
+	return r != 0 ? r : plan_valid(p, t, in->spare);
 }
 
 /* ---- the certificate and where it is found ---- */
@@ -150,6 +159,7 @@ static void plan_cert(struct plan *p, const struct db_issue *in)
 
 static int issue_once(struct central_db *db, struct csm_engine_txn *t, const struct db_issue *in, struct plan *p, struct csm_buf *serial)
 {
+	const struct db_payment by = {.token = in->token, .spare = in->spare, .now = in->now};
 	struct rec_replay was = {0};
 	struct rec_ref ref;
 	struct csm_bin row;
@@ -165,7 +175,8 @@ static int issue_once(struct central_db *db, struct csm_engine_txn *t, const str
 	if ((r = db_row(db, t, &k, &rec_ref, NULL, &ref, NULL)) != CSM_ENOT_FOUND)
 		return r == 0 ? CSM_EEXISTS : r;
 	plan_replay(p, in, row, &was);
-	if ((r = plan_token(p, t, in, &p->mem)) != 0 || (r = plan_valid(p, t, in->spare)) != 0 ||
+	if ((r = plan_payment(p, t, &by, in->request != NULL)) != 0 ||
+		(in->request != NULL && (r = plan_request_issued(p, t, in->request, in->cert->serial, in->now)) != 0) ||
 		(r = plan_valid(p, t, in->cert->renews)) != 0 || (r = plan_node_cert(p, t, in->cert, in->new_node, in->now)) != 0)
 		return r;
 	plan_cert(p, in);

@@ -112,6 +112,22 @@ int db_token_find(struct central_db *db, const uint8_t hash[static 32], struct c
 	return r;
 }
 
+int db_token_get(struct central_db *db, const uint8_t id[static DB_TOKEN_ID_LEN], struct csm_pool *pool, struct db_token *ret)
+{
+	struct csm_engine_txn *t;
+	struct db_token token;
+	struct dbk k;
+	int r = db->ops->begin(db->engine, &t);
+
+	if (r != 0)
+		return r;
+	token_key(&k, id);
+	if ((r = db_row(db, t, &k, &rec_token, pool, &token, NULL)) == 0 && (r = copy_token(pool, &token)) == 0)
+		*ret = token;
+	db->ops->end(t);
+	return r;
+}
+
 static int delete_once(struct plan *p, struct csm_engine_txn *t, const uint8_t id[static DB_TOKEN_ID_LEN], uint64_t now, struct csm_str by)
 {
 	char hex[2 * DB_TOKEN_ID_LEN + 1];

@@ -104,6 +104,30 @@ static const struct rec_field usage_fields[] = {
 };
 DEF(usage, REC_USAGE, db_usage);
 
+static const struct rec_field request_fields[] = {
+	BYTES(REC_FIXED, db_request, id, DB_REQUEST_ID_LEN),
+	NUMBER(REC_INT, db_request, state, DB_ISSUED),
+	NUMBER(REC_BOOL, db_request, renewal, 1),
+	BYTES(REC_STR, db_request, who, SHORT_MAX),
+	BYTES(REC_STR, db_request, requester, SHORT_MAX),
+	BYTES(REC_STR, db_request, as, TEXT_MAX),
+	BYTES(REC_STR, db_request, profile, SHORT_MAX),
+	BYTES(REC_STR, db_request, subject, TEXT_MAX),
+	LIST(db_request, sans, n_sans, TEXT_MAX),
+	BYTES(REC_BIN, db_request, csr, DER_MAX),
+	BYTES(REC_BIN, db_request, renews, DB_SERIAL_MAX),
+	NUMBER(REC_U64, db_request, ttl, 0),
+	NUMBER(REC_U64, db_request, created, 0),
+	NUMBER(REC_U64, db_request, expires, 0),
+	BYTES(REC_STR, db_request, idempotency, SHORT_MAX),
+	NUMBER(REC_U64, db_request, decided, 0),
+	BYTES(REC_STR, db_request, decided_by, SHORT_MAX),
+	BYTES(REC_STR, db_request, reason, TEXT_MAX),
+	BYTES(REC_BIN, db_request, serial, DB_SERIAL_MAX),
+};
+_Static_assert(sizeof(enum db_request_state) == sizeof(int), "kept as an int");
+DEF(request, REC_REQUEST, db_request);
+
 /* ---- the tag ---- */
 
 void rec_key_init(struct rec_key *k, const uint8_t key[static DB_KEY_LEN])

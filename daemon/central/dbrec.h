@@ -26,6 +26,7 @@ enum rec_kind {
 	REC_EVENT = 10,
 	REC_USAGE = 11,
 	REC_NODE = 12, /* who has a node's name */
+	REC_REQUEST = 13,
 };
 
 enum rec_type { REC_U64, REC_INT, REC_BOOL, REC_STR, REC_BIN, REC_STRS, REC_FIXED };
@@ -74,6 +75,6 @@ struct rec_replay {
 	uint64_t at;
 };
 extern const struct rec_def rec_schema, rec_ref, rec_cert, rec_der, rec_revoked, rec_token, rec_token_ref, rec_replay, rec_value, rec_event,
-	rec_usage, rec_node;
+	rec_usage, rec_node, rec_request;
 
 #endif

@@ -141,6 +141,19 @@ static bool caller_ok(struct central *c, const struct csm_http_req *req, struct 
 
 static void send_answer(struct csm_http_res *res, int r, struct ca_answer *a, const char *why)
 {
+	char id[sizeof(a->request) + 1] = "";
+
+	if (r == 0 && a->waits) {
+		/* RFC 7030 4.2.3: the same request again, after that time */
+		(void)snprintf(id, sizeof(id), "%s\n", a->request);
+		res->status = 202;
+		res->type = "text/plain; charset=utf-8";
+		if (csm_http_res_header(res, "Retry-After", "%u", (unsigned)a->retry_after_s) != 0 ||
+			csm_buf_put(&res->body, "the request waits for an approval: ", 35) != 0 ||
+			csm_buf_put(&res->body, id, strlen(id)) != 0)
+			fail(res, CSM_EBUSY, "");
+		return;
+	}
 	/* the certificate alone: who asked has the chain by cacerts (RFC 7030 4.2.3) */
 	if (r == 0)
 		send_certs(res, "application/pkcs7-mime; smime-type=certs-only", (struct csm_bin){csm_buf_ptr(&a->der), a->der.len});

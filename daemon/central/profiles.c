@@ -180,6 +180,17 @@ static int read_ask(struct reading *rd, const struct csm_yaml_node *n, struct pr
 	return r == 0 && p->ask == 0 ? csm_yaml_fail(n, rd->err, "names nobody") : r;
 }
 
+static int read_approval(struct reading *rd, const struct csm_yaml_node *n, struct profile_config *p)
+{
+	static const struct word kinds[] = {{"none", APPROVAL_NONE}, {"first", APPROVAL_FIRST}, {"manual", APPROVAL_ALL}};
+	unsigned which = 0;
+	int r = csm_yaml_expect(n, CSM_YAML_SCALAR, rd->err);
+
+	if (r == 0 && (r = read_words(rd, n, kinds, N_ELEMS(kinds), &which)) == 0)
+		p->approval = (enum profile_approval)which;
+	return r;
+}
+
 static int read_max_life(struct reading *rd, const struct csm_yaml_node *n, struct profile_config *p)
 {
 	return read_life(rd, n, &p->x509.max_life);
@@ -339,7 +350,8 @@ static const struct {
 	const char *name;
 	field_fn *read;
 } fields[] = {
-	{"issuer", read_issuer_of}, {"role", read_role}, {"ask", read_ask}, {"max_life", read_max_life},
+	{"issuer", read_issuer_of}, {"role", read_role}, {"ask", read_ask}, {"approval", read_approval},
+	{"max_life", read_max_life},
 	{"life", read_usual_life}, {"keys", read_keys}, {"ca", read_ca}, {"key_usage", read_key_usage}, {"ekus", read_ekus},
 	{"subject", read_subject}, {"cn_is_san", read_cn_is_san}, {"san", read_san}, {"max_sans", read_max_sans},
 	{"needs_san", read_needs_san}, {"wildcards", read_wildcards},

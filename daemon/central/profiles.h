@@ -9,6 +9,9 @@
 /* Who may ask by a profile (`ask`). Renewal under a certificate of its own is not asked for here: whoever got one may. */
 enum profile_ask { ASK_TOKEN = 1, ASK_SERVICE = 2, ASK_NODE = 4, ASK_OPERATOR = 8, ASK_ADMINISTRATOR = 16 };
 
+/* Which certificates a person approves. */
+enum profile_approval { APPROVAL_NONE, APPROVAL_FIRST, APPROVAL_ALL };
+
 struct issuer_config {
 	const char *name;
 	const char *key;    /* "[NAMESPACE:]KEY" in the csmd beside csm-server */
@@ -20,6 +23,7 @@ struct profile_config {
 	struct csm_profile x509; /* its URLs are those of the issuer, where public_url is set */
 	uint64_t life;           /* seconds, where a request names none */
 	unsigned ask;            /* enum profile_ask */
+	enum profile_approval approval;
 	const char *role;        /* what the holder may do here: "" (a service's), "node", "operator", "administrator" */
 };
 

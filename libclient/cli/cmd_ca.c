@@ -131,9 +131,9 @@ int cmd_ca_cert_show(struct cli *cli)
 	return r;
 }
 
-int cmd_ca_cert_revoke(struct cli *cli)
+/* POST below a path of its own, with a reason where there is one. */
+static int post_reason(struct cli *cli, const char *path, const char *verb, const char *reason)
 {
-	const char *reason = cli->value[O_REASON];
 	json_t *answer = NULL, *body = json_object();
 	struct path p;
 	int r;
@@ -142,14 +142,61 @@ int cmd_ca_cert_revoke(struct cli *cli)
 		json_decref(body);
 		return client_err_plain(CSM_ENOMEM);
 	}
-	path_start(&p, "/v1/cms/certificates");
+	path_start(&p, path);
 	path_segment(&p, cli->arg[0]);
-	path_segment(&p, "revoke");
+	path_segment(&p, verb);
 	r = get(cli, &p, "POST", body, &answer);
 	json_decref(body);
 	if (r == 0 && answer != NULL)
 		return server_print(cli, answer);
 	return r;
+}
+
+int cmd_ca_cert_revoke(struct cli *cli)
+{
+	return post_reason(cli, "/v1/cms/certificates", "revoke", cli->value[O_REASON]);
+}
+
+/* ---- requests that wait ---- */
+
+#define REQUESTS "/v1/cms/requests"
+
+int cmd_ca_request_list(struct cli *cli)
+{
+	static const char *const columns[] = {"request", "state", "created", "profile", "requester", "subject", "san", NULL};
+	struct server *s;
+	struct path p;
+	int r = server_open(cli, false, &s);
+
+	if (r != 0)
+		return r;
+	path_start(&p, REQUESTS);
+	path_query(&p, "state", cli->arg[0] != NULL ? cli->arg[0] : "waiting");
+	r = server_list(cli, s, &p, "requests", columns);
+	server_close(s);
+	return r;
+}
+
+int cmd_ca_request_show(struct cli *cli)
+{
+	json_t *answer = NULL;
+	struct path p;
+	int r;
+
+	path_start(&p, REQUESTS);
+	path_segment(&p, cli->arg[0]);
+	r = get(cli, &p, "GET", NULL, &answer);
+	return r == 0 ? server_print(cli, answer) : r;
+}
+
+int cmd_ca_request_approve(struct cli *cli)
+{
+	return post_reason(cli, REQUESTS, "approve", cli->arg[1]);
+}
+
+int cmd_ca_request_deny(struct cli *cli)
+{
+	return post_reason(cli, REQUESTS, "deny", cli->arg[1]);
 }
 
 /* ---- the report of use ---- */
