@@ -1,5 +1,5 @@
-/* issue.sign, and issue.begin, update and finish for long lists: what keys with the use `issuer` sign. What is asked for is read
- * by a worker; then the store's writer takes the serial number and tells the audit log, in one commit; then it is signed. */
+/* issue.sign, and issue.begin, update and finish for long lists: what keys with the use `issuer` sign. What is asked for is read,
+ * a usual certificate at once, all else by a worker; then the store's writer takes the serial number and tells the audit log, in one commit; then it is signed. */
 #include <openssl/evp.h>
 #include <openssl/x509.h>
 #include <sodium.h>
@@ -14,6 +14,7 @@
 
 #define DIGEST_MAX 64u
 #define RECORD_MAX (16u * 1024u)
+#define QUICK_MAX 2048u /* of a certificate that is looked at on the loop */
 
 /* A list in parts. Its key is looked at again at the end. */
 struct issue_list {
@@ -180,8 +181,13 @@ static void tell(struct issue_op *i)
 
 static int digest_whole(struct issue_op *i)
 {
-	crypto_hash_sha256(i->sha256, csm_buf_ptr(&i->tbs), i->tbs.len);
-	return csm_sigalg_digest(&i->call.scheme, buf_bin(&i->tbs), i->digest, &i->call.in);
+	int r = csm_sigalg_digest(&i->call.scheme, buf_bin(&i->tbs), i->digest, &i->call.in);
+
+	if (r == 0 && i->call.scheme.hash == CSM_HASH_SHA256)
+		memcpy(i->sha256, i->digest, sizeof(i->sha256));
+	else if (r == 0)
+		crypto_hash_sha256(i->sha256, csm_buf_ptr(&i->tbs), i->tbs.len);
+	return r;
 }
 
 static int digest_list(struct issue_op *i)
@@ -207,11 +213,12 @@ static bool same_scheme(const struct csm_scheme *a, const struct csm_scheme *b)
 	return a->kind == b->kind && a->hash == b->hash;
 }
 
-static int read_it(struct issue_op *i)
+static int read_it(struct issue_op *i, bool quick)
 {
 	struct csm_tbs_key key = tbs_key(&i->rec, &i->rules, buf_bin(&i->chain));
 	int r = 0;
 
+	key.quick = quick;
 	if (i->chain.len > 0)
 		r = issuercerts_get(&i->change.op.loop->b->issuercerts, key.chain, &key.cert, &key.above);
 	if (r != 0)
@@ -232,11 +239,10 @@ static int read_it(struct issue_op *i)
 	return i->list != NULL ? digest_list(i) : digest_whole(i);
 }
 
-static void check_work(struct op *op)
+static int check(struct issue_op *i, bool quick)
 {
-	struct issue_op *i = (struct issue_op *)op;
 	unsigned missed = csm_lockheap_openssl_missed();
-	int r = read_it(i);
+	int r = read_it(i, quick);
 
 	if (r != 0 && csm_lockheap_openssl_missed() != missed) {
 		i->why[0] = '\0';
@@ -244,7 +250,12 @@ static void check_work(struct op *op)
 	}
 	if (r == 0)
 		tell(i);
-	op->r = r;
+	return r;
+}
+
+static void check_work(struct op *op)
+{
+	op->r = check((struct issue_op *)op, false);
 }
 
 /* A refusal is in the audit log before it is answered. */
@@ -368,6 +379,11 @@ static void start(struct req *q, struct key_found *f, enum csm_tbs_kind kind, st
 		i->call.scheme = *scheme;
 	r = fill(q, f, i, tbs);
 	req_end_read(q);
+	if (r == 0 && list == NULL && kind == CSM_TBS_CERTIFICATE && tbs.n <= QUICK_MAX &&
+		(change->op.r = check(i, true)) != CSM_EBUSY) {
+		checked(&change->op);
+		return;
+	}
 	if (r == 0)
 		r = op_to_worker(&change->op, check_work, checked);
 	if (r != 0)

@@ -1,12 +1,13 @@
 #include "daemon/node/issuercerts.h"
 #include <openssl/err.h>
 #include <openssl/x509v3.h>
-#include <sodium.h>
 #include <string.h>
 
 void issuercerts_init(struct issuercerts *c)
 {
 	memset(c, 0, sizeof(*c));
+	for (size_t i = 0; i < ISSUERCERTS_MAX; i++)
+		csm_buf_init(&c->slot[i].chain, CSM_CERT_CHAIN_MAX, false);
 	pthread_mutex_init(&c->lock, NULL);
 }
 
@@ -15,6 +16,7 @@ void issuercerts_free(struct issuercerts *c)
 	for (size_t i = 0; i < ISSUERCERTS_MAX; i++) {
 		X509_free(c->slot[i].cert);
 		X509_free(c->slot[i].above);
+		csm_buf_free(&c->slot[i].chain);
 	}
 	pthread_mutex_destroy(&c->lock);
 }
@@ -45,26 +47,46 @@ static void give(X509 *cert, X509 *above, X509 **ret, X509 **ret_above)
 }
 
 /* Under the lock. */
-static bool find(struct issuercerts *c, const uint8_t *hash, X509 **cert, X509 **above)
+static bool find(struct issuercerts *c, struct csm_bin chain, X509 **cert, X509 **above)
 {
-	for (size_t i = 0; i < ISSUERCERTS_MAX; i++)
-		if (c->slot[i].cert != NULL && memcmp(c->slot[i].hash, hash, sizeof(c->slot[i].hash)) == 0) {
+	for (size_t i = 0; i < ISSUERCERTS_MAX; i++) {
+		const struct csm_buf *b = &c->slot[i].chain;
+
+		if (c->slot[i].cert != NULL && b->len == chain.n && memcmp(csm_buf_ptr(b), chain.p, chain.n) == 0) {
 			give(c->slot[i].cert, c->slot[i].above, cert, above);
 			return true;
 		}
+	}
 	return false;
+}
+
+/* Under the lock; takes the two over. Without memory the slot stays empty. */
+static void keep(struct issuercerts *c, struct csm_bin chain, X509 *cert, X509 *above)
+{
+	unsigned at = c->next;
+
+	X509_free(c->slot[at].cert);
+	X509_free(c->slot[at].above);
+	c->slot[at].cert = c->slot[at].above = NULL;
+	csm_buf_reset(&c->slot[at].chain);
+	if (csm_buf_put(&c->slot[at].chain, chain.p, chain.n) != 0) {
+		X509_free(cert);
+		X509_free(above);
+		return;
+	}
+	c->slot[at].cert = cert;
+	c->slot[at].above = above;
+	c->next = (at + 1) % ISSUERCERTS_MAX;
 }
 
 int issuercerts_get(struct issuercerts *c, struct csm_bin chain, X509 **cert, X509 **above)
 {
-	uint8_t hash[crypto_hash_sha256_BYTES];
 	X509 *x, *y;
 	bool found;
 	int r;
 
-	crypto_hash_sha256(hash, chain.p, chain.n);
 	pthread_mutex_lock(&c->lock);
-	found = find(c, hash, cert, above);
+	found = find(c, chain, cert, above);
 	pthread_mutex_unlock(&c->lock);
 	if (found)
 		return 0;
@@ -72,12 +94,7 @@ int issuercerts_get(struct issuercerts *c, struct csm_bin chain, X509 **cert, X5
 		return r;
 	give(x, y, cert, above);
 	pthread_mutex_lock(&c->lock);
-	X509_free(c->slot[c->next].cert);
-	X509_free(c->slot[c->next].above);
-	memcpy(c->slot[c->next].hash, hash, sizeof(hash));
-	c->slot[c->next].cert = x;
-	c->slot[c->next].above = y;
-	c->next = (c->next + 1) % ISSUERCERTS_MAX;
+	keep(c, chain, x, y);
 	pthread_mutex_unlock(&c->lock);
 	return 0;
 }

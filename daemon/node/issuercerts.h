@@ -5,14 +5,16 @@
 
 #include <openssl/x509.h>
 #include <pthread.h>
+#include "libclient/base/buf.h"
 #include "libclient/base/name.h"
+#include "proto-spec/limits.h"
 
 #define ISSUERCERTS_MAX 8u
 
 struct issuercerts {
 	pthread_mutex_t lock;
 	struct {
-		uint8_t hash[32]; /* SHA-256 of the chain */
+		struct csm_buf chain;
 		X509 *cert, *above;
 	} slot[ISSUERCERTS_MAX];
 	unsigned next;

@@ -174,6 +174,15 @@ static bool is_usual(X509_PUBKEY *pub, EVP_PKEY **ret)
 	return true;
 }
 
+bool csm_subject_key_quick(X509_PUBKEY *pub)
+{
+	bool good = is_usual(pub, NULL);
+
+	if (!good)
+		ERR_clear_error();
+	return good;
+}
+
 /* ---- any case ---- */
 
 static EVP_PKEY *decode(X509_PUBKEY *pub)

@@ -8,8 +8,9 @@
 #define CSM_SUBJKEY_WHY 128
 
 /* RSA of 2048 to 4096 bits with a sound exponent and modulus, ECDSA on P-256, P-384 or P-521 given by its name, Ed25519 on a
- * point of the group. CSM_EINVALID, with why. *ret is the caller's; ret may be NULL: only the answer is wanted, which then takes two
- * microseconds for ECDSA with the point in its usual form. pub may be csm_plain_d2i's. */
+ * point of the group. CSM_EINVALID, with why. *ret is the caller's; ret may be NULL. pub may be csm_plain_d2i's. */
 CSM_MUST int csm_subject_key(X509_PUBKEY *pub, EVP_PKEY **ret, char why[static CSM_SUBJKEY_WHY]);
+/* Is it a good one of ECDSA with the point in its usual form? That takes a microsecond. Else csm_subject_key knows. */
+bool csm_subject_key_quick(X509_PUBKEY *pub);
 
 #endif

@@ -141,6 +141,8 @@ static int check_subject(struct reading *rd)
 	struct csm_buf text;
 	int r;
 
+	if (!csm_subject_key_quick(X509_get_X509_PUBKEY(rd->x)) && rd->is->key->quick)
+		return CSM_EBUSY;
 	if (csm_subject_key(X509_get_X509_PUBKEY(rd->x), NULL, why) != 0)
 		return tbs_refuse(rd->is, CSM_EDENIED, "%s", why);
 	csm_buf_init(&text, CSM_CERT_NAME_MAX, false);
@@ -278,6 +280,8 @@ int tbs_certificate(struct tbs_issuer *is, struct csm_bin tbs, struct csm_tbs *r
 	struct reading rd = {.is = is, .self = is->cert == NULL};
 	int r;
 
+	if (rd.self && is->key->quick)
+		return CSM_EBUSY;
 	if ((r = parse(&rd, tbs)) == 0 && (r = check_front(&rd, ret)) == 0 && (r = check_issuer(&rd)) == 0 &&
 		(r = check_life(&rd)) == 0 && (r = check_extensions(&rd)) == 0 && (r = check_subject(&rd)) == 0)
 		r = tbs_names(is, rd.x, rd.ca);

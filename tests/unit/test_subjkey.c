@@ -63,6 +63,7 @@ static void judged_alike(X509_PUBKEY *pub, bool expected)
 		assert_int_equal(csm_subject_key(both[i], NULL, why), expected ? 0 : CSM_EINVALID);
 		assert_int_equal(csm_subject_key(both[i], &key, why), expected ? 0 : CSM_EINVALID);
 		assert_int_equal(key != NULL, expected);
+		assert_true(expected || !csm_subject_key_quick(both[i]));
 		assert_int_equal(why[0] != '\0', !expected);
 		if (expected) {
 			assert_int_equal(EVP_PKEY_eq(key, want), 1);
@@ -95,6 +96,14 @@ static void point_judged(int curve, const uint8_t *point, size_t n, bool expecte
 	X509_PUBKEY_free(pub);
 }
 
+static void quick(int curve, const uint8_t *point, size_t n, bool expected)
+{
+	X509_PUBKEY *pub = ec_pub(curve, point, n);
+
+	assert_int_equal(csm_subject_key_quick(pub), expected);
+	X509_PUBKEY_free(pub);
+}
+
 static size_t point_of(int curve, point_conversion_form_t form, uint8_t out[static POINT_MAX])
 {
 	EC_GROUP *g = EC_GROUP_new_by_curve_name(curve);
@@ -121,6 +130,7 @@ static void points_are_judged_as_by_openssl(void **state)
 	for (size_t i = 0; i < N_ELEMS(curves); i++) {
 		n = point_of(curves[i], POINT_CONVERSION_UNCOMPRESSED, p);
 		point_judged(curves[i], p, n, true);
+		quick(curves[i], p, n, true);
 		point_judged(curves[i], p, n - 1, false);
 		p[n] = 0;
 		point_judged(curves[i], p, n + 1, false);
@@ -132,7 +142,9 @@ static void points_are_judged_as_by_openssl(void **state)
 		point_judged(curves[i], p, 1, false); /* the infinite one */
 		p[0] = POINT_CONVERSION_UNCOMPRESSED;
 		point_judged(curves[i], p, n, false);
-		point_judged(curves[i], p, point_of(curves[i], POINT_CONVERSION_COMPRESSED, p), true);
+		n = point_of(curves[i], POINT_CONVERSION_COMPRESSED, p);
+		point_judged(curves[i], p, n, true);
+		quick(curves[i], p, n, false);
 		point_judged(curves[i], p, point_of(curves[i], POINT_CONVERSION_HYBRID, p), true);
 		/* of another curve */
 		n = point_of(curves[i], POINT_CONVERSION_UNCOMPRESSED, p);

@@ -79,9 +79,29 @@ static void fix_end(struct fix *f)
 	free(f->der);
 }
 
+static int last_quick;
+
 static int judge(struct fix *f, enum csm_tbs_kind kind, struct csm_tbs *ret)
 {
-	return csm_tbs_check(&f->key, kind, (struct csm_bin){csm_buf_ptr(&f->tbs), f->tbs.len}, ret, why);
+	struct csm_bin tbs = {csm_buf_ptr(&f->tbs), f->tbs.len};
+	struct csm_tbs quickly;
+	char first[CSM_TBS_WHY];
+	int r, quick;
+
+	f->key.quick = true;
+	quick = csm_tbs_check(&f->key, kind, tbs, &quickly, why);
+	memcpy(first, why, sizeof(first));
+	f->key.quick = false;
+	r = csm_tbs_check(&f->key, kind, tbs, ret, why);
+	/* at once or not, the answer is the same */
+	if (quick != CSM_EBUSY) {
+		assert_int_equal(quick, r);
+		assert_string_equal(first, why);
+	}
+	if (quick == 0)
+		assert_memory_equal(quickly.number, ret->number, ret->number_len);
+	last_quick = quick;
+	return r;
 }
 
 static int cert(struct fix *f, struct csm_tbs *ret)
@@ -224,6 +244,24 @@ static void cas_come_only_as_far_as_both_path_lengths_go(void **state)
 	expect(&f, 0, NULL);
 	f.order.not_after++;
 	expect(&f, CSM_EDENIED, "OCSP responder");
+	fix_end(&f);
+}
+
+static void only_what_is_usual_is_looked_at_at_once(void **state)
+{
+	static const struct {
+		const char *key;
+		int quick;
+	} rows[] = {{"p256", 0}, {"p384", 0}, {"p521", 0}, {"rsa2048", CSM_EBUSY}, {"ed25519", CSM_EBUSY}};
+	struct fix f;
+
+	(void)state;
+	fix_begin(&f, "p256");
+	for (size_t i = 0; i < N_ELEMS(rows); i++) {
+		f.order.spki = pki_spki(pki_key(rows[i].key));
+		expect(&f, 0, NULL);
+		assert_int_equal(last_quick, rows[i].quick);
+	}
 	fix_end(&f);
 }
 
@@ -581,6 +619,7 @@ int main(void)
 		cmocka_unit_test(an_issuer_past_its_time_signs_nothing),
 		cmocka_unit_test(lives_are_bounded),
 		cmocka_unit_test(cas_come_only_as_far_as_both_path_lengths_go),
+		cmocka_unit_test(only_what_is_usual_is_looked_at_at_once),
 		cmocka_unit_test(names_are_within_the_rules),
 		cmocka_unit_test(a_ca_below_carries_the_rules_on),
 		cmocka_unit_test(the_issuers_own_constraints_hold_too),
