@@ -310,6 +310,7 @@ int csm_anchors_join(struct csm_bin newer, struct csm_bin older, uint64_t now, s
 {
 	STACK_OF(X509) *a = NULL, *b = NULL, *all = sk_X509_new_null();
 	char why[CSM_CERT_WHY];
+	size_t before = out->len;
 	int r = CSM_ENOMEM;
 
 	if (all == NULL || (r = certs_read(newer, ANCHORS_MAX, &a, why)) != 0 || (r = certs_read(older, ANCHORS_MAX, &b, why)) != 0)
@@ -319,6 +320,8 @@ int csm_anchors_join(struct csm_bin newer, struct csm_bin older, uint64_t now, s
 	for (int i = 0; r == 0 && i < sk_X509_num(b); i++)
 		r = join_one(all, sk_X509_value(b, i), now, max, out);
 out:
+	if (r != 0)
+		out->len = before;
 	sk_X509_free(all);
 	certs_free(a);
 	certs_free(b);
@@ -330,6 +333,7 @@ int csm_anchors_pem(struct csm_bin pem, struct csm_buf *out)
 {
 	BIO *bio = BIO_new_mem_buf(pem.p, (int)pem.n);
 	int r = bio == NULL ? CSM_ENOMEM : 0, n = 0;
+	size_t before = out->len;
 	X509 *x;
 
 	while (r == 0 && (x = PEM_read_bio_X509(bio, NULL, NULL, NULL)) != NULL) {
@@ -339,6 +343,8 @@ int csm_anchors_pem(struct csm_bin pem, struct csm_buf *out)
 	/* the end of the text is told as an error, too; every other one is one */
 	if (r == 0 && (n == 0 || ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE))
 		r = CSM_EINVALID;
+	if (r != 0)
+		out->len = before;
 	BIO_free(bio);
 	ERR_clear_error();
 	return r;

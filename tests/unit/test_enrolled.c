@@ -343,8 +343,11 @@ static void test_pem(void **state)
 	n = (size_t)BIO_get_mem_data(bio, &text);
 	assert_int_equal(csm_anchors_pem((struct csm_bin){(uint8_t *)text, n}, &out), 0);
 	assert_int_equal(out.len, i2d_X509(root, NULL) + i2d_X509(inter, NULL));
-	/* one that is broken spoils all */
+	/* one that is broken spoils all, and nothing of it is trusted */
 	csm_buf_reset(&out);
+	text[n - 60] = '!';
+	assert_int_equal(csm_anchors_pem((struct csm_bin){(uint8_t *)text, n}, &out), CSM_EINVALID);
+	assert_int_equal(out.len, 0);
 	text[40] = '!';
 	assert_int_equal(csm_anchors_pem((struct csm_bin){(uint8_t *)text, n}, &out), CSM_EINVALID);
 	csm_buf_reset(&out);
