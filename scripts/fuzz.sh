@@ -15,7 +15,7 @@ mkdir -p "$corpus" build/fuzz/found
 seeds=()
 [ ! -d "tests/fuzz/seeds/$target" ] || seeds+=("tests/fuzz/seeds/$target")
 case $target in
-policy | config | yaml | ident | keyref | cert | csr | enrol | ocsp | attest | dbrec | est) ;; # these read something else than messages
+policy | config | yaml | ident | keyref | cert | csr | enrol | ocsp | attest | dbrec | est | rest | enrolled) ;; # these read something else than messages
 *)
     vectors=build/fuzz/vectors-$target
     scripts/fuzz-seeds.sh "$vectors"

@@ -377,13 +377,14 @@ static void answer_signed(struct central *c, struct csm_http_res *res, const str
 {
 	uint8_t sig[CSM_SIGNATURE_BYTES], spki[CSM_PUBLIC_BYTES];
 	size_t n_sig = sizeof(sig), n_spki = sizeof(spki);
+	char why[CA_WHY];
 	json_t *o;
 	int r = sign(c->csm, lines, sig, &n_sig);
 
 	if (r == 0)
 		r = csm_key_public(c->csm, SIGNER, spki, &n_spki);
 	if (r != 0) {
-		csm_http_fail(res, csm_err_on_wire(r), "the csmd beside this server does not sign with the key %s: %s", SIGNER, csm_err_text(r));
+		csm_http_fail(res, ca_csmd_error(r, why), "the key %s: %s", SIGNER, why);
 		return;
 	}
 	o = json_object();
