@@ -367,7 +367,8 @@ def measure_loads(args, clock, peers, begin, report):
 
 def figures_of(many):
     return {'memory': figures.measure_memory, 'start': figures.measure_start, 'revoke': many.revoke, 'crl': many.crl,
-            'inventory': many.inventory, 'others': figures.measure_others, 'hanging': figures.measure_hanging}
+            'inventory': many.inventory, 'others': figures.measure_others, 'hanging': figures.measure_hanging,
+            'rude': figures.measure_rude}
 
 
 def measure_figures(args, top, report, measures):
@@ -391,7 +392,7 @@ def parse_arguments():
     parser.add_argument('--output', default=f'{BUILD}/bench.json')
     parser.add_argument('groups', nargs='*', metavar='GROUP',
                         help='memory start sign sign16 tpm get get-epoll get16 put put64 ping ping-across issue tls pkcs11 '
-                        'provider revoke crl inventory others hanging; all unless given')
+                        'provider revoke crl inventory others hanging rude; all unless given')
     return parser.parse_args()
 
 
@@ -412,7 +413,7 @@ def main():
         measure_figures(args, top, report, {name: measures[name] for name in ('memory', 'start')})
         if not args.groups or set(args.groups) - set(measures):
             measure_loads(args, clock, peers, begin, report)
-        measure_figures(args, top, report, {name: measures[name] for name in ('revoke', 'crl', 'inventory', 'others', 'hanging')})
+        measure_figures(args, top, report, {name: measure for name, measure in measures.items() if name not in ('memory', 'start')})
     finally:
         many.close()
         peers.close()

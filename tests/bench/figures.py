@@ -14,6 +14,9 @@ import time
 
 import msgpack
 
+from issue import authority, free_port, listens
+from peers import Peers
+
 TOP = os.path.abspath(f'{os.path.dirname(os.path.abspath(__file__))}/../..')
 BUILD = os.path.abspath(os.environ.get('CSM_BUILD', 'build'))
 sys.path.insert(0, f'{TOP}/tests/lib')
@@ -266,3 +269,24 @@ def measure_others(top):
 
 def measure_hanging(top):
     return beside('ca-that-hangs-slows-no-signature', top, CSM_LONG='1')
+
+
+NGINX = """daemon off; pid nginx.pid; error_log error.log; worker_processes auto; user root;
+events {{ worker_connections 4096; }} http {{ access_log off; keepalive_requests 1000000000; client_body_temp_path tmp;
+proxy_temp_path tmp; fastcgi_temp_path tmp; uwsgi_temp_path tmp; scgi_temp_path tmp;
+server {{ listen 127.0.0.1:{port} ssl; ssl_certificate ca.pem; ssl_certificate_key ca.key; location / {{ return 200 "{text}"; }} }} }}
+"""
+
+
+def measure_rude(top):
+    """Held against the same client of csm-server's while the rude ones are at an nginx, which has as much to do."""
+    peers = Peers(top)
+    folder, port = peers.folder('rude'), free_port()
+    authority(folder)
+    with open(f'{folder}/conf', 'w', encoding='ascii') as f:
+        f.write(NGINX.format(port=port, text='x' * 1000))
+    try:
+        peers.start(folder, ['nginx', '-p', folder, '-c', f'{folder}/conf'], lambda: listens(port))
+        return beside('slow-and-rude-https-clients-hold-nobody-up', top, CSM_LONG='1', OTHER_SERVER=f'https://localhost:{port}')
+    finally:
+        peers.close()

@@ -65,6 +65,15 @@ LIMITS = (
     ('hanging', 'headers', '... in the head of its answer', 'x', 1.25),
     ('hanging', 'body', '... in the body', 'x', 1.25),
     ('hanging', 'one byte a second', '... at one byte a second', 'x', 1.25),
+    ('rude', 'silent connections', "an HTTPS client's p99 beside 100 silent connections", 'x', 2),
+    ('rude', 'half handshakes', '... beside 100 half handshakes', 'x', 2),
+    ('rude', 'half heads', '... beside 100 half heads', 'x', 2),
+    ('rude', 'half bodies', '... beside 100 half bodies', 'x', 2),
+    ('rude', 'one byte a second', '... beside 100 at one byte a second', 'x', 2),
+    ('rude', 'a flood of requests', '... beside a flood of 100 connections', 'x', 2),
+    ('rude', 'connections that come and go', '... beside connections that come and go', 'x', 2),
+    ('rude', 'rubbish', '... beside rubbish', 'x', 2),
+    ('rude', 'no TLS', '... beside what is no TLS', 'x', 2),
 )
 
 

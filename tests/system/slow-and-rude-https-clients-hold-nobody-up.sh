@@ -1,7 +1,8 @@
 #!/bin/bash
-# Clients that stop in the middle of a handshake, a head or a body, that send rubbish, and that leave before their answer take
-# nothing from others: each request of an honest client is answered meanwhile. What csm-server serves is what openapi.yaml says.
-# bound: 60
+# A hundred clients that send nothing, that stop in the middle of a handshake, a head or a body, that send a byte a second, rubbish, or
+# as much as they can, or leave before their answer: each request of an honest client is answered meanwhile, none after more than
+# 250 ms. Prints how much its p99 grows, as `make bench` does. What csm-server serves is what openapi.yaml says.
+# alone
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft --server
 
@@ -16,7 +17,7 @@ PY
 expect_same "routes" routes described
 
 step "an honest client among rude ones"
-py "$top/tests/system/rude_https.py" "$CSM_SERVER" "$CSM_CACERT" "$(count 4 60)"
+py "$top/tests/system/rude_https.py" "$CSM_SERVER" "$CSM_CACERT" "$(count 1 6)" ${OTHER_SERVER:+"$OTHER_SERVER"}
 # Nothing of them is left, and it stops as it should.
 curl -sS -m 10 --cacert "$CSM_CACERT" "$CSM_SERVER/metrics" >metrics
 grep -qE '^csm_server_handshakes_failed_total [1-9]' metrics || fail "no handshake failed"
