@@ -156,6 +156,20 @@ static void create(struct central *c, const struct caller *by, const struct aske
 	csm_buf_free(&csr);
 }
 
+/* The body of an administrator's request. Has answered where it is false; *root is to be freed, and the pool, in any case. */
+static bool read_body(struct central *c, const struct csm_http_req *req, const struct body_field *fields, size_t n, struct csm_pool *pool,
+	struct caller *by, json_t **root, struct csm_http_res *res)
+{
+	char why[BODY_WHY];
+	int r;
+
+	if (!api_admin(c, req, false, pool, by, res))
+		return false;
+	if ((r = body_read(req, fields, n, root, why)) != 0)
+		csm_http_fail(res, r, "%s", why);
+	return r == 0;
+}
+
 void api_ca_create(void *arg, const struct csm_http_req *req, struct csm_http_res *res)
 {
 	struct asked a = {.self_signed = true, .life = LIFE_DEFAULT, .issuer = CSM_STR("")};
@@ -164,17 +178,13 @@ void api_ca_create(void *arg, const struct csm_http_req *req, struct csm_http_re
 		{"life", BODY_U64, false, LIFE_MAX, &a.life}, {"alg", BODY_STR, false, CSM_TOKEN_STR_MAX, &a.alg},
 		{"backend", BODY_STR, false, CSM_TOKEN_STR_MAX, &a.backend},
 	};
-	char why[BODY_WHY];
 	struct csm_pool pool;
 	struct caller by;
 	json_t *root = NULL;
-	int r;
 
-	if (!api_admin(arg, req, false, &pool, &by, res))
+	if (!read_body(arg, req, fields, sizeof(fields) / sizeof(fields[0]), &pool, &by, &root, res))
 		goto out;
-	if ((r = body_read(req, fields, sizeof(fields) / sizeof(fields[0]), &root, why)) != 0)
-		csm_http_fail(res, r, "%s", why);
-	else if (a.life == 0)
+	if (a.life == 0)
 		csm_http_fail(res, CSM_EINVALID, "life: at least 1");
 	else
 		create(arg, &by, &a, res);
@@ -224,19 +234,12 @@ void api_ca_put(void *arg, const struct csm_http_req *req, struct csm_http_res *
 	const struct body_field fields[] = {
 		RULES(&a), {"chain", BODY_STR, true, TEXT_MAX, &a.chain}, {"key", BODY_STR, false, TEXT_MAX, &a.key},
 	};
-	char why[BODY_WHY];
 	struct csm_pool pool;
 	struct caller by;
 	json_t *root = NULL;
-	int r;
 
-	if (!api_admin(arg, req, false, &pool, &by, res))
-		goto out;
-	if ((r = body_read(req, fields, sizeof(fields) / sizeof(fields[0]), &root, why)) != 0)
-		csm_http_fail(res, r, "%s", why);
-	else
+	if (read_body(arg, req, fields, sizeof(fields) / sizeof(fields[0]), &pool, &by, &root, res))
 		put(arg, &by, &a, res);
-out:
 	json_decref(root);
 	csm_pool_free(&pool);
 }

@@ -1,4 +1,5 @@
 #include "daemon/central/body.h"
+#include "libclient/base/hex.h"
 
 #include <ctype.h>
 #include <stdarg.h>
@@ -189,25 +190,12 @@ json_t *body_str(struct csm_str s)
 
 json_t *body_hex(struct csm_bin b)
 {
-	static const char digits[] = "0123456789abcdef";
-	char text[2 * HEX_MAX];
+	char text[2 * HEX_MAX + 1];
 
 	if (b.n > HEX_MAX)
 		return NULL;
-	for (size_t i = 0; i < b.n; i++) {
-		text[2 * i] = digits[b.p[i] >> 4];
-		text[2 * i + 1] = digits[b.p[i] & 15];
-	}
+	csm_hex(b.p, b.n, text);
 	return json_stringn(text, 2 * b.n);
-}
-
-static int digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 bool body_unhex(struct csm_str s, uint8_t *out, size_t cap, size_t *n)
@@ -215,7 +203,7 @@ bool body_unhex(struct csm_str s, uint8_t *out, size_t cap, size_t *n)
 	if (s.n == 0 || s.n % 2 != 0 || s.n / 2 > cap)
 		return false;
 	for (size_t i = 0; i < s.n; i += 2) {
-		int hi = digit(s.p[i]), lo = digit(s.p[i + 1]);
+		int hi = csm_hex_digit(s.p[i]), lo = csm_hex_digit(s.p[i + 1]);
 
 		if (hi < 0 || lo < 0)
 			return false;

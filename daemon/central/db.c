@@ -190,6 +190,28 @@ int plan_write(struct plan *p)
 	return p->r != 0 ? p->r : p->db->ops->write(p->db->engine, &b, NULL);
 }
 
+int plan_rounds(struct central_db *db, size_t conds, size_t changes, bool urgent, plan_fn *once, const void *arg)
+{
+	for (unsigned round = 0; round < DB_ROUNDS; round++) {
+		struct csm_engine_txn *t;
+		struct plan p;
+		int r = db->ops->begin(db->engine, &t);
+
+		if (r != 0)
+			return r;
+		plan_init(&p, db, conds, changes);
+		p.urgent = urgent;
+		r = p.r != 0 ? p.r : once(&p, t, arg);
+		db->ops->end(t);
+		if (r == 0)
+			r = plan_write(&p);
+		plan_free(&p);
+		if (r != CSM_ECONFLICT)
+			return r;
+	}
+	return CSM_EBUSY;
+}
+
 /* ---- reading ---- */
 
 int db_row(struct central_db *db, struct csm_engine_txn *t, const struct dbk *k, const struct rec_def *def, struct csm_pool *pool,

@@ -163,25 +163,33 @@ void db_revoked_key(struct dbk *k, struct csm_str issuer, struct csm_bin serial)
 		dbk_serial(k, serial);
 }
 
+struct revocation {
+	struct csm_bin serial;
+	int reason;
+	uint64_t now;
+	struct csm_str by;
+};
+
 /* The row of one that was taken back stays: a delta has to tell it. */
-static int revoke_once(struct plan *p, struct csm_engine_txn *t, struct csm_bin serial, int reason, uint64_t now, struct csm_str by)
+static int revoke_once(struct plan *p, struct csm_engine_txn *t, const void *arg)
 {
-	bool back = reason == CSM_REASON_REMOVE_FROM_CRL;
+	const struct revocation *v = arg;
+	bool back = v->reason == CSM_REASON_REMOVE_FROM_CRL;
 	struct rec_revoked rev;
 	struct db_cert c;
 	struct csm_bin row;
 	struct dbk k;
-	int r = db_cert_row(p->db, t, serial, &p->mem, &c, &k, &row);
+	int r = db_cert_row(p->db, t, v->serial, &p->mem, &c, &k, &row);
 
-	if (r != 0 || (r = revoke_allowed(&c, reason)) != 0)
+	if (r != 0 || (r = revoke_allowed(&c, v->reason)) != 0)
 		return r;
 	if (c.issuer.n > UINT8_MAX)
 		return CSM_ETAMPERED;
-	rev = (struct rec_revoked){.at = now, .not_after = c.not_after, .reason = reason};
+	rev = (struct rec_revoked){.at = v->now, .not_after = c.not_after, .reason = v->reason};
 	plan_same(p, &k, row);
 	c.state = back ? DB_VALID : DB_REVOKED;
-	c.revoked = back ? 0 : now;
-	c.reason = back ? 0 : reason;
+	c.revoked = back ? 0 : v->now;
+	c.reason = back ? 0 : v->reason;
 	plan_put(p, &k, &rec_cert, &c);
 	db_revoked_key(&k, c.issuer, c.serial);
 	plan_put(p, &k, &rec_revoked, &rev);
@@ -191,35 +199,21 @@ static int revoke_once(struct plan *p, struct csm_engine_txn *t, struct csm_bin 
 		plan_del(p, &k);
 	else
 		plan_mark(p, &k);
-	plan_event_cert(p, now, back ? "release" : reason == CSM_REASON_HOLD ? "hold" : "revoke", c.serial, by);
+	plan_event_cert(p, v->now, back ? "release" : v->reason == CSM_REASON_HOLD ? "hold" : "revoke", c.serial, v->by);
 	return p->r;
 }
 
 int db_revoke(struct central_db *db, struct csm_bin serial, int reason, uint64_t now, struct csm_str by)
 {
+	const struct revocation v = {serial, reason, now, by};
 	int r;
 
 	if (!reason_ok(reason))
 		return CSM_EINVALID;
-	for (unsigned round = 0; round < DB_ROUNDS; round++) {
-		struct csm_engine_txn *t;
-		struct plan p;
-
-		if ((r = db->ops->begin(db->engine, &t)) != 0)
-			return r;
-		plan_init(&p, db, CONDS, CHANGES);
-		p.urgent = true;
-		r = p.r != 0 ? p.r : revoke_once(&p, t, serial, reason, now, by);
-		db->ops->end(t);
-		if (r == 0)
-			r = plan_write(&p);
-		plan_free(&p);
-		if (r == 0)
-			atomic_fetch_add(&db->revocations, 1);
-		if (r != CSM_ECONFLICT)
-			return r;
-	}
-	return CSM_EBUSY;
+	r = plan_rounds(db, CONDS, CHANGES, true, revoke_once, &v);
+	if (r == 0)
+		atomic_fetch_add(&db->revocations, 1);
+	return r;
 }
 
 uint64_t db_revocations(struct central_db *db)

@@ -89,6 +89,10 @@ void plan_event(struct plan *p, uint64_t at, const char *what, struct csm_str ob
 void plan_event_cert(struct plan *p, uint64_t at, const char *what, struct csm_bin serial, struct csm_str by);
 /* p->r, or what the engine says: CSM_ECONFLICT where a condition does not hold. */
 CSM_MUST int plan_write(struct plan *p);
+/* Rounds of reading, where once fills the plan by what it reads, and writing, until nobody has been
+ * faster. CSM_EBUSY after DB_ROUNDS of them; what once says; p->r. */
+typedef int plan_fn(struct plan *p, struct csm_engine_txn *t, const void *arg);
+CSM_MUST int plan_rounds(struct central_db *db, size_t conds, size_t changes, bool urgent, plan_fn *once, const void *arg);
 
 /* The certificate is there and not revoked, else CSM_EDENIED; a condition from then on. n 0: none. */
 CSM_MUST int plan_valid(struct plan *p, struct csm_engine_txn *t, struct csm_bin serial);

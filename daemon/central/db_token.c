@@ -30,8 +30,9 @@ static struct csm_str id_text(const uint8_t id[static DB_TOKEN_ID_LEN], char hex
 	return csm_str_of(sodium_bin2hex(hex, 2 * DB_TOKEN_ID_LEN + 1, id, DB_TOKEN_ID_LEN));
 }
 
-static int add_once(struct plan *p, struct csm_engine_txn *t, const struct db_token *token)
+static int add_once(struct plan *p, struct csm_engine_txn *t, const void *arg)
 {
+	const struct db_token *token = arg;
 	const struct rec_bytes ref = {{token->id, sizeof(token->id)}};
 	char hex[2 * DB_TOKEN_ID_LEN + 1];
 	struct db_token there;
@@ -54,26 +55,9 @@ static int add_once(struct plan *p, struct csm_engine_txn *t, const struct db_to
 
 int db_token_add(struct central_db *db, const struct db_token *token)
 {
-	int r;
-
 	if (token->uses == 0 || token->used != 0)
 		return CSM_EINVALID;
-	for (unsigned round = 0; round < DB_ROUNDS; round++) {
-		struct csm_engine_txn *t;
-		struct plan p;
-
-		if ((r = db->ops->begin(db->engine, &t)) != 0)
-			return r;
-		plan_init(&p, db, 2 + token->n_names, 3 + token->n_names);
-		r = p.r != 0 ? p.r : add_once(&p, t, token);
-		db->ops->end(t);
-		if (r == 0)
-			r = plan_write(&p);
-		plan_free(&p);
-		if (r != CSM_ECONFLICT)
-			return r;
-	}
-	return CSM_EBUSY;
+	return plan_rounds(db, 2 + token->n_names, 3 + token->n_names, false, add_once, token);
 }
 
 static int token_by_hash(struct central_db *db, struct csm_engine_txn *t, const uint8_t hash[static 32], struct csm_pool *pool,
@@ -128,46 +112,37 @@ int db_token_get(struct central_db *db, const uint8_t id[static DB_TOKEN_ID_LEN]
 	return r;
 }
 
-static int delete_once(struct plan *p, struct csm_engine_txn *t, const uint8_t id[static DB_TOKEN_ID_LEN], uint64_t now, struct csm_str by)
+struct deletion {
+	const uint8_t *id;
+	uint64_t now;
+	struct csm_str by;
+};
+
+static int delete_once(struct plan *p, struct csm_engine_txn *t, const void *arg)
 {
+	const struct deletion *d = arg;
 	char hex[2 * DB_TOKEN_ID_LEN + 1];
 	struct db_token token;
 	struct csm_bin row;
 	struct dbk k;
 	int r;
 
-	token_key(&k, id);
+	token_key(&k, d->id);
 	if ((r = db_row(p->db, t, &k, &rec_token, &p->mem, &token, &row)) != 0)
 		return r;
 	plan_same(p, &k, row);
 	plan_del(p, &k);
 	hash_key(&k, token.hash);
 	plan_del(p, &k);
-	plan_event(p, now, "token-delete", id_text(id, hex), by);
+	plan_event(p, d->now, "token-delete", id_text(d->id, hex), d->by);
 	return p->r;
 }
 
 int db_token_delete(struct central_db *db, const uint8_t id[static DB_TOKEN_ID_LEN], uint64_t now, struct csm_str by)
 {
-	int r;
+	const struct deletion d = {id, now, by};
 
-	for (unsigned round = 0; round < DB_ROUNDS; round++) {
-		struct csm_engine_txn *t;
-		struct plan p;
-
-		if ((r = db->ops->begin(db->engine, &t)) != 0)
-			return r;
-		plan_init(&p, db, 1, 3);
-		p.urgent = true;
-		r = p.r != 0 ? p.r : delete_once(&p, t, id, now, by);
-		db->ops->end(t);
-		if (r == 0)
-			r = plan_write(&p);
-		plan_free(&p);
-		if (r != CSM_ECONFLICT)
-			return r;
-	}
-	return CSM_EBUSY;
+	return plan_rounds(db, 1, 3, true, delete_once, &d);
 }
 
 static int list_from(struct central_db *db, struct csm_engine_txn *t, struct dbk *k, size_t limit, struct csm_pool *pool,

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include "daemon/svc/audit_internal.h"
 #include "daemon/svc/log.h"
+#include "libclient/base/hex.h"
 
 #define LOOSE_KEEP (128u * 1024u)
 
@@ -37,7 +38,7 @@ static int log_line_at(struct log_file *f, time_t now, const char *event, const 
 		return CSM_ETOO_LARGE;
 	f->out_seq++;
 	csm_chain_hash(f->out_head, (struct csm_bin){p, (size_t)n}, f->out_head);
-	csm_chain_hex(f->out_head, CSM_CHAIN_HASH, hex);
+	csm_hex(f->out_head, CSM_CHAIN_HASH, hex);
 	n += snprintf((char *)p + n, CSM_CHAIN_LINE_MAX - (size_t)n, ",\"hash\":\"%s\"}\n", hex);
 	csm_buf_commit(&f->out, (size_t)n);
 	return 0;
@@ -97,7 +98,7 @@ int log_checkpoint(struct log_file *f, const struct csm_audit_signer *s)
 	time_t now = time(NULL);
 	int len, r;
 
-	csm_chain_hex(s->key, CSM_CHAIN_KEY, key);
+	csm_hex(s->key, CSM_CHAIN_KEY, key);
 	memcpy(text, CSM_CHAIN_SIGNED, n);
 	memcpy(text + n, f->out_head, CSM_CHAIN_HASH);
 	n += CSM_CHAIN_HASH;
@@ -107,7 +108,7 @@ int log_checkpoint(struct log_file *f, const struct csm_audit_signer *s)
 		return CSM_EINTERNAL;
 	if ((r = s->sign(s->arg, text, n + (size_t)len, signature)) != 0)
 		return r;
-	csm_chain_hex(signature, sizeof(signature), hex);
+	csm_hex(signature, sizeof(signature), hex);
 	snprintf(body, sizeof(body), ",\"key\":\"%s\",\"signature\":\"%s\"", key, hex);
 	f->out_signed = f->out_seq + 1;
 	return log_line_at(f, now, "checkpoint", body);
@@ -119,7 +120,7 @@ int log_break(struct log_file *f, uint64_t seq, const uint8_t prev[static CSM_CH
 
 	f->out_seq = seq;
 	memcpy(f->out_head, prev, CSM_CHAIN_HASH);
-	csm_chain_hex(prev, CSM_CHAIN_HASH, hex);
+	csm_hex(prev, CSM_CHAIN_HASH, hex);
 	snprintf(body, sizeof(body), ",\"prev\":\"%s\",\"reason\":\"%s\"", hex, why);
 	return log_line(f, "break", body);
 }
@@ -344,12 +345,12 @@ static int first_line(struct log_file *f)
 	int r;
 
 	log_begin(f);
-	csm_chain_hex(f->head, CSM_CHAIN_HASH, prev);
+	csm_hex(f->head, CSM_CHAIN_HASH, prev);
 	if (g->seq == 0) {
 		snprintf(body, sizeof(body), ",\"prev\":\"%s\",\"version\":1", prev);
 		return log_line(f, "file", body);
 	}
-	csm_chain_hex(g->head, CSM_CHAIN_HASH, head);
+	csm_hex(g->head, CSM_CHAIN_HASH, head);
 	snprintf(body, sizeof(body), ",\"prev\":\"%s\",\"first\":%llu,\"head\":\"%s\"", prev, (unsigned long long)g->first,
 		head);
 	f->out_seq = g->seq - 1;

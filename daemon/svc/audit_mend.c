@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include "daemon/svc/audit_internal.h"
 #include "daemon/svc/log.h"
+#include "libclient/base/hex.h"
 
 /* All that is behind `at` into m->rest. */
 static int read_rest(const struct log_file *f, struct mend *m)
@@ -168,7 +169,7 @@ int csm_audit_restore(struct csm_audit *a, struct csm_bin lines)
 		if (end == NULL) {
 			r = CSM_ETAMPERED;
 		} else if (!known && *p != '{') {
-			r = csm_chain_unhex((struct csm_str){p, (size_t)(end - p)}, prev, sizeof(prev)) == 0 ? 0 : CSM_ETAMPERED;
+			r = csm_unhex((struct csm_str){p, (size_t)(end - p)}, prev, sizeof(prev)) == 0 ? 0 : CSM_ETAMPERED;
 		} else if ((r = restore_line(a, (struct csm_str){p, (size_t)(end - p)}, known ? prev : NULL, &l)) == 0) {
 			memcpy(prev, l.next, CSM_CHAIN_HASH);
 		}

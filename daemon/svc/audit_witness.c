@@ -5,6 +5,7 @@
 #include <string.h>
 #include "daemon/svc/audit_internal.h"
 #include "daemon/svc/log.h"
+#include "libclient/base/hex.h"
 
 #define WITNESS_S 3600
 #define WITNESS_LINES 1000u
@@ -65,9 +66,9 @@ static int make_witness(struct csm_audit *a, void *arg)
 	char head[2 * CSM_CHAIN_HASH + 1], ak[2 * CSM_CHAIN_HASH + 1], sig[2 * CSM_CHAIN_WITNESS_MAX + 1];
 	char body[sizeof(sig) + 256];
 
-	csm_chain_hex(w->head, sizeof(w->head), head);
-	csm_chain_hex(w->ak, sizeof(w->ak), ak);
-	csm_chain_hex(w->sig, w->n, sig);
+	csm_hex(w->head, sizeof(w->head), head);
+	csm_hex(w->ak, sizeof(w->ak), ak);
+	csm_hex(w->sig, w->n, sig);
 	snprintf(body, sizeof(body), ",\"upto\":%llu,\"head\":\"%s\",\"ak\":\"%s\",\"signature\":\"%s\"",
 		(unsigned long long)w->seq, head, ak, sig);
 	return log_line(&a->f, "witness", body);

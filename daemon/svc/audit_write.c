@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include "daemon/svc/audit_internal.h"
 #include "daemon/svc/log.h"
+#include "libclient/base/hex.h"
 
 #define SIGN_LINES 1000u /* a checkpoint after so many lines */
 
@@ -130,7 +131,7 @@ static int keep_lines(const struct log_file *f, struct csm_buf *keep)
 	char hex[2 * CSM_CHAIN_HASH + 2];
 	int r;
 
-	csm_chain_hex(f->kept_head, CSM_CHAIN_HASH, hex);
+	csm_hex(f->kept_head, CSM_CHAIN_HASH, hex);
 	hex[sizeof(hex) - 2] = '\n';
 	r = csm_buf_put(keep, hex, sizeof(hex) - 1);
 	return r != 0 ? r : csm_buf_put(keep, csm_buf_ptr(&f->loose) + kept, f->loose.len - kept);

@@ -1,6 +1,7 @@
 #include <ctype.h>
 #include <string.h>
 #include "daemon/svc/http_head.h"
+#include "libclient/base/hex.h"
 
 #define SIZE_LINE_MAX 256u /* with its extensions, which mean nothing here */
 #define SIZE_DIGITS 8u
@@ -29,7 +30,7 @@ static int read_size(struct http_chunks *c, const char *p, size_t n)
 	for (; i < n && isxdigit((unsigned char)p[i]); i++) {
 		if (i == SIZE_DIGITS)
 			return 413;
-		v = v * 16 + (uint64_t)(isdigit((unsigned char)p[i]) ? p[i] - '0' : tolower((unsigned char)p[i]) - 'a' + 10);
+		v = v * 16 + (uint64_t)csm_hex_digit(p[i]);
 	}
 	if (i == 0 || (p[i] != '\r' && p[i] != ';'))
 		return 400;

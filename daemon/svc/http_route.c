@@ -3,6 +3,7 @@
 #include <string.h>
 #include <strings.h>
 #include "daemon/svc/http_int.h"
+#include "libclient/base/hex.h"
 
 /* The next part of a path behind its slash, and what follows. */
 static struct csm_str part_of(struct csm_str *path)
@@ -78,18 +79,13 @@ void http_route_find(struct http_conn *c)
 	snprintf(c->refusal.allow, sizeof(c->refusal.allow), "%s", allow);
 }
 
-static int digit(char c)
-{
-	return isdigit((unsigned char)c) ? c - '0' : tolower((unsigned char)c) - 'a' + 10;
-}
-
 int http_decode(struct csm_str s, bool plus, char *to, struct csm_str *ret)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < s.n; i++) {
 		if (s.p[i] == '%' && i + 2 < s.n) {
-			to[n++] = (char)(digit(s.p[i + 1]) * 16 + digit(s.p[i + 2]));
+			to[n++] = (char)(csm_hex_digit(s.p[i + 1]) * 16 + csm_hex_digit(s.p[i + 2]));
 			i += 2;
 		} else {
 			to[n++] = plus && s.p[i] == '+' ? ' ' : s.p[i];

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "daemon/svc/policy_int.h"
+#include "libclient/base/hex.h"
 
 static bool ends_with(struct csm_str s, const char *end)
 {
@@ -61,11 +62,6 @@ static int parse_path(struct policy_parse *pp, const struct csm_yaml_node *n, st
 	return 0;
 }
 
-static int nibble(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 static int parse_sha256(struct policy_parse *pp, const struct csm_yaml_node *n, struct selector *sel)
 {
 	struct csm_str hex;
@@ -77,14 +73,8 @@ static int parse_sha256(struct policy_parse *pp, const struct csm_yaml_node *n, 
 	digest = csm_pool_alloc(&pp->p->pool, 32);
 	if (digest == NULL)
 		return CSM_ENOMEM;
-	for (size_t i = 0; i < 32; i++) {
-		int high = hex.n == 64 ? nibble(hex.p[2 * i]) : -1, low = hex.n == 64 ? nibble(hex.p[2 * i + 1]) : -1;
-
-		if (high < 0 || low < 0)
-			return csm_yaml_fail(
-				n, pp->err, "must be 64 hexadecimal digits in lower case, as sha256sum prints them");
-		digest[i] = (uint8_t)(high << 4 | low);
-	}
+	if (csm_unhex(hex, digest, 32) != 0)
+		return csm_yaml_fail(n, pp->err, "must be 64 hexadecimal digits in lower case, as sha256sum prints them");
 	sel->sha256 = digest;
 	return 0;
 }

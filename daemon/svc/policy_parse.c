@@ -74,24 +74,34 @@ void policy_warn(struct policy_parse *pp, unsigned line, unsigned column, const 
 	va_end(ap);
 }
 
+/* A list or mapping, which may be missing (n NULL): *ret has room for what is in it. */
+static int make_room(struct policy_parse *pp, const struct csm_yaml_node *n, enum csm_yaml_kind kind, size_t max, const char *what,
+	size_t size, void **ret)
+{
+	int r = n != NULL ? csm_yaml_expect(n, kind, pp->err) : 0;
+
+	if (r != 0 || n == NULL)
+		return r;
+	if (n->n > max)
+		return csm_yaml_fail(n, pp->err, "more than %zu %s", max, what);
+	*ret = csm_pool_alloc(&pp->p->pool, (n->n + 1) * size);
+	return *ret != NULL ? 0 : CSM_ENOMEM;
+}
+
+/* What is in it, if it is there. */
+static const struct csm_yaml_node *first_of(const struct csm_yaml_node *n)
+{
+	return n != NULL ? n->first : NULL;
+}
+
 static int parse_identities(struct policy_parse *pp, const struct csm_yaml_node *n)
 {
 	struct csm_policy *p = pp->p;
-	int r;
+	int r = make_room(pp, n, CSM_YAML_MAP, CSM_POLICY_IDENTITIES_MAX, "identities", sizeof(*p->identities), (void **)&p->identities);
 
-	if (n == NULL)
-		return 0;
-	if ((r = csm_yaml_expect(n, CSM_YAML_MAP, pp->err)) != 0)
-		return r;
-	if (n->n > CSM_POLICY_IDENTITIES_MAX)
-		return csm_yaml_fail(n, pp->err, "more than %u identities", CSM_POLICY_IDENTITIES_MAX);
-	p->identities = csm_pool_alloc(&p->pool, (n->n + 1) * sizeof(*p->identities));
-	if (p->identities == NULL)
-		return CSM_ENOMEM;
-	for (const struct csm_yaml_node *c = n->first; c != NULL; c = c->next)
-		if ((r = policy_parse_identity(pp, c, &p->identities[p->n_identities++])) != 0)
-			return r;
-	return 0;
+	for (const struct csm_yaml_node *c = first_of(n); r == 0 && c != NULL; c = c->next)
+		r = policy_parse_identity(pp, c, &p->identities[p->n_identities++]);
+	return r;
 }
 
 static int parse_home(struct policy_parse *pp, const struct csm_yaml_node *n, struct home *ret)
@@ -122,39 +132,21 @@ static int parse_home(struct policy_parse *pp, const struct csm_yaml_node *n, st
 static int parse_namespaces(struct policy_parse *pp, const struct csm_yaml_node *n)
 {
 	struct csm_policy *p = pp->p;
-	int r;
+	int r = make_room(pp, n, CSM_YAML_MAP, SIZE_MAX, "namespaces", sizeof(*p->homes), (void **)&p->homes);
 
-	if (n == NULL)
-		return 0;
-	if ((r = csm_yaml_expect(n, CSM_YAML_MAP, pp->err)) != 0)
-		return r;
-	p->homes = csm_pool_alloc(&p->pool, (n->n + 1) * sizeof(*p->homes));
-	if (p->homes == NULL)
-		return CSM_ENOMEM;
-	for (const struct csm_yaml_node *c = n->first; c != NULL; c = c->next)
-		if ((r = parse_home(pp, c, &p->homes[p->n_homes++])) != 0)
-			return r;
-	return 0;
+	for (const struct csm_yaml_node *c = first_of(n); r == 0 && c != NULL; c = c->next)
+		r = parse_home(pp, c, &p->homes[p->n_homes++]);
+	return r;
 }
 
 static int parse_rules(struct policy_parse *pp, const struct csm_yaml_node *n)
 {
 	struct csm_policy *p = pp->p;
-	int r;
+	int r = make_room(pp, n, CSM_YAML_LIST, CSM_POLICY_RULES_MAX, "rules", sizeof(*p->rules), (void **)&p->rules);
 
-	if (n == NULL)
-		return 0;
-	if ((r = csm_yaml_expect(n, CSM_YAML_LIST, pp->err)) != 0)
-		return r;
-	if (n->n > CSM_POLICY_RULES_MAX)
-		return csm_yaml_fail(n, pp->err, "more than %u rules", CSM_POLICY_RULES_MAX);
-	p->rules = csm_pool_alloc(&p->pool, (n->n + 1) * sizeof(*p->rules));
-	if (p->rules == NULL)
-		return CSM_ENOMEM;
-	for (const struct csm_yaml_node *c = n->first; c != NULL; c = c->next)
-		if ((r = policy_parse_rule(pp, c, &p->rules[p->n_rules++])) != 0)
-			return r;
-	return 0;
+	for (const struct csm_yaml_node *c = first_of(n); r == 0 && c != NULL; c = c->next)
+		r = policy_parse_rule(pp, c, &p->rules[p->n_rules++]);
+	return r;
 }
 
 static int parse_head(struct policy_parse *pp, const struct csm_yaml_node *root)

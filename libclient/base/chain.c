@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "libclient/base/chain.h"
+#include "libclient/base/hex.h"
 
 #define TAIL ",\"hash\":\""
 #define SIGNATURE ",\"signature\":\""
@@ -38,36 +39,6 @@ static bool number(const char **p, const char *end, uint64_t *ret)
 	return *p > start && (*start != '0' || *p == start + 1);
 }
 
-static int nibble(char c)
-{
-	return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
-int csm_chain_unhex(struct csm_str s, uint8_t *out, size_t n)
-{
-	if (s.n != 2 * n)
-		return CSM_EINVALID;
-	for (size_t i = 0; i < n; i++) {
-		int high = nibble(s.p[2 * i]), low = nibble(s.p[2 * i + 1]);
-
-		if (high < 0 || low < 0)
-			return CSM_EINVALID;
-		out[i] = (uint8_t)(high << 4 | low);
-	}
-	return 0;
-}
-
-void csm_chain_hex(const uint8_t *p, size_t n, char *out)
-{
-	static const char digits[] = "0123456789abcdef";
-
-	for (size_t i = 0; i < n; i++) {
-		*out++ = digits[p[i] >> 4];
-		*out++ = digits[p[i] & 15];
-	}
-	*out = '\0';
-}
-
 /* The line ends in LABEL HEX "; *end is moved before the label. */
 static bool hex_at_end(const char *start, const char **end, const char *label, uint8_t *out, size_t n)
 {
@@ -78,7 +49,7 @@ static bool hex_at_end(const char *start, const char **end, const char *label, u
 		return false;
 	at = *end - len;
 	if (memcmp(at, label, strlen(label)) != 0 || (*end)[-1] != '"' ||
-		csm_chain_unhex((struct csm_str){at + strlen(label), 2 * n}, out, n) != 0)
+		csm_unhex((struct csm_str){at + strlen(label), 2 * n}, out, n) != 0)
 		return false;
 	*end = at;
 	return true;
@@ -90,7 +61,7 @@ static bool read_prev(const char *p, const char *end, struct csm_chain_line *ret
 {
 	if (!skip(&p, end, PREV) || (size_t)(end - p) < 2 * CSM_CHAIN_HASH + 1 || p[2 * CSM_CHAIN_HASH] != '"')
 		return false;
-	return csm_chain_unhex((struct csm_str){p, 2 * CSM_CHAIN_HASH}, ret->prev, CSM_CHAIN_HASH) == 0;
+	return csm_unhex((struct csm_str){p, 2 * CSM_CHAIN_HASH}, ret->prev, CSM_CHAIN_HASH) == 0;
 }
 
 /* Behind its "prev". Without this form it is a line like any other, and does not hide what is missing. */
@@ -103,7 +74,7 @@ static void read_missing(const char *p, const char *end, struct csm_chain_line *
 	if (!skip(&p, end, ",\"first\":") || !number(&p, end, &first) || first == 0 || first > ret->seq)
 		return;
 	if (!skip(&p, end, ",\"head\":\"") || end - p != 2 * CSM_CHAIN_HASH + 1 || end[-1] != '"' ||
-		csm_chain_unhex((struct csm_str){p, 2 * CSM_CHAIN_HASH}, head, CSM_CHAIN_HASH) != 0)
+		csm_unhex((struct csm_str){p, 2 * CSM_CHAIN_HASH}, head, CSM_CHAIN_HASH) != 0)
 		return;
 	ret->missing = first;
 	memcpy(ret->next, head, CSM_CHAIN_HASH);
@@ -117,11 +88,11 @@ static void read_witness(const char *p, const char *end, struct csm_chain_line *
 
 	if (!skip(&p, end, ",\"upto\":") || !number(&p, end, &upto) || upto == 0 || upto >= ret->seq ||
 		!skip(&p, end, ",\"head\":\"") || (size_t)(end - p) < 2 * CSM_CHAIN_HASH ||
-		csm_chain_unhex((struct csm_str){p, 2 * CSM_CHAIN_HASH}, ret->witnessed, CSM_CHAIN_HASH) != 0)
+		csm_unhex((struct csm_str){p, 2 * CSM_CHAIN_HASH}, ret->witnessed, CSM_CHAIN_HASH) != 0)
 		return;
 	p += 2 * CSM_CHAIN_HASH;
 	if (!skip(&p, end, "\",\"ak\":\"") || (size_t)(end - p) < 2 * CSM_CHAIN_HASH ||
-		csm_chain_unhex((struct csm_str){p, 2 * CSM_CHAIN_HASH}, ret->ak, CSM_CHAIN_HASH) != 0)
+		csm_unhex((struct csm_str){p, 2 * CSM_CHAIN_HASH}, ret->ak, CSM_CHAIN_HASH) != 0)
 		return;
 	p += 2 * CSM_CHAIN_HASH;
 	if (!skip(&p, end, "\",\"signature\":\"") || end - p < 1 || end[-1] != '"')

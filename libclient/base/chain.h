@@ -49,8 +49,6 @@ bool csm_chain_signed_by(const struct csm_chain_line *line, const uint8_t prev[s
 /* What a witness signs: the name of it, the line's number (8 bytes, big-endian), its hash. */
 void csm_chain_witness_text(uint64_t upto, const uint8_t head[static CSM_CHAIN_HASH],
 	uint8_t out[static CSM_CHAIN_WITNESS_TEXT]);
-void csm_chain_hex(const uint8_t *p, size_t n, char *out); /* 2n characters and a NUL */
-CSM_MUST int csm_chain_unhex(struct csm_str s, uint8_t *out, size_t n);
 
 /* ---- checking a log ---- */
 

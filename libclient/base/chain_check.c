@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "libclient/base/chain.h"
+#include "libclient/base/hex.h"
 
 #define RECENT 4096u
 #define HOLES_MAX 1024u
@@ -282,7 +283,7 @@ static void check_witness(struct csm_chain_check *c, const struct csm_chain_line
 	if (c->witness == NULL)
 		return;
 	csm_chain_witness_text(l->upto, l->witnessed, text);
-	if (csm_chain_unhex(l->witness, sig, n) != 0 || !c->witness(c->witness_arg, l->ak, text, sig, n)) {
+	if (csm_unhex(l->witness, sig, n) != 0 || !c->witness(c->witness_arg, l->ak, text, sig, n)) {
 		tell_here(c, CSM_CHAIN_UNSIGNED, l->seq, "this is not signed by the attestation key that was given");
 		return;
 	}

@@ -3,6 +3,7 @@
 #include <sodium.h>
 #include <stdbool.h>
 #include <string.h>
+#include "libclient/base/hex.h"
 #include "libclient/base/lockmem.h"
 
 #define HEAD 8u
@@ -47,15 +48,6 @@ void csm_share_text(const struct csm_share *s, char out[static CSM_SHARE_TEXT])
 	}
 }
 
-static int digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* The bytes of the digits; more than WHOLE, or half a byte, is as wrong as none. */
 static size_t read_digits(const char *text, size_t n, uint8_t bytes[static WHOLE])
 {
@@ -71,9 +63,9 @@ static size_t read_digits(const char *text, size_t n, uint8_t bytes[static WHOLE
 			comment = false;
 		if (comment || c == ' ' || c == '\t' || c == '\r' || c == '\n' || c == '-')
 			continue;
-		if (digit(c) < 0 || digits == 2 * (size_t)WHOLE)
+		if (csm_hex_digit(c) < 0 || digits == 2 * (size_t)WHOLE)
 			return 0;
-		bytes[digits / 2] = (uint8_t)(bytes[digits / 2] << 4 | digit(c));
+		bytes[digits / 2] = (uint8_t)(bytes[digits / 2] << 4 | csm_hex_digit(c));
 		digits++;
 	}
 	return digits % 2 == 0 ? digits / 2 : 0;

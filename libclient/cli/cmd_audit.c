@@ -6,6 +6,7 @@
 #include <openssl/x509.h>
 #include <sodium.h>
 #include "libclient/base/chain.h"
+#include "libclient/base/hex.h"
 #include "libclient/cli/cli.h"
 #include "libclient/cli/json.h"
 #include "libclient/tpmfmt/tpmfmt.h"
@@ -121,7 +122,7 @@ static int print_json(struct verify *v, const struct csm_chain_sum *s, size_t fi
 static void use_key(struct verify *v, const uint8_t key[static CSM_CHAIN_KEY])
 {
 	csm_chain_check_key(v->check, key);
-	csm_chain_hex(key, CSM_CHAIN_KEY, v->key);
+	csm_hex(key, CSM_CHAIN_KEY, v->key);
 }
 
 /* With SHA-256, as the key signs (libclient/base/chain.h). */
@@ -162,7 +163,7 @@ static int prepare(struct verify *v, const struct csm_msg_audit_head_res *head)
 	uint8_t key[CSM_CHAIN_KEY];
 	int r;
 
-	if (hex != NULL && csm_chain_unhex(csm_str_of(hex), key, sizeof(key)) != 0)
+	if (hex != NULL && csm_unhex(csm_str_of(hex), key, sizeof(key)) != 0)
 		return cli_usage("--key wants %u hexadecimal digits in lower case", 2 * CSM_CHAIN_KEY);
 	if (hex != NULL)
 		use_key(v, key);

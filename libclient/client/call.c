@@ -143,15 +143,7 @@ int client_call(struct csm *c, enum csm_method_id m, void *msg, struct csm_reply
 
 int client_call_new(struct csm *c, enum csm_method_id m, void *msg, struct csm_reply **ret)
 {
-	struct csm_reply rep;
-	int r = call(c, &csm_methods[m], msg, &rep);
-
-	if (r != 0)
-		return r;
-	if (ret != NULL)
-		return reply_take(&rep, ret);
-	reply_clear(&rep);
-	return 0;
+	return client_call_long(c, m, msg, 0, ret);
 }
 
 int client_call_long(struct csm *c, enum csm_method_id m, void *msg, uint32_t least_ms, struct csm_reply **ret)

@@ -6,7 +6,7 @@
 #include <openssl/core_object.h>
 #include <openssl/params.h>
 #include <openssl/x509.h>
-#include "libclient/base/chain.h"
+#include "libclient/base/hex.h"
 #include "libclient/provider/provider.h"
 
 const char *const kind_names[KIND__COUNT] = {
@@ -172,7 +172,7 @@ int pkey_load(struct prov *p, const struct csm_ref *ref, const uint8_t *hash, st
 	key->ref.ns = whole.ns;
 	key->ref.name = whole.name;
 	memcpy(key->ref.hash, is, sizeof(is));
-	csm_chain_hex(is, sizeof(is), key->hash_hex);
+	csm_hex(is, sizeof(is), key->hash_hex);
 	pkey_set_public(key, pub);
 	*ret = key;
 	return 0;

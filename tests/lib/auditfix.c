@@ -16,6 +16,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 #include "daemon/svc/log.h"
+#include "libclient/base/hex.h"
 #include "tests/lib/auditfix.h"
 
 char audit_folder[80], audit_file[96], audit_aside[96];
@@ -233,7 +234,7 @@ struct csm_audit_mark audit_last(void)
 {
 	struct csm_audit_mark mark = {.seq = (uint64_t)audit_number(audit_lines - 1, "seq")};
 
-	assert_int_equal(csm_chain_unhex(csm_str_of(audit_text(audit_lines - 1, "hash")), mark.head, sizeof(mark.head)), 0);
+	assert_int_equal(csm_unhex(csm_str_of(audit_text(audit_lines - 1, "hash")), mark.head, sizeof(mark.head)), 0);
 	return mark;
 }
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <cmocka.h>
 #include "libclient/base/chain.h"
+#include "libclient/base/hex.h"
 
 /* A log in memory: two files of lines, as the daemon makes them. */
 #define FILES 2
@@ -35,7 +36,7 @@ static void finish_line(char *line, const uint8_t prev[static 32], uint8_t hash[
 	char hex[65];
 
 	csm_chain_hash(prev, (struct csm_bin){(const uint8_t *)line, strlen(line)}, hash);
-	csm_chain_hex(hash, 32, hex);
+	csm_hex(hash, 32, hex);
 	append(line, ",\"hash\":\"%s\"}", hex);
 }
 
@@ -45,14 +46,14 @@ static void checkpoint(char *line, unsigned seq, const uint8_t prev[static 32])
 	uint8_t text[700], signature[64];
 	char hex[129];
 
-	csm_chain_hex(public_key, 32, hex);
+	csm_hex(public_key, 32, hex);
 	snprintf(line, 512, "{\"seq\":%u,\"time\":5,\"event\":\"checkpoint\",\"key\":\"%s\"", seq, hex);
 	memcpy(text, CSM_CHAIN_SIGNED, n);
 	memcpy(text + n, prev, 32);
 	len = strlen(line);
 	memcpy(text + n + 32, line, len);
 	crypto_sign_detached(signature, NULL, text, n + 32 + len, secret_key);
-	csm_chain_hex(signature, 64, hex);
+	csm_hex(signature, 64, hex);
 	append(line, ",\"signature\":\"%s\"", hex);
 }
 
@@ -67,7 +68,7 @@ static void make(struct log *l, size_t first, const uint8_t before[static 32], c
 	for (size_t i = first; i < LINES; i++) {
 		unsigned seq = (unsigned)i + 1;
 
-		csm_chain_hex(prev, 32, hex);
+		csm_hex(prev, 32, hex);
 		if (i % PER_FILE == 0)
 			snprintf(l->text[i], 512, "{\"seq\":%u,\"time\":5,\"event\":\"file\",\"prev\":\"%s\",\"version\":1", seq, hex);
 		else if (i % PER_FILE == 5 && sign)
@@ -337,7 +338,7 @@ static void a_log_without_checkpoints_is_not_vouched_for(void **state)
 	for (unsigned i = 0; i < 10; i++) {
 		char hex[65];
 
-		csm_chain_hex(prev, 32, hex);
+		csm_hex(prev, 32, hex);
 		if (i == 0)
 			snprintf(l.text[i], 512, "{\"seq\":1,\"time\":5,\"event\":\"file\",\"prev\":\"%s\",\"version\":1", hex);
 		else
@@ -493,7 +494,7 @@ static void what_csmd_told_is_repeated(void **state)
 	}
 	/* A break says what it follows, and is a fault for good. */
 	l = good();
-	csm_chain_hex(public_key, 32, hex);
+	csm_hex(public_key, 32, hex);
 	snprintf(l.text[LINES], 512, "{\"seq\":%d,\"time\":6,\"event\":\"break\",\"prev\":\"%s\",\"reason\":\"r\"", LINES + 5, hex);
 	finish_line(l.text[LINES], public_key, hash);
 	l.n++;
