@@ -3,6 +3,7 @@
 #include <unistd.h>
 #include "daemon/node/loop.h"
 #include "daemon/node/reload.h"
+#include "daemon/node/watch.h"
 #include "daemon/svc/log.h"
 
 int policy_from_setup(const struct setup *s, struct csm_policy **ret, struct csm_policy_error *err)
@@ -63,6 +64,7 @@ static void swap_on_loop(struct loop *l, struct task *t)
 
 	l->policy = csm_policy_ref(s->policy);
 	csm_policy_unref(old);
+	watch_judge(l);
 	swap_done(s, 1);
 }
 

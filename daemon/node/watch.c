@@ -15,6 +15,7 @@ struct watch_op {
 	size_t n_keys; /* 0: the whole namespace */
 	struct csm_str ns;
 	struct object *keys;
+	struct csm_buf raw; /* the request's params: where policy has changed it is judged as if it came now */
 };
 
 int changes_new(struct changes **ret)
@@ -82,6 +83,27 @@ static void look(struct changes *c, const struct watch_op *w, struct csm_str *na
 	}
 }
 
+/* By the policy of now. False says little: rules by executable have to be asked for. */
+static bool may(const struct watch_op *w)
+{
+	const struct csm_subject *s;
+
+	if (w->op.conn == NULL || w->op.conn->peer == NULL || peer_subject(w->op.conn->peer, &s) != 0)
+		return false;
+	for (size_t i = 0; i == 0 || i < w->n_keys; i++)
+		if (csm_policy_decide(s, w->op.method->perm, w->keys[i].text, NULL, NULL) != 0)
+			return false;
+	return true;
+}
+
+/* As if the request came now: it is refused, or answered, or waits anew. */
+static void judge_anew(struct watch_op *w)
+{
+	if (w->op.conn != NULL)
+		dispatch_again(w->op.conn, w->op.method, w->op.msgid, (struct csm_bin){csm_buf_ptr(&w->raw), w->raw.len}, NULL);
+	op_done(&w->op);
+}
+
 /* True: it was answered, and is gone. */
 static bool answer(struct watch_op *w, bool anyway)
 {
@@ -103,20 +125,47 @@ static bool answer(struct watch_op *w, bool anyway)
 
 /* ---- who waits, on their loop ---- */
 
+/* True: there is something to be told. */
+static bool has_news(const struct watch_op *w)
+{
+	struct changes *c = w->op.loop->b->changes;
+	struct csm_str names[CSM_WATCH_KEYS_MAX];
+	struct csm_msg_cert_watch_res res;
+
+	pthread_mutex_lock(&c->lock);
+	look(c, w, names, &res);
+	pthread_mutex_unlock(&c->lock);
+	return res.all.v || res.keys.n > 0;
+}
+
+/* news: only those who are to be told of something. */
+static void judge_all(struct loop *l, bool news)
+{
+	struct watch_op *w = l->watches.first, *next;
+
+	l->watches.first = NULL; /* who is judged anew may wait again */
+	for (; w != NULL; w = next) {
+		next = w->next;
+		if ((!news || has_news(w)) && !may(w)) {
+			judge_anew(w);
+		} else if (!answer(w, false)) {
+			w->next = l->watches.first;
+			l->watches.first = w;
+		}
+	}
+}
+
 static void woken(struct loop *l, struct task *t)
 {
-	struct watch_op **at = &l->watches.first;
-
 	(void)t;
 	l->watches.posted = false;
-	while (*at != NULL) {
-		struct watch_op *w = *at, *next = w->next;
+	judge_all(l, true);
+}
 
-		if (answer(w, false))
-			*at = next;
-		else
-			at = &w->next;
-	}
+void watch_judge(struct loop *l)
+{
+	judge_all(l, false);
+	conn_flush_dirty(l);
 }
 
 void watch_tick(struct loop *l)
@@ -174,6 +223,7 @@ void changes_note(struct broker *b, struct csm_str ns, struct csm_str name)
 static void watch_clear(struct op *op)
 {
 	free(((struct watch_op *)op)->keys);
+	csm_buf_free(&((struct watch_op *)op)->raw);
 }
 
 static int take_keys(struct req *q, const struct csm_msg_cert_watch_req *m, struct object *keys)
@@ -212,7 +262,8 @@ static void start(struct req *q, const struct csm_msg_cert_watch_req *m, struct 
 	w->ns = keys[0].ns;
 	w->after = m->after.set ? m->after.v : version_of(l->b->changes);
 	w->until_ms = l->now_ms + (m->timeout_ms.set ? m->timeout_ms.v : WAIT_MS);
-	if ((r = op_charge(op, n * sizeof(*keys))) != 0) {
+	csm_buf_init(&w->raw, CSM_MESSAGE_MAX, false);
+	if ((r = op_charge(op, n * sizeof(*keys) + q->raw.n)) != 0 || (r = csm_buf_put(&w->raw, q->raw.p, q->raw.n)) != 0) {
 		op_error(op, r, NULL);
 		op_done(op);
 	} else if (!answer(w, !m->after.set || (m->timeout_ms.set && m->timeout_ms.v == 0))) {

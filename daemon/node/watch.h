@@ -22,5 +22,7 @@ void changes_free(struct changes *c); /* NULL is a no-op */
 void changes_note(struct broker *b, struct csm_str ns, struct csm_str name);
 /* Once a second, and while the loop drains: ends those whose time is over, or whose client is gone. */
 void watch_tick(struct loop *l);
+/* The loop has another policy: who may not watch any more is told so. */
+void watch_judge(struct loop *l);
 
 #endif
