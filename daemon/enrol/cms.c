@@ -46,7 +46,8 @@ static int csr_text(struct task *t, char **ret)
 	return r;
 }
 
-/* The same request under the same certificate is the same wish: a retry after a lost answer gets the first one's. */
+/* The same request for the same certificate is the same wish: a retry after a lost answer gets the first one's. Keys that sign
+ * alike each time make the same request for the next certificate too: csmd's `once` tells them apart. */
 static bool idempotency(const struct task *t, char out[static 40])
 {
 	uint8_t d[SHA256_DIGEST_LENGTH] = {0};
@@ -55,7 +56,8 @@ static bool idempotency(const struct task *t, char out[static 40])
 
 	good = h != NULL && EVP_DigestInit_ex(h, EVP_sha256(), NULL) == 1 && EVP_DigestUpdate(h, t->job.what.p, t->job.what.n) == 1 &&
 		EVP_DigestUpdate(h, t->job.csr.p, t->job.csr.n) == 1 && EVP_DigestUpdate(h, t->job.serial.p, t->job.serial.n) == 1 &&
-		EVP_DigestUpdate(h, t->job.tls_chain.p, t->job.tls_chain.n) == 1 && EVP_DigestFinal_ex(h, d, NULL) == 1;
+		EVP_DigestUpdate(h, t->job.tls_chain.p, t->job.tls_chain.n) == 1 &&
+		EVP_DigestUpdate(h, t->job.once.p, t->job.once.n) == 1 && EVP_DigestFinal_ex(h, d, NULL) == 1;
 	EVP_MD_CTX_free(h);
 	snprintf(out, 40, "csm-");
 	for (size_t i = 0; i < 16; i++)

@@ -176,6 +176,8 @@ void do_CERT_ENROL(struct req *q)
 		return;
 	}
 	if (m->csr.p != NULL) {
+		if (req_replayed(q, &o, m->request_id, &rid, who))
+			return;
 		req_used(q, o.text);
 		if (new_op(q, &o, &rid, ENROL_ENROL, true, NULL, &op) == 0)
 			enrol_begin(q, m, op, profile);
@@ -193,14 +195,16 @@ void do_CERT_ENROL(struct req *q)
 void do_CERT_RENEW(struct req *q)
 {
 	const struct csm_msg_cert_renew_req *m = q->params;
-	struct csm_request_id none = {.id = {NULL, 0}};
+	struct csm_request_id rid;
+	char who[REQ_WHO_MAX];
 	struct enrol_op *op;
 	struct key_found f;
+	struct object o;
 
-	/* asked twice, it is done once or twice: no harm */
-	if (key_look(q, m->key, KEY_ANY, &f) != 0)
+	if (req_object(q, m->key, &o) != 0 || req_authorize(q, &o) != 0 || req_replayed(q, &o, m->request_id, &rid, who) ||
+		key_look(q, m->key, KEY_ANY, &f) != 0)
 		return;
-	if (new_op(q, &f.object, &none, ENROL_RENEW, !m->wait.set || m->wait.v, f.rec.id, &op) == 0)
+	if (new_op(q, &f.object, &rid, ENROL_RENEW, !m->wait.set || m->wait.v, f.rec.id, &op) == 0)
 		enrol_submit(q->loop->b->enrol, op);
 	req_end_read(q);
 }

@@ -31,6 +31,24 @@ void enrol_reply(struct enrol_op *o, int r, const char *why)
 		abort();
 }
 
+bool enrol_op_same(const struct enrol_op *a, const struct enrol_op *b)
+{
+	const struct csm_request_id *x = &a->change.op.sop.rid, *y = &b->change.op.sop.rid;
+
+	return x->id.p != NULL && y->id.p != NULL && csm_str_same(x->id, y->id) && csm_str_same(x->who, y->who) &&
+		memcmp(x->hash, y->hash, sizeof(x->hash)) == 0;
+}
+
+void enrol_keep_outcome(struct enrol *e, struct enrol_op *o)
+{
+	struct csm_store_op sop = {.kind = CSM_OP_NAMESPACE, .ns = o->change.object.ns, .rid = o->change.op.sop.rid,
+		.answer = {csm_buf_ptr(&o->answer), o->answer.len}};
+	int r;
+
+	if (sop.rid.id.p != NULL && (r = enrol_commit(e, &sop)) != 0)
+		log_warn("enrolment: an outcome cannot be kept for a retry: %s", csm_err_text(r));
+}
+
 /* To all who wait for this certificate: what its record says, or why there is none. */
 void entry_reply(struct enrol *e, struct entry *en, int r, const char *why)
 {
@@ -49,6 +67,8 @@ void entry_reply(struct enrol *e, struct entry *en, int r, const char *why)
 		csm_buf_reset(&o->answer);
 		if (one == 0)
 			one = enrol_info_answer(&rec, entry_ns(en), entry_name(en), e->now.wall_s, &o->answer);
+		if (one == 0 && o->kind == ENROL_RENEW)
+			enrol_keep_outcome(e, o);
 		enrol_reply(o, one, why);
 	}
 	erecord_free(&rec);

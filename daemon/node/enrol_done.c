@@ -110,7 +110,8 @@ static int keep(struct enrol *e, struct entry *en, const struct erecord *old, st
 	(void)snprintf(object, sizeof(object), "%s:%s", en->ns, en->name);
 	event.object = csm_str_of(object);
 	sop.event = &event;
-	rec.info.renew_at = (struct csm_u64){csm_renew_at(&e->renew, info->not_before.v, info->not_after.v), true};
+	rec.info.renew_at = (struct csm_u64){csm_renew_at(&e->renew, info->not_before.v, info->not_after.v,
+		en->p->cfg->renew_percent), true};
 	rec.info.last_error = CSM_STR("");
 	rec.info.installed = (struct csm_u64){e->now.wall_s, true};
 	rec.info.profile = old->info.profile;
@@ -197,6 +198,8 @@ static void got_for_csr(struct enrol *e, struct errand *d, const struct enrol_op
 		csm_buf_reset(&d->op->answer);
 		r = enrol_info_answer(&rec, obj->ns, obj->name, e->now.wall_s, &d->op->answer);
 	}
+	if (r == 0)
+		enrol_keep_outcome(e, d->op);
 	csm_buf_free(&chain);
 	erecord_free(&rec);
 	errand_end(e, d, r == CSM_EINVALID ? CSM_EBACKEND : r, text);

@@ -18,6 +18,7 @@ struct entry {
 	uint8_t id[CSM_KEY_ID_LEN];
 	unsigned wanted;            /* how often what is wanted was changed */
 	struct csm_buf csr;         /* of the attempts for one certificate: a CA that waits for a person knows it again */
+	uint8_t once[16];           /* drawn with it: tells the CA a repeated attempt from the next certificate */
 	struct enrol_op *waiters;
 	uint64_t reported;          /* signatures up to the last report of use that the CA has */
 	uint64_t told_to;           /* the end of the last period that was told of it */
@@ -28,7 +29,8 @@ enum errand_what { ERRAND_CSR, ERRAND_REVOKE, ERRAND_CACERTS, ERRAND_USAGE };
 struct errand {
 	enum errand_what what;
 	struct eprofile *p;
-	struct enrol_op *op; /* who waits, or NULL */
+	struct enrol_op *op; /* who wait, or NULL: the first began it, the others asked for the same with its request_id */
+	uint8_t once[16];    /* CSR */
 	struct csm_buf body; /* CSR, or report */
 	char serial[CSM_TOKEN_STR_MAX + 1];
 	bool under_way;
@@ -48,6 +50,7 @@ struct eprofile {
 	bool usage_told;          /* something of the period */
 	uint64_t usage_from, usage_to; /* the period; to 0: none is being told */
 	char why[ENROL_WHY];      /* why its key is not there */
+	char key_backend[CSM_TOKEN_STR_MAX + 1]; /* of its key; empty: not looked at yet */
 };
 
 struct ejob {
@@ -62,7 +65,7 @@ struct ejob {
 struct enrol_told {
 	const char *state; /* static */
 	uint64_t certificates, failing, not_after, next_try;
-	char error[ENROL_WHY];
+	char error[ENROL_WHY], key_backend[CSM_TOKEN_STR_MAX + 1];
 };
 
 struct enrol {
@@ -115,7 +118,9 @@ CSM_MUST int enrol_csr(struct enrol *e, struct entry *en, const struct csm_msg_c
 /* The SubjectPublicKeyInfo, appended; alg may be NULL. */
 CSM_MUST int enrol_spki(struct enrol *e, struct csm_str ns, struct csm_str name, const uint8_t id[static CSM_KEY_ID_LEN],
 	struct csm_buf *out, enum csm_alg *alg, uint64_t *signatures);
-/* The profile's own key: found or made. */
+/* The profile's key_backend is filled in, where it has a key. */
+CSM_MUST int enrol_own_backend(struct enrol *e, struct eprofile *p);
+/* The profile's own key: found or made. CSM_EUNSUPPORTED: the back end that it names keeps keys in its device. */
 CSM_MUST int enrol_own_key(struct enrol *e, struct eprofile *p, uint8_t id[static CSM_KEY_ID_LEN]);
 
 /* ---- enrol_jobs.c: what csm-enrol is given ---- */
@@ -150,6 +155,10 @@ void enrol_start_renew(struct enrol *e, struct enrol_op *o);
 void enrol_start_revoke(struct enrol *e, struct enrol_op *o);
 
 /* ---- enrol.c ---- */
+/* With its request_id it is the same request as this one. */
+bool enrol_op_same(const struct enrol_op *a, const struct enrol_op *b);
+/* What was done for it, in its answer, is kept under its request_id, where it has one. */
+void enrol_keep_outcome(struct enrol *e, struct enrol_op *op);
 /* Answers an operation: r 0 with what is in its answer. */
 void enrol_reply(struct enrol_op *op, int r, const char *why);
 void entry_reply(struct enrol *e, struct entry *en, int r, const char *why);

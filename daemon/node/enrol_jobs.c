@@ -1,4 +1,5 @@
 /* Which certificate is asked for next, and what csm-enrol is told for it. */
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 #include "daemon/node/conn.h"
@@ -31,6 +32,20 @@ int errand_new(struct enrol *e, struct eprofile *p, enum errand_what what, struc
 	return 0;
 }
 
+static void errand_reply(struct enrol_op *first, int r, const char *why)
+{
+	struct enrol_op *o = first->next;
+
+	while (o != NULL) {
+		struct enrol_op *next = o->next;
+		int one = r != 0 ? r : csm_buf_put(&o->answer, csm_buf_ptr(&first->answer), first->answer.len);
+
+		enrol_reply(o, one, why);
+		o = next;
+	}
+	enrol_reply(first, r, why);
+}
+
 void errand_end(struct enrol *e, struct errand *d, int r, const char *why)
 {
 	struct errand **at = &e->errands;
@@ -44,7 +59,7 @@ void errand_end(struct enrol *e, struct errand *d, int r, const char *why)
 	if (d->what == ERRAND_USAGE)
 		enrol_usage_ended(e, d->p, r);
 	if (d->op != NULL)
-		enrol_reply(d->op, r, why);
+		errand_reply(d->op, r, why);
 	else if (r != 0 && r != CSM_ESHUTDOWN)
 		log_warn("enrolment: %s: %s: %s", d->p->cfg->name, d->what == ERRAND_USAGE ? "report of use" : "anchors",
 			why != NULL ? why : csm_err_text(r));
@@ -211,9 +226,12 @@ static int tell_entry(struct enrol *e, struct entry *en, struct telling *t)
 		entry_remove(e, en, CSM_ENOT_FOUND, "the key, or its certificate, was deleted");
 		goto out;
 	}
-	if (r == 0 && en->csr.len == 0)
+	if (r == 0 && en->csr.len == 0) {
+		randombytes_buf(en->once, sizeof(en->once));
 		r = enrol_csr(e, en, &rec.info, &en->csr, why);
+	}
 	if (r == 0) {
+		t->m.once = (struct csm_bin){en->once, sizeof(en->once)};
 		t->m.csr = (struct csm_bin){csm_buf_ptr(&en->csr), en->csr.len};
 		if (rec.info.asked_ttl.v > 0 || en->p->cfg->life_s > 0)
 			t->m.ttl = (struct csm_u64){rec.info.asked_ttl.v > 0 ? rec.info.asked_ttl.v : en->p->cfg->life_s, true};
@@ -236,8 +254,10 @@ static int tell_errand(struct enrol *e, struct errand *d, struct telling *t)
 	int r = tell_tls(e, d->p, t);
 
 	t->m.what = csm_str_of(words[d->what]);
-	if (d->what == ERRAND_CSR)
+	if (d->what == ERRAND_CSR) {
 		t->m.csr = (struct csm_bin){csm_buf_ptr(&d->body), d->body.len};
+		t->m.once = (struct csm_bin){d->once, sizeof(d->once)};
+	}
 	if (d->what == ERRAND_USAGE)
 		t->m.body = (struct csm_bin){csm_buf_ptr(&d->body), d->body.len};
 	if (d->what == ERRAND_REVOKE) {

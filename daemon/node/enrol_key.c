@@ -1,6 +1,7 @@
 /* The keys behind certificates: requests signed by them, and the profiles' own. On the enrol thread, which waits for the
  * back end. */
 #include <sodium.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include "daemon/node/enrol_int.h"
@@ -123,11 +124,14 @@ static void make_there(void *arg)
 	w->r = csm_be_generate(w->be, &w->spec, &w->spki, &w->pub, &w->priv);
 }
 
-/* The strongest; a device that keeps what it makes needs more care than a key that is soon made anew. */
-static struct csm_backend *choose(struct enrol *e)
+/* The strongest, or the one that the profile names. A device that keeps what it makes needs more care than a key that is soon
+ * made anew: then it is the software back end, and a profile that names one is told. */
+static struct csm_backend *choose(struct enrol *e, const struct eprofile *p)
 {
 	struct csm_backend *be = broker_preferred(e->b);
 
+	if (p->cfg->key_backend != NULL)
+		return broker_backend(e->b, csm_str_of(p->cfg->key_backend));
 	if (be == NULL || making_needed(be) || !csm_backend_has(be, CSM_ALG_P256))
 		be = broker_backend(e->b, CSM_STR("soft"));
 	return be;
@@ -157,7 +161,7 @@ static int make_and_keep(struct enrol *e, struct eprofile *p, struct make_work *
 	sop.event = &event;
 	if ((r = enrol_commit(e, &sop)) == 0) {
 		memcpy(id, sop.key.id, CSM_KEY_ID_LEN);
-		log_info("enrolment: %s: its key was made", p->cfg->name);
+		log_info("enrolment: %s: its key was made in the back end %s", p->cfg->name, csm_backend_name(w->be));
 	}
 	return r;
 }
@@ -165,16 +169,34 @@ static int make_and_keep(struct enrol *e, struct eprofile *p, struct make_work *
 static int make_own(struct enrol *e, struct eprofile *p, uint8_t id[static CSM_KEY_ID_LEN])
 {
 	uint8_t spki[CSM_SPKI_MAX], pub[CSM_PLUGIN_PUB_MAX];
-	struct make_work w = {.be = choose(e), .spec = {.alg = CSM_ALG_P256, .use = CSM_USE_SIGN},
+	struct make_work w = {.be = choose(e, p), .spec = {.alg = CSM_ALG_P256, .use = CSM_USE_SIGN},
 		.spki = {.p = spki, .cap = sizeof(spki)}, .pub = {.p = pub, .cap = sizeof(pub)}, .priv = {.cap = CSM_PLUGIN_PRIV_MAX}};
 	int r;
 
 	if (w.be == NULL || w.be->ctx == NULL)
 		return CSM_EUNAVAILABLE;
+	if (making_needed(w.be) || !csm_backend_has(w.be, CSM_ALG_P256))
+		return CSM_EUNSUPPORTED;
 	if ((w.priv.p = csm_lock_alloc(CSM_PLUGIN_PRIV_MAX)) == NULL)
 		return CSM_ENOMEM;
 	r = make_and_keep(e, p, &w, id);
 	csm_lock_free(w.priv.p);
+	return r;
+}
+
+int enrol_own_backend(struct enrol *e, struct eprofile *p)
+{
+	struct csm_key_record rec;
+	int r;
+
+	if (p->key_backend[0] != '\0')
+		return 0;
+	if ((r = csm_reader_begin(e->reader)) != 0)
+		return r;
+	r = csm_store_key_get(e->reader, CSM_STR(CSM_OWN_NAMESPACE), csm_str_of(p->cfg->name), false, NULL, &rec);
+	if (r == 0)
+		(void)snprintf(p->key_backend, sizeof(p->key_backend), "%.*s", (int)rec.backend.n, rec.backend.p);
+	csm_reader_end(e->reader);
 	return r;
 }
 

@@ -1,4 +1,5 @@
 /* What callers ask for: cert.enrol, cert.renew, cert.revoke. */
+#include <sodium.h>
 #include <string.h>
 #include "daemon/node/enrol_int.h"
 
@@ -51,7 +52,8 @@ static int want(struct enrol *e, struct enrol_op *o, struct entry **ret)
 		en->wanted++;
 		csm_buf_reset(&en->csr);
 	}
-	if (!o->change.op.sop.replayed || o->wait)
+	/* the same request once more waits for what the first one began; where that failed, it asks anew */
+	if (!o->change.op.sop.replayed || (o->wait && en->item.attempts > 0))
 		csm_renew_ask(&en->item);
 	*ret = en;
 out:
@@ -72,6 +74,40 @@ static void profile_ask(struct enrol *e, struct eprofile *p)
 	}
 }
 
+/* A retry after csmd was ended in the midst of it has to be the same to the CA. */
+static void draw_once(const struct enrol_op *o, uint8_t out[static 16])
+{
+	const struct csm_request_id *rid = &o->change.op.sop.rid;
+	crypto_generichash_state st;
+
+	if (rid->id.p == NULL) {
+		randombytes_buf(out, 16);
+		return;
+	}
+	crypto_generichash_init(&st, NULL, 0, 16);
+	crypto_generichash_update(&st, rid->hash, sizeof(rid->hash));
+	crypto_generichash_update(&st, (const uint8_t *)rid->who.p, rid->who.n);
+	crypto_generichash_update(&st, (const uint8_t *)"", 1);
+	crypto_generichash_update(&st, (const uint8_t *)rid->id.p, rid->id.n);
+	crypto_generichash_final(&st, out, 16);
+}
+
+/* What it began before is done: its answer is what the record says. */
+static int answer_now(struct enrol *e, struct enrol_op *o)
+{
+	struct object *obj = &o->change.object;
+	struct erecord rec;
+	int r;
+
+	erecord_init(&rec);
+	csm_buf_reset(&o->answer);
+	r = erecord_load(e, obj->ns, obj->name, o->key_id, &rec);
+	if (r == 0)
+		r = enrol_info_answer(&rec, obj->ns, obj->name, e->now.wall_s, &o->answer);
+	erecord_free(&rec);
+	return r;
+}
+
 void enrol_start_enrol(struct enrol *e, struct enrol_op *o)
 {
 	struct entry *en = NULL;
@@ -81,14 +117,23 @@ void enrol_start_enrol(struct enrol *e, struct enrol_op *o)
 	if (o->csr.len > 0) {
 		e->profile[o->profile].wanted = true;
 		profile_ask(e, &e->profile[o->profile]);
+		for (d = e->errands; d != NULL; d = d->next)
+			if (d->what == ERRAND_CSR && enrol_op_same(d->op, o)) {
+				o->next = d->op->next;
+				d->op->next = o;
+				return;
+			}
 		if ((r = errand_new(e, &e->profile[o->profile], ERRAND_CSR, &d)) == 0) {
 			d->op = o;
+			draw_once(o, d->once);
 			r = csm_buf_put(&d->body, csm_buf_ptr(&o->csr), o->csr.len);
 			if (r != 0)
 				errand_end(e, d, r, NULL);
 			return;
 		}
-	} else if ((r = want(e, o, &en)) == 0 && o->wait) {
+	} else if ((r = want(e, o, &en)) == 0 && o->wait && o->change.op.sop.replayed && !en->item.asked && !en->item.under_way) {
+		r = answer_now(e, o);
+	} else if (r == 0 && o->wait) {
 		profile_ask(e, en->p);
 		o->next = en->waiters;
 		en->waiters = o;
@@ -101,25 +146,24 @@ void enrol_start_renew(struct enrol *e, struct enrol_op *o)
 {
 	struct object *obj = &o->change.object;
 	struct entry *en = entry_find(e, obj->ns, obj->name);
-	struct erecord rec;
 	int r;
 
-	erecord_init(&rec);
 	if (en == NULL || memcmp(en->id, o->key_id, CSM_KEY_ID_LEN) != 0) {
 		enrol_reply(o, CSM_ESTATE, "no profile renews it: see cert.enrol");
-	} else if (o->wait) {
+		return;
+	}
+	/* what is on its way already is what was asked for */
+	if (!en->item.under_way)
 		csm_renew_ask(&en->item);
+	if (o->wait) {
 		profile_ask(e, en->p);
 		o->next = en->waiters;
 		en->waiters = o;
-	} else {
-		csm_renew_ask(&en->item);
-		r = erecord_load(e, obj->ns, obj->name, o->key_id, &rec);
-		if (r == 0)
-			r = enrol_info_answer(&rec, obj->ns, obj->name, e->now.wall_s, &o->answer);
-		enrol_reply(o, r, NULL);
+		return;
 	}
-	erecord_free(&rec);
+	if ((r = answer_now(e, o)) == 0)
+		enrol_keep_outcome(e, o);
+	enrol_reply(o, r, NULL);
 }
 
 void enrol_start_revoke(struct enrol *e, struct enrol_op *o)

@@ -68,6 +68,8 @@ static void look(struct enrol *e, struct eprofile *p, struct enrol_told *t)
 		(void)snprintf(t->error, sizeof(t->error), "%s", p->why);
 		return;
 	}
+	if (enrol_own_backend(e, p) == 0)
+		(void)snprintf(t->key_backend, sizeof(t->key_backend), "%s", p->key_backend);
 	t->not_after = p->own->item.not_after;
 	t->next_try = p->own->item.next_try;
 	if (p->own->item.attempts == 0)
@@ -115,6 +117,8 @@ void enrol_status(struct enrol *e, struct csm_pool *pool, struct csm_msg_status_
 			.not_after = {t->not_after, t->not_after > 0}, .next_try = {t->next_try, t->next_try > 0}};
 		if (t->error[0] != '\0')
 			ret->enrolment.v[i].error = text_of(pool, t->error);
+		if (t->key_backend[0] != '\0')
+			ret->enrolment.v[i].key_backend = text_of(pool, t->key_backend);
 	}
 	pthread_mutex_unlock(&e->lock);
 	ret->enrolment.n = n;

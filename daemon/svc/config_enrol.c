@@ -5,6 +5,8 @@
 #define URL_MAX 1024u
 #define TIMEOUT_S 60u
 #define LIFE_MIN_S 60u
+#define RENEW_MIN 20u /* what is drawn comes off it, a tenth of the life at most */
+#define RENEW_MAX 90u
 #define LIFE_MAX_S (10u * 366u * 86400u)
 
 const char *const csm_enrol_variables[] = {"hostname", "name", "namespace", "unit", "pod", NULL};
@@ -172,6 +174,24 @@ static int read_node(struct reader *rd, const struct csm_yaml_node *n, struct cs
 	return r;
 }
 
+/* {at: 50%} */
+static int read_renewal(struct reader *rd, const struct csm_yaml_node *n, struct csm_enrol_profile *p)
+{
+	int r = csm_yaml_expect(n, CSM_YAML_MAP, rd->err);
+	struct csm_str s;
+
+	for (const struct csm_yaml_node *c = n->first; r == 0 && c != NULL; c = c->next) {
+		if (!csm_str_eq(c->key, "at"))
+			return csm_yaml_fail(c, rd->err, "unknown key");
+		if ((r = csm_yaml_string(c, CSM_TOKEN_STR_MAX, &s, rd->err)) != 0)
+			return r;
+		if (s.n < 2 || s.p[s.n - 1] != '%' || !csm_parse_number((struct csm_str){s.p, s.n - 1}, RENEW_MAX, &p->renew_percent) ||
+			p->renew_percent < RENEW_MIN)
+			r = csm_yaml_fail(c, rd->err, "must be from %u%% to %u%% of the certificate's life", RENEW_MIN, RENEW_MAX);
+	}
+	return r;
+}
+
 static int read_names(struct reader *rd, const struct csm_yaml_node *n, struct csm_enrol_profile *p)
 {
 	if (csm_str_eq(n->key, "subject"))
@@ -205,6 +225,10 @@ static int read_key(struct reader *rd, const struct csm_yaml_node *n, struct csm
 		return read_token(rd, n, p);
 	if (csm_str_eq(n->key, "life"))
 		return config_read_seconds(rd, n, LIFE_MIN_S, LIFE_MAX_S, &p->life_s);
+	if (csm_str_eq(n->key, "renewal"))
+		return read_renewal(rd, n, p);
+	if (csm_str_eq(n->key, "tls_key_backend"))
+		return text_of(rd, n, CSM_TOKEN_STR_MAX, &p->key_backend);
 	if (csm_str_eq(n->key, "timeout"))
 		return config_read_seconds(rd, n, 1, 80, &p->timeout_s);
 	return read_names(rd, n, p);
@@ -274,7 +298,7 @@ void config_clear_enrolment(struct csm_config *c)
 	for (size_t i = 0; i < c->n_enrol; i++) {
 		struct csm_enrol_profile *p = &c->enrol[i];
 		char *const texts[] = {p->name, p->url, p->domain, p->label, p->anchors_file, p->root_sha256, p->token_file,
-			p->subject, p->node.label, p->node.subject};
+			p->subject, p->node.label, p->node.subject, p->key_backend};
 
 		for (size_t k = 0; k < sizeof(texts) / sizeof(texts[0]); k++)
 			free(texts[k]);

@@ -27,6 +27,8 @@ struct csm_enrol_profile {
 		char *san[CSM_ENROL_LIST_MAX + 1];
 	} node;
 	uint64_t life_s;                 /* 0: the CA's */
+	uint64_t renew_percent;          /* of a certificate's life, before which it is renewed; 0: two thirds */
+	char *key_backend;               /* tls_key_backend: of the profile's own key; NULL: chosen */
 	uint64_t timeout_s;              /* of one exchange with the CA */
 };
 /* What may stand between braces. */

@@ -19,10 +19,10 @@ void csm_times_now(struct csm_times *ret)
 	ret->boot_ms = (uint64_t)boot.tv_sec * 1000u + (uint64_t)boot.tv_nsec / 1000000u;
 }
 
-uint64_t csm_renew_at(struct csm_renew *s, uint64_t not_before, uint64_t not_after)
+uint64_t csm_renew_at(struct csm_renew *s, uint64_t not_before, uint64_t not_after, uint64_t percent)
 {
 	uint64_t life = not_after > not_before ? not_after - not_before : 0;
-	uint64_t at = life / 3 * 2 + life % 3 * 2 / 3;
+	uint64_t at = percent == 0 ? life / 3 * 2 + life % 3 * 2 / 3 : life / 100 * percent + life % 100 * percent / 100;
 	uint64_t early = life / 10 > 0 ? s->random(s->arg, life / 10 + 1) : 0;
 
 	return not_before + at - (early < at ? early : at);

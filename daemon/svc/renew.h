@@ -36,9 +36,9 @@ struct csm_renew {
 	void *arg;
 };
 
-/* A certificate's life is over by two thirds at the latest when it is asked for again; by how much before is drawn once for
- * each, over a tenth of the life, so that those who were enrolled together do not come back together. */
-uint64_t csm_renew_at(struct csm_renew *s, uint64_t not_before, uint64_t not_after);
+/* A certificate's life is over by so many percent (0: two thirds) at the latest when it is asked for again; by how much before is
+ * drawn once for each, over a tenth of the life, so that those who were enrolled together do not come back together. */
+uint64_t csm_renew_at(struct csm_renew *s, uint64_t not_before, uint64_t not_after, uint64_t percent);
 
 void csm_renew_init(struct csm_renew *s, const struct csm_times *now, uint64_t (*random)(void *arg, uint64_t below), void *arg);
 /* The item says what is known: renew_at, not_after, life_s, attempts and next_try, as they were kept. */

@@ -429,6 +429,154 @@ static void a_channel_whose_end_was_refused_has_other_jobs(void **state)
 	assert_int_equal(answer_of(pub, 72, &info), 0);
 }
 
+/* What was sent is where it waits. */
+static void settle(void)
+{
+	for (int i = 0; i < 50; i++) {
+		testbroker_step(&fix.t);
+		usleep(2000);
+	}
+}
+
+/* A retry after a lost answer: it waits for what the first one began, and then has its answer. */
+static void a_retry_enrols_nothing_twice(void **state)
+{
+	struct csm_msg_cert_enrol_req e = {.key = CSM_STR("web:retry"), .request_id = CSM_STR("e1")};
+	struct csm_msg_cert_renew_req m = {.key = CSM_STR("web:retry"), .request_id = CSM_STR("r1")};
+	struct csm_msg_cert_info info = {0};
+	uint8_t once[16];
+	int other = fix_connect(CSM_R_PUBLIC);
+
+	(void)state;
+	assert_int_equal(fix_create(pub, "web:retry", "rsa2048", NULL, NULL), 0);
+	assert_int_equal(testbroker_request(&fix.t, pub, 90, "cert.enrol", &e), 0);
+	next_job("enrol");
+	assert_int_equal(job.once.n, sizeof(once));
+	memcpy(once, job.once.p, sizeof(once));
+	/* the client is gone, and asks again before and after the answer */
+	assert_int_equal(testbroker_request(&fix.t, other, 91, "cert.enrol", &e), 0);
+	settle();
+	done_with(&(struct certspec){.subject = "/CN=retry", .san = "DNS:retry.example.org", .serial = "A1"});
+	assert_int_equal(answer_of(pub, 90, &info), 0);
+	testreader_free(&waiter);
+	testreader_init(&waiter);
+	assert_int_equal(answer_of(other, 91, &info), 0);
+	assert_int_equal(fix_call(pub, "cert.enrol", &e, &info), 0);
+	assert_true(csm_str_eq(info.serial, "A1"));
+	ask_next();
+	assert_int_equal(take_job(200), CSM_ETIMEOUT);
+	/* the same of a renewal, which is not the same to the CA although an RSA key signs the same request */
+	assert_int_equal(testbroker_request(&fix.t, pub, 92, "cert.renew", &m), 0);
+	assert_int_equal(take_job(ANSWER_MS), 0);
+	assert_int_equal(job.once.n, sizeof(once));
+	assert_memory_not_equal(once, job.once.p, sizeof(once));
+	memcpy(once, job.once.p, sizeof(once));
+	done_badly("unavailable", "its answer was lost", 0);
+	assert_int_equal(answer_of(pub, 92, &info), CSM_EUNAVAILABLE);
+	assert_int_equal(testbroker_request(&fix.t, pub, 93, "cert.renew", &m), 0);
+	next_job("enrol");
+	assert_memory_equal(once, job.once.p, sizeof(once));
+	assert_int_equal(testbroker_request(&fix.t, other, 94, "cert.renew", &m), 0);
+	settle();
+	done_with(&(struct certspec){.subject = "/CN=retry", .san = "DNS:retry.example.org", .serial = "A2"});
+	assert_int_equal(answer_of(pub, 93, &info), 0);
+	testreader_free(&waiter);
+	testreader_init(&waiter);
+	assert_int_equal(answer_of(other, 94, &info), 0);
+	assert_int_equal(fix_call(pub, "cert.renew", &m, &info), 0);
+	assert_true(csm_str_eq(info.serial, "A2"));
+	ask_next();
+	assert_int_equal(take_job(200), CSM_ETIMEOUT);
+	/* another wish is another one */
+	m.request_id = CSM_STR("r2");
+	assert_int_equal(testbroker_request(&fix.t, pub, 95, "cert.renew", &m), 0);
+	assert_int_equal(take_job(ANSWER_MS), 0);
+	done_with(&(struct certspec){.subject = "/CN=retry", .san = "DNS:retry.example.org", .serial = "A3"});
+	assert_int_equal(answer_of(pub, 95, &info), 0);
+	fix_close(other);
+}
+
+static void a_retry_with_a_request_enrols_nothing_twice(void **state)
+{
+	static struct csm_str sans[] = {CSM_STR("dns:else.example.org")};
+	struct csm_msg_csr_req c = {.key = CSM_STR("web:retry"), .subject = CSM_STR("/CN=free"), .sans = {sans, 1}};
+	struct csm_msg_cert_enrol_req m = {.key = CSM_STR("web:elsewhere"), .request_id = CSM_STR("c1")};
+	int other = fix_connect(CSM_R_PUBLIC);
+	struct csm_msg_cert_info info = {0};
+	struct csm_msg_csr_res res;
+	struct csm_buf csr;
+	uint8_t once[16];
+
+	(void)state;
+	csm_buf_init(&csr, CSM_CSR_MAX, false);
+	assert_int_equal(fix_call(pub, "key.csr", &c, &res), 0);
+	assert_int_equal(csm_buf_put(&csr, res.csr.p, res.csr.n), 0);
+	m.csr = (struct csm_bin){csm_buf_ptr(&csr), csr.len};
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(testbroker_request(&fix.t, pub, 100, "cert.enrol", &m), 0);
+		next_job("enrol");
+		assert_int_equal(job.once.n, sizeof(once));
+		if (i == 1) /* to csm-server it is the same as what was lost */
+			assert_memory_equal(once, job.once.p, sizeof(once));
+		memcpy(once, job.once.p, sizeof(once));
+		if (i == 0) {
+			done_badly("unavailable", "its answer was lost", 0);
+			assert_int_equal(answer_of(pub, 100, &info), CSM_EUNAVAILABLE);
+		}
+	}
+	assert_int_equal(testbroker_request(&fix.t, other, 101, "cert.enrol", &m), 0);
+	settle();
+	done_with(&(struct certspec){.subject = "/CN=free", .san = "DNS:else.example.org", .serial = "C1"});
+	assert_int_equal(answer_of(pub, 100, &info), 0);
+	testreader_free(&waiter);
+	testreader_init(&waiter);
+	assert_int_equal(answer_of(other, 101, &info), 0);
+	assert_true(csm_str_eq(info.serial, "C1") && info.chain.n > 0);
+	assert_int_equal(fix_call(pub, "cert.enrol", &m, &info), 0);
+	assert_true(csm_str_eq(info.serial, "C1") && info.chain.n > 0);
+	ask_next();
+	assert_int_equal(take_job(200), CSM_ETIMEOUT);
+	m.request_id = CSM_STR("c2");
+	assert_int_equal(testbroker_request(&fix.t, pub, 102, "cert.enrol", &m), 0);
+	assert_int_equal(take_job(ANSWER_MS), 0);
+	assert_memory_not_equal(once, job.once.p, sizeof(once));
+	done_with(&(struct certspec){.subject = "/CN=free", .san = "DNS:else.example.org", .serial = "C2"});
+	assert_int_equal(answer_of(pub, 102, &info), 0);
+	csm_buf_free(&csr);
+	fix_close(other);
+}
+
+static void reload(const char *text)
+{
+	struct csm_msg_empty none = {0};
+	struct csm_msg_reload_res res;
+
+	fix.t.policy = text;
+	assert_int_equal(fix_call(admin, "policy.reload", &none, &res), 0);
+}
+
+/* Who waits is judged by the policy of now. */
+static void who_may_not_watch_any_more_is_told(void **state)
+{
+	static const char without[] = "version: 1\ndefault: uid-namespaces\nidentities:\n  root: {uid: 0}\n"
+				      "rules:\n  - {allow: [cert.get], to: [root], on: [\"web:*\"]}\n";
+	static struct csm_str keys[] = {CSM_STR("web:a")};
+	struct csm_msg_cert_watch_req m = {.keys = {keys, 1}};
+	struct csm_msg_cert_watch_res res;
+	struct testanswer a;
+
+	(void)state;
+	assert_int_equal(fix_call(pub, "cert.watch", &m, &res), 0);
+	m.after = res.version;
+	assert_int_equal(testbroker_request(&fix.t, pub, 110, "cert.watch", &m), 0);
+	reload(policy); /* nothing is another one: it waits on */
+	assert_int_equal(testbroker_answer(&fix.t, pub, &waiter, 200, &a), CSM_ETIMEOUT);
+	reload(without);
+	assert_int_equal(testbroker_answer(&fix.t, pub, &waiter, ANSWER_MS, &a), 0);
+	assert_true(a.msgid == 110 && a.error == CSM_EDENIED);
+	reload(policy);
+}
+
 static void what_is_gone_is_not_renewed(void **state)
 {
 	struct csm_msg_key_delete_req m = {.key = CSM_STR("web:b")};
@@ -455,6 +603,7 @@ int main(void)
 		T(names_need_the_profiles_leave), T(a_ca_that_fails_is_asked_again), T(a_request_made_elsewhere_is_forwarded),
 		T(changes_are_told), T(others_watch_nothing), T(a_revoked_one_is_not_renewed), T(a_channel_that_is_gone_costs_no_attempt),
 		T(a_channel_whose_end_was_refused_has_other_jobs),
+		T(a_retry_enrols_nothing_twice), T(a_retry_with_a_request_enrols_nothing_twice), T(who_may_not_watch_any_more_is_told),
 		T(what_is_gone_is_not_renewed),
 	};
 

@@ -50,7 +50,7 @@ static int setup(void **state)
 static void give(struct csm_renew_item *i, uint64_t life)
 {
 	csm_renew_begin(i);
-	csm_renew_done(i, &now, csm_renew_at(&set, now.wall_s, now.wall_s + life), now.wall_s, now.wall_s + life);
+	csm_renew_done(i, &now, csm_renew_at(&set, now.wall_s, now.wall_s + life, 0), now.wall_s, now.wall_s + life);
 }
 
 static void add_given(uint64_t life)
@@ -92,11 +92,19 @@ static void test_lives_of_any_length(void **state)
 	(void)state;
 	for (size_t i = 0; i < sizeof(lives) / sizeof(lives[0]); i++)
 		for (int k = 0; k < 100; k++) {
-			uint64_t at = csm_renew_at(&set, NOW, NOW + lives[i]);
+			uint64_t at = csm_renew_at(&set, NOW, NOW + lives[i], 0);
 
 			assert_true(at >= NOW && at <= NOW + lives[i] / 3 * 2 + 2);
 		}
-	assert_int_equal(csm_renew_at(&set, NOW, NOW - 1), NOW);
+	assert_int_equal(csm_renew_at(&set, NOW, NOW - 1, 0), NOW);
+	assert_int_equal(csm_renew_at(&set, NOW, NOW - 1, 90), NOW);
+	/* where the profile says so, at another part of it */
+	for (int k = 0; k < 100; k++) {
+		uint64_t early = csm_renew_at(&set, NOW, NOW + 100 * DAY, 20), late = csm_renew_at(&set, NOW, NOW + 100 * DAY, 90);
+
+		assert_true(early >= NOW + 10 * DAY && early <= NOW + 20 * DAY);
+		assert_true(late >= NOW + 80 * DAY && late <= NOW + 90 * DAY);
+	}
 }
 
 static void test_most_urgent_first(void **state)
