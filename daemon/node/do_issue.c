@@ -500,6 +500,15 @@ static unsigned count(const struct conn *c)
 	return n;
 }
 
+/* What a list says is the audit log's matter; want of memory and the like are not. */
+static void list_refused(struct req *q, int r, struct csm_str key, const char *why)
+{
+	if (r == CSM_EDENIED || r == CSM_EINVALID || r == CSM_ESTATE)
+		req_refuse(q, r, key, why);
+	else
+		req_error(q, r, why[0] != '\0' ? why : NULL);
+}
+
 void do_ISSUE_BEGIN(struct req *q)
 {
 	const struct csm_msg_issue_begin_req *m = q->params;
@@ -532,10 +541,7 @@ void do_ISSUE_BEGIN(struct req *q)
 		return;
 	}
 	list_free(l);
-	if (r == CSM_EDENIED || r == CSM_EINVALID || r == CSM_ESTATE)
-		req_refuse(q, r, f.object.text, why);
-	else
-		req_error(q, r, why[0] != '\0' ? why : NULL);
+	list_refused(q, r, f.object.text, why);
 }
 
 /* Taken out of the connection's. */
@@ -557,7 +563,7 @@ void do_ISSUE_UPDATE(struct req *q)
 	const struct csm_msg_issue_update_req *m = q->params;
 	struct issue_list *l = list_take(q, m->stream.v);
 	struct csm_msg_empty res = {0};
-	char why[CSM_TBS_WHY];
+	char why[CSM_TBS_WHY] = "";
 	int r;
 
 	if (l == NULL)
@@ -565,7 +571,7 @@ void do_ISSUE_UPDATE(struct req *q)
 	if ((r = csm_tbs_crl_entries(l->crl, m->entries, why)) == 0)
 		r = list_hash(l, m->entries);
 	if (r != 0) {
-		req_error(q, r, why[0] != '\0' ? why : NULL);
+		list_refused(q, r, (struct csm_str){l->key, l->key_len}, why);
 		list_free(l);
 		return;
 	}

@@ -151,6 +151,19 @@ def in_parts(head, entries, tail, step=500_000):
     return conn.call("issue.finish", {"stream": stream, "tail": tail} if tail else {"stream": stream})["signature"]
 
 
+def refused_in_parts():
+    """A part that is refused is in the audit log, and ends its list."""
+    head, entries, _ = ca.crl_parts(range(1, 4), number=11)
+    stream = conn.call("issue.begin", {"key": "ca", "kind": "crl", "head": head})["stream"]
+    for part, why in ((entries[:-3], ""), (entries, "no such list")):
+        try:
+            conn.call("issue.update", {"stream": stream, "entries": part})
+        except Refused as e:
+            assert e.name == "invalid" and why in e.error["message"], e
+            continue
+        sys.exit("FAILED: a part of a list was taken")
+
+
 def whole(data):
     """How many bytes of data are whole entries, each shorter than 128 bytes."""
     at = 0
@@ -246,6 +259,7 @@ def audited(node):
         assert number is None or number in (found[0].get("serial"), found[0].get("number")), (name, number, found)
     denied = [x for x in lines if x.get("method", "").startswith("issue.") and x["event"] == "denied"]
     assert denied and any(x.get("result") == "exists" for x in lines), "refusals are told"
+    assert any((x["method"], x["object"], x["result"]) == ("issue.update", "uid-0:ca", "invalid") for x in denied), denied
 
 
 if sys.argv[1] == "first":
@@ -261,5 +275,6 @@ elif sys.argv[1] == "again":
     refused("the rate of before", "busy", "rate", Issuer("slow", conn.call("key.public", {"key": "slow"})["spki"]).root(),
             key="slow")
     ask(ca.leaf(WEB))
+    refused_in_parts()
 else:
     audited(sys.argv[2])
