@@ -170,12 +170,13 @@ struct entry {
 	uint64_t at;
 	uint8_t serial[DB_SERIAL_MAX];
 	uint8_t len, reason;
+	bool late; /* of the delta */
 };
+/* What both lists are made of: one look at the database, so that lists of one number tell the same. */
 struct entries {
 	struct entry *all;
-	size_t n, room, at;
-	bool delta;
-	uint64_t now;
+	size_t n, room;
+	uint64_t now, since; /* since: of the delta */
 	int r;
 };
 
@@ -204,8 +205,6 @@ static bool entry_take(void *arg, const struct db_revoked *r)
 	struct entries *e = arg;
 	struct entry *to;
 
-	if (r->reason == CSM_REASON_REMOVE_FROM_CRL && !e->delta)
-		return true;
 	if (r->serial.n == 0 || r->serial.n > DB_SERIAL_MAX) {
 		e->r = CSM_ETAMPERED;
 		return false;
@@ -215,65 +214,94 @@ static bool entry_take(void *arg, const struct db_revoked *r)
 	to = &e->all[e->n++];
 	/* the clock may have been set back since */
 	to->at = r->at < e->now ? r->at : e->now;
+	to->late = r->at >= e->since;
 	to->len = (uint8_t)r->serial.n;
 	to->reason = (uint8_t)r->reason;
 	memcpy(to->serial, r->serial.p, r->serial.n);
 	return true;
 }
 
+/* base: of the delta; late_only: nothing else is wanted. The caller frees `all`, whatever this answers. */
+static int entries_read(const struct crl_job *job, const struct mark *base, bool late_only, struct entries *e)
+{
+	/* With a time they have what was taken back, too. */
+	const uint64_t since = base->at > SLACK ? base->at - SLACK : 1;
+	int r;
+
+	*e = (struct entries){.now = job->now, .since = since};
+	/* What has expired stays for one more list (RFC 5280 3.3). */
+	r = db_revoked_each(job->db, job->issuer, late_only ? since : 1, job->now > CRL_LIFE ? job->now - CRL_LIFE : 0, entry_take, e);
+	return r != 0 ? r : e->r;
+}
+
+/* One of the two lists, going over them. */
+struct view {
+	const struct entries *e;
+	bool delta;
+	size_t at, told;
+};
+
+static bool is_of(const struct entry *e, bool delta)
+{
+	return delta ? e->late : e->reason != CSM_REASON_REMOVE_FROM_CRL;
+}
+
 static int entry_next(void *arg, struct csm_revoked *ret)
 {
-	struct entries *e = arg;
+	struct view *v = arg;
 	const struct entry *from;
 
-	if (e->at == e->n) {
-		/* Not wanted beside the list and its copy with the signature. */
-		free(e->all);
-		*e = (struct entries){.n = e->n, .at = e->n};
+	while (v->at < v->e->n && !is_of(&v->e->all[v->at], v->delta))
+		v->at++;
+	if (v->at == v->e->n)
 		return 0;
-	}
-	from = &e->all[e->at++];
+	from = &v->e->all[v->at++];
 	*ret = (struct csm_revoked){{from->serial, from->len}, from->at, from->reason};
+	v->told++;
 	return 1;
 }
 
 /* ---- lists ---- */
 
 /* base NULL: a full one. */
-static int list_make(const struct crl_job *job, uint64_t number, const struct mark *base, struct crl_list **ret)
+static int list_make(const struct crl_job *job, uint64_t number, const struct mark *base, const struct entries *e, struct crl_list **ret)
 {
-	struct entries e = {.delta = base != NULL, .now = job->now};
+	struct view v = {.e = e, .delta = base != NULL};
 	struct csm_crl_order o = {.issuer = job->cert, .number = number, .base = base != NULL ? base->number : 0,
 		.this_update = job->now, .next_update = job->now + (base != NULL ? CRL_DELTA_LIFE : CRL_LIFE),
-		.delta_url = base != NULL ? NULL : job->delta_url, .next = entry_next, .arg = &e};
+		.delta_url = base != NULL ? NULL : job->delta_url, .next = entry_next, .arg = &v};
 	struct crl_list *l = calloc(1, sizeof(*l));
-	uint64_t since = base != NULL && base->at > SLACK ? base->at - SLACK : 0;
-	int r = CSM_ENOMEM;
+	int r;
 
 	if (l == NULL)
-		goto out;
+		return CSM_ENOMEM;
 	csm_buf_init(&l->der, CRL_BYTES_MAX, false);
 	csm_buf_init(&l->pem, 2 * CRL_BYTES_MAX, false);
-	/* What has expired stays for one more list (RFC 5280 3.3). */
-	r = db_revoked_each(job->db, job->issuer, since, job->now > CRL_LIFE ? job->now - CRL_LIFE : 0, entry_take, &e);
-	if (r == 0)
-		r = e.r;
-	if (r == 0)
-		r = csm_crl_issue(&o, job->signer, &l->der);
-	if (r != 0)
-		goto out;
+	if ((r = csm_crl_issue(&o, job->signer, &l->der)) != 0) {
+		csm_buf_free(&l->der);
+		free(l);
+		return r;
+	}
 	l->refs = 1;
 	l->number = number;
 	l->base = o.base;
 	l->this_update = o.this_update;
 	l->next_update = o.next_update;
-	l->entries = e.n;
+	l->entries = v.told;
 	*ret = l;
-	l = NULL;
-out:
-	if (l != NULL)
-		csm_buf_free(&l->der);
-	free(l);
+	return 0;
+}
+
+/* The first list ever: nobody gets it, and all deltas of its day are to it. */
+static int first_make(const struct crl_job *job, uint64_t number)
+{
+	struct crl_list *l = NULL;
+	struct entries e;
+	int r = entries_read(job, &(struct mark){0, 0}, false, &e);
+
+	if (r == 0)
+		r = list_make(job, number, NULL, &e, &l);
+	crl_list_unref(l);
 	free(e.all);
 	return r;
 }
@@ -282,19 +310,19 @@ int crl_make(const struct crl_job *job, struct crl_list **full, struct crl_list 
 {
 	struct crl_list *f = NULL, *d = NULL;
 	struct mark base = {0, 0};
+	struct entries e = {.n = 0};
 	uint64_t number = 0;
 	int r = draw(job, true, &base, &number);
 
-	/* The first one ever is the base of what follows at once. */
-	if (r == 0 && base.number == 0 && (r = list_make(job, number, NULL, &f)) == 0) {
-		crl_list_unref(f);
-		f = NULL;
+	if (r == 0 && base.number == 0 && (r = first_make(job, number)) == 0)
 		r = draw(job, true, &base, &number);
-	}
 	if (r == 0)
-		r = list_make(job, number, NULL, &f);
+		r = entries_read(job, &base, false, &e);
 	if (r == 0)
-		r = list_make(job, number, &base, &d);
+		r = list_make(job, number, NULL, &e, &f);
+	if (r == 0)
+		r = list_make(job, number, &base, &e, &d);
+	free(e.all);
 	if (r == 0) {
 		*full = f;
 		*delta = d;
@@ -307,8 +335,14 @@ int crl_make(const struct crl_job *job, struct crl_list **full, struct crl_list 
 int crl_make_delta(const struct crl_job *job, struct crl_list **delta)
 {
 	struct mark base = {0, 0};
+	struct entries e = {.n = 0};
 	uint64_t number = 0;
 	int r = draw(job, false, &base, &number);
 
-	return r != 0 ? r : list_make(job, number, &base, delta);
+	if (r == 0)
+		r = entries_read(job, &base, true, &e);
+	if (r == 0)
+		r = list_make(job, number, &base, &e, delta);
+	free(e.all);
+	return r;
 }

@@ -9,7 +9,7 @@
 #define LOOK_MS 250        /* how often the thread asks whether something was revoked */
 #define PAUSE_MS 500       /* at least, between two lists of an issuer */
 #define PAUSE_TIMES 4      /* and so many times as long as the last one took; */
-#define SHOWN_MS 1700      /* less where a revocation would be listed later than that, and a look */
+#define SHOWN_MS 1700      /* less where a revocation at the beginning of one list would be in the next later than that, and a look */
 #define RETRY_MS 1000      /* after a failure; doubled each time */
 #define RETRY_MAX_MS 10000
 
@@ -92,7 +92,7 @@ static void lists_show(struct pub *p, struct shown *s, struct crl_list *full, st
 /* A stream of revocations leaves the processor to others for most of the time; for half of it where lists take long. */
 static uint64_t pause_after(uint64_t took)
 {
-	const uint64_t left = took < SHOWN_MS ? SHOWN_MS - took : 0;
+	const uint64_t left = 2 * took < SHOWN_MS ? SHOWN_MS - 2 * took : 0;
 	uint64_t pause = PAUSE_TIMES * took < left ? PAUSE_TIMES * took : left;
 
 	pause = pause > took ? pause : took;
