@@ -16,7 +16,7 @@ bool api_caller(struct central *c, const struct csm_http_req *req, struct csm_po
 	int r;
 
 	csm_pool_init(pool, API_POOL_MAX);
-	if ((r = caller_find(c, req, pool, ret)) == 0 && ret->role == CALLER_NONE)
+	if ((r = caller_find(c, req, res, pool, ret)) == 0 && ret->role == CALLER_NONE)
 		csm_http_fail(res, CSM_EUNAUTHENTICATED, "a client certificate or a token is needed");
 	else if (r == CSM_EUNAUTHENTICATED)
 		csm_http_fail(res, r, "what was shown to prove who asks is not valid");

@@ -58,27 +58,44 @@ static bool is_it(const X509 *cert, struct csm_bin der)
 	return same;
 }
 
+/* NULL: it is one that this authority issued, and good now; else what is wrong with it. */
+static const char *fault_of(const struct central *c, const X509 *cert, const struct db_cert *row)
+{
+	uint64_t now = c->now();
+
+	if (!is_it(cert, row->der))
+		return "another one has its serial number";
+	if (row->state != DB_VALID)
+		return "revoked";
+	if (now >= row->not_after)
+		return "expired";
+	return now < row->not_before ? "not valid yet" : NULL;
+}
+
+/* `name` is who it is, and behind that why it is worth nothing. */
 static int by_cert(struct central *c, const X509 *cert, struct csm_pool *pool, struct caller *ret)
 {
 	const ASN1_INTEGER *serial = X509_get0_serialNumber(cert);
 	struct csm_bin id = {serial->data, (size_t)serial->length};
 	char hex[2 * DB_SERIAL_MAX + 1];
+	const char *fault = "unknown";
 	struct db_cert found;
-	uint64_t now = c->now();
 	int r;
 
 	if (id.n == 0 || id.n > DB_SERIAL_MAX)
 		return CSM_EUNAUTHENTICATED;
+	sodium_bin2hex(hex, sizeof(hex), id.p, id.n);
+	snprintf(ret->name, sizeof(ret->name), "cert %s", hex);
 	r = db_cert_get(c->db, id, pool, &found);
-	if (r != 0)
-		return r == CSM_ENOT_FOUND || r == CSM_EINVALID ? CSM_EUNAUTHENTICATED : r;
-	if (!is_it(cert, found.der) || found.state != DB_VALID || now < found.not_before || now >= found.not_after)
+	if (r != 0 && r != CSM_ENOT_FOUND && r != CSM_EINVALID)
+		return r;
+	if (r != 0 || (fault = fault_of(c, cert, &found)) != NULL) {
+		snprintf(ret->name, sizeof(ret->name), "cert %s, %s", hex, fault);
 		return CSM_EUNAUTHENTICATED;
+	}
 	if ((r = role_of(found.role, &ret->role)) != 0)
 		return r;
 	ret->cert = found;
-	sodium_bin2hex(hex, sizeof(hex), id.p, id.n);
-	snprintf(ret->name, sizeof(ret->name), "cert %s", hex);
 	return 0;
 }
 
@@ -136,7 +153,7 @@ static int by_token(struct central *c, struct csm_str value, struct csm_pool *po
 	return 0;
 }
 
-int caller_find(struct central *c, const struct csm_http_req *req, struct csm_pool *pool, struct caller *ret)
+int caller_find(struct central *c, const struct csm_http_req *req, struct csm_http_res *res, struct csm_pool *pool, struct caller *ret)
 {
 	uint8_t hash[32];
 	struct csm_str shown = csm_http_header(req, "Authorization");
@@ -154,6 +171,7 @@ int caller_find(struct central *c, const struct csm_http_req *req, struct csm_po
 		r = by_cert(c, req->peer_cert, pool, &found);
 	else if (shown.p != NULL)
 		r = by_token(c, shown, pool, &found);
+	snprintf(res->who, sizeof(res->who), "%s", found.name);
 	if (r == CSM_EUNAUTHENTICATED && csm_rates_take(c->refused_rates, key.p, key.n, now_ms, NULL) != 0)
 		return CSM_EBUSY;
 	if (r == 0 && found.role != CALLER_NONE && req->door != CSM_HTTP_LOCAL)
@@ -166,7 +184,7 @@ int caller_find(struct central *c, const struct csm_http_req *req, struct csm_po
 bool caller_is(struct central *c, const struct csm_http_req *req, struct csm_http_res *res, struct csm_pool *pool, unsigned roles,
 	struct caller *ret)
 {
-	int r = caller_find(c, req, pool, ret);
+	int r = caller_find(c, req, res, pool, ret);
 
 	if (r == CSM_EUNAUTHENTICATED) {
 		csm_http_fail(res, r, "what was shown to say who you are is worth nothing: unknown, expired or revoked");
@@ -176,7 +194,6 @@ bool caller_is(struct central *c, const struct csm_http_req *req, struct csm_htt
 		csm_http_fail(res, r, "%s", r == CSM_EBUSY ? "too many requests" : "who asks could not be found out");
 		return false;
 	}
-	snprintf(res->who, sizeof(res->who), "%s", ret->name);
 	if (roles & (1u << ret->role))
 		return true;
 	if (ret->role == CALLER_NONE)

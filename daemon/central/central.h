@@ -39,8 +39,10 @@ struct caller {
 };
 /* CSM_EUNAUTHENTICATED where what was shown is worth nothing; *ret with CALLER_NONE where nothing was shown. CSM_EBUSY: this caller
  * asks too often, or too many tokens from its address, or too often this certificate, were worth nothing. A token may be spent: what
- * it is spent for is db_issue's to refuse, since the same request may come again. */
-CSM_MUST int caller_find(struct central *c, const struct csm_http_req *req, struct csm_pool *pool, struct caller *ret);
+ * it is spent for is db_issue's to refuse, since the same request may come again. res->who says who it was, for the log, and of a
+ * certificate that is worth nothing why. */
+CSM_MUST int caller_find(struct central *c, const struct csm_http_req *req, struct csm_http_res *res, struct csm_pool *pool,
+	struct caller *ret);
 /* The same for a handler: true where the caller has one of these roles (bits, 1 << CALLER_...); else res is filled: 401 or 403. The
  * log says who it was. */
 CSM_MUST bool caller_is(struct central *c, const struct csm_http_req *req, struct csm_http_res *res, struct csm_pool *pool,
@@ -61,5 +63,7 @@ const struct csm_http_route *central_routes(void);
 void central_print_routes(void);
 /* For csm_http_options.done: counts, and logs what failed. arg is the struct central. */
 void central_done(void *arg, const struct csm_http_done *d);
+/* For csm_http_options.stranger: logs it. */
+void central_stranger(void *arg, const char *peer, const char *why);
 
 #endif

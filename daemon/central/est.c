@@ -128,7 +128,7 @@ static bool type_ok(const struct csm_http_req *req, struct csm_http_res *res)
 static bool caller_ok(struct central *c, const struct csm_http_req *req, struct csm_http_res *res, struct csm_pool *pool,
 	struct caller *who)
 {
-	int r = caller_find(c, req, pool, who);
+	int r = caller_find(c, req, res, pool, who);
 
 	if (r == 0 && who->role == CALLER_NONE) {
 		fail(res, CSM_EUNAUTHENTICATED, "a client certificate or a token (HTTP Basic, as password) is needed");

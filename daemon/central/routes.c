@@ -106,6 +106,16 @@ static void log_failed(struct central *c, const struct csm_http_done *d)
 		d->status, d->error != 0 ? csm_err_name(d->error) : "-", d->who, d->why, (unsigned long long)d->us);
 }
 
+void central_stranger(void *arg, const char *peer, const char *why)
+{
+	struct central *c = arg;
+
+	if (csm_rates_take(c->log_rates, "", 0, c->now() * 1000, NULL) != 0)
+		__atomic_fetch_add(&c->counts.log_lines_left_out, 1, __ATOMIC_RELAXED);
+	else
+		log_warn("client certificate refused: peer=%s why=\"%s\"", peer, why);
+}
+
 void central_done(void *arg, const struct csm_http_done *d)
 {
 	struct central *c = arg;

@@ -258,7 +258,8 @@ static void *keep(void *arg)
 static int start_http(struct server *s, const struct doors *d)
 {
 	const struct central_config *c = &s->config;
-	const struct csm_http_options opt = {.routes = central_routes(), .arg = &s->c, .done = central_done, .workers = c->workers,
+	const struct csm_http_options opt = {.routes = central_routes(), .arg = &s->c, .done = central_done,
+		.stranger = central_stranger, .workers = c->workers,
 		.limits = {.connections = c->connections, .connections_per_address = c->connections_per_address,
 			.new_per_address = c->new_per_address, .requests_per_address = c->requests_per_address},
 		.tls_fd = d->tls, .plain_fd = d->plain, .local_fd = d->local};

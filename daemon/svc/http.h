@@ -103,6 +103,8 @@ struct csm_http_options {
 	const struct csm_http_route *routes; /* ended by one without a path; lives as long as the server */
 	void *arg;                           /* for the handlers, and done */
 	void (*done)(void *arg, const struct csm_http_done *d); /* the thread of its events; or NULL */
+	/* A handshake failed by the client certificate that was shown, and why, static; likewise. */
+	void (*stranger)(void *arg, const char *peer, const char *why);
 	struct csm_http_limits limits;
 	unsigned workers;
 	/* Listening sockets, opened by the caller before it drops its privileges; -1: no such door. */

@@ -104,6 +104,16 @@ static void resume(struct http_door *d)
 	}
 }
 
+static void handshake_failed(struct http_conn *c)
+{
+	struct csm_http *h = c->h;
+	long r = SSL_get_verify_result(c->ssl);
+
+	atomic_fetch_add(&h->n_failed_handshakes, 1);
+	if (r != X509_V_OK && h->opt.stranger != NULL)
+		h->opt.stranger(h->opt.arg, c->peer, X509_verify_cert_error_string(r));
+}
+
 static void on_close(struct evhttp_connection *evcon, void *arg)
 {
 	struct http_conn *c = arg;
@@ -113,7 +123,7 @@ static void on_close(struct evhttp_connection *evcon, void *arg)
 	if (c->state == HTTP_DEAD)
 		return;
 	if (c->state == HTTP_HANDSHAKE && c->ssl != NULL)
-		atomic_fetch_add(&h->n_failed_handshakes, 1);
+		handshake_failed(c);
 	c->state = HTTP_DEAD;
 	c->evcon = NULL;
 	c->ssl = NULL;
