@@ -144,7 +144,9 @@ static void create(struct central *c, const struct caller *by, const struct aske
 	if (!plan_of(c, a, &names, &plan, res))
 		return;
 	csm_buf_init(&csr, CSM_REQUEST_BYTES, false);
+	ca_making_begin(c->ca);
 	r = a->self_signed ? ca_init_root(c, &plan, why) : ca_init_request(c, &plan, &csr, why);
+	ca_making_end(c->ca);
 	if (r != 0)
 		csm_http_fail(res, r, "%s", why);
 	else if (a->self_signed)
@@ -220,7 +222,10 @@ static void put(struct central *c, const struct caller *by, const struct asked *
 	}
 	if (!plan_of(c, a, &names, &plan, res))
 		return;
-	if ((r = ca_init_chain(c, &plan, a->chain, a->key, why)) != 0) {
+	ca_making_begin(c->ca);
+	r = ca_init_chain(c, &plan, a->chain, a->key, why);
+	ca_making_end(c->ca);
+	if (r != 0) {
 		csm_http_fail(res, r, "%s", why);
 		return;
 	}

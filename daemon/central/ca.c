@@ -26,6 +26,7 @@ struct ca {
 	bool asked[ISSUERS_MAX];                /* csmd has said what it has */
 	unsigned changes;
 	struct ca_tls tls;
+	pthread_mutex_t making;
 };
 
 int ca_refuse(char *why, int r, const char *fmt, ...)
@@ -173,6 +174,7 @@ int ca_new(struct central *c, const struct profiles *profiles, struct ca **ret)
 	ca->profiles = profiles;
 	(void)pthread_mutex_init(&ca->lock, NULL);
 	(void)pthread_mutex_init(&ca->tls.lock, NULL);
+	(void)pthread_mutex_init(&ca->making, NULL);
 	*ret = ca;
 	return 0;
 }
@@ -185,6 +187,7 @@ void ca_free(struct ca *ca)
 		ca_issuer_unref(ca->issuers[i]);
 	(void)pthread_mutex_destroy(&ca->lock);
 	(void)pthread_mutex_destroy(&ca->tls.lock);
+	(void)pthread_mutex_destroy(&ca->making);
 	free(ca);
 }
 
@@ -300,6 +303,16 @@ int ca_install(struct ca *ca, const struct issuer_config *config, struct csm_bin
 	}
 	issuer_put(ca, index_of(ca, config), i);
 	return 0;
+}
+
+void ca_making_begin(struct ca *ca)
+{
+	(void)pthread_mutex_lock(&ca->making);
+}
+
+void ca_making_end(struct ca *ca)
+{
+	(void)pthread_mutex_unlock(&ca->making);
 }
 
 struct ca_tls *ca_tls(struct ca *ca)

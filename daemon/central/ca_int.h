@@ -19,6 +19,10 @@ CSM_MUST int ca_install(struct ca *ca, const struct issuer_config *config, struc
 
 /* ---- how an issuer comes to be (ca_init.c) ---- */
 
+/* What is made by ca_init_* is made by one at a time, between these: whether there is an issuer already, its key, its certificate. */
+void ca_making_begin(struct ca *ca);
+void ca_making_end(struct ca *ca);
+
 struct ca_plan {
 	const struct issuer_config *config;
 	const char *subject;          /* "/O=x/CN=y"; not for an import */

@@ -7,7 +7,8 @@ in_node --backend soft
 # shellcheck source=tests/lib/ca.sh
 . "$top/tests/lib/ca.sh"
 
-ca_start 'profiles:
+ca_start 'issuers: {default: {key: ca}, r1: {key: r1}, r2: {key: r2}, r3: {key: r3}, r4: {key: r4}}
+profiles:
   default:
     max_life: 1d
     keys: [p256, rsa3072]
@@ -148,6 +149,19 @@ now_issued
 step 'an authority is not made twice, and no key comes in clear'
 as_admin
 send POST /v1/cms/ca subject /CN=other && refused 409 'has a certificate'
+for r in r1 r2 r3 r4; do
+    pids=()
+    json_of subject /CN=race issuer $r >"$ca/body"
+    for i in 1 2 3 4; do
+        curl -sS -m 30 "${who[@]}" -X POST "$base/v1/cms/ca" -H 'Content-Type: application/json' --data-binary @"$ca/body" \
+            -o "$ca/$r.$i" -w '%{http_code}\n' >"$ca/$r.$i.code" &
+        pids+=($!)
+    done
+    wait "${pids[@]}"
+    expect_equal "answers to four at once" "$(sort "$ca/$r".?.code | xargs)" '201 409 409 409'
+    made=$(grep -l '"certificate"' "$ca/$r".?)
+    ask GET "/v1/cms/ca?issuer=$r" && expect_equal "the one that was answered" "$(json certificate <"$made")" "$(field certificate)"
+done
 openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out "$ca/plain.key" 2>/dev/null
 send PUT /v1/cms/ca chain "@$ca/root.pem" key "@$ca/plain.key" && refused 403 'wrap'
 ! grep -qF "$(sed -n 2p "$ca/plain.key")" "$ca/log" || fail "the key is in the log"
