@@ -100,6 +100,8 @@ static void list_find(struct central *c, const struct csm_http_req *req, struct 
 
 	if (r == CSM_ENOT_FOUND)
 		csm_http_fail(res, r, "no such issuer");
+	else if (r == CSM_ESTATE)
+		csm_http_fail(res, r, "the issuer has no certificate yet: csm ca init");
 	else if (r != 0)
 		csm_http_fail(res, r, "the list has not been made yet");
 	else

@@ -20,8 +20,8 @@ struct kept {
 
 struct ca {
 	struct central *c;
-	const struct profiles *profiles;
 	pthread_mutex_t lock; /* of what follows */
+	const struct profiles *profiles;
 	struct ca_issuer *issuers[ISSUERS_MAX]; /* in the order of profiles; NULL: no certificate, or not known yet */
 	bool asked[ISSUERS_MAX];                /* csmd has said what it has */
 	unsigned changes;
@@ -191,26 +191,108 @@ void ca_free(struct ca *ca)
 	free(ca);
 }
 
-const struct profiles *ca_profiles(const struct ca *ca)
+const struct profiles *ca_profiles(struct ca *ca)
 {
-	return ca->profiles;
+	const struct profiles *p;
+
+	(void)pthread_mutex_lock(&ca->lock);
+	p = ca->profiles;
+	(void)pthread_mutex_unlock(&ca->lock);
+	return p;
+}
+
+/* Under the lock. SIZE_MAX: it is of profiles that are no longer in force. */
+static size_t index_of(const struct ca *ca, const struct issuer_config *config)
+{
+	const struct issuer_config *at;
+
+	for (size_t i = 0; (at = profiles_issuer_at(ca->profiles, i)) != NULL; i++)
+		if (at == config)
+			return i;
+	return SIZE_MAX;
 }
 
 /* Whatever stands there goes; takes the reference over. */
-static void issuer_put(struct ca *ca, size_t at, struct ca_issuer *i)
+static void issuer_put(struct ca *ca, const struct issuer_config *config, struct ca_issuer *i)
 {
-	struct ca_issuer *old;
+	struct ca_issuer *old = i;
+	size_t at;
 
 	(void)pthread_mutex_lock(&ca->lock);
-	old = ca->issuers[at];
-	ca->issuers[at] = i;
-	ca->asked[at] = true;
-	ca->changes += i != NULL;
+	if ((at = index_of(ca, config)) != SIZE_MAX) {
+		old = ca->issuers[at];
+		ca->issuers[at] = i;
+		ca->asked[at] = true;
+		ca->changes += i != NULL;
+	}
 	(void)pthread_mutex_unlock(&ca->lock);
 	ca_issuer_unref(old);
 }
 
-static int load_one(struct ca *ca, size_t at, const struct issuer_config *config)
+/* ---- other profiles ---- */
+
+static bool same_text(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+/* *ret NULL: it has to be asked for. */
+static int carry(struct ca_issuer *const *from, const struct issuer_config *config, struct ca_issuer **ret)
+{
+	for (size_t i = 0; i < ISSUERS_MAX; i++) {
+		const struct issuer_config *was = from[i] != NULL ? from[i]->config : NULL;
+
+		if (was != NULL && same_text(was->name, config->name) && same_text(was->key, config->key))
+			return ca_issuer_make(config, from[i]->chain, ret);
+	}
+	return 0;
+}
+
+int ca_set_profiles(struct ca *ca, const struct profiles *profiles)
+{
+	struct ca_issuer *now[ISSUERS_MAX] = {NULL}, *old[ISSUERS_MAX];
+	const struct issuer_config *config;
+	int r = 0;
+
+	(void)pthread_mutex_lock(&ca->lock);
+	for (size_t i = 0; (config = profiles_issuer_at(profiles, i)) != NULL && i < ISSUERS_MAX && r == 0; i++)
+		r = carry(ca->issuers, config, &now[i]);
+	memcpy(old, r == 0 ? ca->issuers : now, sizeof(old));
+	if (r == 0) {
+		memcpy(ca->issuers, now, sizeof(now));
+		memset(ca->asked, 0, sizeof(ca->asked));
+		ca->profiles = profiles;
+		ca->changes++;
+	}
+	(void)pthread_mutex_unlock(&ca->lock);
+	for (size_t i = 0; i < ISSUERS_MAX; i++)
+		ca_issuer_unref(old[i]);
+	return r;
+}
+
+/* Nothing changed: whoever holds lists, a responder or a trust made of it keeps them. */
+static bool is_there(struct ca *ca, const struct issuer_config *config, struct csm_bin chain)
+{
+	bool same;
+	size_t at;
+
+	(void)pthread_mutex_lock(&ca->lock);
+	at = index_of(ca, config);
+	same = at != SIZE_MAX && ca->issuers[at] != NULL && ca->issuers[at]->chain.n == chain.n && memcmp(ca->issuers[at]->chain.p, chain.p, chain.n) == 0;
+	if (same)
+		ca->asked[at] = true;
+	(void)pthread_mutex_unlock(&ca->lock);
+	return same;
+}
+
+void ca_look_again(struct ca *ca)
+{
+	(void)pthread_mutex_lock(&ca->lock);
+	memset(ca->asked, 0, sizeof(ca->asked));
+	(void)pthread_mutex_unlock(&ca->lock);
+}
+
+static int load_one(struct ca *ca, const struct issuer_config *config)
 {
 	struct ca_issuer *i = NULL;
 	size_t n = CSM_CHAIN_BYTES;
@@ -222,13 +304,16 @@ static int load_one(struct ca *ca, size_t at, const struct issuer_config *config
 	r = csm_cert_chain(ca->c->csm, config->key, chain, &n);
 	if (r == CSM_ENOT_FOUND || r == CSM_EDENIED) {
 		/* without the right to list, csmd does not say which of the two; `csm ca init` will tell */
-		issuer_put(ca, at, NULL);
+		issuer_put(ca, config, NULL);
 		r = 0;
 	} else if (r != 0) {
 		log_warn("issuer %s: csmd: %s", config->name, csm_error_message());
 		r = CSM_EUNAVAILABLE;
+	} else if (is_there(ca, config, (struct csm_bin){chain, n})) {
+		r = 0;
 	} else if ((r = ca_issuer_make(config, (struct csm_bin){chain, n}, &i)) == 0) {
-		issuer_put(ca, at, i);
+		log_info("issuer %s: its certificate in csmd is taken", config->name);
+		issuer_put(ca, config, i);
 	} else {
 		log_err("issuer %s: its certificate in csmd cannot be used: %s", config->name, csm_err_text(r));
 	}
@@ -238,55 +323,55 @@ static int load_one(struct ca *ca, size_t at, const struct issuer_config *config
 
 int ca_load(struct ca *ca)
 {
+	const struct profiles *profiles = ca_profiles(ca);
 	const struct issuer_config *config;
 	int r = 0;
 
-	for (size_t i = 0; (config = profiles_issuer_at(ca->profiles, i)) != NULL; i++) {
+	for (size_t i = 0; (config = profiles_issuer_at(profiles, i)) != NULL; i++) {
 		bool asked;
 		int one;
 
 		(void)pthread_mutex_lock(&ca->lock);
-		asked = ca->asked[i];
+		asked = ca->profiles == profiles && ca->asked[i];
 		(void)pthread_mutex_unlock(&ca->lock);
-		if (!asked && (one = load_one(ca, i, config)) != 0)
+		if (!asked && (one = load_one(ca, config)) != 0)
 			r = one;
 	}
 	return r;
 }
 
-const struct issuer_config *ca_config(const struct ca *ca, struct csm_str name)
+static const struct issuer_config *config_of(const struct profiles *profiles, struct csm_str name)
 {
 	const struct issuer_config *config;
 
 	if (name.n > 0)
-		return profiles_issuer(ca->profiles, name);
-	config = profiles_issuer(ca->profiles, CSM_STR("default"));
-	return config != NULL ? config : profiles_issuer_at(ca->profiles, 0);
+		return profiles_issuer(profiles, name);
+	config = profiles_issuer(profiles, CSM_STR("default"));
+	return config != NULL ? config : profiles_issuer_at(profiles, 0);
 }
 
-static size_t index_of(const struct ca *ca, const struct issuer_config *config)
+const struct issuer_config *ca_config(struct ca *ca, struct csm_str name)
 {
-	return (size_t)(config - profiles_issuer_at(ca->profiles, 0));
+	return config_of(ca_profiles(ca), name);
 }
 
 int ca_issuer_get(struct ca *ca, struct csm_str name, struct ca_issuer **ret)
 {
-	const struct issuer_config *config = ca_config(ca, name);
-	struct ca_issuer *i;
-	bool asked;
+	const struct issuer_config *config;
+	struct ca_issuer *i = NULL;
+	int r = CSM_ENOT_FOUND;
 
-	if (config == NULL)
-		return CSM_ENOT_FOUND;
 	(void)pthread_mutex_lock(&ca->lock);
-	i = ca->issuers[index_of(ca, config)];
-	asked = ca->asked[index_of(ca, config)];
+	if ((config = config_of(ca->profiles, name)) != NULL) {
+		i = ca->issuers[index_of(ca, config)];
+		r = i != NULL ? 0 : ca->asked[index_of(ca, config)] ? CSM_ESTATE : CSM_EUNAVAILABLE;
+	}
 	if (i != NULL)
 		atomic_fetch_add(&((struct kept *)i)->refs, 1);
 	(void)pthread_mutex_unlock(&ca->lock);
-	if (i == NULL)
-		return asked ? CSM_ESTATE : CSM_EUNAVAILABLE;
-	*ret = i;
-	return 0;
+	if (r == 0)
+		*ret = i;
+	return r;
 }
 
 int ca_install(struct ca *ca, const struct issuer_config *config, struct csm_bin chain, char why[static CA_WHY])
@@ -301,7 +386,7 @@ int ca_install(struct ca *ca, const struct issuer_config *config, struct csm_bin
 		ca_issuer_unref(i);
 		return ca_csmd_error(r, why);
 	}
-	issuer_put(ca, index_of(ca, config), i);
+	issuer_put(ca, config, i);
 	return 0;
 }
 

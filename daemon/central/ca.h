@@ -28,7 +28,13 @@ CSM_MUST int ca_new(struct central *c, const struct profiles *profiles, struct c
 void ca_free(struct ca *ca);
 /* Ask csmd for the certificates of those issuers that are not there yet. 0 where all are there or have none. */
 CSM_MUST int ca_load(struct ca *ca);
-const struct profiles *ca_profiles(const struct ca *ca);
+/* What csmd has may have changed: those that are there are used until the next ca_load has asked for them again. */
+void ca_look_again(struct ca *ca);
+/* Other profiles and issuers from now on; issuers that stay with their key and scheme keep their certificate. Both the old and the new
+ * ones live as long as `ca`: what is under way may still use the old. CSM_EINVALID: an issuer's new scheme is not its key's; CSM_ENOMEM;
+ * nothing has changed then. */
+CSM_MUST int ca_set_profiles(struct ca *ca, const struct profiles *profiles);
+const struct profiles *ca_profiles(struct ca *ca);
 /* "": the one named default, else the first. CSM_ENOT_FOUND: not in server.yaml; CSM_ESTATE: it has no certificate yet (csm ca init);
  * CSM_EUNAVAILABLE: csmd does not tell. */
 CSM_MUST int ca_issuer_get(struct ca *ca, struct csm_str name, struct ca_issuer **ret);

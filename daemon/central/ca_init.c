@@ -23,7 +23,7 @@ static void complete_rules(const struct central *c, struct ca_plan *plan)
 	unsigned path = 0;
 
 	for (size_t i = 0; (p = profiles_at(ca_profiles(c->ca), i)) != NULL; i++) {
-		if (p->issuer != plan->config)
+		if (strcmp(p->issuer->name, plan->config->name) != 0)
 			continue;
 		if (p->x509.max_life > life)
 			life = p->x509.max_life;

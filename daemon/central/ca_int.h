@@ -39,7 +39,7 @@ CSM_MUST int ca_init_chain(struct central *c, struct ca_plan *plan, struct csm_s
 	char why[static CA_WHY]);
 
 /* By name; "": as ca_issuer_get. NULL: none. */
-const struct issuer_config *ca_config(const struct ca *ca, struct csm_str name);
+const struct issuer_config *ca_config(struct ca *ca, struct csm_str name);
 /* Counts the issuers that came or changed. */
 unsigned ca_changes(struct ca *ca);
 

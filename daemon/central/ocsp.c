@@ -6,9 +6,11 @@
 #include "daemon/central/ocsp.h"
 #include "daemon/pki/cert.h"
 #include "daemon/pki/subject.h"
+#include "daemon/svc/log.h"
 
 #define BACKDATE 300u /* clocks differ */
 #define CERT_MAX 8192u
+#define POOL_MAX (256u * 1024u)
 
 struct ocsp_responder *ocsp_responder_ref(struct ocsp_responder *r)
 {
@@ -107,6 +109,20 @@ static int responder_of(struct making *m, X509 *cert, struct ocsp_responder **re
 	return 0;
 }
 
+bool ocsp_responder_revoked(struct central *c, const struct ocsp_responder *r)
+{
+	const ASN1_INTEGER *serial = X509_get0_serialNumber(r->cert);
+	struct db_cert cert = {.state = DB_VALID};
+	struct csm_pool pool;
+	int e;
+
+	csm_pool_init(&pool, POOL_MAX);
+	e = db_cert_get(c->db, (struct csm_bin){serial->data, (size_t)serial->length}, &pool, &cert);
+	csm_pool_free(&pool);
+	return e == 0 && cert.state != DB_VALID;
+}
+
+/* CSM_ESTATE: it was revoked. */
 static int responder_stored(struct making *m, struct ocsp_responder **ret)
 {
 	const unsigned char *at;
@@ -121,6 +137,10 @@ static int responder_stored(struct making *m, struct ocsp_responder **ret)
 		r = cert != NULL ? responder_of(m, cert, ret) : CSM_ENOT_FOUND;
 	}
 	csm_buf_free(&der);
+	if (r == 0 && ocsp_responder_revoked(m->c, *ret)) {
+		ocsp_responder_unref(*ret);
+		r = CSM_ESTATE;
+	}
 	if (r == 0 && ((*ret)->renew_at <= m->c->now() || (*ret)->not_after > m->c->now() + OCSP_CERT_LIFE)) {
 		ocsp_responder_unref(*ret);
 		r = CSM_ENOT_FOUND;
@@ -137,7 +157,7 @@ static uint64_t life_of(const struct making *m, uint64_t now)
 	uint64_t longest = 0;
 
 	for (size_t i = 0; (p = profiles_at(ca_profiles(m->c->ca), i)) != NULL; i++)
-		if (p->issuer == m->issuer->config && p->x509.max_life > longest)
+		if (strcmp(p->issuer->name, m->issuer->config->name) == 0 && p->x509.max_life > longest)
 			longest = p->x509.max_life;
 	if (longest == 0 || longest > OCSP_CERT_LIFE)
 		longest = OCSP_CERT_LIFE;
@@ -212,6 +232,15 @@ static int responder_new(struct making *m, struct ocsp_responder **ret)
 	return r == CSM_ENOT_FOUND ? CSM_EINTERNAL : r;
 }
 
+/* Nobody knows why it was revoked: the key may be somebody else's too. */
+static int key_replace(struct making *m)
+{
+	log_warn("OCSP responder of issuer %s: its certificate was revoked: it gets a new key and certificate", m->issuer->config->name);
+	if (csm_key_delete(m->c->csm, m->key) != 0)
+		log_warn("OCSP responder of issuer %s: its key stays, with a new certificate: %s", m->issuer->config->name, csm_error_message());
+	return key_find(m);
+}
+
 int ocsp_responder_make(struct central *c, struct ca_issuer *issuer, struct ocsp_responder **ret, char why[static CA_WHY])
 {
 	struct making m = {.c = c, .issuer = issuer, .why = why};
@@ -223,5 +252,7 @@ int ocsp_responder_make(struct central *c, struct ca_issuer *issuer, struct ocsp
 	if ((r = key_find(&m)) != 0)
 		return r;
 	r = responder_stored(&m, ret);
+	if (r == CSM_ESTATE)
+		r = key_replace(&m) == 0 ? CSM_ENOT_FOUND : CSM_EUNAVAILABLE;
 	return r == CSM_ENOT_FOUND ? responder_new(&m, ret) : r;
 }

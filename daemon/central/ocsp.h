@@ -21,8 +21,10 @@ struct ocsp_responder {
 struct ocsp_responder *ocsp_responder_ref(struct ocsp_responder *r);
 void ocsp_responder_unref(struct ocsp_responder *r); /* NULL is a no-op */
 
-/* The one on record where it is of this issuer's certificate and not due for renewal, else one with a new certificate; the key is
- * made where there is none. Errors as of csm_call and db_issue; why says more. */
+/* Was its own certificate revoked, or held? */
+bool ocsp_responder_revoked(struct central *c, const struct ocsp_responder *r);
+/* The one on record where it is of this issuer's certificate, not revoked and not due for renewal, else one with a new certificate; the
+ * key is made where there is none, and made anew where its certificate was revoked. Errors as of csm_call and db_issue; why says more. */
 CSM_MUST int ocsp_responder_make(struct central *c, struct ca_issuer *issuer, struct ocsp_responder **ret, char why[static CA_WHY]);
 
 /* ---- answers (ocsp_answer.c) ---- */

@@ -20,14 +20,16 @@ struct shown {
 	struct ocsp_responder *responder; /* under the lock */
 	X509 *listed;                     /* by this certificate are the lists */
 	uint64_t revocations;             /* what db_revocations told before they were made */
+	uint64_t responder_revocations;   /* and before it was seen that the responder is none of them */
 	uint64_t lists_at, responder_at;  /* not before, by the monotonic clock */
 	unsigned lists_failed, responder_failed;
 };
 struct pub {
 	struct central *c;
-	struct shown *all;
-	size_t n;
+	const struct profiles *profiles; /* that `all` was made by; the thread's */
 	pthread_mutex_t lock;
+	struct shown *all;               /* the thread alone writes these two, under the lock */
+	size_t n;
 	pthread_cond_t wake;
 	bool stop, started;
 	pthread_t thread;
@@ -64,7 +66,7 @@ static const char *delta_url(const struct profiles *profiles, const struct issue
 	const struct profile_config *p;
 
 	for (size_t i = 0; (p = profiles_at(profiles, i)) != NULL; i++)
-		if (p->issuer == issuer)
+		if (strcmp(p->issuer->name, issuer->name) == 0)
 			return p->x509.delta_url;
 	return NULL;
 }
@@ -143,13 +145,26 @@ static void lists_tick(struct pub *p, struct shown *s, struct ca_issuer *i)
 
 /* ---- responders ---- */
 
+static bool responder_revoked(struct pub *p, struct shown *s)
+{
+	const uint64_t seen = db_revocations(p->c->db);
+
+	if (s->responder_revocations == seen)
+		return false;
+	if (ocsp_responder_revoked(p->c, s->responder))
+		return true;
+	s->responder_revocations = seen;
+	return false;
+}
+
 static void responder_tick(struct pub *p, struct shown *s, struct ca_issuer *i)
 {
 	struct ocsp_responder *r = NULL, *old = s->responder;
 	char why[CA_WHY] = "";
 	int e;
 
-	if (now_ms() < s->responder_at || (old != NULL && same_cert(old->issuer, i->cert) && p->c->now() < old->renew_at))
+	if (now_ms() < s->responder_at ||
+		(old != NULL && same_cert(old->issuer, i->cert) && p->c->now() < old->renew_at && !responder_revoked(p, s)))
 		return;
 	if ((e = ocsp_responder_make(p->c, i, &r, why)) != 0) {
 		s->responder_at = retry_at(&s->responder_failed);
@@ -194,39 +209,82 @@ static bool wait_a_little(struct pub *p)
 	return !stop;
 }
 
+static void shown_clear(struct shown *s)
+{
+	crl_list_unref(s->full);
+	crl_list_unref(s->delta);
+	ocsp_responder_unref(s->responder);
+	X509_free(s->listed);
+	*s = (struct shown){.config = NULL};
+}
+
+/* What is there of issuers that stay goes on; lists are made anew, since URLs may have changed. Where there is no memory, the old ones
+ * are shown and it is tried again. */
+static void profiles_take(struct pub *p, const struct profiles *profiles)
+{
+	struct shown *all, *old = p->all;
+	size_t n = 0, n_old = p->n;
+
+	while (profiles_issuer_at(profiles, n) != NULL)
+		n++;
+	if ((all = calloc(n > 0 ? n : 1, sizeof(*all))) == NULL)
+		return;
+	(void)pthread_mutex_lock(&p->lock);
+	for (size_t i = 0; i < n; i++) {
+		all[i].config = profiles_issuer_at(profiles, i);
+		for (size_t k = 0; k < n_old; k++)
+			if (old[k].config != NULL && strcmp(old[k].config->name, all[i].config->name) == 0) {
+				const struct issuer_config *config = all[i].config;
+
+				all[i] = old[k];
+				all[i].config = config;
+				old[k] = (struct shown){.config = NULL};
+			}
+	}
+	p->all = all;
+	p->n = n;
+	(void)pthread_mutex_unlock(&p->lock);
+	p->profiles = profiles;
+	for (size_t i = 0; i < n; i++) {
+		X509_free(all[i].listed);
+		all[i].listed = NULL;
+	}
+	for (size_t i = 0; i < n_old; i++)
+		shown_clear(&old[i]);
+	free(old);
+}
+
 static void *run(void *arg)
 {
 	struct pub *p = arg;
 
-	do
+	do {
+		if (p->profiles != ca_profiles(p->c->ca))
+			profiles_take(p, ca_profiles(p->c->ca));
 		for (size_t i = 0; i < p->n; i++)
 			tick(p, &p->all[i]);
-	while (wait_a_little(p));
+	} while (wait_a_little(p));
 	return NULL;
 }
 
 int pub_new(struct central *c, struct pub **ret)
 {
-	const struct profiles *profiles = ca_profiles(c->ca);
 	pthread_condattr_t attr;
 	struct pub *p = calloc(1, sizeof(*p));
 
 	if (p == NULL)
 		return CSM_ENOMEM;
-	while (profiles_issuer_at(profiles, p->n) != NULL)
-		p->n++;
-	if ((p->all = calloc(p->n > 0 ? p->n : 1, sizeof(*p->all))) == NULL) {
-		free(p);
-		return CSM_ENOMEM;
-	}
 	p->c = c;
-	for (size_t i = 0; i < p->n; i++)
-		p->all[i].config = profiles_issuer_at(profiles, i);
 	(void)pthread_mutex_init(&p->lock, NULL);
 	(void)pthread_condattr_init(&attr);
 	(void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	(void)pthread_cond_init(&p->wake, &attr);
 	(void)pthread_condattr_destroy(&attr);
+	profiles_take(p, ca_profiles(c->ca));
+	if (p->all == NULL) {
+		pub_free(p);
+		return CSM_ENOMEM;
+	}
 	*ret = p;
 	return 0;
 }
@@ -250,12 +308,8 @@ void pub_free(struct pub *p)
 		(void)pthread_mutex_unlock(&p->lock);
 		(void)pthread_join(p->thread, NULL);
 	}
-	for (size_t i = 0; i < p->n; i++) {
-		crl_list_unref(p->all[i].full);
-		crl_list_unref(p->all[i].delta);
-		ocsp_responder_unref(p->all[i].responder);
-		X509_free(p->all[i].listed);
-	}
+	for (size_t i = 0; i < p->n; i++)
+		shown_clear(&p->all[i]);
 	(void)pthread_cond_destroy(&p->wake);
 	(void)pthread_mutex_destroy(&p->lock);
 	free(p->all);
@@ -264,6 +318,7 @@ void pub_free(struct pub *p)
 
 /* ---- what is asked for ---- */
 
+/* Under the lock. */
 static struct shown *find(struct pub *p, struct csm_str issuer)
 {
 	for (size_t i = 0; i < p->n; i++)
@@ -272,31 +327,36 @@ static struct shown *find(struct pub *p, struct csm_str issuer)
 	return issuer.n == 0 && p->n > 0 ? &p->all[0] : NULL;
 }
 
+/* Nothing there to be handed out: there will be soon, or there is nobody to sign it. */
+static int not_made(struct pub *p, struct csm_str issuer)
+{
+	struct ca_issuer *i = NULL;
+	int r = ca_issuer_get(p->c->ca, issuer, &i);
+
+	ca_issuer_unref(i);
+	return r == CSM_ESTATE || r == CSM_ENOT_FOUND ? r : CSM_EUNAVAILABLE;
+}
+
 int pub_crl(struct pub *p, struct csm_str issuer, bool delta, struct crl_list **ret)
 {
-	struct shown *s = find(p, issuer);
-	struct crl_list *l;
+	struct crl_list *l = NULL;
+	struct shown *s;
 
-	if (s == NULL)
-		return CSM_ENOT_FOUND;
 	(void)pthread_mutex_lock(&p->lock);
-	l = delta ? s->delta : s->full;
-	if (l != NULL)
+	if ((s = find(p, issuer)) != NULL && (l = delta ? s->delta : s->full) != NULL)
 		*ret = crl_list_ref(l);
 	(void)pthread_mutex_unlock(&p->lock);
-	return l != NULL ? 0 : CSM_EUNAVAILABLE;
+	return l != NULL ? 0 : not_made(p, issuer);
 }
 
 int pub_responder(struct pub *p, struct csm_str issuer, struct ocsp_responder **ret)
 {
-	struct shown *s = find(p, issuer);
-	struct ocsp_responder *r;
+	struct ocsp_responder *r = NULL;
+	struct shown *s;
 
-	if (s == NULL)
-		return CSM_ENOT_FOUND;
 	(void)pthread_mutex_lock(&p->lock);
-	if ((r = s->responder) != NULL)
+	if ((s = find(p, issuer)) != NULL && (r = s->responder) != NULL)
 		*ret = ocsp_responder_ref(r);
 	(void)pthread_mutex_unlock(&p->lock);
-	return r != NULL ? 0 : CSM_EUNAVAILABLE;
+	return r != NULL ? 0 : not_made(p, issuer);
 }

@@ -15,7 +15,8 @@ CSM_MUST int pub_start(struct pub *p);
 /* The thread ends. NULL is a no-op. */
 void pub_free(struct pub *p);
 
-/* The present list of an issuer ("": the one named default, else the first). CSM_ENOT_FOUND: no such issuer; CSM_EUNAVAILABLE: not made yet. */
+/* The present list of an issuer ("": the one named default, else the first). CSM_ENOT_FOUND: no such issuer; CSM_ESTATE: it has no
+ * certificate; CSM_EUNAVAILABLE: not made yet. */
 CSM_MUST int pub_crl(struct pub *p, struct csm_str issuer, bool delta, struct crl_list **ret);
 /* Who answers for it; likewise. */
 CSM_MUST int pub_responder(struct pub *p, struct csm_str issuer, struct ocsp_responder **ret);

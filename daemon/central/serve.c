@@ -44,6 +44,8 @@ struct server {
 	pthread_t keeper;
 	bool keeping;
 	atomic_bool stop;
+	struct profiles **taken; /* by SIGHUP; the last one is in force */
+	size_t n_taken;
 };
 
 /* ---- configuration ---- */
@@ -97,17 +99,48 @@ int central_serve_check(const char *config)
 	return 0;
 }
 
-/* What can change while it runs is the level of the log; the rest is read, so that a fault is told before the next start. */
+static unsigned per_caller(const struct central_config *c)
+{
+	return c->requests_per_caller != 0 ? c->requests_per_caller : CSM_HTTP_REQUESTS_PER_CALLER;
+}
+
+/* The old ones stay with us: requests that are under way use them. */
+static int take_profiles(struct server *s, struct central_config *c)
+{
+	struct profiles **all = reallocarray(s->taken, s->n_taken + 1, sizeof(struct profiles *));
+	int r;
+
+	if (all == NULL)
+		return CSM_ENOMEM;
+	s->taken = all;
+	if ((r = ca_set_profiles(s->c.ca, c->profiles)) != 0)
+		return r;
+	s->taken[s->n_taken++] = c->profiles;
+	c->profiles = NULL;
+	return 0;
+}
+
+/* Whole or not at all. What the doors and folders are made of holds from the next start; it is read, so that a fault is told before. */
 static void reload(struct server *s)
 {
 	struct central_config c;
+	int r;
 
 	if (read_config(s->path, &c) != 0) {
 		log_err("%s is not taken: the one before stays in force", s->path);
 		return;
 	}
-	csm_log_level(csm_log_parse_level(c.log_level));
-	log_info("%s was read: log_level is %s; what else has changed holds from the next start", s->path, c.log_level);
+	if (!__atomic_load_n(&s->c.ready, __ATOMIC_ACQUIRE)) {
+		log_err("%s is not taken: csm-server is still starting; the one before stays in force", s->path);
+	} else if ((r = take_profiles(s, &c)) != 0) {
+		log_err("%s is not taken: %s; the one before stays in force", s->path,
+			r == CSM_EINVALID ? "an issuer's scheme is none of its key's" : csm_err_text(r));
+	} else {
+		csm_log_level(csm_log_parse_level(c.log_level));
+		csm_rates_set(s->c.caller_rates, per_caller(&c), 2 * per_caller(&c));
+		log_info("%s was read: issuers, profiles, log_level and limits.requests_per_caller are as it says; what else has changed holds "
+			"from the next start", s->path);
+	}
 	central_config_clear(&c);
 }
 
@@ -270,10 +303,9 @@ static int start_http(struct server *s, const struct doors *d)
 
 static int make_parts(struct server *s)
 {
-	unsigned per_caller = s->config.requests_per_caller != 0 ? s->config.requests_per_caller : CSM_HTTP_REQUESTS_PER_CALLER;
 	int r;
 
-	if ((r = csm_rates_new(per_caller, 2 * per_caller, &s->c.caller_rates)) != 0 ||
+	if ((r = csm_rates_new(per_caller(&s->config), 2 * per_caller(&s->config), &s->c.caller_rates)) != 0 ||
 		(r = csm_rates_new(CSM_HTTP_REFUSED_PER_ADDRESS, 20 * CSM_HTTP_REFUSED_PER_ADDRESS, &s->c.refused_rates)) != 0 ||
 		(r = csm_rates_new(50, 500, &s->c.log_rates)) != 0 || (r = csm_new(&s->c.csm)) != 0 ||
 		(r = csm_set_socket(s->c.csm, s->config.csmd_socket)) != 0)
@@ -298,6 +330,9 @@ static void take_down(struct server *s)
 	csm_rates_free(s->c.caller_rates);
 	csm_rates_free(s->c.refused_rates);
 	csm_rates_free(s->c.log_rates);
+	for (size_t i = 0; i < s->n_taken; i++)
+		profiles_free(s->taken[i]);
+	free(s->taken);
 	central_config_clear(&s->config);
 }
 

@@ -124,9 +124,10 @@ static int trust_issuers(struct central *c, SSL_CTX *ctx)
 {
 	X509_VERIFY_PARAM *param = SSL_CTX_get0_param(ctx);
 	X509_STORE *store = SSL_CTX_get_cert_store(ctx);
+	const struct profiles *profiles = ca_profiles(c->ca);
 	const struct issuer_config *config;
 
-	for (size_t i = 0; (config = profiles_issuer_at(ca_profiles(c->ca), i)) != NULL; i++) {
+	for (size_t i = 0; (config = profiles_issuer_at(profiles, i)) != NULL; i++) {
 		struct ca_issuer *issuer = NULL;
 		int ok;
 

@@ -38,6 +38,14 @@ int csm_rates_new(unsigned per_s, unsigned burst, struct csm_rates **ret)
 	return 0;
 }
 
+void csm_rates_set(struct csm_rates *r, unsigned per_s, unsigned burst)
+{
+	pthread_mutex_lock(&r->lock);
+	r->per_s = per_s;
+	r->burst = burst > 0 ? burst : 1;
+	pthread_mutex_unlock(&r->lock);
+}
+
 void csm_rates_free(struct csm_rates *r)
 {
 	if (r == NULL)
@@ -79,16 +87,13 @@ static struct bucket *find(struct csm_rates *r, const void *key, size_t n, uint6
 
 int csm_rates_take(struct csm_rates *r, const void *key, size_t n, uint64_t now_ms, unsigned *wait_ms)
 {
-	struct bucket *b;
+	struct bucket *b = NULL;
 	int ret = 0;
 
-	if (r->per_s == 0)
-		return 0;
 	pthread_mutex_lock(&r->lock);
-	b = find(r, key, n, now_ms);
-	if (b->left >= 1000) {
+	if (r->per_s > 0 && (b = find(r, key, n, now_ms))->left >= 1000) {
 		b->left -= 1000;
-	} else {
+	} else if (b != NULL) {
 		ret = CSM_EBUSY;
 		if (wait_ms != NULL)
 			*wait_ms = (unsigned)((1000 - b->left + r->per_s - 1) / r->per_s);
@@ -101,10 +106,8 @@ bool csm_rates_spent(struct csm_rates *r, const void *key, size_t n, uint64_t no
 {
 	bool spent;
 
-	if (r->per_s == 0)
-		return false;
 	pthread_mutex_lock(&r->lock);
-	spent = find(r, key, n, now_ms)->left < 1000;
+	spent = r->per_s > 0 && find(r, key, n, now_ms)->left < 1000;
 	pthread_mutex_unlock(&r->lock);
 	return spent;
 }

@@ -10,6 +10,8 @@
 struct csm_rates;
 /* per_s: 0 for no limit. burst: what may be done at once after a rest. */
 CSM_MUST int csm_rates_new(unsigned per_s, unsigned burst, struct csm_rates **ret);
+/* From now on; what is left in each bucket stays. */
+void csm_rates_set(struct csm_rates *r, unsigned per_s, unsigned burst);
 void csm_rates_free(struct csm_rates *r);
 /* One more by whom the key names. CSM_EBUSY: too many; then and only then *wait_ms (may be NULL) is how long to wait. */
 CSM_MUST int csm_rates_take(struct csm_rates *r, const void *key, size_t n, uint64_t now_ms, unsigned *wait_ms);

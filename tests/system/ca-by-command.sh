@@ -5,7 +5,7 @@
 # coverage
 . "$(dirname "$0")/../lib/system.sh"
 . "$(dirname "$0")/../lib/certs.sh"
-in_node --backend soft
+in_node --backend tpm2
 
 ca=$work/ca
 mkdir -m 0755 "$ca"
@@ -28,7 +28,9 @@ YAML
 "$node_build/bin/csm-server" --config "$ca/server.yaml" </dev/null >"$ca/log" 2>&1 &
 server=$!
 trap 'kill $server && wait $server || true' EXIT
-listens() { curl -sS -m 5 --unix-socket "$ca/admin.sock" http://localhost/v1/cms/ca -o /dev/null 2>/dev/null; }
+listens() {
+    curl -sS -m 5 --unix-socket "$ca/admin.sock" http://localhost/v1/cms/ca -o "$ca/up" 2>/dev/null && ! grep -q '"unavailable"' "$ca/up"
+}
 node_await 60 listens || { cat "$ca/log" >&2 && fail "csm-server does not start"; }
 body_of() { # NAME FILE [NAME FILE]...: JSON with the text of files; a name that ends in = has its value beside it
     /usr/bin/python3 -c 'import json, sys
@@ -121,15 +123,101 @@ for name in old p12; do
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout $name.key -out $name.pem -days 30 -subj "/CN=$name" \
         -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign 2>/dev/null
 done
-openssl pkcs12 -export -inkey p12.key -in p12.pem -passout pass: -out both.p12
-ok csm ca import old.pem old.key --issuer old --max-life 30d --admin ""
-ok csm ca import both.p12 --issuer p12 --max-life 30d --admin ""
+typed() { # PASSPHRASE COMMAND...: at a terminal, where the passphrase is typed
+    timeout 30 /usr/bin/python3 -c 'import os, pty, sys, time
+pid, fd = pty.fork()
+if pid == 0:
+    os.execvp(sys.argv[2], sys.argv[2:])
+said = b""
+while b"passphrase" not in said:
+    said += os.read(fd, 1000)
+time.sleep(0.2)
+os.write(fd, sys.argv[1].encode() + b"\n")
+try:
+    while got := os.read(fd, 1000):
+        said += got
+except OSError:
+    pass
+print(said.decode())
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))' "$@"
+}
+openssl pkey -in old.key -aes256 -passout pass:secret -out old.locked 2>/dev/null
+openssl pkcs12 -export -inkey p12.key -in p12.pem -passout pass:secret -out both.p12
+for wrong in "old.pem old.locked --issuer old" "both.p12 --issuer p12"; do
+    # shellcheck disable=SC2086 # words
+    expect_exit 1 typed wrong csm ca import $wrong --max-life 30d --admin ""
+    grep -q 'passphrase is not its' out || fail "$(cat out)"
+done
+for name in old p12; do
+    expect_exit 1 csm ca show --issuer $name
+    expect_exit 1 csm ca crl --issuer $name
+    grep -q 'has no certificate yet: csm ca init' err || fail "$(cat err)"
+done
+ok typed secret csm ca import old.pem old.locked --issuer old --max-life 30d --admin "" --backend soft
+ok typed secret csm ca import both.p12 --issuer p12 --max-life 30d --admin "" --backend tpm2
+expect_equal "where they are" "$(for name in old p12; do as_uid 59131 csm key show $name-ca --json | json backend; done | xargs)" "soft tpm2"
+for name in old p12; do
+    node_await 20 csm ca crl --issuer $name -o $name.crl || fail "no list of $name: $(cat "$ca/log")"
+    openssl crl -in $name.crl -CAfile $name.pem -noout 2>&1 | grep -q 'verify OK' || fail "the list of $name"
+done
+expect_exit 4 csm ca crl --issuer none
 for name in old p12; do
     expect_equal "issuer $name" "$(csm ca show --issuer $name | openssl x509 -noout -subject -nameopt RFC2253)" "subject=CN=$name"
 done
 body_of chain old.pem key old.key issuer= old >body
 expect_equal "a key in clear" "$(curl -sS -m 20 --cacert root.pem --cert admin.pem --key admin.key -X PUT -H 'Content-Type: application/json' \
     --data-binary @body -o answer -w '%{http_code}' "$CSM_SERVER/v1/cms/ca")" 403
+
+told() { [ "$(grep -c "$want" "$ca/log")" -gt "$seen" ]; }
+reread() { # TEXT: the log says it after SIGHUP
+    want=$1
+    seen=$(grep -c "$want" "$ca/log" || true)
+    kill -HUP $server
+    node_await 20 told || fail "not '$1': $(cat "$ca/log")"
+}
+step "SIGHUP: issuers and profiles as a whole, or not at all"
+cp "$ca/server.yaml" good.yaml
+sed 's/^issuers: {/&late: {key: late-ca}, /; s/^profiles: {/&brief: {max_life: 1h, subject: {CN: "*"}, san: ["dns:**"]}, /' good.yaml >more.yaml
+{ cat more.yaml && echo 'colour: red'; } >"$ca/server.yaml"
+reread 'is not taken'
+expect_exit 4 csm ca show --issuer late
+expect_exit 1 csm token create --profile brief
+cp more.yaml "$ca/server.yaml"
+reread 'was read'
+node_await 20 eval '! csm ca crl --issuer late 2>err && grep -q "no certificate yet" err' || fail "the new issuer"
+ok csm ca init --issuer late --subject /CN=Late --admin ""
+node_await 20 csm ca crl --issuer late -o late.crl || fail "no list of the new issuer"
+expect_same "the first one is as it was" <(csm ca show) root.pem
+ok csm token create --profile brief -o brief
+openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout key.pem -subj /CN=brief.example -out csr.pem 2>/dev/null
+for asked in "ttl=7200:403" "ttl=3600:201"; do
+    /usr/bin/python3 -c 'import json, sys
+print(json.dumps({"csr": open("csr.pem").read(), "ttl": int(sys.argv[1])}))' "$(sed 's/ttl=//; s/:.*//' <<<"$asked")" >body
+    expect_equal "$asked" "$(curl -sS -m 20 --cacert root.pem -H "Authorization: Bearer $(cat brief)" -H 'Content-Type: application/json' \
+        --data-binary @body -o answer -w '%{http_code}' "$CSM_SERVER/v1/cms/certificates")" "${asked#*:}"
+done
+cp good.yaml "$ca/server.yaml"
+reread 'was read'
+expect_exit 4 csm ca show --issuer late
+
+step "a chain that csmd was given is seen, too"
+openssl x509 -req -in under.csr -CA outside.pem -CAkey outside.key -extfile under.ext -days 4 -set_serial 0x0102030405060708090b -out under.pem 2>/dev/null
+cat under.pem outside.pem >chain.pem
+chmod 644 chain.pem
+ok as_uid 59131 csm cert install under-ca chain.pem
+reread 'was read'
+node_await 20 eval 'csm ca show --issuer under --chain | cmp -s - chain.pem' || fail "the old chain: $(csm ca show --issuer under --chain)"
+
+step "an OCSP responder that is revoked is replaced, its key too"
+responders() { csm ca cert list --name 'OCSP responder of default' --json; }
+node_await 20 eval 'responders | json 0.serial >first' || fail "no responder"
+as_uid 59131 csm key public ocsp-default >old.pub
+ok csm ca cert revoke "$(cat first)" --reason keyCompromise
+node_await 20 eval '[ "$(responders | json 0.serial)" != "$(cat first)" ]' || fail "the same responder"
+expect_equal "its state" "$(responders | json 0.state)" valid
+! as_uid 59131 csm key public ocsp-default | cmp -s - old.pub || fail "the same key"
+sleep 1
+expect_equal "responders" "$(responders | grep -c '"serial"')" 2
 
 step "a server that is not there, or not the one that is trusted"
 CSM_CACERT=$work/outside.pem expect_exit 5 csm ca show

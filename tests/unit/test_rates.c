@@ -21,6 +21,11 @@ static void buckets_fill_again(void **state)
 	assert_int_equal(csm_rates_take(r, "a", 1, 1099, NULL), CSM_EBUSY);
 	assert_int_equal(csm_rates_take(r, "a", 1, 1100, NULL), 0);
 	assert_int_equal(csm_rates_take(r, "a", 1, 500, NULL), CSM_EBUSY);
+	/* another rate, from now on */
+	csm_rates_set(r, 1, 1);
+	assert_int_equal(csm_rates_take(r, "a", 1, 2100, NULL), 0);
+	assert_int_equal(csm_rates_take(r, "a", 1, 2600, NULL), CSM_EBUSY);
+	assert_int_equal(csm_rates_take(r, "a", 1, 3100, NULL), 0);
 	csm_rates_free(r);
 }
 
