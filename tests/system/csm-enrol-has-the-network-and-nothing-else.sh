@@ -36,6 +36,15 @@ expect_equal "environment" "$(tr '\0' ' ' <"/proc/$inside/environ")" "CSM_SERVER
 expect_equal "core files" "$(awk '/Max core file size/ {print $5, $6}' "/proc/$inside/limits")" "0 0"
 as_uid "$user" cat "/proc/$inside/environ" >/dev/null 2>&1 && fail "its own user can look into it"
 
+step "every call that the filter allows is on this list"
+allowed_at_most 40 <<'LIST'
+connect sendto sendmsg sendmmsg recvfrom recvmsg recvmmsg getsockopt setsockopt getsockname getpeername shutdown poll ppoll select
+pselect6 read readv write writev close fstat newfstatat statx lseek fcntl clock_gettime clock_nanosleep nanosleep gettimeofday
+time restart_syscall brk munmap mremap madvise mlock mlock2 munlock futex set_robust_list rseq rt_sigaction rt_sigprocmask
+rt_sigreturn sigaltstack sched_yield sched_getaffinity exit exit_group membarrier getpid gettid getuid geteuid getgid getegid
+getrandom uname sysinfo getrusage socket openat ioctl mmap mprotect clone prctl tgkill
+LIST
+
 step "the network, and the files of the name service"
 for family in 2 10; do
     fd=$(call socket $family 1 0)

@@ -201,6 +201,27 @@ why_is() { delivery why | grep -q "$1"; }
 await_that why_is "belongs to uid $uid_b"
 [ ! -e "$folder" ] || fail "made in a folder of another user"
 
+step "csm-deliver's filter allows no call that is not on this list, and no file but those folders'"
+inside=$(pid_of_deliver) inside_name=csm-deliver
+# shellcheck source=../lib/inside.sh
+. "$top/tests/lib/inside.sh"
+expect_equal getpid "$(call getpid)" "$inside"
+allowed_at_most 30 <<'LIST'
+read write openat openat2 close fstat newfstatat statx lseek getdents64 mkdirat unlinkat renameat renameat2 symlinkat readlinkat fsync
+flock fchown fchownat fchmod fcntl recvfrom sendto poll ppoll clock_gettime clock_nanosleep restart_syscall brk munmap mremap madvise
+futex rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack exit exit_group getpid gettid getuid geteuid getrandom mmap mprotect
+tgkill
+LIST
+no_code_no_process
+no_identity_back
+for name in socket socketpair connect execve fork vfork clone ptrace kill mount chroot setns; do
+    refused $name 1 1 0 0
+done
+for path in /etc/passwd /etc/shadow "$node/csmd.yaml" "$node/state/store/data.mdb" /proc/1/environ; do
+    refused openat -100 "@$path" 0 0
+done
+refused openat -100 "@$node/written" 0x41 0644
+
 step "the example has no fault"
 cp "$top/scripts/examples/deliver/deliver.yaml" example.yaml
 ok "$node_build/bin/csm-deliver" --check --config "$work/example.yaml"
