@@ -12,8 +12,8 @@
 
 #define LINGER_MS 100
 
-/* The hook of the new generation has failed with what stands in why. */
-static void go_back(const struct delivery_target *t, struct csm_gen *g, delivery_hook_fn *hook, void *arg, char *why)
+/* The hook of the new generation has failed with what stands in why. What became of the folder. */
+static const char *go_back(const struct delivery_target *t, struct csm_gen *g, delivery_hook_fn *hook, void *arg, char *why)
 {
 	char text[DELIVERY_WHY], before[DELIVERY_WHY];
 	int r = CSM_ENOT_FOUND;
@@ -21,24 +21,26 @@ static void go_back(const struct delivery_target *t, struct csm_gen *g, delivery
 	snprintf(before, sizeof(before), "%s", why);
 	if (!t->roll_back) {
 		snprintf(why, DELIVERY_WHY, "%.180s; the new certificate stays", before);
-		return;
+		return "kept";
 	}
 	r = csm_gen_back(g, text);
 	if (r == CSM_ENOT_FOUND) {
 		snprintf(why, DELIVERY_WHY, "%.170s; there was none before it, it stays", before);
-		return;
+		return "kept";
 	}
 	if (r != 0) {
 		snprintf(why, DELIVERY_WHY, "%.100s; not rolled back: %.100s", before, text);
-		return;
+		return "kept";
 	}
 	/* Who has loaded the new one before it failed is to have the old one, too. */
 	if (hook(arg, DELIVERY_BACK, text) != 0)
 		log_warn("%s: rolled back, but %s", t->name, text);
 	snprintf(why, DELIVERY_WHY, "%.180s; rolled back", before);
+	return "rolled_back";
 }
 
-static int put_files(const struct delivery_target *t, const struct csm_certdir *d, delivery_hook_fn *hook, void *arg, char *why)
+static int put_files(const struct delivery_target *t, const struct csm_certdir *d, delivery_hook_fn *hook, void *arg, char *why,
+	const char **outcome)
 {
 	const struct csm_gen_place place = {.path = t->folder, .names = csm_certdir_names, .uid = t->uid, .gid = t->gid,
 		.dir_mode = delivery_dir_mode(t->mode), .file_mode = t->mode, .strict = true, .linger_ms = LINGER_MS};
@@ -50,21 +52,25 @@ static int put_files(const struct delivery_target *t, const struct csm_certdir *
 	if ((r = csm_gen_write(g, d->files, CSM_CERTDIR_FILES, why)) == 0)
 		r = csm_gen_swap(g, why);
 	if (r == 0 && (r = hook(arg, DELIVERY_NEW, why)) != 0)
-		go_back(t, g, hook, arg, why);
+		*outcome = go_back(t, g, hook, arg, why);
 	csm_gen_close(g);
 	return r;
 }
 
 int delivery_put(const struct delivery_target *t, const struct csm_msg_cert_info *info, struct csm_bin spki,
-	delivery_hook_fn *hook, void *arg, char *why)
+	delivery_hook_fn *hook, void *arg, char *why, const char **outcome)
 {
 	struct csm_certdir d;
 	int r = csm_certdir_make(info, spki, &d);
 
+	*outcome = "refused";
+
 	if (r != 0)
 		snprintf(why, DELIVERY_WHY, "what csmd sent is no certificate of the key");
 	else
-		r = put_files(t, &d, hook, arg, why);
+		r = put_files(t, &d, hook, arg, why, outcome);
+	if (r == 0)
+		*outcome = "delivered";
 	csm_certdir_clear(&d);
 	return r;
 }

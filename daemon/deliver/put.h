@@ -9,9 +9,11 @@
 /* The hook of one event; as delivery_hooks_run. */
 typedef int delivery_hook_fn(void *arg, enum delivery_event event, char *why);
 
-/* why, of DELIVERY_WHY bytes: what went wrong, and what became of the folder. 0: delivered, the hook well. */
+/* why, of DELIVERY_WHY bytes: what went wrong, and what became of the folder. 0: delivered, the hook well. *outcome, static:
+ * "delivered"; "refused": the folder is as it was; "rolled_back": it is so again; "kept": it has the new certificate, but the
+ * hook failed. */
 CSM_MUST int delivery_put(const struct delivery_target *t, const struct csm_msg_cert_info *info, struct csm_bin spki,
-	delivery_hook_fn *hook, void *arg, char *why);
+	delivery_hook_fn *hook, void *arg, char *why, const char **outcome);
 
 /* What was delivered: kept in state_dir, one file a target. */
 struct delivery_stamp {

@@ -217,8 +217,10 @@ static void work(struct talk *k, size_t i, const struct csm_msg_deliver_job *job
 	struct standing *at = &k->at[i];
 	struct csm_str fingerprint = job->certificate->fingerprint;
 	char why[DELIVERY_WHY] = "";
-	int r = delivery_put(t, job->certificate, job->spki, run_hook, &hook, why);
+	const char *outcome;
+	int r = delivery_put(t, job->certificate, job->spki, run_hook, &hook, why, &outcome);
 
+	done->outcome = csm_str_of(outcome);
 	if (r != 0) {
 		note_failure(at, fingerprint, r, why);
 		done->error = csm_str_of(at->error);

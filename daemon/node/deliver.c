@@ -211,9 +211,44 @@ void do_DELIVER_NEXT(struct req *q)
 		req_error(q, CSM_EBUSY, "one request at a time");
 }
 
+struct done_op {
+	struct change change; /* first */
+	char detail[CSM_AUDIT_DETAIL];
+};
+
+/* In the audit log before it is answered: who reads it there does not depend on the log. */
+static void tell_audit(struct req *q, const char *target, const char *key, const struct csm_msg_deliver_done_req *m)
+{
+	static const char *const outcomes[] = {"delivered", "refused", "rolled_back", "kept"};
+	const char *outcome = m->error.n > 0 ? "refused" : "delivered";
+	struct csm_request_id none = {.id = {NULL, 0}};
+	struct object o = {.secret = {NULL, 0}};
+	struct done_op *d;
+	struct change *c;
+	struct csm_ref ref;
+
+	for (size_t i = 0; i < sizeof(outcomes) / sizeof(outcomes[0]); i++)
+		if (csm_str_eq(m->outcome, outcomes[i]))
+			outcome = outcomes[i];
+	(void)snprintf(o.buf, sizeof(o.buf), "%s", key);
+	o.text = csm_str_of(o.buf);
+	if (csm_ref_parse(o.text, &ref) != 0 || ref.ns.p == NULL) {
+		req_error(q, CSM_EINVALID, NULL);
+		return;
+	}
+	o.ns = ref.ns;
+	o.name = ref.name;
+	if (req_change(q, &o, &none, CSM_OP_ANCHOR, sizeof(*d), NULL, &c) != 0)
+		return;
+	d = (struct done_op *)c;
+	(void)snprintf(d->detail, sizeof(d->detail), ",\"target\":\"%s\",\"outcome\":\"%s\",\"error\":\"%s\"", target, outcome,
+		csm_err_name(csm_err_of_name(m->error.p, m->error.n)));
+	c->op.event.detail = d->detail;
+	op_commit(&c->op, op_finish_change);
+}
+
 void do_DELIVER_DONE(struct req *q)
 {
-	static const struct csm_msg_empty nothing = {0};
 	const struct csm_msg_deliver_done_req *m = q->params;
 	struct deliver *d = q->loop->b->deliver;
 	char name[CSM_NAMESPACE_MAX + 1] = "", key[CSM_KEYREF_MAX + 1] = "";
@@ -234,7 +269,7 @@ void do_DELIVER_DONE(struct req *q)
 			(int)m->why.n, m->why.n > 0 ? m->why.p : "");
 	else
 		log_info("the certificate of %s is delivered to %s", key, name);
-	req_result(q, &nothing);
+	tell_audit(q, name, key, m);
 }
 
 /* ---- what is told of it ---- */

@@ -108,6 +108,8 @@ delivery why | grep -q 'status 3; rolled back' || fail "why: $(delivery why)"
 csm cert show web --json | json delivery_error | grep -q '^web: the hook ended with status 3' || fail "cert show"
 grep -q 'was not delivered to web: invalid: the hook ended with status 3' "$node/csmd.log" || fail "the log"
 [ "$(delivery next_try)" -gt "$(date +%s)" ] || fail "next_try"
+audited() { grep -h '"method":"deliver.done"' "$node"/state/audit/audit*.log | grep '"object":"uid-0:web"' | grep -c "\"target\":\"web\",\"outcome\":\"$1\""; }
+expect_equal "the audit log" "$(audited delivered) $(audited rolled_back) $(audited kept)" "3 1 0"
 
 step "it is tried again by itself"
 cp hook.good "$node/t/hook"
@@ -137,6 +139,7 @@ exit 4
 SH
 await_that serial_is 0104
 await_that state_is failed
+expect_equal "the audit log" "$(audited kept)" 1
 
 step "a configuration that is not root's, or has a fault, is not taken; the one before stays in force"
 cp hook.good "$node/t/hook"

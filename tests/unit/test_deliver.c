@@ -14,6 +14,7 @@
 #include <cmocka.h>
 #include "daemon/deliver/put.h"
 
+static const char *outcome;
 static char base[64], dir[96], script[96], out[96];
 
 static int setup(void **state)
@@ -210,7 +211,7 @@ static int deliver(const struct delivery_target *t, const char *serial, struct e
 		.subject = CSM_STR("/CN=x"), .issuer = CSM_STR("/CN=y"), .state = CSM_STR("valid"), .last_error = CSM_STR(""),
 		.fingerprint = CSM_STR("ab"), .chain = {chain, sizeof(chain)}};
 
-	return delivery_put(t, &info, (struct csm_bin){spki, sizeof(spki)}, note_event, e, why);
+	return delivery_put(t, &info, (struct csm_bin){spki, sizeof(spki)}, note_event, e, why, &outcome);
 }
 
 static bool has_serial(const char *serial)
@@ -268,10 +269,10 @@ static void test_another_keys_certificate(void **state)
 	char why[DELIVERY_WHY];
 
 	(void)state;
-	assert_int_equal(delivery_put(&t, &info, (struct csm_bin){other, sizeof(other)}, note_event, &e, why), CSM_ECONFLICT);
+	assert_int_equal(delivery_put(&t, &info, (struct csm_bin){other, sizeof(other)}, note_event, &e, why, &outcome), CSM_ECONFLICT);
 	assert_int_equal(access(dir, F_OK), -1);
 	info.chain = (struct csm_bin){chain, sizeof(chain) - 1};
-	assert_int_equal(delivery_put(&t, &info, (struct csm_bin){spki, sizeof(spki)}, note_event, &e, why), CSM_EPROTOCOL);
+	assert_int_equal(delivery_put(&t, &info, (struct csm_bin){spki, sizeof(spki)}, note_event, &e, why, &outcome), CSM_EPROTOCOL);
 	assert_int_equal(e.n_new, 0);
 }
 
