@@ -11,6 +11,7 @@
 #include "daemon/pki/sigalg.h"
 #include "daemon/pki/subjkey.h"
 #include "daemon/pki/subject.h"
+#include "daemon/pki/tbs_int.h"
 
 #define TEXT_MAX (2u * CSM_CSR_MAX) /* base64 with its lines */
 #define ATTRIBUTES_MAX 8
@@ -18,6 +19,9 @@
 struct reading {
 	struct csm_certreq *to;
 	char *why;
+	uint8_t *decoded;   /* where it was not DER */
+	struct csm_bin tbs; /* what its signature is over */
+	EVP_PKEY *key;      /* NULL: of the usual form */
 };
 
 static int __attribute__((format(printf, 2, 3))) refuse(struct reading *rd, const char *fmt, ...)
@@ -35,7 +39,9 @@ static int __attribute__((format(printf, 2, 3))) refuse(struct reading *rd, cons
 static int from_der(struct reading *rd, struct csm_bin der)
 {
 	const unsigned char *at = der.p;
+	struct csm_bin rest = der, body, part;
 	unsigned char *again = NULL;
+	uint8_t tag;
 	bool same;
 	int n;
 
@@ -49,25 +55,22 @@ static int from_der(struct reading *rd, struct csm_bin der)
 	n = i2d_X509_REQ(rd->to->req, &again);
 	same = n > 0 && (size_t)n == der.n && memcmp(again, der.p, der.n) == 0;
 	OPENSSL_free(again);
-	return same ? 0 : refuse(rd, "not in DER");
+	if (!same || !tbs_take(&rest, &tag, &body, NULL) || !tbs_take(&body, &tag, &part, &rd->tbs))
+		return refuse(rd, "not in DER");
+	return 0;
 }
 
 static int from_base64(struct reading *rd, struct csm_bin text)
 {
-	uint8_t *der = malloc(TEXT_MAX);
 	const char *end = NULL;
 	size_t n = 0;
-	int r;
 
-	if (der == NULL)
+	if ((rd->decoded = malloc(TEXT_MAX)) == NULL)
 		return CSM_ENOMEM;
-	if (sodium_base642bin(der, TEXT_MAX, (const char *)text.p, text.n, " \t\r\n", &n, &end, sodium_base64_VARIANT_ORIGINAL) !=
+	if (sodium_base642bin(rd->decoded, TEXT_MAX, (const char *)text.p, text.n, " \t\r\n", &n, &end, sodium_base64_VARIANT_ORIGINAL) !=
 			0 || end != (const char *)text.p + text.n || n == 0)
-		r = refuse(rd, "neither DER, PEM nor base64");
-	else
-		r = from_der(rd, (struct csm_bin){der, n});
-	free(der);
-	return r;
+		return refuse(rd, "neither DER, PEM nor base64");
+	return from_der(rd, (struct csm_bin){rd->decoded, n});
 }
 
 /* What stands between the two lines. */
@@ -119,10 +122,14 @@ static int read_key(struct reading *rd)
 	unsigned char *der = NULL;
 	int n;
 
-	if (csm_subject_key(pub, &q->key, why) != 0)
+	if (csm_subject_key_quick(pub, &q->key_bits)) {
+		q->key_type = EVP_PKEY_EC;
+	} else if (csm_subject_key(pub, &rd->key, why) != 0) {
 		return refuse(rd, "%s", why);
-	q->key_type = EVP_PKEY_get_base_id(q->key);
-	q->key_bits = EVP_PKEY_get_bits(q->key);
+	} else {
+		q->key_type = EVP_PKEY_get_base_id(rd->key);
+		q->key_bits = EVP_PKEY_get_bits(rd->key);
+	}
 	n = i2d_X509_PUBKEY(pub, &der);
 	if (n <= 0)
 		return CSM_ENOMEM;
@@ -132,12 +139,22 @@ static int read_key(struct reading *rd)
 
 static int check_signature(struct reading *rd)
 {
+	X509_PUBKEY *pub = X509_REQ_get_X509_PUBKEY(rd->to->req);
+	const ASN1_BIT_STRING *sig = NULL;
 	const X509_ALGOR *alg = NULL;
+	char why[CSM_SUBJKEY_WHY];
+	int r = CSM_EUNSUPPORTED;
 
-	X509_REQ_get0_signature(rd->to->req, NULL, &alg);
+	X509_REQ_get0_signature(rd->to->req, &sig, &alg);
 	if (alg == NULL || !csm_sigalg_is_strong(alg))
 		return refuse(rd, "its own signature is of an unknown or weak kind (needed: SHA-256 or better, or Ed25519)");
-	if (X509_REQ_verify(rd->to->req, rd->to->key) != 1)
+	if (rd->key == NULL)
+		r = csm_subject_verify(pub, alg, rd->tbs, sig);
+	if (r == CSM_EUNSUPPORTED && rd->key == NULL && csm_subject_key(pub, &rd->key, why) != 0)
+		return refuse(rd, "%s", why);
+	if (r == CSM_EUNSUPPORTED && X509_REQ_verify(rd->to->req, rd->key) == 1)
+		r = 0;
+	if (r != 0)
 		return refuse(rd, "its own signature is wrong: whoever sent it has not shown to hold the key");
 	return 0;
 }
@@ -277,7 +294,7 @@ static int read_subject(struct reading *rd)
 
 int csm_certreq_read(struct csm_bin bytes, struct csm_certreq **ret, char why[static CSM_CERTREQ_WHY])
 {
-	struct reading rd = {calloc(1, sizeof(*rd.to)), why};
+	struct reading rd = {.to = calloc(1, sizeof(*rd.to)), .why = why};
 	int r = CSM_ENOMEM;
 
 	why[0] = '\0';
@@ -289,6 +306,8 @@ int csm_certreq_read(struct csm_bin bytes, struct csm_certreq **ret, char why[st
 		rd.to = NULL;
 	}
 	csm_certreq_free(rd.to);
+	EVP_PKEY_free(rd.key);
+	free(rd.decoded);
 	ERR_clear_error();
 	return r;
 }
@@ -298,7 +317,6 @@ void csm_certreq_free(struct csm_certreq *q)
 	if (q == NULL)
 		return;
 	OPENSSL_free((void *)q->spki.p);
-	EVP_PKEY_free(q->key);
 	GENERAL_NAMES_free(q->sans);
 	EXTENDED_KEY_USAGE_free(q->eku);
 	X509_REQ_free(q->req);

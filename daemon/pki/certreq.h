@@ -18,7 +18,6 @@ struct csm_requested {
 };
 struct csm_certreq {
 	X509_REQ *req;
-	EVP_PKEY *key;
 	const X509_NAME *subject; /* borrowed from req */
 	struct csm_bin spki;     /* DER */
 	int key_type;            /* EVP_PKEY_RSA, EVP_PKEY_EC (P-256, P-384, P-521 by name), EVP_PKEY_ED25519 */

@@ -6,8 +6,7 @@
 #include <openssl/asn1.h>
 
 /* As ASN1_item_d2i: what is read moves *at on; NULL: malformed, or no memory. The public key of what comes back is bytes, with which
- * csm_subject_key and X509_PUBKEY_get0_param deal; X509_get0_pubkey has none, and what wants a digest of it (X509_check_purpose,
- * X509_get_key_usage) fails. */
+ * csm_subject_key and X509_PUBKEY_get0_param deal; X509_get0_pubkey has none. */
 void *csm_plain_d2i(const unsigned char **at, long n, const ASN1_ITEM *it);
 
 #endif

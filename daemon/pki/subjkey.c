@@ -1,5 +1,6 @@
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <openssl/core_names.h>
 #include <openssl/ec.h>
 #include <openssl/err.h>
@@ -84,17 +85,37 @@ static int check_sound(char *why, EVP_PKEY *key, bool quick)
 
 /* Curves whose keys need not be taken to pieces by OpenSSL's decoders. Made once, kept for ever, only read. */
 static struct curve {
-	int nid;
+	int nid, bits;
 	const char *name;
 	size_t point; /* bytes of an uncompressed one */
 	EC_GROUP *group;
 	EVP_PKEY *params; /* a key without a point */
 } curves[] = {
-	{.nid = NID_X9_62_prime256v1, .name = "P-256", .point = 65},
-	{.nid = NID_secp384r1, .name = "P-384", .point = 97},
-	{.nid = NID_secp521r1, .name = "P-521", .point = 133},
+	{.nid = NID_X9_62_prime256v1, .bits = 256, .name = "P-256", .point = 65},
+	{.nid = NID_secp384r1, .bits = 384, .name = "P-384", .point = 97},
+	{.nid = NID_secp521r1, .bits = 521, .name = "P-521", .point = 133},
 };
+#define CURVES (sizeof(curves) / sizeof(curves[0]))
 static pthread_once_t curves_once = PTHREAD_ONCE_INIT;
+
+/* What verifies on a curve, of each thread: a key that is given one point after the other, which spares making one each time. */
+struct verifier {
+	EVP_PKEY *key;
+	EVP_PKEY_CTX *ctx;
+};
+static pthread_key_t verifiers_key;
+static bool verifiers_keyed;
+
+static void verifiers_free(void *arg)
+{
+	struct verifier *v = arg;
+
+	for (size_t i = 0; i < CURVES; i++) {
+		EVP_PKEY_CTX_free(v[i].ctx);
+		EVP_PKEY_free(v[i].key);
+	}
+	free(v);
+}
 
 static EVP_PKEY *params_of(const char *name)
 {
@@ -112,7 +133,8 @@ static EVP_PKEY *params_of(const char *name)
 
 static void make_curves(void)
 {
-	for (size_t i = 0; i < sizeof(curves) / sizeof(curves[0]); i++) {
+	verifiers_keyed = pthread_key_create(&verifiers_key, verifiers_free) == 0;
+	for (size_t i = 0; i < CURVES; i++) {
 		curves[i].group = EC_GROUP_new_by_curve_name(curves[i].nid);
 		curves[i].params = params_of(curves[i].name);
 	}
@@ -130,7 +152,7 @@ static const struct curve *usual(X509_PUBKEY *pub, const unsigned char **point)
 	if (X509_PUBKEY_get0_param(&kind, point, &n, &alg, pub) != 1 || OBJ_obj2nid(kind) != NID_X9_62_id_ecPublicKey)
 		return NULL;
 	X509_ALGOR_get0(NULL, &type, &curve, alg);
-	for (size_t i = 0; type == V_ASN1_OBJECT && i < sizeof(curves) / sizeof(curves[0]); i++)
+	for (size_t i = 0; type == V_ASN1_OBJECT && i < CURVES; i++)
 		if (OBJ_obj2nid(curve) == curves[i].nid && n == (int)curves[i].point && (*point)[0] == POINT_CONVERSION_UNCOMPRESSED &&
 			curves[i].group != NULL && curves[i].params != NULL)
 			return &curves[i];
@@ -147,40 +169,74 @@ static bool on_curve(const struct curve *c, const unsigned char *point)
 	return good;
 }
 
-static EVP_PKEY *key_on(const struct curve *c, const unsigned char *point)
-{
-	EVP_PKEY *key = EVP_PKEY_new();
-
-	if (key != NULL && EVP_PKEY_copy_parameters(key, c->params) == 1 && EVP_PKEY_set1_encoded_public_key(key, point, c->point) == 1)
-		return key;
-	EVP_PKEY_free(key);
-	return NULL;
-}
-
-/* False: it has to be looked at closely, which also says what is wrong. */
-static bool is_usual(X509_PUBKEY *pub, EVP_PKEY **ret)
+bool csm_subject_key_quick(X509_PUBKEY *pub, int *bits)
 {
 	const unsigned char *point = NULL;
 	const struct curve *c = usual(pub, &point);
-	EVP_PKEY *key;
 
-	if (c == NULL || !on_curve(c, point))
+	if (c == NULL || !on_curve(c, point)) {
+		ERR_clear_error();
 		return false;
-	if (ret == NULL)
-		return true;
-	if ((key = key_on(c, point)) == NULL)
-		return false;
-	*ret = key;
+	}
+	if (bits != NULL)
+		*bits = c->bits;
 	return true;
 }
 
-bool csm_subject_key_quick(X509_PUBKEY *pub)
+static struct verifier *verifier_on(const struct curve *c)
 {
-	bool good = is_usual(pub, NULL);
+	struct verifier *all = verifiers_keyed ? pthread_getspecific(verifiers_key) : NULL, *v;
 
-	if (!good)
-		ERR_clear_error();
-	return good;
+	if (all == NULL) {
+		all = verifiers_keyed ? calloc(CURVES, sizeof(*all)) : NULL;
+		if (all == NULL || pthread_setspecific(verifiers_key, all) != 0) {
+			free(all);
+			return NULL;
+		}
+	}
+	v = &all[c - curves];
+	if (v->ctx != NULL)
+		return v;
+	if (v->key == NULL && ((v->key = EVP_PKEY_new()) == NULL || EVP_PKEY_copy_parameters(v->key, c->params) != 1)) {
+		EVP_PKEY_free(v->key);
+		v->key = NULL;
+	}
+	v->ctx = v->key != NULL ? EVP_PKEY_CTX_new(v->key, NULL) : NULL;
+	if (v->ctx != NULL && EVP_PKEY_verify_init(v->ctx) == 1)
+		return v;
+	EVP_PKEY_CTX_free(v->ctx);
+	v->ctx = NULL;
+	return NULL;
+}
+
+/* 1: it is; 0: it is not; else it could not be found out. */
+static int verify_on(const struct curve *c, const unsigned char *point, const EVP_MD *md, struct csm_bin tbs, const ASN1_BIT_STRING *sig)
+{
+	struct verifier *v = verifier_on(c);
+	uint8_t digest[EVP_MAX_MD_SIZE];
+	unsigned n = 0;
+
+	if (v == NULL || EVP_PKEY_set1_encoded_public_key(v->key, point, c->point) != 1 ||
+		EVP_Digest(tbs.p, tbs.n, digest, &n, md, NULL) != 1)
+		return -1;
+	return EVP_PKEY_verify(v->ctx, ASN1_STRING_get0_data(sig), (size_t)ASN1_STRING_length(sig), digest, n);
+}
+
+int csm_subject_verify(X509_PUBKEY *pub, const X509_ALGOR *alg, struct csm_bin tbs, const ASN1_BIT_STRING *sig)
+{
+	const unsigned char *point = NULL;
+	const struct curve *c = usual(pub, &point);
+	int hash = NID_undef, kind = NID_undef, good;
+	const ASN1_OBJECT *obj = NULL;
+
+	X509_ALGOR_get0(&obj, NULL, NULL, alg);
+	/* a bit string that ends within a byte is no signature to OpenSSL */
+	if (c == NULL || OBJ_find_sigid_algs(OBJ_obj2nid(obj), &hash, &kind) != 1 || kind != NID_X9_62_id_ecPublicKey ||
+		(hash != NID_sha256 && hash != NID_sha384 && hash != NID_sha512) || (sig->flags & 7) != 0)
+		return CSM_EUNSUPPORTED;
+	good = verify_on(c, point, EVP_get_digestbynid(hash), tbs, sig);
+	ERR_clear_error();
+	return good == 1 ? 0 : good == 0 ? CSM_EINVALID : CSM_EUNSUPPORTED;
 }
 
 /* ---- any case ---- */
@@ -220,7 +276,7 @@ int csm_subject_key(X509_PUBKEY *pub, EVP_PKEY **ret, char why[static CSM_SUBJKE
 	int r;
 
 	why[0] = '\0';
-	if (is_usual(pub, ret))
+	if (ret == NULL && csm_subject_key_quick(pub, NULL))
 		return 0;
 	key = decode(pub);
 	r = check_key(why, key, pub);

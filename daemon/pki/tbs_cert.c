@@ -141,7 +141,7 @@ static int check_subject(struct reading *rd)
 	struct csm_buf text;
 	int r;
 
-	if (!csm_subject_key_quick(X509_get_X509_PUBKEY(rd->x)) && rd->is->key->quick)
+	if (!csm_subject_key_quick(X509_get_X509_PUBKEY(rd->x), NULL) && rd->is->key->quick)
 		return CSM_EBUSY;
 	if (csm_subject_key(X509_get_X509_PUBKEY(rd->x), NULL, why) != 0)
 		return tbs_refuse(rd->is, CSM_EDENIED, "%s", why);
