@@ -154,6 +154,15 @@ static void enrol_begin(struct req *q, const struct csm_msg_cert_enrol_req *m, s
 		enrol_submit(q->loop->b->enrol, o);
 }
 
+static void no_profile(struct req *q, struct csm_str name)
+{
+	char why[CSM_NAMESPACE_MAX + 64];
+
+	(void)snprintf(why, sizeof(why), "csmd.yaml has no enrolment profile %.*s", name.n > 0 ? (int)name.n : 7,
+		name.n > 0 ? name.p : "default");
+	req_error(q, CSM_EINVALID, q->loop->b->cfg.n_enrol > 0 ? why : "csmd.yaml has no enrolment profiles");
+}
+
 void do_CERT_ENROL(struct req *q)
 {
 	const struct csm_msg_cert_enrol_req *m = q->params;
@@ -168,7 +177,7 @@ void do_CERT_ENROL(struct req *q)
 	if (req_object(q, m->key, &o) != 0 || req_authorize(q, &o) != 0)
 		return;
 	if ((profile = enrol_profile(q->loop->b->enrol, m->profile)) < 0) {
-		req_error(q, CSM_EINVALID, "csmd.yaml has no enrolment profile of this name");
+		no_profile(q, m->profile);
 		return;
 	}
 	if (m->csr.p != NULL && (m->subject.p != NULL || m->sans.n > 0)) {

@@ -157,6 +157,8 @@ static int find_command(struct cli *cli)
 		return 0;
 	}
 	if (known && (verb == NULL || cli->value[O_HELP] != NULL)) {
+		if (cli->value[O_HELP] == NULL)
+			cli_note("%s: what to do is missing, one of:", object);
 		cli_help_object(cli->value[O_HELP] != NULL ? stdout : stderr, object);
 		return cli->value[O_HELP] != NULL ? 0 : -EXIT_USAGE;
 	}
@@ -168,8 +170,36 @@ static int find_command(struct cli *cli)
 	return cli->value[O_HELP] != NULL ? 0 : -EXIT_USAGE;
 }
 
+/* A word of the list, or words with commas between. */
+static bool is_word(const char *words, const char *value, size_t n)
+{
+	for (; *words != '\0'; words += strspn(words, " ")) {
+		size_t len = strcspn(words, " ");
+
+		if (len == n && memcmp(words, value, n) == 0)
+			return true;
+		words += len;
+	}
+	return false;
+}
+
+static int check_words(const struct cli *cli, int i)
+{
+	const char *at = cli->value[i], *words = cli_opts[i].values;
+
+	do {
+		size_t n = i == O_USE ? strcspn(at, ",") : strlen(at);
+
+		if (!is_word(words, at, n))
+			return cli_usage("--%s %s: it is one of %s", cli_opts[i].name, cli->value[i], words);
+		at += n + (at[n] != '\0');
+	} while (*at != '\0');
+	return 0;
+}
+
 static int check_command(const struct cli *cli)
 {
+	static const int words[] = {O_ALG, O_USE, O_SCHEME};
 	const struct command *cmd = cli->cmd;
 	int i;
 
@@ -177,7 +207,22 @@ static int check_command(const struct cli *cli)
 		if (cli->value[i] != NULL && ((cmd->opts | OPTS_GLOBAL) & OPT(i)) == 0)
 			return cli_usage("csm %s%s%s does not take --%s", cmd->object, cmd->verb != NULL ? " " : "",
 				cmd->verb != NULL ? cmd->verb : "", cli_opts[i].name);
+	for (size_t k = 0; k < sizeof(words) / sizeof(words[0]); k++)
+		if (cli->value[words[k]] != NULL && check_words(cli, words[k]) != 0)
+			return -EXIT_USAGE;
 	return cli_check_count(cli);
+}
+
+/* As a word of its own, not as part of one: a key may be called a. */
+static bool names(const char *text, const char *about)
+{
+	static const char inside[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-/";
+	size_t n = strlen(about);
+
+	for (const char *at = strstr(text, about); at != NULL && n > 0; at = strstr(at + 1, about))
+		if ((at == text || strchr(inside, at[-1]) == NULL) && (at[n] == '\0' || strchr(inside, at[n]) == NULL))
+			return n > 1 || (at > text && at[-1] == '"');
+	return false;
 }
 
 /* What went wrong, and with what, unless the text says so itself. */
@@ -187,7 +232,7 @@ static void tell(const struct cli *cli, int r)
 
 	if (*text == '\0')
 		text = csm_error_text(r);
-	if (about == NULL || csm_err_class(r) == CSM_CLASS_UNREACHABLE || strstr(text, about) != NULL)
+	if (about == NULL || csm_err_class(r) == CSM_CLASS_UNREACHABLE || names(text, about))
 		cli_note("%s: %s", csm_error_name(r), text);
 	else
 		cli_note("%s: %s: %s", csm_error_name(r), about, text);

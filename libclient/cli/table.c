@@ -26,7 +26,7 @@ const struct opt cli_opts[O__COUNT] = {
 	[O_DER] = {"der", 0, NULL, NULL, "write DER, not PEM"},
 	[O_SCHEME] = {"scheme", 0, "SCHEME",
 		"ecdsa-sha256 ecdsa-sha384 ecdsa-sha512 rsa-pkcs1-sha256 rsa-pkcs1-sha384 rsa-pkcs1-sha512 "
-		"rsa-pss-sha256 rsa-pss-sha384 rsa-pss-sha512 rsa-oaep-sha256 ed25519",
+		"rsa-pss-sha256 rsa-pss-sha384 rsa-pss-sha512 rsa-oaep-sha256 rsa-oaep-sha384 rsa-oaep-sha512 ed25519",
 		"the scheme, like ecdsa-sha256 or rsa-pss-sha384; what fits the key unless given"},
 	[O_DIGEST] = {"digest", 0, NULL, NULL, "the input is the digest (bytes, not hex), not the message"},
 	[O_SUBJECT] = {"subject", 0, "SUBJECT", NULL, "the subject's name, like /O=x/CN=y; empty unless given"},

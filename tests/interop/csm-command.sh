@@ -27,6 +27,17 @@ names_it "csm: exists: k: " csm key create k
 names_it "csm: not_found: nodomain/x: " csm secret get nodomain/x
 names_it "csm: not_found: nodomain/x: " csm exec --secret nodomain/x -- true
 names_it "csm: denied: uid-1:k: " csm sign uid-1:k /dev/null
+names_it "csm: not_found: k: the key has no certificate" csm cert show k
+names_it "csm: unsupported: k: the key was not made for this use" csm decrypt k /dev/null
+names_it "csm: invalid: k: csmd.yaml has no enrolment profiles" csm cert enrol k
+names_it "csm: --alg foo: it is one of p256 " csm key create z --alg foo
+names_it "csm: --use sign,foo: it is one of sign " csm key create z --use sign,foo
+names_it "csm: --scheme foo: it is one of ecdsa-sha256 " csm sign k --scheme foo /dev/null
+names_it "csm: cert: what to do is missing" csm cert
+expect_exit 2 csm key create z --alg foo
+expect_exit 2 csm key create z --use sign,foo
+expect_exit 2 csm sign k --scheme foo /dev/null
+expect_exit 2 csm cert
 for name in a/b "" .hidden -x a:b:c UP:k "x*" "$(printf 'x%.0s' {1..129})"; do
     expect_exit 2 csm key show -- "$name"
     expect_exit 2 csm domain create -- "$name"
