@@ -285,6 +285,19 @@ static int code_of(struct csm_str error)
 	return r == 0 || r == CSM_EPROOF_REQUIRED || r == CSM_ETAMPERED || r == CSM_ENOT_FOUND || r == CSM_EPROTOCOL ? CSM_EBACKEND : r;
 }
 
+/* Who reads it has to know what to do: a token is spent, too old, or another's. */
+static void name_token(const struct enrol *e, const struct entry *en, struct csm_str error, char text[static ENROL_WHY])
+{
+	const char *file = en != NULL && en->p->own == en ? en->p->cfg->token_file : NULL;
+	char what[ENROL_WHY];
+
+	if (file == NULL || e->b->setup.enrol_tokens[en->p->index].n == 0 || own_is_valid(e, en->p) ||
+		csm_err_of_name(error.p, error.n) != CSM_EUNAUTHENTICATED)
+		return;
+	(void)snprintf(what, sizeof(what), "the CA does not take the token of %.100s: %.120s", file, text);
+	(void)snprintf(text, ENROL_WHY, "%s", what);
+}
+
 static void job_done(struct enrol *e, struct ejob *job, const struct enrol_op *o)
 {
 	bool outdated = job->entry != NULL && job->wanted != job->entry->wanted;
@@ -296,6 +309,7 @@ static void job_done(struct enrol *e, struct ejob *job, const struct enrol_op *o
 	if (en == NULL && d == NULL)
 		return; /* it has either */
 	text_of(o->why, text);
+	name_token(e, en, o->error, text);
 	if (outdated)
 		csm_renew_undo(&en->item);
 	else if (o->error.n > 0 && d != NULL)

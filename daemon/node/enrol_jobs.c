@@ -134,8 +134,8 @@ static void fail_waiters_of(struct enrol *e, const struct eprofile *p)
 	if (p->own == NULL || erecord_load(e, entry_ns(p->own), entry_name(p->own), p->own->id, &rec) != 0)
 		(void)snprintf(why, sizeof(why), "the profile is not ready: %.200s", p->why);
 	else
-		(void)snprintf(why, sizeof(why), "the node itself has no certificate of this profile: %.*s",
-			rec.info.last_error.n > 180 ? 180 : (int)rec.info.last_error.n, rec.info.last_error.p);
+		(void)snprintf(why, sizeof(why), "the node itself has no certificate of the profile %s: %.*s",
+			p->cfg->name, rec.info.last_error.n > 180 ? 180 : (int)rec.info.last_error.n, rec.info.last_error.p);
 	erecord_free(&rec);
 	for (struct csm_renew_item *i = e->renew.first; i != NULL; i = next) {
 		struct entry *en = (struct entry *)i;

@@ -25,12 +25,15 @@ const char *time_text(uint64_t t, char buf[static 32])
 /* A number as text: times as dates, all else as it is. */
 static void number_text(const struct csm_field *f, uint64_t v, char buf[static 32])
 {
-	static const char *const times[] = {"created", "installed", "not_before", "not_after", "renew_at"};
+	static const char *const times[] = {
+		"created", "installed", "not_before", "not_after", "renew_at", "next_try", "delivered", "revoked"};
 	bool is_time = false;
 
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
 		is_time = is_time || strcmp(f->name, times[i]) == 0;
-	if (is_time)
+	if (is_time && v == 0)
+		(void)snprintf(buf, 32, "none");
+	else if (is_time)
 		(void)time_text(v, buf);
 	else
 		(void)snprintf(buf, 32, "%llu", (unsigned long long)v);

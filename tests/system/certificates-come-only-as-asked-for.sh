@@ -93,6 +93,11 @@ for profile in away wait; do
     [ -n "$(field lone last_error)" ] || fail "$profile: no reason is told"
     [ "$(field lone next_try)" -gt "$(date +%s)" ] || fail "$profile: it is not tried again"
 done
+csm cert show lone >"$work/shown"
+grep -qE '^next_try: +20[0-9-]+T[0-9:]+Z$' "$work/shown" || fail "the next try is no date: $(cat "$work/shown")"
+grep -qE '^not_after: +none$' "$work/shown" || fail "an end of what there is not: $(cat "$work/shown")"
+csm cert enrol lone --profile away >/dev/null 2>"$work/err" && fail "a certificate from nowhere"
+grep -q 'the profile away: ' "$work/err" || fail "which profile: $(cat "$work/err")"
 
 told() { # PROFILE FIELD
     csm --json --socket "$CSM_ADMIN_SOCKET" status | py -c 'import json, sys

@@ -32,6 +32,8 @@ if [ -n "${CSM_TEST_NODE:-}" ]; then
     ok csm cert enrol other
     ok csm key create third
     expect_exit 3 csm cert enrol third --san dns:third.elsewhere.test
+    csm cert enrol third --profile stale 2>err && fail "a certificate by a token that nobody made"
+    grep -qF "the profile stale: the CA does not take the token of $CSM_TEST_NODE/stale" err || fail "which token: $(cat err)"
     step "the same by EST"
     ok csm key create est
     ok csm cert enrol est --profile est
@@ -71,10 +73,11 @@ for name in est token; do
     printf '%s' "$token" >$name
     chmod 600 $name
 done
+(umask 077 && echo nobody-made-this-token-0123456789-abcdefgh >stale)
 digest=$(openssl x509 -in root.pem -outform DER | sha256sum | cut -d' ' -f1)
 {
     printf 'enrolment:\n  profiles:\n'
-    for profile in default:cms:token est:est:est; do
+    for profile in default:cms:token est:est:est stale:cms:stale; do
         cat <<YAML
     ${profile%%:*}:
       protocol: $(cut -d: -f2 <<<"$profile")
