@@ -1,7 +1,7 @@
 /* csm-server's database with many certificates.
  *
- * usage: inventory fill DIR FROM TO TIME  rows FROM to TO of a database whose key the csmd at CSM_SOCKET opens, as they are issued and
- *                                         revoked by TIME: what they are follows from their numbers, inventory_pages.py says how
+ * usage: inventory fill DIR FROM TO TIME  certificates FROM to TO in a database whose key the csmd at CSM_SOCKET opens, as they are there
+ *                                         at TIME: what they are follows from their numbers, tests/lib/manycerts.py says how
  *        inventory pages DIR N            a new database of N: what a page costs by itself, without HTTP, while others issue; what the list
  *                                         of revoked ones costs; the memory of this process
  *
