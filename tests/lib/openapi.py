@@ -1,7 +1,6 @@
 """Holds what csm-server was asked and answered against proto-spec/openapi.yaml.
 
     openapi.py OPENAPI METHOD PATH STATUS BODY ANSWER     BODY: a file, or - for none; an answer that is not JSON is not looked into
-    openapi.py OPENAPI --routes                           what `csm-server --routes` prints, on standard input: each is described
 """
 import json
 import re
@@ -11,10 +10,10 @@ import jsonschema
 import yaml
 
 
-def described(spec, method, path):
+def template_of(spec, method, path):
     for template, item in spec['paths'].items():
         if re.fullmatch(re.sub(r'\{[^}]*\}', '[^/]+', template), path) and method.lower() in item:
-            return item[method.lower()]
+            return template
     raise SystemExit(f'{method} {path}: not described')
 
 
@@ -42,28 +41,37 @@ def check(schema, text, what):
         raise SystemExit(f'{what}: {error.message}') from error
 
 
-def main():
-    with open(sys.argv[1], encoding='utf-8') as f:
-        spec = yaml.safe_load(f)
-    if sys.argv[2] == '--routes':
-        for method, path, *_ in (line.split() for line in sys.stdin):
-            if method.lower() not in spec['paths'].get(path, {}):
-                raise SystemExit(f'{method} {path}: not described')
-        return
-    method, path, status, body, answer = sys.argv[2:]
-    path = path.split('?')[0]
-    operation = described(spec, method, path)
-    if body != '-' and status.startswith('2'):
-        with open(body, encoding='utf-8') as f:
-            check(schema_of(spec, operation.get('requestBody', {})), f.read(), f'{method} {path}: what was sent')
+def load(path):
+    with open(path, encoding='utf-8') as f:
+        return yaml.load(f, getattr(yaml, 'CSafeLoader', yaml.SafeLoader))
+
+
+def held(spec, method, path, status, sent, answer):
+    """Holds a request (sent: its JSON, or None) and its answer (bytes) against the description; the template of the path, and what is
+    described of the answer."""
+    template = template_of(spec, method, path.split('?')[0])
+    operation = spec['paths'][template][method.lower()]
+    if sent is not None and status.startswith('2'):
+        check(schema_of(spec, operation.get('requestBody', {})), sent, f'{method} {path}: what was sent')
     responses = operation['responses']
     if status not in responses and (status.startswith('2') or 'default' not in responses):
         raise SystemExit(f'{method} {path}: status {status} is not described')
     response = resolve(spec, responses.get(status) or responses['default'])
+    if answer.startswith(b'{'):
+        check(schema_of(spec, response), answer, f'{method} {path}: {status}')
+    return template, response
+
+
+def main():
+    spec = load(sys.argv[1])
+    method, path, status, body, answer = sys.argv[2:]
+    sent = None
+    if body != '-':
+        with open(body, encoding='utf-8') as f:
+            sent = f.read()
     with open(answer, 'rb') as f:
-        text = f.read()
-    if text.startswith(b'{'):
-        check(schema_of(spec, response), text, f'{method} {path}: {status}')
+        held(spec, method, path, status, sent, f.read())
 
 
-main()
+if __name__ == '__main__':
+    main()
