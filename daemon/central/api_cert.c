@@ -173,6 +173,20 @@ static bool read_serial(const struct csm_http_req *req, uint8_t serial[static DB
 	return true;
 }
 
+/* What another authority has issued is revoked here alone: in no list of ours, nor of its. */
+static bool is_ours(struct central *c, struct csm_bin serial)
+{
+	const struct issuer_config *issuer = NULL;
+	struct csm_pool pool;
+	struct db_cert cert;
+
+	csm_pool_init(&pool, API_POOL_MAX);
+	if (db_cert_get(c->db, serial, &pool, &cert) == 0)
+		issuer = profiles_issuer(ca_profiles(c->ca), cert.issuer);
+	csm_pool_free(&pool);
+	return issuer == NULL || issuer->external == NULL;
+}
+
 static void revoke(struct central *c, const struct caller *by, struct csm_bin serial, struct csm_str name, struct csm_http_res *res)
 {
 	char why[CA_WHY];
@@ -188,8 +202,9 @@ static void revoke(struct central *c, const struct caller *by, struct csm_bin se
 	if ((r = ca_revoke(c, by, serial, reasons[i].reason, why)) != 0)
 		csm_http_fail(res, r, "%s", why);
 	else
-		body_answer(res, 200, json_pack("{s:o, s:s, s:s}", "serial", body_hex(serial), "state",
-			reasons[i].reason == CSM_REASON_REMOVE_FROM_CRL ? "valid" : "revoked", "reason", reasons[i].name));
+		body_answer(res, 200, json_pack("{s:o, s:s, s:s, s:b}", "serial", body_hex(serial), "state",
+			reasons[i].reason == CSM_REASON_REMOVE_FROM_CRL ? "valid" : "revoked", "reason", reasons[i].name, "published",
+			is_ours(c, serial)));
 }
 
 void api_cert_revoke(void *arg, const struct csm_http_req *req, struct csm_http_res *res)

@@ -239,10 +239,12 @@ static bool same_text(const char *a, const char *b)
 /* *ret NULL: it has to be asked for. */
 static int carry(struct ca_issuer *const *from, const struct issuer_config *config, struct ca_issuer **ret)
 {
+	if (config->external != NULL)
+		return ca_issuer_make(config, config->chain, ret);
 	for (size_t i = 0; i < ISSUERS_MAX; i++) {
 		const struct issuer_config *was = from[i] != NULL ? from[i]->config : NULL;
 
-		if (was != NULL && same_text(was->name, config->name) && same_text(was->key, config->key))
+		if (was != NULL && was->external == NULL && same_text(was->name, config->name) && same_text(was->key, config->key))
 			return ca_issuer_make(config, from[i]->chain, ret);
 	}
 	return 0;
@@ -292,6 +294,18 @@ void ca_look_again(struct ca *ca)
 	(void)pthread_mutex_unlock(&ca->lock);
 }
 
+/* Nobody has to be asked for its certificates. What is wrong with them stays so. */
+static int load_external(struct ca *ca, const struct issuer_config *config)
+{
+	struct ca_issuer *i = NULL;
+	int r = ca_issuer_make(config, config->chain, &i);
+
+	if (r != 0)
+		log_err("issuer %s: its certificates in %s cannot be used: %s", config->name, config->chain_file, csm_err_text(r));
+	issuer_put(ca, config, i);
+	return r == CSM_ENOMEM ? r : 0;
+}
+
 static int load_one(struct ca *ca, const struct issuer_config *config)
 {
 	struct ca_issuer *i = NULL;
@@ -301,6 +315,10 @@ static int load_one(struct ca *ca, const struct issuer_config *config)
 
 	if (chain == NULL)
 		return CSM_ENOMEM;
+	if (config->external != NULL) {
+		free(chain);
+		return load_external(ca, config);
+	}
 	r = csm_cert_chain(ca->c->csm, config->key, chain, &n);
 	if (r == CSM_ENOT_FOUND || r == CSM_EDENIED) {
 		/* without the right to list, csmd does not say which of the two; `csm ca init` will tell */
@@ -377,8 +395,10 @@ int ca_issuer_get(struct ca *ca, struct csm_str name, struct ca_issuer **ret)
 int ca_install(struct ca *ca, const struct issuer_config *config, struct csm_bin chain, char why[static CA_WHY])
 {
 	struct ca_issuer *i = NULL;
-	int r = ca_issuer_make(config, chain, &i);
+	int r = config->external != NULL ? CSM_ESTATE : ca_issuer_make(config, chain, &i);
 
+	if (config->external != NULL)
+		return ca_refuse(why, r, "issuer %s is another authority: its certificates stand in a file", config->name);
 	if (r != 0)
 		return ca_refuse(why, r, "the issuer's certificate cannot be used%s", r == CSM_EINVALID && config->scheme != NULL ?
 			": its key does not sign by the scheme in server.yaml" : "");

@@ -39,7 +39,11 @@ static void complete_rules(const struct central *c, struct ca_plan *plan)
 static int has_none_yet(struct central *c, const struct ca_plan *plan, char *why)
 {
 	struct ca_issuer *i = NULL;
-	int r = ca_issuer_get(c->ca, csm_str_of(plan->config->name), &i);
+	int r;
+
+	if (plan->config->external != NULL)
+		return ca_refuse(why, CSM_EEXISTS, "issuer %s is another authority", plan->config->name);
+	r = ca_issuer_get(c->ca, csm_str_of(plan->config->name), &i);
 
 	ca_issuer_unref(i);
 	if (r == 0)

@@ -84,6 +84,8 @@ struct ca_wait {
 bool ca_waits(const struct caller *by, const struct profile_config *p, bool renewal);
 /* Is it there? Fills the lower part. */
 CSM_MUST int ca_wait_find(struct ca_wait *w);
+/* That it waits, and for how long. */
+void ca_wait_tell(const struct ca_wait *w, struct ca_answer *ret);
 /* After all checks. 0 with *ret: it waits; or, with *issued, it became the certificate of w->row.serial. CSM_ENOT_FOUND: it is to be
  * issued now. CSM_EDENIED: it was refused, or cannot be paid. */
 CSM_MUST int ca_wait_turn(struct ca_wait *w, struct ca_answer *ret, bool *issued);

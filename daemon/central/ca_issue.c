@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sodium.h>
 #include "daemon/central/ca_int.h"
+#include "daemon/central/external.h"
 #include "daemon/pki/crl.h"
 
 #define POOL_MAX (1024u * 1024u)
@@ -310,6 +311,30 @@ static int commit(struct job *j, struct ca_answer *ret)
 	return r;
 }
 
+/* Somebody else's, once it is there. */
+static int make_external(struct job *j, uint64_t life, struct ca_answer *ret)
+{
+	const struct csm_cert_order order = {.profile = &j->profile->x509, .subject = j->q->subject, .sans = j->q->sans, .spki = j->q->spki};
+	const struct external_ask ask = {.issuer = j->issuer, .id = j->wait.id, .csr = j->wait.row.csr, .spki = j->q->spki, .row = &j->row,
+		.life = life, .max_life = j->profile->x509.max_life, .now = j->now};
+	struct external_got got;
+	bool waits = false;
+	int r;
+
+	if ((r = fill_row(j, &order)) != 0 || (r = check_node(j)) != 0 ||
+		(r = external_ask(j->c->external, &ask, &j->der, &got, &waits, j->why)) != 0)
+		return r;
+	if (waits) {
+		ca_wait_tell(&j->wait, ret);
+		return 0;
+	}
+	j->row.serial = (struct csm_bin){got.serial, got.serial_len};
+	j->row.not_before = got.not_before;
+	j->row.not_after = got.not_after;
+	j->wait.found = true;
+	return commit(j, ret);
+}
+
 /* From a request that is allowed to a certificate that is stored. */
 static int make(struct job *j, uint64_t life, struct ca_answer *ret)
 {
@@ -319,6 +344,8 @@ static int make(struct job *j, uint64_t life, struct ca_answer *ret)
 
 	if ((r = find_issuer(j)) != 0)
 		return r;
+	if (j->issuer->config->external != NULL)
+		return make_external(j, life, ret);
 	order.issuer = j->issuer->cert;
 	order.not_after = order.not_before + life;
 	/* nobody asked for just this life: what is left of the issuer's will do */

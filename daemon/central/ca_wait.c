@@ -10,12 +10,17 @@
 #define AGAIN_MAX_S 600u
 #define AGAIN_PART 8u /* of the time for which it has waited */
 
-bool ca_waits(const struct caller *by, const struct profile_config *p, bool renewal)
+static bool by_hand(const struct caller *by, const struct profile_config *p, bool renewal)
 {
 	/* who is root of this host could write another server.yaml */
 	bool local = by->role == CALLER_ADMINISTRATOR && by->cert.serial.n == 0;
 
 	return !local && (p->approval == APPROVAL_ALL || (p->approval == APPROVAL_FIRST && !renewal));
+}
+
+bool ca_waits(const struct caller *by, const struct profile_config *p, bool renewal)
+{
+	return p->issuer->external != NULL || by_hand(by, p, renewal);
 }
 
 struct csm_str ca_who(const struct caller *by, struct csm_pool *pool)
@@ -42,26 +47,26 @@ static void hash_part(crypto_generichash_state *h, const void *p, size_t n)
 		(void)crypto_generichash_update(h, p, n);
 }
 
-static void make_id(struct ca_wait *w, struct csm_str who, struct csm_bin csr)
+static void make_id(struct ca_wait *w, struct csm_str who, struct csm_bin asked)
 {
 	crypto_generichash_state h;
 
 	(void)crypto_generichash_init(&h, NULL, 0, DB_REQUEST_ID_LEN);
 	hash_part(&h, who.p, who.n);
-	hash_part(&h, csr.p, csr.n);
+	hash_part(&h, asked.p, asked.n);
 	hash_part(&h, w->profile->name, strlen(w->profile->name));
 	hash_part(&h, w->renews.p, w->renews.n);
 	hash_part(&h, &w->ask->ttl, sizeof(w->ask->ttl));
 	(void)crypto_generichash_final(&h, w->id, DB_REQUEST_ID_LEN);
 }
 
-/* The request's bytes in the pool, whatever form it came in. */
-static int csr_der(const struct csm_certreq *q, struct csm_pool *pool, struct csm_bin *ret)
+/* The request's bytes in the pool, whatever form it came in: whole, or what of it is signed. */
+static int csr_der(const struct csm_certreq *q, bool whole, struct csm_pool *pool, struct csm_bin *ret)
 {
-	int n = i2d_X509_REQ(q->req, NULL);
+	int n = whole ? i2d_X509_REQ(q->req, NULL) : i2d_re_X509_REQ_tbs(q->req, NULL);
 	uint8_t *mem = n > 0 ? csm_pool_alloc(pool, (size_t)n) : NULL, *at = mem;
 
-	if (mem == NULL || i2d_X509_REQ(q->req, &at) != n)
+	if (mem == NULL || (whole ? i2d_X509_REQ(q->req, &at) : i2d_re_X509_REQ_tbs(q->req, &at)) != n)
 		return CSM_ENOMEM;
 	*ret = (struct csm_bin){mem, (size_t)n};
 	return 0;
@@ -70,16 +75,17 @@ static int csr_der(const struct csm_certreq *q, struct csm_pool *pool, struct cs
 int ca_wait_find(struct ca_wait *w)
 {
 	struct csm_str who = ca_who(w->ask->by, w->pool);
-	struct csm_bin csr = {NULL, 0};
+	struct csm_bin csr = {NULL, 0}, asked = {NULL, 0};
 	int r;
 
-	if (who.n == 0 || csr_der(w->q, w->pool, &csr) != 0)
+	if (who.n == 0 || csr_der(w->q, true, w->pool, &csr) != 0 || csr_der(w->q, false, w->pool, &asked) != 0)
 		return ca_refuse(w->why, CSM_EBUSY, "no memory");
-	make_id(w, who, csr);
+	make_id(w, who, asked); /* who signs the same anew, as csmd after a restart, asks the same */
 	r = db_request_get(w->c->db, w->id, w->now, w->pool, &w->row);
 	w->found = r == 0;
 	if (r == CSM_ENOT_FOUND) {
-		w->row = (struct db_request){.state = DB_WAITING, .who = who, .csr = csr};
+		w->row = (struct db_request){.state = by_hand(w->ask->by, w->profile, w->renews.n > 0) ? DB_WAITING : DB_APPROVED,
+			.who = who, .csr = csr};
 		memcpy(w->row.id, w->id, sizeof(w->id));
 	}
 	return r == 0 || r == CSM_ENOT_FOUND ? 0 : ca_refuse(w->why, r, "the database: %s", csm_err_text(r));
@@ -94,7 +100,7 @@ static uint32_t again_s(uint64_t created, uint64_t now)
 	return (uint32_t)(s < AGAIN_MIN_S ? AGAIN_MIN_S : s > AGAIN_MAX_S ? AGAIN_MAX_S : s);
 }
 
-static void tell(const struct ca_wait *w, struct ca_answer *ret)
+void ca_wait_tell(const struct ca_wait *w, struct ca_answer *ret)
 {
 	struct ca_answer a = {.waits = true, .retry_after_s = again_s(w->row.created, w->now)};
 
@@ -131,7 +137,7 @@ static int add(struct ca_wait *w)
 		return ca_refuse(w->why, r, pay.token != NULL ? "the token is spent, expired or withdrawn" :
 			"the certificate by which was asked is revoked");
 	if (r == CSM_EBUSY)
-		return ca_refuse(w->why, r, "too many requests wait for an approval");
+		return ca_refuse(w->why, r, "too many requests wait");
 	if (r == CSM_ECONFLICT)
 		return ca_refuse(w->why, r, "this Idempotency-Key was used with another request");
 	return ca_refuse(w->why, r, "the database: %s", csm_err_text(r));
@@ -146,7 +152,7 @@ int ca_wait_turn(struct ca_wait *w, struct ca_answer *ret, bool *issued)
 		return r;
 	switch (w->row.state) {
 	case DB_WAITING:
-		tell(w, ret);
+		ca_wait_tell(w, ret);
 		return 0;
 	case DB_REFUSED:
 		return ca_refuse(w->why, CSM_EDENIED, "the request was denied%s%.*s", w->row.reason.n > 0 ? ": " : "",

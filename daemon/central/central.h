@@ -14,6 +14,7 @@ struct central {
 	struct csm *csm;                     /* the csmd beside it */
 	struct csm_http *http;
 	struct ca *ca;                       /* ca.h: the issuers */
+	struct external *external;           /* external.h: issuers that are other authorities */
 	struct pub *pub;                     /* pub.h: lists and OCSP */
 	uint64_t (*now)(void);               /* seconds since 1970 */
 

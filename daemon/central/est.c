@@ -149,7 +149,7 @@ static void send_answer(struct csm_http_res *res, int r, struct ca_answer *a, co
 		res->status = 202;
 		res->type = "text/plain; charset=utf-8";
 		if (csm_http_res_header(res, "Retry-After", "%u", (unsigned)a->retry_after_s) != 0 ||
-			csm_buf_put(&res->body, "the request waits for an approval: ", 35) != 0 ||
+			csm_buf_put(&res->body, "the request waits, for an approval or another CA: ", 50) != 0 ||
 			csm_buf_put(&res->body, id, strlen(id)) != 0)
 			fail(res, CSM_EBUSY, "");
 		return;

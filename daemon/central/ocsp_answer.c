@@ -28,7 +28,7 @@ static int responder_for(struct central *c, struct csm_str issuer, const struct 
 	int found = CSM_ENOT_FOUND, e;
 
 	for (size_t i = 0; (config = profiles_issuer_at(ca_profiles(c->ca), i)) != NULL; i++) {
-		if (issuer.n > 0 && !csm_str_eq(issuer, config->name))
+		if (config->external != NULL || (issuer.n > 0 && !csm_str_eq(issuer, config->name)))
 			continue;
 		e = pub_responder(c->pub, csm_str_of(config->name), &r);
 		for (size_t a = 0; e == 0 && a < q->n; a++)

@@ -7,6 +7,7 @@
 #include <strings.h>
 #include <openssl/objects.h>
 #include "daemon/svc/config_read.h"
+#include "daemon/pki/enrolled.h"
 #include "plugins/include/csm_alg.h"
 
 #define N_ELEMS(a) (sizeof(a) / sizeof((a)[0]))
@@ -448,9 +449,28 @@ static int read_profile(struct reading *rd, const struct csm_yaml_node *n, struc
 
 /* ---- issuers ---- */
 
+/* Another authority: external: PROFILE of csmd.yaml, chain: FILE. Its key is but the name that policy decides by. */
+static int read_external(struct reading *rd, const struct csm_yaml_node *n, struct issuer_config *to)
+{
+	const struct csm_yaml_node *external = csm_yaml_get(n, "external"), *chain = csm_yaml_get(n, "chain");
+	int r;
+
+	if (external == NULL)
+		return chain != NULL ? csm_yaml_fail(chain, rd->err, "is for an external issuer") : 0;
+	if (csm_yaml_get(n, "scheme") != NULL)
+		return csm_yaml_fail(csm_yaml_get(n, "scheme"), rd->err, "is not for an external issuer");
+	if (chain == NULL)
+		return csm_yaml_fail(external, rd->err, "chain: the file with its certificates is missing");
+	if ((r = read_text(rd, external, &to->external)) != 0 || (r = read_text(rd, chain, &to->chain_file)) != 0)
+		return r;
+	if (!csm_namespace_valid(csm_str_of(to->external)))
+		return csm_yaml_fail(external, rd->err, "must be the name of an enrolment profile");
+	return to->chain_file[0] == '/' ? 0 : csm_yaml_fail(chain, rd->err, "must be an absolute path");
+}
+
 static int read_issuer(struct reading *rd, const struct csm_yaml_node *n, struct issuer_config *to)
 {
-	static const char *const known[] = {"key", "scheme"};
+	static const char *const known[] = {"key", "scheme", "external", "chain"};
 	const struct csm_yaml_node *key, *scheme;
 	struct csm_scheme parsed;
 	struct csm_ref ref;
@@ -458,13 +478,13 @@ static int read_issuer(struct reading *rd, const struct csm_yaml_node *n, struct
 
 	if ((r = read_name(rd, n, &to->name)) != 0 || (r = csm_yaml_expect(n, CSM_YAML_MAP, rd->err)) != 0)
 		return r;
-	if (csm_yaml_get(n, "external") != NULL)
-		return csm_yaml_fail(csm_yaml_get(n, "external"), rd->err,
-			"issuers outside of the csmd beside csm-server are not offered by this version");
 	if ((r = csm_yaml_known(n, known, N_ELEMS(known), rd->err)) != 0)
 		return r;
+	if ((r = read_external(rd, n, to)) != 0)
+		return r;
+	to->key = to->name;
 	if ((key = csm_yaml_get(n, "key")) == NULL)
-		return csm_yaml_fail(n, rd->err, "key: the name of the issuer's key in csmd is missing");
+		return to->external != NULL ? 0 : csm_yaml_fail(n, rd->err, "key: the name of the issuer's key in csmd is missing");
 	if ((r = read_text(rd, key, &to->key)) != 0)
 		return r;
 	if (csm_ref_parse(csm_str_of(to->key), &ref) != 0)
@@ -480,13 +500,14 @@ static int read_issuer(struct reading *rd, const struct csm_yaml_node *n, struct
 
 static int read_issuers(struct reading *rd, const struct csm_yaml_node *n)
 {
+	const struct issuer_config *own;
 	struct profiles *to = rd->to;
 	int r;
 
 	if (n == NULL) {
 		if ((to->issuers = csm_pool_alloc(&to->pool, sizeof(*to->issuers))) == NULL)
 			return CSM_ENOMEM;
-		to->issuers[to->n_issuers++] = (struct issuer_config){"default", "ca", NULL};
+		to->issuers[to->n_issuers++] = (struct issuer_config){.name = "default", .key = "ca"};
 		return 0;
 	}
 	if ((r = csm_yaml_expect(n, CSM_YAML_MAP, rd->err)) != 0)
@@ -503,6 +524,9 @@ static int read_issuers(struct reading *rd, const struct csm_yaml_node *n)
 				return csm_yaml_fail(one, rd->err, "key: is that of another issuer");
 		to->n_issuers++;
 	}
+	own = profiles_issuer(to, CSM_STR("default"));
+	if ((own != NULL ? own : &to->issuers[0])->external != NULL)
+		return csm_yaml_fail(n, rd->err, "the one named default, else the first, makes csm-server's own certificate, and is not external");
 	return 0;
 }
 
@@ -611,6 +635,40 @@ const struct issuer_config *profiles_issuer(const struct profiles *p, struct csm
 		if (csm_str_eq(name, p->issuers[i].name))
 			return &p->issuers[i];
 	return NULL;
+}
+
+int profiles_set_chain(struct profiles *p, const struct issuer_config *issuer, struct csm_bin pem)
+{
+	struct issuer_config *to = &p->issuers[issuer - p->issuers];
+	struct csm_buf der;
+	uint8_t *mem;
+	int r;
+
+	csm_buf_init(&der, CSM_CERT_CHAIN_MAX, false);
+	if ((r = csm_anchors_pem(pem, &der)) == 0) {
+		r = CSM_ENOMEM;
+		if ((mem = csm_pool_alloc(&p->pool, der.len)) != NULL) {
+			memcpy(mem, csm_buf_ptr(&der), der.len);
+			to->chain = (struct csm_bin){mem, der.len};
+			r = 0;
+		}
+	}
+	csm_buf_free(&der);
+	return r;
+}
+
+int profiles_take_chains(struct profiles *p, const struct profiles *from)
+{
+	for (size_t i = 0; i < p->n_issuers; i++) {
+		struct issuer_config *to = &p->issuers[i];
+
+		for (size_t k = 0; to->external != NULL && k < from->n_issuers; k++)
+			if (from->issuers[k].external != NULL && strcmp(from->issuers[k].chain_file, to->chain_file) == 0)
+				to->chain = from->issuers[k].chain;
+		if (to->external != NULL && to->chain.p == NULL)
+			return CSM_ENOT_FOUND;
+	}
+	return 0;
 }
 
 const struct profile_config *profiles_get(const struct profiles *p, struct csm_str name)

@@ -16,6 +16,9 @@ struct issuer_config {
 	const char *name;
 	const char *key;    /* "[NAMESPACE:]KEY" in the csmd beside csm-server */
 	const char *scheme; /* NULL: what fits the key */
+	const char *external; /* another authority: the enrolment profile of the csmd beside, which asks it, for the name `key`; NULL: ours */
+	const char *chain_file;
+	struct csm_bin chain; /* of an external one, DER: its certificate first, the root last; profiles_set_chain */
 };
 struct profile_config {
 	const char *name;
@@ -37,6 +40,10 @@ void profiles_free(struct profiles *p);
 /* NULL: none of that name. */
 const struct issuer_config *profiles_issuer(const struct profiles *p, struct csm_str name);
 const struct profile_config *profiles_get(const struct profiles *p, struct csm_str name);
+/* What is in the chain_file of an issuer. CSM_EINVALID: no certificates of CAs, PEM. */
+CSM_MUST int profiles_set_chain(struct profiles *p, const struct issuer_config *issuer, struct csm_bin pem);
+/* Those that others had from the same files; `from` has to live as long. CSM_ENOT_FOUND: one names another file. */
+CSM_MUST int profiles_take_chains(struct profiles *p, const struct profiles *from);
 /* In the file's order; NULL past the end. */
 const struct issuer_config *profiles_issuer_at(const struct profiles *p, size_t i);
 const struct profile_config *profiles_at(const struct profiles *p, size_t i);

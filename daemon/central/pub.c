@@ -184,6 +184,9 @@ static void tick(struct pub *p, struct shown *s)
 {
 	struct ca_issuer *i = NULL;
 
+	/* another authority tells itself what it has revoked */
+	if (s->config->external != NULL)
+		return;
 	/* Without a certificate there is nothing to tell; whoever gives it one tells of failures. */
 	if (ca_issuer_get(p->c->ca, csm_str_of(s->config->name), &i) != 0)
 		return;
@@ -233,7 +236,8 @@ static void profiles_take(struct pub *p, const struct profiles *profiles)
 	for (size_t i = 0; i < n; i++) {
 		all[i].config = profiles_issuer_at(profiles, i);
 		for (size_t k = 0; k < n_old; k++)
-			if (old[k].config != NULL && strcmp(old[k].config->name, all[i].config->name) == 0) {
+			if (old[k].config != NULL && all[i].config->external == NULL &&
+				strcmp(old[k].config->name, all[i].config->name) == 0) {
 				const struct issuer_config *config = all[i].config;
 
 				all[i] = old[k];

@@ -20,6 +20,7 @@
 #include "daemon/central/ca.h"
 #include "daemon/central/central.h"
 #include "daemon/central/doors.h"
+#include "daemon/central/external.h"
 #include "daemon/central/pub.h"
 #include "daemon/svc/lockheap.h"
 #include "daemon/svc/log.h"
@@ -88,12 +89,37 @@ static int read_config(const char *path, struct central_config *ret)
 	return r;
 }
 
+/* Before the sandbox is closed. */
+static int read_chains(struct central_config *c)
+{
+	const struct issuer_config *issuer;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && (issuer = profiles_issuer_at(c->profiles, i)) != NULL; i++) {
+		char *text;
+		size_t n;
+
+		if (issuer->external == NULL)
+			continue;
+		if ((r = read_text(issuer->chain_file, &text, &n)) != 0)
+			return r;
+		if ((r = profiles_set_chain(c->profiles, issuer, (struct csm_bin){(const uint8_t *)text, n})) != 0)
+			fprintf(stderr, "%s: no certificates in PEM\n", issuer->chain_file);
+		free(text);
+	}
+	return r;
+}
+
 int central_serve_check(const char *config)
 {
 	struct central_config c;
 
 	if (read_config(config, &c) != 0)
 		return 1;
+	if (read_chains(&c) != 0) {
+		central_config_clear(&c);
+		return 1;
+	}
 	central_config_clear(&c);
 	printf("%s: ok\n", config);
 	return 0;
@@ -113,7 +139,8 @@ static int take_profiles(struct server *s, struct central_config *c)
 	if (all == NULL)
 		return CSM_ENOMEM;
 	s->taken = all;
-	if ((r = ca_set_profiles(s->c.ca, c->profiles)) != 0)
+	/* files are out of reach by now */
+	if ((r = profiles_take_chains(c->profiles, ca_profiles(s->c.ca))) != 0 || (r = ca_set_profiles(s->c.ca, c->profiles)) != 0)
 		return r;
 	s->taken[s->n_taken++] = c->profiles;
 	c->profiles = NULL;
@@ -134,7 +161,8 @@ static void reload(struct server *s)
 		log_err("%s is not taken: csm-server is still starting; the one before stays in force", s->path);
 	} else if ((r = take_profiles(s, &c)) != 0) {
 		log_err("%s is not taken: %s; the one before stays in force", s->path,
-			r == CSM_EINVALID ? "an issuer's scheme is none of its key's" : csm_err_text(r));
+			r == CSM_EINVALID ? "an issuer's scheme is none of its key's" :
+			r == CSM_ENOT_FOUND ? "the chain of a new external issuer is read at the next start" : csm_err_text(r));
 	} else {
 		csm_log_level(csm_log_parse_level(c.log_level));
 		csm_rates_set(s->c.caller_rates, per_caller(&c), 2 * per_caller(&c));
@@ -231,6 +259,8 @@ static void set_up(struct server *s)
 		return;
 	if (s->c.ca == NULL && ca_new(&s->c, s->config.profiles, &s->c.ca) != 0)
 		return;
+	if (s->c.external == NULL && external_new(&s->c, &s->c.external) != 0)
+		return;
 	if ((s->c.pub == NULL && pub_new(&s->c, &s->c.pub) != 0) || pub_start(s->c.pub) != 0)
 		return;
 	__atomic_store_n(&s->c.ready, true, __ATOMIC_RELEASE);
@@ -323,6 +353,7 @@ static void take_down(struct server *s)
 	if (s->keeping)
 		pthread_join(s->keeper, NULL);
 	csm_http_free(s->c.http, STOP_MS);
+	external_free(s->c.external);
 	pub_free(s->c.pub);
 	ca_free(s->c.ca);
 	db_close(s->c.db);
@@ -396,6 +427,10 @@ int central_serve(const char *config)
 	}
 	if (read_config(config, &s.config) != 0)
 		return 1;
+	if (read_chains(&s.config) != 0) {
+		central_config_clear(&s.config);
+		return 1;
+	}
 	csm_log_level(csm_log_parse_level(s.config.log_level));
 	block_signals(&signals);
 	r = start(&s);

@@ -77,7 +77,11 @@ void enrol_fail(struct enrol *e, struct entry *en, int r, const char *why, uint6
 	int kept;
 
 	(void)snprintf(text, sizeof(text), "%s", why != NULL && why[0] != '\0' ? why : csm_err_text(r));
-	csm_renew_failed(&e->renew, &en->item, &e->now, retry_after_s);
+	/* the CA will have an answer: what was tried was not in vain */
+	if (r == CSM_EBUSY && retry_after_s > 0)
+		csm_renew_wait(&e->renew, &en->item, &e->now, retry_after_s);
+	else
+		csm_renew_failed(&e->renew, &en->item, &e->now, retry_after_s);
 	en->item.asked = asked;
 	log_warn("enrolment: %s:%s: %s", en->ns, en->name, text);
 	erecord_init(&rec);

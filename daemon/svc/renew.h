@@ -58,6 +58,8 @@ void csm_renew_done(struct csm_renew_item *item, const struct csm_times *now, ui
 	uint64_t not_after);
 /* In vain: again after a time that is drawn from a growing span, and not before retry_after_s. Forever. */
 void csm_renew_failed(struct csm_renew *s, struct csm_renew_item *item, const struct csm_times *now, uint64_t retry_after_s);
+/* Nothing is wrong, and it takes a while, as an approval does: again after that time and a little more, which does not grow. */
+void csm_renew_wait(struct csm_renew *s, struct csm_renew_item *item, const struct csm_times *now, uint64_t retry_after_s);
 /* It was not tried at all: due as before. */
 void csm_renew_undo(struct csm_renew_item *item);
 

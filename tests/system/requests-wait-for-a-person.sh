@@ -47,6 +47,9 @@ after=$(header /v1/cms/certificates Retry-After)
 { [ "$after" -ge 1 ] && [ "$after" -le 60 ]; } || fail "Retry-After: $after"
 ask GET "/v1/cms/requests/$id" && got 200
 expect_equal 'its state' "$(field state)" waiting
+csr web web.example DNS:web.example
+want web && got 202
+expect_equal 'the same key and names, signed anew' "$(field request)" "$id"
 csr other web.example DNS:web.example
 want other && refused 403 'the token is spent'
 ask GET /v1/cms/requests && got 403

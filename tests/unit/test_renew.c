@@ -317,6 +317,22 @@ static void test_kept_over_a_restart(void **state)
 	assert_ptr_equal(csm_renew_pick(&set, &now, NULL, NULL), &item);
 }
 
+static void test_what_waits_for_a_person_is_not_in_vain(void **state)
+{
+	(void)state;
+	item = (struct csm_renew_item){.renew_at = NOW - 10, .not_after = NOW + DAY, .life_s = 3 * DAY};
+	csm_renew_add(&set, &item, &now);
+	for (int i = 0; i < 100; i++) {
+		csm_renew_begin(&item);
+		csm_renew_wait(&set, &item, &now, 60);
+		assert_int_equal(item.attempts, 0);
+		pass(59);
+		assert_null(csm_renew_pick(&set, &now, NULL, NULL));
+		pass(20);
+		assert_ptr_equal(csm_renew_pick(&set, &now, NULL, NULL), &item);
+	}
+}
+
 static void test_the_clocks_are_the_machines(void **state)
 {
 	struct csm_times a, b;
@@ -334,7 +350,8 @@ int main(void)
 		T(test_due_at_two_thirds), T(test_lives_of_any_length), T(test_most_urgent_first), T(test_a_crowd_comes_apart),
 		T(test_repeats_grow_and_are_drawn), T(test_what_the_ca_says_is_kept_to), T(test_five_minutes_for_an_hour),
 		T(test_thirty_days_without_a_ca), T(test_clock_jumps), T(test_clock_set_after_the_start), T(test_sleep_past_the_end),
-		T(test_kept_over_a_restart), T(test_the_clocks_are_the_machines),
+		T(test_kept_over_a_restart),
+		T(test_what_waits_for_a_person_is_not_in_vain), T(test_the_clocks_are_the_machines),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
