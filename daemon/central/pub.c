@@ -312,7 +312,7 @@ void pub_free(struct pub *p)
 		(void)pthread_mutex_unlock(&p->lock);
 		(void)pthread_join(p->thread, NULL);
 	}
-	for (size_t i = 0; i < p->n; i++)
+	for (size_t i = 0; p->all != NULL && i < p->n; i++)
 		shown_clear(&p->all[i]);
 	(void)pthread_cond_destroy(&p->wake);
 	(void)pthread_mutex_destroy(&p->lock);
