@@ -12,7 +12,7 @@ if [ -n "${CSM_TEST_NODE:-}" ]; then
     mkdir "$work"
     cd "$work"
     cp "$CSM_TEST_NODE/root.pem" .
-    serial() { csm cert show web --json | json serial; }
+    serial() { csm cert show "${1:-web}" --json | json serial; }
     step "enrolled: the certificate is the CA's, for this key and name"
     ok csm key create web
     ok csm cert enrol web
@@ -27,6 +27,12 @@ if [ -n "${CSM_TEST_NODE:-}" ]; then
     old=$(serial)
     ok csm cert renew web
     [ "$(serial)" != "$old" ] || fail "the certificate is the same"
+    step "an RSA key, whose request is the same each time, gets another one, too"
+    ok csm key create rsa --alg rsa2048
+    ok csm cert enrol rsa
+    first=$(serial rsa)
+    ok csm cert renew rsa
+    [ "$(serial rsa)" != "$first" ] || fail "the certificate is the one before"
     step "a second key needs no token; a name that the profile has not, is refused"
     ok csm key create other
     ok csm cert enrol other
