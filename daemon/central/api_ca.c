@@ -1,4 +1,5 @@
 /* The authority over REST: made, brought along, shown. */
+#include <stdio.h>
 #include <string.h>
 #include <openssl/pem.h>
 #include <sodium.h>
@@ -15,6 +16,7 @@ struct asked {
 	uint64_t life, admin_ttl;
 	uint64_t max_life, path_len, rate;
 	struct body_strs permitted, excluded;
+	struct db_asked by; /* of POST */
 };
 
 #define RULES(a) \
@@ -79,7 +81,14 @@ static int administrator(struct central *c, const struct caller *by, const struc
 	struct ca_answer answer = {.serial_len = 0};
 	struct ca_ask ask = {.by = by, .csr = {(const uint8_t *)a->admin_csr.p, a->admin_csr.n},
 		.profile = CSM_STR("administrator"), .ttl = a->admin_ttl, .idempotency = CSM_STR("")};
-	int r = ca_issue(c, &ask, &answer, why);
+	char key[API_IDEMPOTENCY_MAX + 16];
+	int r;
+
+	/* one that no header can have */
+	(void)snprintf(key, sizeof(key), "admin of %.*s", (int)a->by.idempotency.n, a->by.idempotency.p);
+	if (a->by.idempotency.n > 0)
+		ask.idempotency = csm_str_of(key);
+	r = ca_issue(c, &ask, &answer, why);
 
 	if (r != 0)
 		return r;
@@ -133,6 +142,32 @@ static json_t *request_json(const struct ca_plan *plan, const struct csm_buf *de
 	return v;
 }
 
+/* Once: what is in csmd cannot be of one transaction with the database. A csm-server that is killed between the two says to who asks
+ * again that the issuer is there. */
+static int make_once(struct central *c, const struct asked *a, struct ca_plan *plan, struct csm_buf *csr, char why[static CA_WHY])
+{
+	static const uint8_t made[] = {1};
+	struct csm_buf before;
+	int r = CSM_ENOT_FOUND;
+
+	csm_buf_init(&before, DB_SERIAL_MAX, false);
+	ca_making_begin(c->ca);
+	if (a->by.idempotency.n > 0)
+		r = db_replay(c->db, &a->by, c->now(), &before);
+	if (r == CSM_ECONFLICT)
+		(void)ca_refuse(why, r, "this Idempotency-Key was used with another request");
+	else if (r != 0 && r != CSM_ENOT_FOUND)
+		(void)ca_refuse(why, r, "the database: %s", csm_err_text(r));
+	else if (r == CSM_ENOT_FOUND || !a->self_signed) {
+		r = a->self_signed ? ca_init_root(c, plan, why) : ca_init_request(c, plan, csr, why);
+		if (r == 0 && before.len == 0 && db_asked_put(c->db, &a->by, (struct csm_bin){made, sizeof(made)}, c->now()) != 0)
+			log_warn("issuer %s: its Idempotency-Key could not be kept", plan->config->name);
+	}
+	ca_making_end(c->ca);
+	csm_buf_free(&before);
+	return r;
+}
+
 static void create(struct central *c, const struct caller *by, const struct asked *a, struct csm_http_res *res)
 {
 	struct names names;
@@ -144,10 +179,7 @@ static void create(struct central *c, const struct caller *by, const struct aske
 	if (!plan_of(c, a, &names, &plan, res))
 		return;
 	csm_buf_init(&csr, CSM_REQUEST_BYTES, false);
-	ca_making_begin(c->ca);
-	r = a->self_signed ? ca_init_root(c, &plan, why) : ca_init_request(c, &plan, &csr, why);
-	ca_making_end(c->ca);
-	if (r != 0)
+	if ((r = make_once(c, a, &plan, &csr, why)) != 0)
 		csm_http_fail(res, r, "%s", why);
 	else if (a->self_signed)
 		answer_issuer(c, by, a, 201, res);
@@ -180,11 +212,13 @@ void api_ca_create(void *arg, const struct csm_http_req *req, struct csm_http_re
 		{"life", BODY_U64, false, LIFE_MAX, &a.life}, {"alg", BODY_STR, false, CSM_TOKEN_STR_MAX, &a.alg},
 		{"backend", BODY_STR, false, CSM_TOKEN_STR_MAX, &a.backend},
 	};
+	uint8_t hash[32];
 	struct csm_pool pool;
 	struct caller by;
 	json_t *root = NULL;
 
-	if (!read_body(arg, req, fields, sizeof(fields) / sizeof(fields[0]), &pool, &by, &root, res))
+	if (!read_body(arg, req, fields, sizeof(fields) / sizeof(fields[0]), &pool, &by, &root, res) ||
+		!api_asked(req, &by, "ca", hash, &a.by, res))
 		goto out;
 	if (a.life == 0)
 		csm_http_fail(res, CSM_EINVALID, "life: at least 1");

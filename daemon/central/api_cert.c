@@ -1,6 +1,7 @@
 /* Certificates over REST: issued, renewed, revoked. */
 #include <string.h>
 #include <openssl/pem.h>
+#include <sodium.h>
 #include "daemon/central/api_int.h"
 #include "daemon/pki/crl.h"
 
@@ -48,6 +49,25 @@ bool api_idempotency(const struct csm_http_req *req, struct csm_str *ret, struct
 	else
 		*ret = s.p != NULL ? s : CSM_STR("");
 	return good;
+}
+
+bool api_asked(const struct csm_http_req *req, const struct caller *by, const char *what, uint8_t hash[static 32],
+	struct db_asked *ret, struct csm_http_res *res)
+{
+	const struct csm_str param = req->n_params > 0 ? req->param[0] : CSM_STR("");
+	crypto_hash_sha256_state h;
+	struct csm_str key;
+
+	if (!api_idempotency(req, &key, res))
+		return false;
+	(void)crypto_hash_sha256_init(&h);
+	(void)crypto_hash_sha256_update(&h, (const uint8_t *)what, strlen(what) + 1);
+	(void)crypto_hash_sha256_update(&h, (const uint8_t *)param.p, param.n);
+	(void)crypto_hash_sha256_update(&h, (const uint8_t *)"", 1);
+	(void)crypto_hash_sha256_update(&h, req->body.p, req->body.n);
+	(void)crypto_hash_sha256_final(&h, hash);
+	*ret = (struct db_asked){.spare = by->cert.serial, .idempotency = key, .caller = csm_str_of(by->name), .request_hash = {hash, 32}};
+	return true;
 }
 
 static json_t *der_pem(const struct csm_buf *der)
@@ -187,7 +207,8 @@ static bool is_ours(struct central *c, struct csm_bin serial)
 	return issuer == NULL || issuer->external == NULL;
 }
 
-static void revoke(struct central *c, const struct caller *by, struct csm_bin serial, struct csm_str name, struct csm_http_res *res)
+static void revoke(struct central *c, const struct caller *by, struct csm_bin serial, struct csm_str name, const struct db_asked *asked,
+	struct csm_http_res *res)
 {
 	char why[CA_WHY];
 	size_t i = 0;
@@ -199,7 +220,7 @@ static void revoke(struct central *c, const struct caller *by, struct csm_bin se
 		csm_http_fail(res, CSM_EINVALID, "reason: unknown; as unspecified, keyCompromise, superseded, cessationOfOperation");
 		return;
 	}
-	if ((r = ca_revoke(c, by, serial, reasons[i].reason, why)) != 0)
+	if ((r = ca_revoke(c, by, serial, reasons[i].reason, asked, why)) != 0)
 		csm_http_fail(res, r, "%s", why);
 	else
 		body_answer(res, 200, json_pack("{s:o, s:s, s:s, s:b}", "serial", body_hex(serial), "state",
@@ -211,22 +232,23 @@ void api_cert_revoke(void *arg, const struct csm_http_req *req, struct csm_http_
 {
 	struct csm_str reason = CSM_STR("unspecified");
 	const struct body_field fields[] = {{"reason", BODY_STR, false, REASON_MAX, &reason}};
-	uint8_t bytes[DB_SERIAL_MAX];
+	uint8_t bytes[DB_SERIAL_MAX], hash[32];
 	char why[BODY_WHY];
+	struct db_asked asked;
 	struct csm_bin serial;
 	struct csm_pool pool;
 	struct caller by;
 	json_t *root = NULL;
 	int r;
 
-	if (!api_caller(arg, req, &pool, &by, res))
+	if (!api_caller(arg, req, &pool, &by, res) || !api_asked(req, &by, "revoke", hash, &asked, res))
 		goto out;
 	if ((r = body_read(req, fields, 1, &root, why)) != 0)
 		csm_http_fail(res, r, "%s", why);
 	else if (!read_serial(req, bytes, &serial))
 		csm_http_fail(res, CSM_EINVALID, "the serial number must be hex");
 	else
-		revoke(arg, &by, serial, reason, res);
+		revoke(arg, &by, serial, reason, &asked, res);
 out:
 	json_decref(root);
 	csm_pool_free(&pool);

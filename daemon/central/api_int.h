@@ -18,6 +18,10 @@ bool api_admin(struct central *c, const struct csm_http_req *req, bool operators
 	struct csm_http_res *res);
 /* The header Idempotency-Key; "" without one. Has answered where it is false. */
 bool api_idempotency(const struct csm_http_req *req, struct csm_str *ret, struct csm_http_res *res);
+/* What a change that somebody asks for rests on: his certificate, and his Idempotency-Key with what it is sent with, hashed to `hash`.
+ * Has answered where it is false. */
+bool api_asked(const struct csm_http_req *req, const struct caller *by, const char *what, uint8_t hash[static 32],
+	struct db_asked *ret, struct csm_http_res *res);
 /* A certificate as its JSON: serial, certificate, chain (its issuers up to the root), not_after, issuer. NULL: no memory. */
 json_t *api_cert_json(const struct ca_answer *a);
 

@@ -100,21 +100,6 @@ static bool take_role(struct central *c, const struct caller *by, const struct a
 
 /* ---- making one ---- */
 
-/* With an Idempotency-Key the id is that of the first try: what was shown once is not shown again. */
-static void make_id(const struct caller *by, struct csm_str key, uint8_t id[static DB_TOKEN_ID_LEN])
-{
-	crypto_generichash_state h;
-
-	if (key.n == 0) {
-		randombytes_buf(id, DB_TOKEN_ID_LEN);
-		return;
-	}
-	(void)crypto_generichash_init(&h, NULL, 0, DB_TOKEN_ID_LEN);
-	(void)crypto_generichash_update(&h, (const uint8_t *)by->name, strlen(by->name) + 1);
-	(void)crypto_generichash_update(&h, (const uint8_t *)key.p, key.n);
-	(void)crypto_generichash_final(&h, id, DB_TOKEN_ID_LEN);
-}
-
 static json_t *names_json(const struct db_token *t)
 {
 	json_t *all = json_array();
@@ -136,19 +121,54 @@ static json_t *token_json(const struct db_token *t)
 		(json_int_t)t->used, "by", body_str(t->by));
 }
 
-static void make_token(struct central *c, struct db_token *t, struct csm_http_res *res)
+/* The token itself, as text, and its hash. With an Idempotency-Key it follows from its id and the database's key, so that it can be told
+ * again to who asks again, and is kept nowhere. */
+static void make_secret(const struct central *c, struct db_token *t, bool again, uint8_t text[static TOKEN_TEXT])
 {
 	CSM_WIPED(secret, TOKEN_BYTES);
+
+	if (again)
+		db_token_secret(c->db, t->id, secret);
+	else
+		randombytes_buf(secret, TOKEN_BYTES);
+	(void)sodium_bin2base64((char *)text, TOKEN_TEXT, secret, TOKEN_BYTES, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
+	crypto_hash_sha256(t->hash, text, TOKEN_TEXT - 1);
+}
+
+/* *t is the one that was made then. */
+static int take_first(const struct central *c, const struct csm_buf *id, struct csm_pool *pool, struct db_token *t,
+	uint8_t text[static TOKEN_TEXT])
+{
+	uint8_t hash[sizeof(t->hash)];
+	int r = id->len == DB_TOKEN_ID_LEN ? db_token_get(c->db, csm_buf_ptr(id), pool, t) : CSM_ETAMPERED;
+
+	if (r != 0)
+		return r;
+	memcpy(hash, t->hash, sizeof(hash));
+	make_secret(c, t, true, text);
+	t->used = 0; /* as it was told then */
+	return sodium_memcmp(hash, t->hash, sizeof(hash)) == 0 ? 0 : CSM_ETAMPERED;
+}
+
+static void make_token(struct central *c, struct db_token *t, const struct db_asked *asked, struct csm_pool *pool,
+	struct csm_http_res *res)
+{
 	CSM_WIPED(text, TOKEN_TEXT);
+	bool replayed = false;
+	struct csm_buf first;
 	json_t *answer;
 	int r;
 
-	randombytes_buf(secret, TOKEN_BYTES);
-	(void)sodium_bin2base64((char *)text, TOKEN_TEXT, secret, TOKEN_BYTES, sodium_base64_VARIANT_URLSAFE_NO_PADDING);
-	crypto_hash_sha256(t->hash, text, TOKEN_TEXT - 1);
-	if ((r = db_token_add(c->db, t)) != 0) {
-		csm_http_fail(res, r, "%s", r == CSM_EEXISTS ? "a token was made with this Idempotency-Key, and told once" :
-			csm_err_text(r));
+	csm_buf_init(&first, DB_SERIAL_MAX, false);
+	make_secret(c, t, asked->idempotency.n > 0, text);
+	r = db_token_add_asked(c->db, t, asked, &replayed, &first);
+	if (r == 0 && replayed && (r = take_first(c, &first, pool, t, text)) == CSM_ENOT_FOUND)
+		r = CSM_EEXISTS;
+	csm_buf_free(&first);
+	if (r != 0) {
+		csm_http_fail(res, r, "%s", r == CSM_ECONFLICT ? "this Idempotency-Key was used with another request" :
+			r == CSM_EEXISTS ? "the token that was made with this Idempotency-Key is withdrawn" :
+			r == CSM_EDENIED ? "the certificate by which was asked is revoked" : csm_err_text(r));
 		return;
 	}
 	answer = token_json(t);
@@ -168,7 +188,8 @@ void api_token_create(void *arg, const struct csm_http_req *req, struct csm_http
 		{"ttl", BODY_U64, false, TTL_MAX, &a.ttl}, {"uses", BODY_U64, false, USES_MAX, &a.uses},
 	};
 	struct central *c = arg;
-	struct csm_str key = CSM_STR("");
+	uint8_t hash[32];
+	struct db_asked asked;
 	struct db_token t = {.used = 0};
 	char why[BODY_WHY];
 	struct csm_pool pool;
@@ -176,7 +197,7 @@ void api_token_create(void *arg, const struct csm_http_req *req, struct csm_http
 	json_t *root = NULL;
 	int r;
 
-	if (!api_admin(c, req, true, &pool, &by, res) || !api_idempotency(req, &key, res))
+	if (!api_admin(c, req, true, &pool, &by, res) || !api_asked(req, &by, "token", hash, &asked, res))
 		goto out;
 	if ((r = body_read(req, fields, sizeof(fields) / sizeof(fields[0]), &root, why)) != 0) {
 		csm_http_fail(res, r, "%s", why);
@@ -188,12 +209,12 @@ void api_token_create(void *arg, const struct csm_http_req *req, struct csm_http
 	}
 	if (!take_names(&a, &pool, &t, res) || !take_role(c, &by, &a, &t, res))
 		goto out;
-	make_id(&by, key, t.id);
+	randombytes_buf(t.id, sizeof(t.id));
 	t.created = c->now();
 	t.expires = t.created + a.ttl;
 	t.uses = a.uses;
 	t.by = csm_str_of(by.name);
-	make_token(c, &t, res);
+	make_token(c, &t, &asked, &pool, res);
 out:
 	json_decref(root);
 	csm_pool_free(&pool);

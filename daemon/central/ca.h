@@ -80,8 +80,9 @@ void ca_answer_free(struct ca_answer *a);
 CSM_MUST int ca_issue(struct central *c, const struct ca_ask *ask, struct ca_answer *ret, char why[static CA_WHY]);
 /* The successor of a certificate: the same names, profile and role; under the certificate itself, or its node's. */
 CSM_MUST int ca_renew(struct central *c, const struct ca_ask *ask, struct ca_answer *ret, char why[static CA_WHY]);
-/* An administrator or operator any certificate, a node those of its node, a service its own. */
-CSM_MUST int ca_revoke(struct central *c, const struct caller *by, struct csm_bin serial, int reason, char why[static CA_WHY]);
+/* An administrator or operator any certificate, a node those of its node, a service its own. CSM_ECONFLICT: the idempotency key. */
+CSM_MUST int ca_revoke(struct central *c, const struct caller *by, struct csm_bin serial, int reason, const struct db_asked *asked,
+	char why[static CA_WHY]);
 
 /* ---- requests that wait (ca_wait.c) ---- */
 

@@ -120,16 +120,16 @@ static int again(struct job *j, const struct csm_buf *serial, struct ca_answer *
 /* CSM_ENOT_FOUND: this is the first time. */
 static int replay(struct job *j, const char *what, struct ca_answer *ret)
 {
-	struct db_issue in;
+	const struct db_asked in = {.idempotency = j->ask->idempotency, .caller = csm_str_of(j->ask->by->name),
+		.request_hash = {j->hash, sizeof(j->hash)}};
 	struct csm_buf serial;
 	int r;
 
 	if (j->ask->idempotency.n == 0)
 		return CSM_ENOT_FOUND;
 	hash_request(j, what);
-	in = transaction(j);
 	csm_buf_init(&serial, DB_SERIAL_MAX, false);
-	if ((r = db_replay(j->c->db, &in, &serial)) == 0)
+	if ((r = db_replay(j->c->db, &in, j->now, &serial)) == 0)
 		r = again(j, &serial, ret);
 	else if (r == CSM_ECONFLICT)
 		(void)ca_refuse(j->why, r, "this Idempotency-Key was used with another request");
@@ -467,8 +467,10 @@ int ca_renew(struct central *c, const struct ca_ask *ask, struct ca_answer *ret,
 
 /* ---- revocation ---- */
 
-int ca_revoke(struct central *c, const struct caller *by, struct csm_bin serial, int reason, char why[static CA_WHY])
+int ca_revoke(struct central *c, const struct caller *by, struct csm_bin serial, int reason, const struct db_asked *asked,
+	char why[static CA_WHY])
 {
+	bool replayed = false;
 	bool any = by->role == CALLER_OPERATOR || by->role == CALLER_ADMINISTRATOR;
 	struct csm_pool pool;
 	struct db_cert cert;
@@ -482,9 +484,11 @@ int ca_revoke(struct central *c, const struct caller *by, struct csm_bin serial,
 		r = ca_refuse(why, CSM_EDENIED, "the certificate is not the caller's to revoke");
 	else if (!any && r == 0 && (reason == CSM_REASON_HOLD || reason == CSM_REASON_REMOVE_FROM_CRL))
 		r = ca_refuse(why, CSM_EDENIED, "holds are for operators");
-	else if (r == 0)
-		r = db_revoke(c->db, serial, reason, c->now(), csm_str_of(by->name));
-	if (r == CSM_ENOT_FOUND)
+	else if (r == 0 && (r = db_revoke_asked(c->db, serial, reason, c->now(), csm_str_of(by->name), asked, &replayed)) == CSM_EDENIED)
+		(void)ca_refuse(why, r, "the certificate by which was asked is revoked");
+	if (r == CSM_ECONFLICT)
+		(void)ca_refuse(why, r, "this Idempotency-Key was used with another request");
+	else if (r == CSM_ENOT_FOUND)
 		(void)ca_refuse(why, r, "no certificate has this serial number");
 	else if (r == CSM_EEXISTS)
 		(void)ca_refuse(why, r, "it is revoked already");

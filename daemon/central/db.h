@@ -66,6 +66,12 @@ struct db_payment {
 	struct csm_bin spare;        /* a serial that must not be revoked (the certificate by which was asked); n 0: none */
 	uint64_t now;
 };
+/* What a change rests on beside its own conditions. */
+struct db_asked {
+	struct csm_bin spare;        /* as in db_issue, all of them */
+	struct csm_str idempotency, caller;
+	struct csm_bin request_hash;
+};
 /* Everything that makes an answer true, in one transaction. */
 struct db_issue {
 	const struct db_cert *cert;
@@ -83,7 +89,10 @@ struct db_issue {
  * `serial`, and nothing is written. */
 CSM_MUST int db_issue(struct central_db *db, const struct db_issue *in, bool *replayed, struct csm_buf *serial);
 /* Is there an answer to that already? CSM_ENOT_FOUND, CSM_ECONFLICT. */
-CSM_MUST int db_replay(struct central_db *db, const struct db_issue *in, struct csm_buf *serial);
+CSM_MUST int db_replay(struct central_db *db, const struct db_asked *in, uint64_t now, struct csm_buf *outcome);
+/* What was done outside of the database was done: `outcome` (at most DB_SERIAL_MAX bytes) is what db_replay tells of it. CSM_EDENIED,
+ * CSM_ECONFLICT as db_issue. */
+CSM_MUST int db_asked_put(struct central_db *db, const struct db_asked *in, struct csm_bin outcome, uint64_t now);
 /* Is a node's name free for who has this key? CSM_ESTATE: another key's certificate with the role "node" bears it and is neither
  * expired nor revoked for good, or a token with the role "node" was made for it that is neither spent nor expired. Small and
  * capital letters are the same. The pool is for what is read. */
@@ -95,6 +104,9 @@ CSM_MUST int db_cert_by_key(struct central_db *db, struct csm_bin spki_sha256, s
  * CSM_REASON_REMOVE_FROM_CRL; CSM_ESTATE: there is no hold to take back). `by` for the event. Has room where all else is
  * CSM_ENO_SPACE. */
 CSM_MUST int db_revoke(struct central_db *db, struct csm_bin serial, int reason, uint64_t now, struct csm_str by);
+/* The same; CSM_EDENIED: `spare` is revoked; CSM_ECONFLICT: the idempotency key. *replayed: it was done before. */
+CSM_MUST int db_revoke_asked(struct central_db *db, struct csm_bin serial, int reason, uint64_t now, struct csm_str by,
+	const struct db_asked *asked, bool *replayed);
 
 /* All of them match; "" and 0: not asked. name: a glob for the subject's CN or a SAN without its type; san: one for a SAN with
  * it ("dns:*.a"). */
@@ -137,6 +149,11 @@ struct db_token {
 	struct csm_str by;           /* who made it */
 };
 CSM_MUST int db_token_add(struct central_db *db, const struct db_token *t);
+/* The same; as db_revoke_asked. With *replayed the id of the one before is appended to `id`. */
+CSM_MUST int db_token_add_asked(struct central_db *db, const struct db_token *t, const struct db_asked *asked, bool *replayed,
+	struct csm_buf *id);
+/* What nobody knows without the database's key: of a token that can be told again. */
+void db_token_secret(const struct central_db *db, const uint8_t id[static DB_TOKEN_ID_LEN], uint8_t ret[static 32]);
 /* By the hash of what was shown. CSM_ENOT_FOUND. It may be spent or expired. */
 CSM_MUST int db_token_find(struct central_db *db, const uint8_t hash[static 32], struct csm_pool *pool, struct db_token *ret);
 /* CSM_ENOT_FOUND: it was withdrawn. */

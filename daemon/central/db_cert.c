@@ -168,6 +168,7 @@ struct revocation {
 	int reason;
 	uint64_t now;
 	struct csm_str by;
+	const struct db_asked *asked;
 };
 
 /* The row of one that was taken back stays: a delta has to tell it. */
@@ -179,9 +180,9 @@ static int revoke_once(struct plan *p, struct csm_engine_txn *t, const void *arg
 	struct db_cert c;
 	struct csm_bin row;
 	struct dbk k;
-	int r = db_cert_row(p->db, t, v->serial, &p->mem, &c, &k, &row);
+	int r = plan_asked(p, t, v->asked, v->now, v->serial, NULL);
 
-	if (r != 0 || (r = revoke_allowed(&c, v->reason)) != 0)
+	if (r != 0 || (r = db_cert_row(p->db, t, v->serial, &p->mem, &c, &k, &row)) != 0 || (r = revoke_allowed(&c, v->reason)) != 0)
 		return r;
 	if (c.issuer.n > UINT8_MAX)
 		return CSM_ETAMPERED;
@@ -203,17 +204,25 @@ static int revoke_once(struct plan *p, struct csm_engine_txn *t, const void *arg
 	return p->r;
 }
 
-int db_revoke(struct central_db *db, struct csm_bin serial, int reason, uint64_t now, struct csm_str by)
+int db_revoke_asked(struct central_db *db, struct csm_bin serial, int reason, uint64_t now, struct csm_str by,
+	const struct db_asked *asked, bool *replayed)
 {
-	const struct revocation v = {serial, reason, now, by};
+	const struct revocation v = {serial, reason, now, by, asked};
 	int r;
 
 	if (!reason_ok(reason))
 		return CSM_EINVALID;
-	r = plan_rounds(db, CONDS, CHANGES, true, revoke_once, &v);
+	r = plan_rounds(db, CONDS + PLAN_ASKED_CONDS, CHANGES + PLAN_ASKED_CHANGES, true, revoke_once, &v);
 	if (r == 0)
 		atomic_fetch_add(&db->revocations, 1);
-	return r;
+	return db_asked_result(db, asked, now, r, replayed);
+}
+
+int db_revoke(struct central_db *db, struct csm_bin serial, int reason, uint64_t now, struct csm_str by)
+{
+	bool replayed = false;
+
+	return db_revoke_asked(db, serial, reason, now, by, NULL, &replayed);
 }
 
 uint64_t db_revocations(struct central_db *db)

@@ -94,6 +94,22 @@ CSM_MUST int plan_write(struct plan *p);
 typedef int plan_fn(struct plan *p, struct csm_engine_txn *t, const void *arg);
 CSM_MUST int plan_rounds(struct central_db *db, size_t conds, size_t changes, bool urgent, plan_fn *once, const void *arg);
 
+/* What else a plan_fn may say: an answer was given before, and nothing is to be written; or under its idempotency key something else was
+ * asked. */
+#define PLAN_AGAIN (-1)
+#define PLAN_OTHER (-2)
+#define PLAN_ASKED_CONDS 2u
+#define PLAN_ASKED_CHANGES 3u
+/* The outcome under its idempotency key, if it has one; with PLAN_AGAIN what it was before is appended to `before` (may be NULL). */
+CSM_MUST int plan_replay(struct plan *p, struct csm_engine_txn *t, const struct db_asked *in, uint64_t now, struct csm_bin outcome,
+	struct csm_buf *before);
+/* The same, and that `spare` is not revoked. NULL: nothing. */
+CSM_MUST int plan_asked(struct plan *p, struct csm_engine_txn *t, const struct db_asked *in, uint64_t now, struct csm_bin outcome,
+	struct csm_buf *before);
+/* What plan_rounds said, for the caller. */
+CSM_MUST int db_asked_result(struct central_db *db, const struct db_asked *in, uint64_t now, int r, bool *replayed);
+void db_prune(struct central_db *db, uint64_t now);
+
 /* The certificate is there and not revoked, else CSM_EDENIED; a condition from then on. n 0: none. */
 CSM_MUST int plan_valid(struct plan *p, struct csm_engine_txn *t, struct csm_bin serial);
 /* A node's certificate takes its name; CSM_ESTATE: new_node, and it is another's (db.h). A condition, and nothing for other

@@ -30,16 +30,25 @@ static struct csm_str id_text(const uint8_t id[static DB_TOKEN_ID_LEN], char hex
 	return csm_str_of(sodium_bin2hex(hex, 2 * DB_TOKEN_ID_LEN + 1, id, DB_TOKEN_ID_LEN));
 }
 
+struct addition {
+	const struct db_token *token;
+	const struct db_asked *asked;
+	struct csm_buf *id;
+};
+
 static int add_once(struct plan *p, struct csm_engine_txn *t, const void *arg)
 {
-	const struct db_token *token = arg;
+	const struct addition *a = arg;
+	const struct db_token *token = a->token;
 	const struct rec_bytes ref = {{token->id, sizeof(token->id)}};
 	char hex[2 * DB_TOKEN_ID_LEN + 1];
 	struct db_token there;
 	struct rec_bytes other;
 	struct dbk k, by_hash;
-	int r;
+	int r = plan_asked(p, t, a->asked, token->created, (struct csm_bin){token->id, sizeof(token->id)}, a->id);
 
+	if (r != 0)
+		return r;
 	token_key(&k, token->id);
 	hash_key(&by_hash, token->hash);
 	if ((r = db_row(p->db, t, &k, &rec_token, &p->mem, &there, NULL)) != CSM_ENOT_FOUND ||
@@ -53,11 +62,28 @@ static int add_once(struct plan *p, struct csm_engine_txn *t, const void *arg)
 	return plan_node_token(p, t, token);
 }
 
-int db_token_add(struct central_db *db, const struct db_token *token)
+int db_token_add_asked(struct central_db *db, const struct db_token *token, const struct db_asked *asked, bool *replayed,
+	struct csm_buf *id)
 {
+	const struct addition a = {token, asked, id};
+	int r;
+
 	if (token->uses == 0 || token->used != 0)
 		return CSM_EINVALID;
-	return plan_rounds(db, 2 + token->n_names, 3 + token->n_names, false, add_once, token);
+	r = plan_rounds(db, 2 + PLAN_ASKED_CONDS + token->n_names, 3 + PLAN_ASKED_CHANGES + token->n_names, false, add_once, &a);
+	return db_asked_result(db, asked, token->created, r, replayed);
+}
+
+int db_token_add(struct central_db *db, const struct db_token *token)
+{
+	bool replayed = false;
+
+	return db_token_add_asked(db, token, NULL, &replayed, NULL);
+}
+
+void db_token_secret(const struct central_db *db, const uint8_t id[static DB_TOKEN_ID_LEN], uint8_t ret[static 32])
+{
+	rec_secret(db->key, (struct csm_bin){id, DB_TOKEN_ID_LEN}, ret);
 }
 
 static int token_by_hash(struct central_db *db, struct csm_engine_txn *t, const uint8_t hash[static 32], struct csm_pool *pool,

@@ -132,12 +132,23 @@ DEF(request, REC_REQUEST, db_request);
 
 void rec_key_init(struct rec_key *k, const uint8_t key[static DB_KEY_LEN])
 {
-	static const uint8_t label[] = "csm-server rows 1";
+	static const uint8_t label[] = "csm-server rows 1", secrets[] = "csm-server tokens 1";
 	uint8_t sub[crypto_auth_hmacsha256_BYTES];
 
 	crypto_auth_hmacsha256(sub, label, sizeof(label), key);
 	crypto_auth_hmacsha256_init(&k->hmac, sub, sizeof(sub));
+	crypto_auth_hmacsha256(sub, secrets, sizeof(secrets), key);
+	crypto_auth_hmacsha256_init(&k->secrets, sub, sizeof(sub));
 	sodium_memzero(sub, sizeof(sub));
+}
+
+void rec_secret(const struct rec_key *k, struct csm_bin of, uint8_t ret[static 32])
+{
+	crypto_auth_hmacsha256_state s = k->secrets;
+
+	crypto_auth_hmacsha256_update(&s, of.p, of.n);
+	crypto_auth_hmacsha256_final(&s, ret);
+	sodium_memzero(&s, sizeof(s));
 }
 
 static void tag(const struct rec_key *k, struct csm_bin at, struct csm_bin row, uint8_t out[static REC_TAG_LEN])

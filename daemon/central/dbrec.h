@@ -44,9 +44,12 @@ struct rec_def {
 
 /* What is there under subkeys of the database's key. */
 struct rec_key {
-	crypto_auth_hmacsha256_state hmac;
+	crypto_auth_hmacsha256_state hmac, secrets;
 };
 void rec_key_init(struct rec_key *k, const uint8_t key[static DB_KEY_LEN]);
+
+/* 32 bytes that follow from the key and `of`, and tell nothing of tags. */
+void rec_secret(const struct rec_key *k, struct csm_bin of, uint8_t ret[static 32]);
 
 /* Append the row. CSM_ETOO_LARGE: a field is above its bound; CSM_EINVALID. */
 CSM_MUST int rec_put(const struct rec_key *k, const struct rec_def *def, struct csm_bin at, const void *in, struct csm_buf *b);

@@ -7,7 +7,7 @@ in_node --backend soft
 # shellcheck source=tests/lib/ca.sh
 . "$top/tests/lib/ca.sh"
 
-ca_start 'issuers: {default: {key: ca}, r1: {key: r1}, r2: {key: r2}, r3: {key: r3}, r4: {key: r4}}
+ca_start 'issuers: {default: {key: ca}, r1: {key: r1}, r2: {key: r2}, r3: {key: r3}, r4: {key: r4}, r5: {key: r5}}
 profiles:
   default:
     max_life: 1d
@@ -145,6 +145,42 @@ as_token "$t"
 csr again n1.nodes.example DNS:n1.nodes.example
 issue again node
 now_issued
+
+step 'asked again with the same Idempotency-Key: the same answer, and nothing is done twice'
+keyed() { # KEY METHOD PATH NAME VALUE...
+    as_admin
+    who+=(-H "Idempotency-Key: $1")
+    shift
+    send "$@"
+}
+keyed k1 POST /v1/cms/tokens names ':["web.example"]' uses :1 && got 201
+cp "$ca/answer" "$ca/first"
+as_token "$(field token)"
+csr keyed web.example DNS:web.example
+issue keyed
+keyed k1 POST /v1/cms/tokens names ':["web.example"]' uses :1 && got 201
+expect_same "the token again" "$ca/first" "$ca/answer"
+now_issued
+keyed k1 POST /v1/cms/tokens names ':["web.example"]' uses :2 && refused 409 'used with another request'
+as_token "$(json token <"$ca/first")"
+send POST /v1/cms/certificates csr "@$ca/keyed.csr" && refused 403 'spent'
+as_admin
+ask DELETE "/v1/cms/tokens/$(json id <"$ca/first")" && got 204
+keyed k1 POST /v1/cms/tokens names ':["web.example"]' uses :1 && refused 409 'is withdrawn'
+! grep -qrF "$(json token <"$ca/first")" "$ca/state" "$ca/log" || fail "the token is on the disk"
+for _ in 1 2; do
+    keyed k2 POST "/v1/cms/certificates/$(cat "$ca/keyed.serial")/revoke" reason superseded && got 200
+done
+keyed k2 POST "/v1/cms/certificates/$(cat "$ca/keyed.serial")/revoke" reason keyCompromise && refused 409 'used with another request'
+keyed k3 POST "/v1/cms/certificates/$(cat "$ca/keyed.serial")/revoke" reason superseded && refused 409 'already'
+csr second "the second administrator"
+for answer in first answer; do
+    keyed k4 POST /v1/cms/ca subject /CN=keyed issuer r5 admin_csr "@$ca/second.csr" && got 201
+    [ $answer = answer ] || cp "$ca/answer" "$ca/first"
+done
+expect_same "the authority again" "$ca/first" "$ca/answer"
+now_issued
+keyed k4 POST /v1/cms/ca subject /CN=other issuer r5 && refused 409 'used with another request'
 
 step 'an authority is not made twice, and no key comes in clear'
 as_admin

@@ -259,7 +259,7 @@ static void test_idempotency(void **state)
 	struct dbfix *f = *state;
 	struct dbfix_cert c;
 	struct db_cert got;
-	struct db_issue q;
+	struct db_asked q;
 	uint8_t h[32];
 	bool replayed = true;
 
@@ -277,13 +277,13 @@ static void test_idempotency(void **state)
 	assert_int_equal(issue_idem(f, 3, "k", "a", 2, DBFIX_NOW + 86400, &replayed), 0); /* a day later */
 	assert_false(replayed);
 	memset(h, 2, sizeof(h));
-	q = (struct db_issue){.now = DBFIX_NOW + 86401, .idempotency = CSM_STR("k"), .caller = CSM_STR("a"), .request_hash = {h, 32}};
+	q = (struct db_asked){.idempotency = CSM_STR("k"), .caller = CSM_STR("a"), .request_hash = {h, 32}};
 	csm_buf_reset(&f->out);
-	assert_int_equal(db_replay(f->db, &q, &f->out), 0);
+	assert_int_equal(db_replay(f->db, &q, DBFIX_NOW + 86401, &f->out), 0);
 	dbfix_cert(&c, 3);
 	assert_true(same((struct csm_bin){csm_buf_ptr(&f->out), f->out.len}, c.c.serial));
 	q.idempotency = CSM_STR("none");
-	assert_int_equal(db_replay(f->db, &q, &f->out), CSM_ENOT_FOUND);
+	assert_int_equal(db_replay(f->db, &q, DBFIX_NOW + 86401, &f->out), CSM_ENOT_FOUND);
 }
 
 static int revoke(struct dbfix *f, uint64_t i, int reason, uint64_t now)
