@@ -11,6 +11,7 @@ import os
 import socket
 import subprocess
 import time
+import traceback
 
 from csmwire import Conn, percentile
 
@@ -43,6 +44,8 @@ class Signer:
             self.sock.close()
             try:
                 self.sign(key, its)
+            except Exception:  # pylint: disable=broad-except
+                traceback.print_exc()
             finally:
                 os._exit(0)
         its.close()
