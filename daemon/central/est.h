@@ -21,7 +21,8 @@ bool est_type_is(struct csm_str value, const char *type);
 /* RFC 7030 4.2.2: subject and alternative names of the request are those of the certificate, and no others are asked for by
  * ChangeSubjectName (RFC 6402). CSM_EDENIED, with why. */
 CSM_MUST int est_same_names(X509 *cert, const struct csm_certreq *req, char why[static CA_WHY]);
-/* CsrAttrs, DER, appended: the kind of key where the profile leaves no choice. CSM_ENOT_FOUND: it has nothing to say. */
+/* CsrAttrs, DER, appended: the kind of key where the profile leaves no choice, and alternative names where it demands
+ * them. CSM_ENOT_FOUND: it has nothing to say. */
 CSM_MUST int est_csrattrs(const struct csm_profile *profile, struct csm_buf *out);
 
 #endif

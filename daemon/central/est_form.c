@@ -118,12 +118,25 @@ static void key_put(struct csm_der *d, const struct csm_profile *p)
 		}
 }
 
+/* What the request has to have, as RFC 7030 4.5.2 shows it: the extension's identifier, its value being the client's. */
+static void extensions_put(struct csm_der *d, const struct csm_profile *p)
+{
+	size_t at[2];
+
+	if (!p->needs_san)
+		return;
+	attribute_open(d, NID_ext_req, at);
+	csm_der_oid(d, NID_subject_alt_name);
+	attribute_close(d, at);
+}
+
 int est_csrattrs(const struct csm_profile *profile, struct csm_buf *out)
 {
 	struct csm_der d = {out, 0};
 	size_t before = out->len, seq = csm_der_open(&d, CSM_DER_SEQ), empty = out->len;
 
 	key_put(&d, profile);
+	extensions_put(&d, profile);
 	if (d.r == 0 && out->len == empty)
 		d.r = CSM_ENOT_FOUND;
 	csm_der_close(&d, seq);

@@ -133,7 +133,7 @@ void csm_renew_wait(struct csm_renew *s, struct csm_renew_item *item, const stru
 	uint64_t wait_s = retry_after_s < RETRY_AFTER_MAX_S ? retry_after_s : RETRY_AFTER_MAX_S;
 
 	item->under_way = false;
-	retry_in(item, now, FLOOR_MS + wait_s * 1000u + s->random(s->arg, SPAN_LEAST_MS));
+	retry_in(item, now, FLOOR_MS + wait_s * 1000u + s->random(s->arg, SPAN_MS));
 }
 
 void csm_renew_undo(struct csm_renew_item *item)

@@ -201,6 +201,22 @@ static void attributes_tell_the_only_kind_of_key(void **state)
 	csm_buf_free(&out);
 }
 
+/* RFC 7030 4.5.2: the attribute extensionRequest, with what has to be in it. */
+static void attributes_tell_that_names_are_demanded(void **state)
+{
+	static const uint8_t want[] = {0x30, 0x14, 0x30, 0x12, 0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e, 0x31, 0x05,
+		0x06, 0x03, 0x55, 0x1d, 0x11};
+	const struct csm_profile p = {.keys = CSM_PROFILE_P256 | CSM_PROFILE_RSA, .rsa_min = 2048, .rsa_max = 4096, .needs_san = true};
+	struct csm_buf out;
+
+	(void)state;
+	csm_buf_init(&out, 4096, false);
+	assert_int_equal(est_csrattrs(&p, &out), 0);
+	assert_int_equal(out.len, sizeof(want));
+	assert_memory_equal(csm_buf_ptr(&out), want, sizeof(want));
+	csm_buf_free(&out);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -209,6 +225,7 @@ int main(void)
 		cmocka_unit_test(renewal_is_for_the_same_names),
 		cmocka_unit_test(another_subject_is_not_asked_for),
 		cmocka_unit_test(attributes_tell_the_only_kind_of_key),
+		cmocka_unit_test(attributes_tell_that_names_are_demanded),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, pki_teardown);

@@ -1,0 +1,122 @@
+#!/bin/bash
+# A csm-server whose issuer is another csm-server, asked over EST: where a person has to approve there, who asks here waits,
+# and has the certificate once it was approved; what was denied is told with the reason.
+# bound: 150
+. "$(dirname "$0")/../lib/system.sh"
+self=$(realpath "$0")
+
+if [ -n "${CSM_TEST_OUTER:-}" ]; then
+    outer=$CSM_TEST_OUTER
+    work=$CSM_NODE_DIR/work
+    mkdir -p "$work"
+    chmod 1777 "$work"
+    cd "$work"
+    # shellcheck source=tests/lib/ca.sh
+    . "$top/tests/lib/ca.sh"
+    ca_start "issuers:
+  default: {key: ca}
+  outer: {external: outer, chain: $outer/root.pem}
+profiles:
+  default: {subject: {CN: '*'}, san: ['dns:**']}
+  outer: {issuer: outer, subject: {CN: '*'}, san: ['dns:**']}"
+    # shellcheck disable=SC2119 # options of its own: none
+    ca_init
+    at_outer() { CSM_SERVER_ADMIN_SOCKET=$outer/admin.sock csm ca request "$@"; }
+    want() { send POST /v1/cms/certificates csr "@$ca/$1.csr" profile outer; }
+    # until the outer authority has the request
+    asked() {
+        want "$1" && got 202
+        for _ in $(seq 100); do
+            id=$(at_outer list | sed -n "s/^\([0-9a-f]\{32\}\) .*CN=$1 .*/\1/p")
+            [ -z "$id" ] || return 0
+            want "$1" && got 202
+            sleep 0.2
+        done
+        fail "the outer authority was not asked: $(cat "$ca/log")"
+    }
+    answered() {
+        for _ in $(seq 100); do
+            want "$1"
+            [ "$(cat "$ca/status")" = 202 ] || return 0
+            sleep 0.2
+        done
+        fail 'it waits for ever'
+    }
+    step "a node's own request waits, which is no failure"
+    ok csm key create own
+    expect_exit 6 csm cert enrol own --profile outer --subject /CN=own --san dns:own.example
+    csm cert show own --json >shown
+    expect_equal 'its state' "$(json state <shown)" pending
+    grep -q '"attempts": 0' shown || fail "attempts: $(cat shown)"
+    grep -q 'waits for an approval' shown || fail "it does not say so: $(cat shown)"
+    id=$(at_outer list | sed -n 's/^\([0-9a-f]\{32\}\) .*CN=own .*/\1/p')
+    ok at_outer approve "$id"
+    step "approved there, issued here"
+    csr web web DNS:web.example
+    t=$(token any_name :true profile outer)
+    as_token "$t"
+    asked web
+    now_issued
+    ok at_outer approve "$id"
+    answered web && got 201
+    field certificate >"$ca/web.pem"
+    serial=$(field serial)
+    ok openssl verify -CAfile "$outer/root.pem" "$ca/web.pem"
+    answered web && got 201
+    expect_equal 'asked again' "$(field serial)" "$serial"
+    expect_equal 'certificates' "$(issued)" "$((count_before + 1))"
+    step "denied there, and told here"
+    csr shop shop DNS:shop.example
+    as_admin
+    asked shop
+    ok at_outer deny "$id" 'no shops'
+    now_issued
+    answered shop
+    refused 403 'no shops'
+    step "the node has asked again by itself"
+    is_valid() { [ "$(csm cert show own --json | json state)" = valid ]; }
+    node_await 60 is_valid || fail "$(csm cert show own)"
+    exit 0
+fi
+
+in_node --backend soft
+export CSM_SERVER_ADMIN_SOCKET=$work/admin.sock
+port=$(py -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+mkdir -m 0700 state
+chown 59141 state
+cat >server.yaml <<YAML
+listen: "127.0.0.1:$port"
+admin_socket: $CSM_SERVER_ADMIN_SOCKET
+state_dir: $work/state
+csmd_socket: $CSM_SOCKET
+user: "59141"
+hostnames: [localhost]
+profiles:
+  node: {role: node, subject: {CN: "*"}, san: ["dns:**"]}
+  slow: {approval: manual, ask: [node], subject: {CN: "*"}, san: ["dns:**"]}
+YAML
+"$node_build/bin/csm-server" --config server.yaml 2>server.log &
+server=$!
+trap 'kill $server; wait $server || true' EXIT
+node_await 20 test -S "$CSM_SERVER_ADMIN_SOCKET" || fail "csm-server does not start: $(cat server.log)"
+ca_init() { csm ca init --subject "/CN=outer CA" --admin "$work/admin" -o root.pem >out 2>err; }
+node_await 20 ca_init || fail "no authority: $(cat err server.log)"
+csm token create --profile node --name cn:proxy >token
+chmod 600 token
+cat >csmd.yaml <<YAML
+enrolment:
+  profiles:
+    outer:
+      protocol: est
+      url: https://localhost:$port
+      anchors: $work/root.pem
+      token: file:$work/token
+      label: slow
+      subject: "/CN={name}"
+      names: ["/CN=*", "dns:**"]
+      node: {label: node, subject: "/CN=proxy"}
+YAML
+"$top/scripts/with-node.sh" --backend soft --config csmd.yaml -- env CSM_TEST_OUTER="$work" "$self" || {
+    cat server.log >&2
+    fail "as above"
+}
