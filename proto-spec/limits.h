@@ -119,6 +119,10 @@
 #define CSM_HTTP_NEW_BURST 1000u
 #define CSM_HTTP_REQUESTS_PER_ADDRESS 1000u /* a second, of those who show nothing that tells who they are */
 #define CSM_HTTP_REQUESTS_PER_CALLER 5000u /* a second, of one certificate or token */
+#define CSM_USAGE_PER_NODE 600u            /* reports of use a minute, of one node; and at once after a rest: */
+#define CSM_USAGE_PER_NODE_BURST 20000u
+#define CSM_USAGE_PER_KEY 2u               /* a minute, about one key */
+#define CSM_USAGE_PER_KEY_BURST 2000u
 #define CSM_HTTP_REFUSED_PER_ADDRESS 5u    /* a second: credentials that are worth nothing */
 #define CSM_HTTP_QUEUE_MAX 1024u           /* requests that wait for a worker */
 #define CSM_HTTP_QUEUE_PER_CALLER 256u

@@ -73,8 +73,32 @@ static const char *take_report(json_t *o, uint64_t now, struct report *p)
 	return NULL;
 }
 
+/* What a node can make grow has a bound a minute, for each of its keys too. All of these or none. */
+static int within_rates(struct central *c, const struct caller *by, const struct db_usage *u, size_t n, unsigned *wait_s)
+{
+	const uint64_t minutes = c->now() * 1000 / 60; /* thousandths */
+	unsigned wait = 0;
+	int r = n == 0 ? 0 : csm_rates_take_many(c->use_of_node, by->cert.node.p, by->cert.node.n, minutes, (unsigned)n, &wait);
+
+	for (size_t i = 0; i < n && r == 0; i++) {
+		unsigned count = 0;
+		bool before = false;
+
+		for (size_t k = 0; k < n; k++) {
+			bool same = memcmp(u[i].spki_sha256.p, u[k].spki_sha256.p, 32) == 0;
+
+			before = before || (same && k < i);
+			count += same;
+		}
+		if (!before)
+			r = csm_rates_take_many(c->use_of_key, u[i].spki_sha256.p, 32, minutes, count, &wait);
+	}
+	*wait_s = wait * 60 / 1000 + 1;
+	return r;
+}
+
 /* Reports about keys that have no certificate from here are left out; one about another node's key refuses all. */
-static int keep(struct central *c, const struct caller *by, const struct report *v, size_t n, size_t *kept)
+static int keep(struct central *c, const struct caller *by, const struct report *v, size_t n, size_t *kept, unsigned *wait_s)
 {
 	struct db_usage *u = calloc(n + 1, sizeof(*u));
 	struct csm_pool pool;
@@ -100,7 +124,7 @@ static int keep(struct central *c, const struct caller *by, const struct report 
 		u[m++] = (struct db_usage){.node = by->cert.node, .key = v[i].key, .spki_sha256 = spki, .from = v[i].from, .to = v[i].to,
 			.signatures = v[i].signatures, .last_used = v[i].last_used, .program = v[i].program, .identity = v[i].identity};
 	}
-	if (r == 0)
+	if (r == 0 && (r = within_rates(c, by, u, m, wait_s)) == 0)
 		r = db_usage_put(c->db, u, m, c->now());
 	csm_pool_free(&pool);
 	free(u);
@@ -108,9 +132,18 @@ static int keep(struct central *c, const struct caller *by, const struct report 
 	return r;
 }
 
+static void use_too_often(struct csm_http_res *res, unsigned wait_s)
+{
+	csm_http_fail(res, CSM_EBUSY, "more reports of use than %u a minute of a node, or %u about a key, after the first %u or %u: none of "
+		"these was kept", CSM_USAGE_PER_NODE, CSM_USAGE_PER_KEY, CSM_USAGE_PER_NODE_BURST, CSM_USAGE_PER_KEY_BURST);
+	if (csm_http_res_header(res, "Retry-After", "%u", wait_s) != 0)
+		res->n_headers = 0;
+}
+
 static void post_reports(struct central *c, const struct caller *by, json_t *list, struct csm_http_res *res)
 {
 	size_t n = json_array_size(list), kept = 0;
+	unsigned wait_s = 1;
 	struct report *v;
 	const char *why;
 	int r;
@@ -128,9 +161,11 @@ static void post_reports(struct central *c, const struct caller *by, json_t *lis
 			csm_http_fail(res, CSM_EINVALID, "reports: number %zu: %s", i + 1, why);
 			goto out;
 		}
-	r = keep(c, by, v, n, &kept);
+	r = keep(c, by, v, n, &kept, &wait_s);
 	if (r == CSM_EDENIED)
 		csm_http_fail(res, r, "a node tells of its own keys");
+	else if (r == CSM_EBUSY)
+		use_too_often(res, wait_s);
 	else if (r != 0)
 		csm_http_fail(res, csm_err_on_wire(r), "the reports could not be stored");
 	else

@@ -20,6 +20,7 @@ struct central {
 
 	uid_t admin_uid;                     /* who is the administrator at the local socket: 0, or whoever started it in development */
 	struct csm_rates *caller_rates, *refused_rates, *log_rates;
+	struct csm_rates *use_of_node, *use_of_key; /* reports of use; with minutes in the place of seconds */
 	bool ready;                          /* by __atomic: db, csm and ca are there. Before that only probes are served */
 	const char *not_ready;               /* by __atomic: central_not_ready */
 	bool look_again;                     /* by __atomic: the keeper looks at once whether it is ready */

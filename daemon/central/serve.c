@@ -337,6 +337,8 @@ static int make_parts(struct server *s)
 
 	if ((r = csm_rates_new(per_caller(&s->config), 2 * per_caller(&s->config), &s->c.caller_rates)) != 0 ||
 		(r = csm_rates_new(CSM_HTTP_REFUSED_PER_ADDRESS, 20 * CSM_HTTP_REFUSED_PER_ADDRESS, &s->c.refused_rates)) != 0 ||
+		(r = csm_rates_new(CSM_USAGE_PER_NODE, CSM_USAGE_PER_NODE_BURST, &s->c.use_of_node)) != 0 ||
+		(r = csm_rates_new(CSM_USAGE_PER_KEY, CSM_USAGE_PER_KEY_BURST, &s->c.use_of_key)) != 0 ||
 		(r = csm_rates_new(50, 500, &s->c.log_rates)) != 0 || (r = csm_new(&s->c.csm)) != 0 ||
 		(r = csm_set_socket(s->c.csm, s->config.csmd_socket)) != 0)
 		return r;
@@ -361,6 +363,8 @@ static void take_down(struct server *s)
 	csm_rates_free(s->c.caller_rates);
 	csm_rates_free(s->c.refused_rates);
 	csm_rates_free(s->c.log_rates);
+	csm_rates_free(s->c.use_of_node);
+	csm_rates_free(s->c.use_of_key);
 	for (size_t i = 0; i < s->n_taken; i++)
 		profiles_free(s->taken[i]);
 	free(s->taken);

@@ -85,21 +85,27 @@ static struct bucket *find(struct csm_rates *r, const void *key, size_t n, uint6
 	return b;
 }
 
-int csm_rates_take(struct csm_rates *r, const void *key, size_t n, uint64_t now_ms, unsigned *wait_ms)
+int csm_rates_take_many(struct csm_rates *r, const void *key, size_t n, uint64_t now_ms, unsigned count, unsigned *wait_ms)
 {
+	const uint64_t want = count * UINT64_C(1000);
 	struct bucket *b = NULL;
 	int ret = 0;
 
 	pthread_mutex_lock(&r->lock);
-	if (r->per_s > 0 && (b = find(r, key, n, now_ms))->left >= 1000) {
-		b->left -= 1000;
+	if (r->per_s > 0 && (b = find(r, key, n, now_ms))->left >= want) {
+		b->left -= want;
 	} else if (b != NULL) {
 		ret = CSM_EBUSY;
 		if (wait_ms != NULL)
-			*wait_ms = (unsigned)((1000 - b->left + r->per_s - 1) / r->per_s);
+			*wait_ms = (unsigned)((want - b->left + r->per_s - 1) / r->per_s);
 	}
 	pthread_mutex_unlock(&r->lock);
 	return ret;
+}
+
+int csm_rates_take(struct csm_rates *r, const void *key, size_t n, uint64_t now_ms, unsigned *wait_ms)
+{
+	return csm_rates_take_many(r, key, n, now_ms, 1, wait_ms);
 }
 
 bool csm_rates_spent(struct csm_rates *r, const void *key, size_t n, uint64_t now_ms)

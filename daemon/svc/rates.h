@@ -15,6 +15,8 @@ void csm_rates_set(struct csm_rates *r, unsigned per_s, unsigned burst);
 void csm_rates_free(struct csm_rates *r);
 /* One more by whom the key names. CSM_EBUSY: too many; then and only then *wait_ms (may be NULL) is how long to wait. */
 CSM_MUST int csm_rates_take(struct csm_rates *r, const void *key, size_t n, uint64_t now_ms, unsigned *wait_ms);
+/* `count` of them, or none; at most the burst, else never. */
+CSM_MUST int csm_rates_take_many(struct csm_rates *r, const void *key, size_t n, uint64_t now_ms, unsigned count, unsigned *wait_ms);
 /* Would csm_rates_take be refused? Takes nothing. */
 bool csm_rates_spent(struct csm_rates *r, const void *key, size_t n, uint64_t now_ms);
 

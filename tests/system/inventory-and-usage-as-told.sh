@@ -183,16 +183,23 @@ mkdir "$ca/many"
 py - "$ca/many" "$(spki web)" "$now" <<'PY'
 import json, sys
 pad, now = 'p' * 480, int(sys.argv[3])
-for i in range(140):
+for i in range(17):
     reports = [{'key': 'k', 'spki_sha256': sys.argv[2], 'from': 1, 'to': now - i * 128 - j, 'last_used': 1, 'signatures': 2**63 - 1,
         'program': pad + str(i * 128 + j), 'identity': pad} for j in range(128)]
     json.dump({'reports': reports}, open(f'{sys.argv[1]}/{i}', 'w'))
 PY
 as_cert n1
-for i in $(seq 0 139); do
+for i in $(seq 0 14); do
     post "@$ca/many/$i" && got 200
+done
+for i in 15 16; do # and the rows that a node can make are bounded
+    ask POST /v1/cms/usage -H 'Content-Type: application/json' --data-binary "@$ca/many/$i" -D "$ca/head" && got 429
+    grep -qi '^retry-after: [1-9][0-9]*' "$ca/head" || fail "not when: $(cat "$ca/head")"
+    field error.message | grep -q 'reports of use' || fail "not why: $(cat "$ca/answer")"
 done
 as_cert op
 described GET '/v1/cms/usage?use=used' && got 200
 expect_equal "who used it, and how much" "$(field certificates | py -c 'import json, sys; print([(len(c["users"]), c["signatures"]) for c in json.load(sys.stdin)])')" \
     "[(16, $(((1 << 62) - 1 + (1 << 62))))]"
+as_cert n1
+post "{\"reports\":[$(report n1 1)]}" && got 200

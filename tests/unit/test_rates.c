@@ -21,6 +21,12 @@ static void buckets_fill_again(void **state)
 	assert_int_equal(csm_rates_take(r, "a", 1, 1099, NULL), CSM_EBUSY);
 	assert_int_equal(csm_rates_take(r, "a", 1, 1100, NULL), 0);
 	assert_int_equal(csm_rates_take(r, "a", 1, 500, NULL), CSM_EBUSY);
+	/* many at once, or none of them */
+	assert_int_equal(csm_rates_take_many(r, "c", 1, 1100, 3, NULL), CSM_EBUSY);
+	assert_int_equal(csm_rates_take_many(r, "c", 1, 1100, 2, NULL), 0);
+	assert_int_equal(csm_rates_take_many(r, "c", 1, 1200, 2, &wait), CSM_EBUSY);
+	assert_int_equal(wait, 100);
+	assert_int_equal(csm_rates_take_many(r, "c", 1, 1300, 2, NULL), 0);
 	/* another rate, from now on */
 	csm_rates_set(r, 1, 1);
 	assert_int_equal(csm_rates_take(r, "a", 1, 2100, NULL), 0);
