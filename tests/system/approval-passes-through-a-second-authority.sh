@@ -101,8 +101,8 @@ trap 'kill $server; wait $server || true' EXIT
 node_await 20 test -S "$CSM_SERVER_ADMIN_SOCKET" || fail "csm-server does not start: $(cat server.log)"
 ca_init() { csm ca init --subject "/CN=outer CA" --admin "$work/admin" -o root.pem >out 2>err; }
 node_await 20 ca_init || fail "no authority: $(cat err server.log)"
-csm token create --profile node --name cn:proxy >token
-chmod 600 token
+csm token create --profile node --name cn:proxy >secret
+chmod 600 secret
 cat >csmd.yaml <<YAML
 enrolment:
   profiles:
@@ -110,7 +110,7 @@ enrolment:
       protocol: est
       url: https://localhost:$port
       anchors: $work/root.pem
-      token: file:$work/token
+      token: file:$work/secret
       label: slow
       subject: "/CN={name}"
       names: ["/CN=*", "dns:**"]
