@@ -8,6 +8,7 @@
 
 #define CHANNEL_GRACE_MS 15000u /* after the time that the job itself has */
 #define ERRANDS_MAX 1024u
+#define WAIT_LEAST_S 5u
 
 /* ---- errands ---- */
 
@@ -77,8 +78,8 @@ void enrol_fail(struct enrol *e, struct entry *en, int r, const char *why, uint6
 	int kept;
 
 	(void)snprintf(text, sizeof(text), "%s", why != NULL && why[0] != '\0' ? why : csm_err_text(r));
-	/* the CA will have an answer: what was tried was not in vain */
-	if (r == CSM_EBUSY && retry_after_s > 0)
+	/* a CA that names a time will have an answer then, and it was not in vain; one that says "in a second" is overloaded */
+	if (r == CSM_EBUSY && retry_after_s >= WAIT_LEAST_S)
 		csm_renew_wait(&e->renew, &en->item, &e->now, retry_after_s);
 	else
 		csm_renew_failed(&e->renew, &en->item, &e->now, retry_after_s);
