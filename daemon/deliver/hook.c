@@ -339,16 +339,33 @@ int delivery_hooks_start(const struct delivery_config *c, const char *config_pat
 	return 0;
 }
 
-int delivery_hooks_run(int sock, size_t target, enum delivery_event event, char *why)
+static int gone(char *why)
+{
+	snprintf(why, DELIVERY_WHY, "the process that runs hooks is gone");
+	return CSM_ECLOSED;
+}
+
+int delivery_hooks_ask(int sock, size_t target, enum delivery_event event, char *why)
 {
 	struct question q = {(uint32_t)target, (uint32_t)event};
+
+	return send(sock, &q, sizeof(q), MSG_NOSIGNAL) == (ssize_t)sizeof(q) ? 0 : gone(why);
+}
+
+int delivery_hooks_answer(int sock, char *why)
+{
 	struct answer a;
 
-	if (send(sock, &q, sizeof(q), MSG_NOSIGNAL) != (ssize_t)sizeof(q) || recv(sock, &a, sizeof(a), 0) != (ssize_t)sizeof(a)) {
-		snprintf(why, DELIVERY_WHY, "the process that runs hooks is gone");
-		return CSM_ECLOSED;
-	}
+	if (recv(sock, &a, sizeof(a), 0) != (ssize_t)sizeof(a))
+		return gone(why);
 	a.why[sizeof(a.why) - 1] = '\0';
 	snprintf(why, DELIVERY_WHY, "%s", a.why);
 	return a.r;
+}
+
+int delivery_hooks_run(int sock, size_t target, enum delivery_event event, char *why)
+{
+	int r = delivery_hooks_ask(sock, target, event, why);
+
+	return r != 0 ? r : delivery_hooks_answer(sock, why);
 }

@@ -16,6 +16,9 @@ CSM_MUST int delivery_hooks_start(const struct delivery_config *c, const char *c
 /* Ask, and wait. 0, CSM_ETIMEOUT (ended at the deadline), CSM_EINVALID (it failed, or the file is wrong), CSM_EDENIED (its
  * program is not to be trusted), CSM_ECLOSED (the process is gone). why, of DELIVERY_WHY bytes, says more. */
 CSM_MUST int delivery_hooks_run(int sock, size_t target, enum delivery_event event, char *why);
+/* The same in two steps: the answer is there when sock can be read. One question at a time. */
+CSM_MUST int delivery_hooks_ask(int sock, size_t target, enum delivery_event event, char *why);
+CSM_MUST int delivery_hooks_answer(int sock, char *why);
 /* What the process does for one question. */
 CSM_MUST int delivery_hook_run(const struct delivery_target *t, enum delivery_event event, char *why);
 

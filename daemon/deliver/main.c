@@ -57,7 +57,13 @@ static int run(const struct options *opt)
 	r = s.signals < 0 ? CSM_ESYSTEM : c.n > 0 ? delivery_state_open(c.state_dir, &s.state) : 0;
 	if (r != 0)
 		log_err("csm-deliver: state_dir %s has to be root's, and nobody else may write in it", c.state_dir);
-	if (r == 0 && ((r = delivery_hooks_start(&c, opt->config, &s.hooks)) != 0 || (r = delivery_jail(&c, &full)) != 0))
+	if (r == 0)
+		r = delivery_hooks_start(&c, opt->config, &s.hooks);
+	for (size_t i = 0; r == 0 && i < DELIVERY_LANES; i++)
+		r = delivery_hooks_start(&c, opt->config, &s.lane[i]);
+	if (r == 0)
+		r = delivery_jail(&c, &full);
+	if (r != 0)
 		log_err("csm-deliver cannot start: %s", csm_err_text(r));
 	if (r == 0 && opt->required && !full) {
 		log_err("csm-deliver cannot start: the sandbox is not complete");

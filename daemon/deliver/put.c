@@ -12,66 +12,68 @@
 
 #define LINGER_MS 100
 
-/* The hook of the new generation has failed with what stands in why. What became of the folder. */
-static const char *go_back(const struct delivery_target *t, struct csm_gen *g, delivery_hook_fn *hook, void *arg, char *why)
+bool delivery_put_hooked(const struct delivery_target *t, struct csm_gen *g, int r, char *why, const char **outcome)
 {
 	char text[DELIVERY_WHY], before[DELIVERY_WHY];
-	int r = CSM_ENOT_FOUND;
 
+	*outcome = r == 0 ? "delivered" : "kept";
+	if (r == 0)
+		return false;
 	snprintf(before, sizeof(before), "%s", why);
 	if (!t->roll_back) {
 		snprintf(why, DELIVERY_WHY, "%.180s; the new certificate stays", before);
-		return "kept";
+		return false;
 	}
 	r = csm_gen_back(g, text);
 	if (r == CSM_ENOT_FOUND) {
 		snprintf(why, DELIVERY_WHY, "%.170s; there was none before it, it stays", before);
-		return "kept";
+		return false;
 	}
 	if (r != 0) {
 		snprintf(why, DELIVERY_WHY, "%.100s; not rolled back: %.100s", before, text);
-		return "kept";
+		return false;
 	}
-	/* Who has loaded the new one before it failed is to have the old one, too. */
-	if (hook(arg, DELIVERY_BACK, text) != 0)
-		log_warn("%s: rolled back, but %s", t->name, text);
 	snprintf(why, DELIVERY_WHY, "%.180s; rolled back", before);
-	return "rolled_back";
+	*outcome = "rolled_back";
+	return true;
 }
 
-static int put_files(const struct delivery_target *t, const struct csm_certdir *d, delivery_hook_fn *hook, void *arg, char *why,
-	const char **outcome)
+int delivery_put_begin(const struct delivery_target *t, const struct csm_msg_cert_info *info, struct csm_bin spki,
+	struct csm_gen **ret, char *why)
 {
 	const struct csm_gen_place place = {.path = t->folder, .names = csm_certdir_names, .uid = t->uid, .gid = t->gid,
 		.dir_mode = delivery_dir_mode(t->mode), .file_mode = t->mode, .strict = true, .linger_ms = LINGER_MS};
-	struct csm_gen *g;
-	int r = csm_gen_open(&place, &g, why);
+	struct csm_gen *g = NULL;
+	struct csm_certdir d;
+	int r = csm_certdir_make(info, spki, &d);
 
 	if (r != 0)
-		return r;
-	if ((r = csm_gen_write(g, d->files, CSM_CERTDIR_FILES, why)) == 0)
+		snprintf(why, DELIVERY_WHY, "what csmd sent is no certificate of the key");
+	else if ((r = csm_gen_open(&place, &g, why)) == 0 && (r = csm_gen_write(g, d.files, CSM_CERTDIR_FILES, why)) == 0)
 		r = csm_gen_swap(g, why);
-	if (r == 0 && (r = hook(arg, DELIVERY_NEW, why)) != 0)
-		*outcome = go_back(t, g, hook, arg, why);
-	csm_gen_close(g);
+	csm_certdir_clear(&d);
+	if (r == 0)
+		*ret = g;
+	else
+		csm_gen_close(g);
 	return r;
 }
 
 int delivery_put(const struct delivery_target *t, const struct csm_msg_cert_info *info, struct csm_bin spki,
 	delivery_hook_fn *hook, void *arg, char *why, const char **outcome)
 {
-	struct csm_certdir d;
-	int r = csm_certdir_make(info, spki, &d);
+	char text[DELIVERY_WHY];
+	struct csm_gen *g;
+	int r = delivery_put_begin(t, info, spki, &g, why);
 
 	*outcome = "refused";
-
 	if (r != 0)
-		snprintf(why, DELIVERY_WHY, "what csmd sent is no certificate of the key");
-	else
-		r = put_files(t, &d, hook, arg, why, outcome);
-	if (r == 0)
-		*outcome = "delivered";
-	csm_certdir_clear(&d);
+		return r;
+	r = hook(arg, DELIVERY_NEW, why);
+	/* Who has loaded the new one before it failed is to have the old one, too. */
+	if (delivery_put_hooked(t, g, r, why, outcome) && hook(arg, DELIVERY_BACK, text) != 0)
+		log_warn("%s: rolled back, but %s", t->name, text);
+	csm_gen_close(g);
 	return r;
 }
 

@@ -15,6 +15,14 @@ typedef int delivery_hook_fn(void *arg, enum delivery_event event, char *why);
 CSM_MUST int delivery_put(const struct delivery_target *t, const struct csm_msg_cert_info *info, struct csm_bin spki,
 	delivery_hook_fn *hook, void *arg, char *why, const char **outcome);
 
+/* The same in steps, for hooks that are not waited for here. The new generation comes into its place; its hook is to be run,
+ * DELIVERY_NEW. */
+CSM_MUST int delivery_put_begin(const struct delivery_target *t, const struct csm_msg_cert_info *info, struct csm_bin spki,
+	struct csm_gen **ret, char *why);
+/* That hook ended with r, and why says more. True: what was there before is there again, and has its hook, DELIVERY_BACK, to
+ * be run. *outcome as above. The caller closes the generation. */
+bool delivery_put_hooked(const struct delivery_target *t, struct csm_gen *g, int r, char *why, const char **outcome);
+
 /* What was delivered: kept in state_dir, one file a target. */
 struct delivery_stamp {
 	char fingerprint[65]; /* "": nothing is known */

@@ -35,11 +35,25 @@ struct standing {
 	ino_t ino;
 };
 
+/* A target whose hook runs. */
+struct lane {
+	bool busy, back; /* back: the hook of what was there before */
+	size_t target;
+	uint64_t job;
+	struct csm_gen *g;
+	char fingerprint[65];
+	int r; /* of the delivery */
+	char why[DELIVERY_WHY];
+	const char *outcome;
+};
+
 struct talk {
 	struct delivery_server *s;
 	struct csm_buf in, out;
+	size_t used; /* of in, by the answer that was given out */
 	uint32_t msgid;
 	struct standing at[CSM_DELIVER_TARGETS_MAX];
+	struct lane lane[DELIVERY_LANES];
 	struct csm_pool pool;
 };
 
@@ -101,45 +115,79 @@ static int take_signals(struct talk *k)
 	return 0;
 }
 
-/* The answer to the request in out, whole in `in`. */
-static int await(struct talk *k, bool interruptible, unsigned timeout_ms, struct csm_frame *f)
+static struct lane *free_lane(struct talk *k)
+{
+	for (size_t i = 0; i < DELIVERY_LANES; i++)
+		if (!k->lane[i].busy)
+			return &k->lane[i];
+	return NULL;
+}
+
+static int lane_ended(struct talk *k, struct lane *l);
+
+/* Something from csmd, a signal, the end of a hook, or the time is over. */
+static int turn(struct talk *k, int64_t wait)
+{
+	struct pollfd p[2 + DELIVERY_LANES] = {
+		{.fd = k->s->sock, .events = POLLIN}, {.fd = k->s->signals, .events = POLLIN}};
+	int r = 0;
+
+	for (size_t i = 0; i < DELIVERY_LANES; i++)
+		p[2 + i] = (struct pollfd){.fd = k->lane[i].busy ? k->s->lane[i] : -1, .events = POLLIN};
+	if (poll(p, 2 + DELIVERY_LANES, (int)wait) < 0)
+		return errno == EINTR ? 0 : CSM_ESYSTEM;
+	for (size_t i = 0; i < DELIVERY_LANES && r == 0; i++)
+		if (k->lane[i].busy && p[2 + i].revents != 0)
+			r = lane_ended(k, &k->lane[i]);
+	if (r == 0 && (p[1].revents & POLLIN) != 0)
+		r = take_signals(k);
+	return r == 0 && p[0].revents != 0 ? receive(k) : r;
+}
+
+/* The answer to this request; those to others, of deliver.done, say nothing. */
+static int await(struct talk *k, uint32_t id, unsigned timeout_ms, struct csm_frame *f)
 {
 	int64_t until = boot_ms() + timeout_ms;
 	size_t n;
-	int r = send_all(k);
+	int r = 0;
 
-	while (r == 0 && (r = csm_scan(k->in.len > 0 ? csm_buf_ptr(&k->in) : (const uint8_t *)"", k->in.len, &n)) == CSM_EBUSY) {
-		struct pollfd p[2] = {{.fd = k->s->sock, .events = POLLIN}, {.fd = interruptible ? k->s->signals : -1, .events = POLLIN}};
+	while (r == 0) {
 		int64_t left = until - boot_ms();
 
-		if (left <= 0)
-			return CSM_ETIMEOUT;
-		if (poll(p, 2, (int)left) < 0 && errno != EINTR)
-			return CSM_ESYSTEM;
-		r = (p[1].revents & POLLIN) != 0 ? take_signals(k) : 0;
-		if (r == 0 && p[0].revents != 0)
-			r = receive(k);
+		r = csm_scan(k->in.len > 0 ? csm_buf_ptr(&k->in) : (const uint8_t *)"", k->in.len, &n);
+		if (r == CSM_EBUSY) {
+			r = left > 0 ? turn(k, left) : CSM_ETIMEOUT;
+			continue;
+		}
+		if (r != 0 || (r = csm_frame_parse(csm_buf_ptr(&k->in), n, f)) != 0)
+			return r;
+		if (f->type != CSM_RESPONSE)
+			return CSM_EPROTOCOL;
+		if (f->msgid == id) {
+			k->used = n;
+			return 0;
+		}
+		csm_buf_consume(&k->in, n);
 	}
-	if (r == 0)
-		r = csm_frame_parse(csm_buf_ptr(&k->in), n, f);
-	if (r == 0 && (f->type != CSM_RESPONSE || f->msgid != k->msgid || n != k->in.len))
-		r = CSM_EPROTOCOL;
 	return r;
 }
 
-static int call(struct talk *k, const char *method, const struct csm_msgdef *def, const void *params, bool interruptible,
-	unsigned timeout_ms, struct csm_frame *f)
+static int ask(struct talk *k, const char *method, const struct csm_msgdef *def, const void *params)
 {
-	int r;
+	int r = csm_frame_request(&k->out, ++k->msgid, method, def, params);
 
-	csm_buf_reset(&k->in);
-	csm_buf_reset(&k->out);
-	if ((r = csm_frame_request(&k->out, ++k->msgid, method, def, params)) != 0)
-		return r;
-	return await(k, interruptible, timeout_ms, f);
+	return r != 0 ? r : send_all(k);
 }
 
 /* ---- how the targets stand ---- */
+
+static const struct lane *lane_of(const struct talk *k, size_t target)
+{
+	for (size_t i = 0; i < DELIVERY_LANES; i++)
+		if (k->lane[i].busy && k->lane[i].target == target)
+			return &k->lane[i];
+	return NULL;
+}
 
 /* Whoever removes or replaces the folder has it made anew; a failure is not tried again before its time. */
 static void look_again(struct talk *k, size_t i)
@@ -147,7 +195,7 @@ static void look_again(struct talk *k, size_t i)
 	const struct delivery_target *t = &k->s->config->target[i];
 	struct standing *at = &k->at[i];
 
-	if (at->failed[0] == '\0' || boot_ms() >= at->next_ms)
+	if (lane_of(k, i) == NULL && (at->failed[0] == '\0' || boot_ms() >= at->next_ms))
 		delivery_stamp_read(k->s->state, t, &at->stamp);
 }
 
@@ -156,6 +204,7 @@ static void tell(struct talk *k, size_t i, struct csm_msg_delivery *m)
 	const struct delivery_target *t = &k->s->config->target[i];
 	const struct standing *at = &k->at[i];
 	bool failed = at->failed[0] != '\0', later = failed && boot_ms() < at->next_ms;
+	const struct lane *l = lane_of(k, i);
 
 	*m = (struct csm_msg_delivery){.name = csm_str_of(t->name), .key = csm_str_of(t->key),
 		.state = failed ? CSM_STR("failed") : at->stamp.fingerprint[0] != '\0' ? CSM_STR("delivered") : CSM_STR("waiting"),
@@ -167,6 +216,10 @@ static void tell(struct talk *k, size_t i, struct csm_msg_delivery *m)
 		m->why = csm_str_of(at->why);
 		m->next_try = (struct csm_u64){at->next_try, true};
 	}
+	if (l != NULL) { /* it is on its way: not due, and not there */
+		m->fingerprint = csm_str_of(l->fingerprint);
+		m->state = CSM_STR("delivering");
+	}
 }
 
 static unsigned wait_ms(const struct talk *k)
@@ -174,7 +227,7 @@ static unsigned wait_ms(const struct talk *k)
 	int64_t wait = WAIT_MS, now = boot_ms();
 
 	for (size_t i = 0; i < k->s->config->n; i++)
-		if (k->at[i].failed[0] != '\0' && k->at[i].next_ms - now < wait)
+		if (k->at[i].failed[0] != '\0' && lane_of(k, i) == NULL && k->at[i].next_ms - now < wait)
 			wait = k->at[i].next_ms > now ? k->at[i].next_ms - now : 0;
 	return (unsigned)wait;
 }
@@ -198,55 +251,79 @@ static void note_failure(struct standing *at, struct csm_str fingerprint, int r,
 
 /* ---- a job ---- */
 
-struct hook_of {
-	int hooks;
-	size_t target;
-};
-
-static int run_hook(void *arg, enum delivery_event event, char *why)
+/* Its end: noted, and told. */
+static int lane_done(struct talk *k, struct lane *l)
 {
-	const struct hook_of *h = arg;
+	const struct delivery_target *t = &k->s->config->target[l->target];
+	struct csm_msg_deliver_done_req done = {.job = {l->job, true}, .outcome = csm_str_of(l->outcome)};
+	struct standing *at = &k->at[l->target];
 
-	return delivery_hooks_run(h->hooks, h->target, event, why);
+	csm_gen_close(l->g);
+	l->g = NULL;
+	l->busy = false;
+	if (l->r != 0) {
+		note_failure(at, csm_str_of(l->fingerprint), l->r, l->why);
+		done.error = csm_str_of(at->error);
+		done.why = csm_str_of(at->why);
+	} else {
+		at->failed[0] = at->error[0] = at->why[0] = '\0';
+		at->tries = 0;
+		snprintf(at->stamp.fingerprint, sizeof(at->stamp.fingerprint), "%s", l->fingerprint);
+		at->stamp.delivered = (uint64_t)time(NULL);
+		if (delivery_stamp_write(k->s->state, t, &at->stamp) != 0)
+			log_warn("%s: what was delivered could not be noted: it is done again", t->name);
+	}
+	return ask(k, "deliver.done", CSM_DEF(deliver_done_req), &done);
 }
 
-static void work(struct talk *k, size_t i, const struct csm_msg_deliver_job *job, struct csm_msg_deliver_done_req *done)
+static int lane_ended(struct talk *k, struct lane *l)
 {
-	const struct delivery_target *t = &k->s->config->target[i];
-	struct hook_of hook = {k->s->hooks, i};
-	struct standing *at = &k->at[i];
-	struct csm_str fingerprint = job->certificate->fingerprint;
-	char why[DELIVERY_WHY] = "";
-	const char *outcome;
-	int r = delivery_put(t, job->certificate, job->spki, run_hook, &hook, why, &outcome);
+	const struct delivery_target *t = &k->s->config->target[l->target];
+	char text[DELIVERY_WHY] = "";
+	int sock = k->s->lane[l - k->lane], r;
 
-	done->outcome = csm_str_of(outcome);
-	if (r != 0) {
-		note_failure(at, fingerprint, r, why);
-		done->error = csm_str_of(at->error);
-		done->why = csm_str_of(at->why);
-		return;
+	if (!l->back) {
+		l->r = delivery_hooks_answer(sock, l->why);
+		/* Who has loaded the new one before it failed is to have the old one, too. */
+		l->back = delivery_put_hooked(t, l->g, l->r, l->why, &l->outcome);
+		if (l->back && delivery_hooks_ask(sock, l->target, DELIVERY_BACK, text) == 0)
+			return 0;
+	} else if (delivery_hooks_answer(sock, text) != 0) {
+		log_warn("%s: rolled back, but %s", t->name, text);
 	}
-	at->failed[0] = at->error[0] = at->why[0] = '\0';
-	at->tries = 0;
-	snprintf(at->stamp.fingerprint, sizeof(at->stamp.fingerprint), "%.*s", (int)fingerprint.n, fingerprint.p);
-	at->stamp.delivered = (uint64_t)time(NULL);
-	if (delivery_stamp_write(k->s->state, t, &at->stamp) != 0)
-		log_warn("%s: what was delivered could not be noted: it is done again", t->name);
+	r = lane_done(k, l);
+	/* without its process of hooks a lane is nothing: all begins anew */
+	return r == 0 && l->r == CSM_ECLOSED ? CSM_ECLOSED : r;
 }
 
 static int take_job(struct talk *k, const struct csm_msg_deliver_job *job)
 {
-	struct csm_msg_deliver_done_req done = {.job = job->id};
-	struct csm_frame f;
+	struct lane *l = free_lane(k);
 	size_t i = 0;
 
 	while (i < k->s->config->n && !csm_str_eq(job->target, k->s->config->target[i].name))
 		i++;
-	if (i == k->s->config->n || job->certificate == NULL)
+	if (i == k->s->config->n || job->certificate == NULL || l == NULL || lane_of(k, i) != NULL)
 		return CSM_EPROTOCOL;
-	work(k, i, job, &done);
-	return call(k, "deliver.done", CSM_DEF(deliver_done_req), &done, false, WAIT_MS, &f);
+	*l = (struct lane){.busy = true, .target = i, .job = job->id.v, .outcome = "refused"};
+	snprintf(l->fingerprint, sizeof(l->fingerprint), "%.*s", (int)job->certificate->fingerprint.n, job->certificate->fingerprint.p);
+	l->r = delivery_put_begin(&k->s->config->target[i], job->certificate, job->spki, &l->g, l->why);
+	if (l->r == 0 && (l->r = delivery_hooks_ask(k->s->lane[l - k->lane], i, DELIVERY_NEW, l->why)) == 0)
+		return 0;
+	return lane_done(k, l);
+}
+
+/* Until one is free; all: until all are. */
+static int await_lane(struct talk *k, bool all)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < DELIVERY_LANES && all; i++)
+		while (r == 0 && k->lane[i].busy)
+			r = lane_ended(k, &k->lane[i]);
+	while (r == 0 && free_lane(k) == NULL)
+		r = turn(k, WAIT_MS);
+	return r;
 }
 
 static int next(struct talk *k)
@@ -256,6 +333,7 @@ static int next(struct talk *k)
 	struct csm_msg_deliver_job job;
 	struct csm_frame f;
 	struct csm_str bad;
+	uint32_t id = k->msgid + 1;
 	int r;
 
 	for (size_t i = 0; i < k->s->config->n; i++) {
@@ -264,8 +342,10 @@ static int next(struct talk *k)
 	}
 	if (k->s->config_error[0] != '\0')
 		req.config_error = csm_str_of(k->s->config_error);
-	r = call(k, "deliver.next", CSM_DEF(deliver_next_req), &req, true, (unsigned)req.wait_ms.v + SLACK_MS, &f);
-	if (r != 0)
+	csm_buf_consume(&k->in, k->used);
+	k->used = 0;
+	if ((r = ask(k, "deliver.next", CSM_DEF(deliver_next_req), &req)) != 0 ||
+		(r = await(k, id, (unsigned)req.wait_ms.v + SLACK_MS, &f)) != 0)
 		return r;
 	if (f.error.p != NULL) {
 		/* A store that is not open yet, or locked. */
@@ -321,8 +401,11 @@ int delivery_serve(struct delivery_server *s)
 	csm_pool_init(&k->pool, POOL_MAX);
 	for (size_t i = 0; i < s->config->n; i++)
 		note_around(&s->config->target[i], &k->at[i]);
-	while (r == 0 && !others_around(k))
+	while (r == 0 && (r = await_lane(k, false)) == 0 && !others_around(k))
 		r = next(k);
+	/* what was begun is ended, whether csmd hears of it or not */
+	while (await_lane(k, true) != 0)
+		;
 	csm_pool_free(&k->pool);
 	csm_buf_free(&k->in);
 	csm_buf_free(&k->out);

@@ -8,6 +8,7 @@
 #include "daemon/svc/log.h"
 
 #define POOL_MAX (512u * 1024u)
+#define JOBS_MAX 8u
 
 struct target {
 	char name[CSM_NAMESPACE_MAX + 1], key[CSM_KEYREF_MAX + 1], fingerprint[65], state[CSM_TOKEN_STR_MAX + 1],
@@ -25,10 +26,12 @@ struct deliver {
 	struct loop *loop;
 	uint32_t msgid;
 	uint64_t deadline_ms;
-	/* The job that is out. */
+	/* The jobs that are out; id 0: free. */
 	uint64_t job;
-	size_t job_target;
-	bool out;
+	struct {
+		uint64_t id;
+		char name[CSM_NAMESPACE_MAX + 1], key[CSM_KEYREF_MAX + 1];
+	} out[JOBS_MAX];
 	struct task wake;
 	bool posted;
 };
@@ -57,7 +60,8 @@ void deliver_detach(struct deliver *d, struct conn *c)
 		d->conn = NULL;
 		d->loop = NULL;
 	}
-	d->out = false;
+	for (size_t i = 0; i < JOBS_MAX; i++)
+		d->out[i].id = 0;
 	pthread_mutex_unlock(&d->lock);
 }
 
@@ -90,6 +94,15 @@ static bool is_due(struct loop *l, const struct target *t, struct csm_reader *re
 	return true;
 }
 
+/* Under the lock: the place of the job with this id, 0: a free one; -1. */
+static int job_find(const struct deliver *d, uint64_t id)
+{
+	for (size_t i = 0; i < JOBS_MAX; i++)
+		if (d->out[i].id == id)
+			return (int)i;
+	return -1;
+}
+
 /* Under the lock, on the connection's loop, in a read transaction. */
 static void answer_due(struct deliver *d, struct loop *l)
 {
@@ -97,8 +110,9 @@ static void answer_due(struct deliver *d, struct loop *l)
 	struct csm_msg_cert_info info;
 	struct csm_msg_deliver_job job = {.certificate = &info};
 	struct csm_pool pool;
+	int at = job_find(d, 0);
 
-	if (reader == NULL || loop_begin_read(l) != 0)
+	if (reader == NULL || at < 0 || loop_begin_read(l) != 0)
 		return;
 	csm_pool_init(&pool, POOL_MAX);
 	for (size_t i = 0; i < d->n && d->conn != NULL; i++) {
@@ -107,9 +121,10 @@ static void answer_due(struct deliver *d, struct loop *l)
 
 		if (!is_due(l, t, reader, &pool, &info, &job.spki))
 			continue;
-		d->out = true;
-		d->job_target = i;
 		job.id = (struct csm_u64){++d->job, true};
+		d->out[at].id = d->job;
+		(void)snprintf(d->out[at].name, sizeof(d->out[at].name), "%s", t->name);
+		(void)snprintf(d->out[at].key, sizeof(d->out[at].key), "%s", t->key);
 		job.target = csm_str_of(t->name);
 		d->conn = NULL;
 		conn_result(c, d->msgid, CSM_DEF(deliver_job), &job);
@@ -120,20 +135,27 @@ static void answer_due(struct deliver *d, struct loop *l)
 	csm_pool_free(&pool);
 }
 
+/* Under the lock: who waits is to ask anew. */
+static void answer_none(struct deliver *d)
+{
+	static const struct csm_msg_deliver_job none = {.id = {0, true}};
+	struct conn *c = d->conn;
+
+	d->conn = NULL;
+	conn_result(c, d->msgid, CSM_DEF(deliver_job), &none);
+}
+
 /* Under the lock. */
 static void look(struct deliver *d, struct loop *l)
 {
-	static const struct csm_msg_deliver_job none = {.id = {0, true}};
 	struct conn *c = d->conn;
 
 	if (c == NULL || d->loop != l || l->draining)
 		return;
 	if (l->b->state == BROKER_READY)
 		answer_due(d, l);
-	if (d->conn != NULL && l->now_ms >= d->deadline_ms) {
-		d->conn = NULL;
-		conn_result(c, d->msgid, CSM_DEF(deliver_job), &none);
-	}
+	if (d->conn != NULL && l->now_ms >= d->deadline_ms)
+		answer_none(d);
 }
 
 void deliver_tick(struct loop *l)
@@ -203,7 +225,6 @@ void do_DELIVER_NEXT(struct req *q)
 		d->loop = q->loop;
 		d->msgid = q->msgid;
 		d->deadline_ms = monotonic_ms() + m->wait_ms.v;
-		d->out = false;
 		look(d, q->loop);
 	}
 	pthread_mutex_unlock(&d->lock);
@@ -253,11 +274,16 @@ void do_DELIVER_DONE(struct req *q)
 	struct deliver *d = q->loop->b->deliver;
 	char name[CSM_NAMESPACE_MAX + 1] = "", key[CSM_KEYREF_MAX + 1] = "";
 
+	int at;
+
 	pthread_mutex_lock(&d->lock);
-	if (d->out && m->job.v == d->job && d->job_target < d->n) {
-		copy(name, sizeof(name), csm_str_of(d->targets[d->job_target].name));
-		copy(key, sizeof(key), csm_str_of(d->targets[d->job_target].key));
-		d->out = false;
+	if (m->job.v != 0 && (at = job_find(d, m->job.v)) >= 0) {
+		copy(name, sizeof(name), csm_str_of(d->out[at].name));
+		copy(key, sizeof(key), csm_str_of(d->out[at].key));
+		d->out[at].id = 0;
+		/* how its target stands is another thing now */
+		if (d->conn == q->conn)
+			answer_none(d);
 	}
 	pthread_mutex_unlock(&d->lock);
 	if (name[0] == '\0') {

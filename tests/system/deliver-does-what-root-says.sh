@@ -132,6 +132,33 @@ read -r a b <pids
 node_await 5 node_gone "$a" || fail "it still sleeps"
 node_await 5 node_gone "$b" || fail "it still waits"
 
+step "while one hangs, others have their turn; what hangs has no second one"
+cp "$node/deliver.yaml" one.yaml
+for i in 1 2; do
+    issue other.csr root other$i.pem -set_serial 0x20$i
+    cat other$i.pem root.pem >other-gen$i
+done
+ok csm cert install other other-gen1
+printf '#!/bin/sh\necho "$$ $CSM_EVENT" >>"$CSM_FOLDER/../../work/hung"\n[ "$CSM_EVENT" = rolled-back ] || exec sleep 600\n' >"$node/t/hang"
+chmod 0755 "$node/t/hang"
+cat >>"$node/deliver.yaml" <<YAML
+  web2: {key: "uid-0:web", folder: $node/t/web2, owner: "$uid_a", hook: [$node/t/hang], deadline: 60s}
+  other: {key: "uid-0:other", folder: $node/t/other, owner: "$uid_a"}
+YAML
+ok csm policy reload
+await_that test -s "hung"
+on_its_way() { status_field deliveries | grep -q '"delivering"'; }
+await_that on_its_way
+delivered_beside() { [ "$(json serial <"$node/t/other/meta.json" 2>/dev/null)" = 0201 ]; }
+await_that delivered_beside
+ok csm cert install other other-gen2
+delivered_beside() { [ "$(json serial <"$node/t/other/meta.json" 2>/dev/null)" = 0202 ]; }
+await_that delivered_beside
+expect_equal "hooks of what hangs" "$(grep -c delivered hung)" 1
+kill "$(cut -d' ' -f1 hung)" # its time would be over in a minute
+cp one.yaml "$node/deliver.yaml"
+ok csm policy reload
+
 step "without roll_back the new one stays"
 target 'roll_back: false' <<'SH'
 #!/bin/sh
@@ -182,8 +209,11 @@ step "the process that hears csmd has few rights, no sockets to make, no program
 main=$(pid_of_deliver | head -1)
 expect_equal "its rights" "$(grep CapEff "/proc/$main/status" | cut -f2)" 000000000000000b
 grep -q '^Seccomp:.2' "/proc/$main/status" || fail "no seccomp"
-expect_equal "descriptors that lead to csmd, of the one that runs hooks" \
-    "$(find "/proc/$(pgrep -P "$main")/fd" -lname 'socket:*' | wc -l)" 1
+hooks=$(pgrep -P "$main")
+expect_equal "processes that run hooks" "$(wc -w <<<"$hooks")" 5
+for pid in $hooks; do
+    expect_equal "descriptors that lead to csmd, of one that runs hooks" "$(find "/proc/$pid/fd" -lname 'socket:*' | wc -l)" 1
+done
 
 step "an owner who plants links in the folder around has nothing of others written"
 mkdir "$node/t/his" "$node/t/roots"
