@@ -149,6 +149,8 @@ static void at_end(void)
 	csm_rates_free(s.c.caller_rates);
 	csm_rates_free(s.c.refused_rates);
 	csm_rates_free(s.c.log_rates);
+	csm_rates_free(s.c.use_of_node);
+	csm_rates_free(s.c.use_of_key);
 	central_config_clear(&s.config);
 	dbfix_free(&s.db);
 	for (int i = 0; i < N_WHO; i++)
@@ -169,7 +171,8 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	must(dbfix_open(&s.db) == 0, s.db.why);
 	s.c = (struct central){.config = &s.config, .db = s.db.db, .now = now, .admin_uid = geteuid(), .ready = true};
 	must(csm_rates_new(many, many, &s.c.caller_rates) == 0 && csm_rates_new(many, many, &s.c.refused_rates) == 0 &&
-		csm_rates_new(50, 500, &s.c.log_rates) == 0 && csm_new(&s.c.csm) == 0 &&
+		csm_rates_new(50, 500, &s.c.log_rates) == 0 && csm_rates_new(many, many, &s.c.use_of_node) == 0 &&
+		csm_rates_new(many, many, &s.c.use_of_key) == 0 && csm_new(&s.c.csm) == 0 &&
 		csm_set_socket(s.c.csm, s.config.csmd_socket) == 0 && ca_new(&s.c, s.config.profiles, &s.c.ca) == 0 &&
 		pub_new(&s.c, &s.c.pub) == 0, "parts");
 	for (enum who w = 0; w < N_WHO; w++)
