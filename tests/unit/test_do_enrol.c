@@ -218,7 +218,8 @@ static void a_ca_that_fails_is_asked_again(void **state)
 	assert_int_equal(answer_of(pub, 20, &info), CSM_EBUSY);
 	told("a person has to look?");
 	assert_int_equal(get("web:b", &info), 0);
-	assert_true(info.next_try.v >= (uint64_t)time(NULL) + 6 && info.attempts.v == 1);
+	/* which is no failure: asked for then, and what was tried was not in vain */
+	assert_true(info.next_try.v >= (uint64_t)time(NULL) + 6 && info.next_try.v < (uint64_t)time(NULL) + 60 && info.attempts.v == 0);
 	/* the same request again, so that the person finds it */
 	assert_int_equal(testbroker_request(&fix.t, pub, 21, "cert.renew", &m), 0);
 	next_job("enrol");
