@@ -52,8 +52,8 @@ static int want(struct enrol *e, struct enrol_op *o, struct entry **ret)
 		en->wanted++;
 		csm_buf_reset(&en->csr);
 	}
-	/* the same request once more waits for what the first one began; where that failed, it asks anew */
-	if (!o->change.op.sop.replayed || (o->wait && en->item.attempts > 0))
+	/* the same request once more waits for what the first one began; where that failed, or the CA lets wait, it asks anew */
+	if (!o->change.op.sop.replayed || (o->wait && !en->item.under_way && en->item.retry_boot_ms > 0))
 		csm_renew_ask(&en->item);
 	*ret = en;
 out:

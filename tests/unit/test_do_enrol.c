@@ -452,6 +452,11 @@ static void a_retry_enrols_nothing_twice(void **state)
 	assert_int_equal(fix_create(pub, "web:retry", "rsa2048", NULL, NULL), 0);
 	assert_int_equal(testbroker_request(&fix.t, pub, 90, "cert.enrol", &e), 0);
 	next_job("enrol");
+	/* a CA that lets wait has given nothing yet: the same request asks again */
+	done_badly("busy", "a person has to look", 600);
+	assert_int_equal(answer_of(pub, 90, &info), CSM_EBUSY);
+	assert_int_equal(testbroker_request(&fix.t, pub, 90, "cert.enrol", &e), 0);
+	next_job("enrol");
 	assert_int_equal(job.once.n, sizeof(once));
 	memcpy(once, job.once.p, sizeof(once));
 	/* the client is gone, and asks again before and after the answer */
