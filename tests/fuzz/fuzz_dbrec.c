@@ -14,7 +14,7 @@ static void must(bool ok)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const struct rec_def *const defs[] = {&rec_schema, &rec_ref, &rec_cert, &rec_der, &rec_revoked, &rec_token, &rec_token_ref,
-		&rec_replay, &rec_value, &rec_event, &rec_usage};
+		&rec_replay, &rec_value, &rec_event, &rec_usage, &rec_node, &rec_request};
 	static const uint8_t raw[DB_KEY_LEN];
 	const struct csm_bin at = {(const uint8_t *)"k", 1};
 	_Alignas(16) uint8_t out[1024] = {0};

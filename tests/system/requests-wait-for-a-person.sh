@@ -120,6 +120,7 @@ as_token "$t" && issue one
 as_cert one
 send POST /v1/cms/renew csr "@$ca/one.csr" && got 201
 
+check_openapi=
 step 'nobody approves what he asked for himself, and no operator an operator'
 as_cert op
 csr mine mine.example DNS:mine.example
@@ -173,10 +174,10 @@ ask DELETE "/v1/cms/tokens/${requester#token }" && got 204
 as_token "$t"
 now_issued
 want one && got 401
-late=$(token any_name :true ttl :15)
+late=$(token any_name :true ttl :10)
 as_token "$late"
 want one && waits
-late_id=$id end=$(($(date +%s) + 15))
+late_id=$id end=$(($(date +%s) + 10))
 
 step 'killed in the midst of requests: what each token asked for is there once, and it asks for nothing else'
 n=$(count 12 100)
@@ -237,9 +238,9 @@ field error.message | grep -q 'profile default' || fail "no reason: $(cat "$ca/a
 step 'no more than a caller may have'
 as_admin
 for i in $(seq 15); do
-    csr "many" "many$i" "DNS:many$i" && want many && got 202
+    want one ttl ":$((100000 + i))" && got 202
 done
-csr "many" "many16" "DNS:many16" && want many && got 429
+want one ttl :200000 && got 429
 
 step 'by command'
 csr hand hand.example DNS:hand.example
