@@ -54,7 +54,6 @@ size_t engine_resident(const struct csm_engine *e);
 /* Give the pages of the map back if they are too many. */
 void engine_resident_look(struct csm_engine *e);
 int engine_used(struct csm_engine *e, uint64_t *ret);
-uint64_t engine_disk_left(struct csm_engine *e);
 
 int engine_lmdb_open(const struct csm_engine_options *opt, struct csm_engine **ret);
 void engine_lmdb_close(struct csm_engine *e);

@@ -5,9 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 #include <unistd.h>
 #include "daemon/svc/engine_lmdb_int.h"
 #include "daemon/svc/lmdb_file.h"
@@ -194,26 +192,6 @@ int engine_used(struct csm_engine *e, uint64_t *ret)
 	return 0;
 }
 
-/* What the file may grow by: of the disk, and by the process's limit. */
-uint64_t engine_disk_left(struct csm_engine *e)
-{
-	uint64_t left = UINT64_MAX, most;
-	struct rlimit limit;
-	mdb_filehandle_t fd;
-	struct statvfs fs;
-	struct stat st;
-
-	if (mdb_env_get_fd(e->env, &fd) != 0)
-		return left;
-	if (fstatvfs(fd, &fs) == 0)
-		left = (uint64_t)fs.f_bavail * fs.f_frsize;
-	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && fstat(fd, &st) == 0) {
-		most = limit.rlim_cur > (uint64_t)st.st_size ? limit.rlim_cur - (uint64_t)st.st_size : 0;
-		left = most < left ? most : left;
-	}
-	return left;
-}
-
 void engine_lmdb_stat(struct csm_engine *e, struct csm_engine_stat *ret)
 {
 	uint64_t used = 0;
@@ -224,6 +202,6 @@ void engine_lmdb_stat(struct csm_engine *e, struct csm_engine_stat *ret)
 	pthread_mutex_unlock(&e->mu);
 	ret->used = used;
 	ret->size = e->map_size;
-	ret->low_space = r != 0 || used >= e->map_size / 100 * ENGINE_LOW_PERCENT || engine_disk_left(e) < LOW_DISK;
+	ret->low_space = r != 0 || used >= e->map_size / 100 * ENGINE_LOW_PERCENT || csm_lmdb_disk_left(e->env) < LOW_DISK;
 	ret->failed = atomic_load(&e->failed);
 }

@@ -100,7 +100,7 @@ static int commit(struct csm_engine *e, MDB_txn *txn)
 		atomic_store(&e->failed, true);
 		return CSM_EUNAVAILABLE;
 	}
-	return rc == EIO && engine_disk_left(e) < ENGINE_NO_DISK ? CSM_ENO_SPACE : csm_lmdb_err(rc);
+	return rc == EIO && csm_lmdb_disk_left(e->env) < ENGINE_NO_DISK ? CSM_ENO_SPACE : csm_lmdb_err(rc);
 }
 
 static int group_run(struct csm_engine *e, struct writer *const *group, size_t n)

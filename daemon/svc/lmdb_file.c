@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 #include "daemon/svc/lmdb_file.h"
 
@@ -123,4 +126,23 @@ size_t csm_lmdb_free_pages(MDB_txn *txn)
 	}
 	mdb_cursor_close(cur);
 	return n;
+}
+
+uint64_t csm_lmdb_disk_left(MDB_env *env)
+{
+	uint64_t left = UINT64_MAX, most;
+	struct rlimit limit;
+	mdb_filehandle_t fd;
+	struct statvfs fs;
+	struct stat st;
+
+	if (mdb_env_get_fd(env, &fd) != 0)
+		return left;
+	if (fstatvfs(fd, &fs) == 0)
+		left = (uint64_t)fs.f_bavail * fs.f_frsize;
+	if (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && fstat(fd, &st) == 0) {
+		most = limit.rlim_cur > (uint64_t)st.st_size ? limit.rlim_cur - (uint64_t)st.st_size : 0;
+		left = most < left ? most : left;
+	}
+	return left;
 }

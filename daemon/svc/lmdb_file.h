@@ -3,6 +3,7 @@
 #define CSM_SVC_LMDB_FILE_H
 
 #include <lmdb.h>
+#include <stdint.h>
 #include "libclient/base/err.h"
 
 /* LMDB's own code, or an errno, as CSM_E. */
@@ -16,5 +17,7 @@ CSM_MUST int csm_lmdb_seed(const char *folder);
 CSM_MUST int csm_lmdb_sync_folder(const char *path);
 /* Pages that were freed and may be used again; LMDB shows them to readers only. */
 size_t csm_lmdb_free_pages(MDB_txn *txn);
+/* What the file may grow by: of the disk, and by the process's limit. */
+uint64_t csm_lmdb_disk_left(MDB_env *env);
 
 #endif

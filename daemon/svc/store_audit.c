@@ -74,12 +74,12 @@ static int keep(struct group *g)
 	if (r != 0)
 		return r;
 	while (r == 0 && mdb_cursor_get(cur, &k, &v, MDB_FIRST) == 0 && k.mv_size == 8 && get64(k.mv_data) <= synced)
-		r = store_err(mdb_cursor_del(cur, 0));
+		r = store_err(store_cursor_del(g->s, cur, &k));
 	mdb_cursor_close(cur);
 	if (r != 0 || !g->told.kept)
 		return r;
 	put64(key, g->told.seq);
-	return store_put(g->txn, g->s->log, (struct csm_bin){key, 8},
+	return store_put(g->s, g->txn, g->s->log, (struct csm_bin){key, 8},
 		(struct csm_bin){csm_buf_ptr(&g->lines), g->lines.len});
 }
 

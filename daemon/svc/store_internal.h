@@ -13,7 +13,7 @@
 #include "libclient/base/lockmem.h"
 #include "proto-spec/limits.h"
 
-#define STORE_SCHEMA 3u /* 2: certificates; 3: issuers' keys. Older ones are taken over at a start */
+#define STORE_SCHEMA 4u /* 2: certificates; 3: issuers' keys; 4: the journal. Older ones are taken over at a start */
 #define STORE_MAGIC "csm store"
 #define STORE_KEY_MAX 511u /* LMDB's own limit */
 #define KEY_LEN 32u
@@ -214,7 +214,7 @@ struct root {
 	bool counted; /* epoch belongs to a counter */
 };
 struct subkeys { /* derived from the root key at open; guarded, read-only */
-	struct prk scope, root, request;
+	struct prk scope, root, request, journal;
 	uint8_t audit_seed[KEY_LEN]; /* of the key that signs checkpoints */
 	uint8_t node[KEY_LEN];       /* of csm_store_node_secret */
 };
@@ -248,6 +248,73 @@ int store_root_counter_follow(struct csm_store *s);
 /* The next epoch into root; false where it stays (a counter belongs to it, but is not there). */
 bool store_root_epoch_next(const struct csm_store *s, struct root *root);
 
+/* ---- what a group changes, and the journal of it (store_journal.c) ---- */
+#define STORE_DBS_MAX 32u
+#define JOURNAL_SIZE (8u * 1024u * 1024u)
+#define JOURNAL_FULL (JOURNAL_SIZE / 2) /* then LMDB commits */
+#define JOURNAL_HEAD 56u
+struct changes {
+	bool on;
+	bool too_many; /* rows has not all of them */
+	size_t n;
+	struct csm_buf rows; /* behind JOURNAL_HEAD bytes */
+};
+struct changes_mark {
+	size_t n, len;
+};
+struct change_row {
+	MDB_dbi dbi;
+	bool del;
+	struct csm_bin key, value;
+};
+struct journal {
+	int fd;           /* -1: there is none */
+	bool unsure;      /* an entry behind those that count may be on the disk */
+	bool dead;        /* and stays there, not answered */
+	size_t used, high; /* bytes that count; that may not be zero */
+	uint64_t entries; /* that LMDB does not have */
+	uint8_t head[32]; /* of the last of them, or of the root record that they follow on */
+	struct csm_buf in;
+};
+CSM_MUST int journal_open(struct csm_store *s, const char *folder);
+void journal_close(struct csm_store *s);
+/* Nothing of it counts, and nothing is there. */
+int journal_erase(struct csm_store *s);
+/* Put what follows on the root record in txn, which is of that generation, into txn. CSM_ETAMPERED: something genuine is there
+ * that does not follow on, or lacks what it follows on; what does is in txn. */
+CSM_MUST int journal_replay(struct csm_store *s, MDB_txn *txn, uint64_t generation);
+/* Again all that counts, into a new transaction. */
+CSM_MUST int journal_reapply(struct csm_store *s, MDB_txn *txn);
+/* The next entry follows on the root record in txn. */
+CSM_MUST int journal_base(struct csm_store *s, MDB_txn *txn);
+bool journal_takes(const struct csm_store *s);
+/* The changes of a group, on the disk when it returns 0. */
+CSM_MUST int journal_append(struct csm_store *s, uint64_t generation);
+/* The group whose entry could not be appended was refused. */
+void journal_undo(struct csm_store *s);
+/* Note what is put into and taken out of the rows from here on. */
+void changes_begin(struct csm_store *s);
+void changes_add(struct csm_store *s, MDB_dbi dbi, struct csm_bin key, const struct csm_bin *value); /* NULL: deleted */
+struct changes_mark changes_mark(const struct csm_store *s);
+void changes_undo(struct csm_store *s, struct changes_mark mark);
+/* The first of rows, and the rest. CSM_ETAMPERED: they are none. */
+CSM_MUST int changes_next(const struct csm_store *s, struct csm_bin *rows, struct change_row *ret);
+
+/* ---- for readers, what is in the journal and not in LMDB (store_view.c) ---- */
+struct view;
+/* Make what a group has changed ready to be seen; then let it be seen. */
+CSM_MUST int view_prepare(struct csm_store *s);
+void view_publish(struct csm_store *s);
+void view_drop(struct csm_store *s); /* LMDB has it all */
+/* Renew txn, with the view that goes with it (NULL: none) and the groups in it that are seen. LMDB's code. */
+CSM_MUST int view_begin(struct csm_store *s, MDB_txn *txn, struct view **view, uint64_t *groups);
+void view_unref(struct view *v);
+/* What is borrowed lives as long as the reference. */
+bool view_find(const struct view *v, uint64_t groups, MDB_dbi dbi, struct csm_bin key, struct change_row *ret);
+bool view_newest(const struct view *v, uint64_t groups, struct csm_bin prefix, struct change_row *ret);
+/* The rows of secrets whose keys begin so, in their order; the caller frees the array. */
+CSM_MUST int view_secrets(const struct view *v, uint64_t groups, struct csm_bin prefix, struct change_row **ret, size_t *n);
+
 /* ---- the store ---- */
 #define PIN_NAME_MAX 127u
 #define PIN_MAX 65536u
@@ -274,6 +341,7 @@ struct csm_store {
 	MDB_env *env;
 	MDB_dbi meta, scopes, keys, certs, secrets, requests, counts, serials, log;
 	int lock_fd;
+	uint8_t number[STORE_DBS_MAX]; /* of each database in the journal; 0: none of ours */
 	bool fresh;             /* nothing in it yet */
 	uint32_t schema;        /* of the records found; STORE_SCHEMA once a commit has said so */
 	bool ready_to_count;    /* the epoch that was committed belongs to the counter at hand */
@@ -301,7 +369,18 @@ struct csm_store {
 	pthread_cond_t wake;
 	pthread_t writer;
 
+	pthread_mutex_t view_mu;
+	struct view *_Atomic view; /* what readers see; NULL: LMDB has it all */
+
 	/* the writer's own */
+	MDB_txn *txn;           /* open: with the groups that are in the journal; NULL: none */
+	size_t room;            /* bytes by which the store may still grow in it */
+	struct journal journal;
+	struct changes changes; /* of the group at hand */
+	struct view *next_view; /* view, with the nodes of the group at hand; NULL: none yet */
+	uint64_t journal_since; /* monotonic nanoseconds of the first entry */
+	int stuck;              /* why LMDB could not commit what is in the journal; 0: it can */
+	uint64_t stuck_at;      /* monotonic nanoseconds */
 	uint64_t commit_ns;     /* what the last group took, bounded */
 	uint64_t epoch;         /* committed */
 	uint64_t counter;       /* as last read */
@@ -317,11 +396,14 @@ struct csm_store {
 CSM_MUST int store_err(int mdb_rc);
 CSM_MUST int store_commit_err(struct csm_store *s, int rc);
 uint64_t store_monotonic(void);
+uint64_t store_monotonic_ns(void);
 void store_why(struct csm_store *s, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 CSM_MUST int store_get(MDB_txn *txn, MDB_dbi dbi, struct csm_bin key, struct csm_bin *ret);
-CSM_MUST int store_put(MDB_txn *txn, MDB_dbi dbi, struct csm_bin key, struct csm_bin value);
-CSM_MUST int store_del(MDB_txn *txn, MDB_dbi dbi, struct csm_bin key);
+CSM_MUST int store_put(struct csm_store *s, MDB_txn *txn, MDB_dbi dbi, struct csm_bin key, struct csm_bin value);
+CSM_MUST int store_del(struct csm_store *s, MDB_txn *txn, MDB_dbi dbi, struct csm_bin key);
+CSM_MUST int store_cursor_del(struct csm_store *s, MDB_cursor *cur, const MDB_val *key); /* LMDB's code */
 void store_totals(struct csm_store *s, const struct root *root);
+bool store_disk_low(struct csm_store *s);
 /* Bytes in use, without LMDB's free pages. */
 CSM_MUST int store_used(struct csm_store *s, uint64_t *ret);
 
@@ -354,7 +436,7 @@ struct wscope { /* a scope in the transaction of a group; locked memory */
 #define ROOM_PER_OP (16u * 4096u) /* pages that an operation may touch besides its value */
 struct group {
 	struct csm_store *s;
-	MDB_txn *txn; /* the innermost */
+	MDB_txn *txn; /* the store's, or one within it */
 	uint64_t now;
 	size_t room; /* bytes by which the store may still grow */
 	struct root root;
@@ -362,6 +444,8 @@ struct group {
 	size_t n_scopes;
 	struct wscope *touched; /* by the op at hand, at most one; NULL: none yet */
 	struct wscope *before;  /* what it was before the op */
+	bool durable;           /* nothing is to be undone */
+	bool journal;           /* by the journal, if it takes it */
 	struct csm_audit_mark told;
 	struct csm_buf lines; /* of the audit log, which this commit keeps */
 	bool deleted;           /* something went: the epoch wants a raise */
@@ -373,6 +457,18 @@ CSM_MUST int store_group_scope(struct group *g, const struct dbkey *key, struct 
  * durable at once. */
 CSM_MUST int store_tell(struct group *g, struct csm_store_op *const *ops, size_t n, bool commit_follows);
 void store_told(struct group *g, int r);
+/* A group: what it does not make durable is undone with it. */
+CSM_MUST int store_group_begin(struct csm_store *s, struct group **ret);
+CSM_MUST int store_group_commit(struct group *g);
+void store_group_done(struct group *g, size_t effects, bool raised);
+void store_group_free(struct group *g);
+/* Apply all, make it durable. An error is that of the whole: then nothing was done. */
+CSM_MUST int store_group_run(struct csm_store *s, struct csm_store_op *const *ops, size_t n, bool raise);
+/* Each has its result afterwards. */
+void store_batch_run(struct csm_store *s, struct csm_store_op *const *ops, size_t n);
+bool store_epoch_due(const struct csm_store *s, bool deleted);
+/* LMDB has all that the journal has, and no transaction is open. */
+int store_checkpoint(struct csm_store *s);
 CSM_MUST int store_writer_init(struct csm_store *s);
 void store_writer_free(struct csm_store *s);
 
@@ -386,6 +482,10 @@ CSM_MUST int store_issue_check(struct csm_store *s, MDB_txn *txn, const struct r
 CSM_MUST int store_issue_accept(struct csm_store *s, MDB_txn *txn, const struct root *root);
 
 /* requests (store_request.c) */
+void store_request_key(const struct csm_store *s, const struct csm_request_id *rid, struct dbkey *k);
+/* What the row of that key tells. */
+CSM_MUST int store_request_open(struct csm_store *s, struct aead *a, const struct csm_request_id *rid, const struct dbkey *k,
+	struct csm_bin v, uint64_t now, struct csm_buf *answer);
 CSM_MUST int store_request_find(struct csm_store *s, MDB_txn *txn, struct aead *a, const struct csm_request_id *rid,
 	uint64_t now, struct csm_buf *answer);
 CSM_MUST int store_request_put(struct csm_store *s, MDB_txn *txn, struct aead *a, const struct csm_request_id *rid,

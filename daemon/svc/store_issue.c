@@ -108,7 +108,7 @@ static int serial_take(struct group *g, const uint8_t *id, struct issued *is, st
 	if ((r = store_get(g->txn, g->s->serials, k, &old)) != CSM_ENOT_FOUND)
 		return r == 0 ? CSM_EEXISTS : r;
 	if ((r = row_element(&g->root, k, e)) != 0 ||
-		(r = store_put(g->txn, g->s->serials, k, (struct csm_bin){(const uint8_t *)"", 0})) != 0)
+		(r = store_put(g->s, g->txn, g->s->serials, k, (struct csm_bin){(const uint8_t *)"", 0})) != 0)
 		return r;
 	sum_add(is->sum, e);
 	is->rows++;
@@ -158,7 +158,7 @@ int store_issue_forget(struct group *g, const uint8_t id[static CSM_KEY_ID_LEN])
 	if ((rc = mdb_cursor_open(g->txn, g->s->serials, &cur)) != 0)
 		return store_err(rc);
 	for (rc = mdb_cursor_get(cur, &k, &v, MDB_SET_RANGE); rc == 0; rc = mdb_cursor_get(cur, &k, &v, MDB_NEXT))
-		if (k.mv_size < CSM_KEY_ID_LEN || memcmp(k.mv_data, id, CSM_KEY_ID_LEN) != 0 || (rc = mdb_cursor_del(cur, 0)) != 0)
+		if (k.mv_size < CSM_KEY_ID_LEN || memcmp(k.mv_data, id, CSM_KEY_ID_LEN) != 0 || (rc = store_cursor_del(g->s, cur, &k)) != 0)
 			break;
 	mdb_cursor_close(cur);
 	return rc == MDB_NOTFOUND ? 0 : store_err(rc);

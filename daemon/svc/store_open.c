@@ -42,6 +42,14 @@ int store_err(int rc)
 	return csm_lmdb_err(rc);
 }
 
+uint64_t store_monotonic_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 uint64_t store_monotonic(void)
 {
 	struct timespec t;
@@ -60,18 +68,28 @@ int store_get(MDB_txn *txn, MDB_dbi dbi, struct csm_bin key, struct csm_bin *ret
 	return r;
 }
 
-int store_put(MDB_txn *txn, MDB_dbi dbi, struct csm_bin key, struct csm_bin value)
+int store_put(struct csm_store *s, MDB_txn *txn, MDB_dbi dbi, struct csm_bin key, struct csm_bin value)
 {
 	MDB_val k = {key.n, (void *)(uintptr_t)key.p}, v = {value.n, (void *)(uintptr_t)value.p};
 
+	changes_add(s, dbi, key, &value);
 	return store_err(mdb_put(txn, dbi, &k, &v, 0));
 }
 
-int store_del(MDB_txn *txn, MDB_dbi dbi, struct csm_bin key)
+int store_del(struct csm_store *s, MDB_txn *txn, MDB_dbi dbi, struct csm_bin key)
 {
 	MDB_val k = {key.n, (void *)(uintptr_t)key.p};
+	int rc = mdb_del(txn, dbi, &k, NULL);
 
-	return store_err(mdb_del(txn, dbi, &k, NULL));
+	if (rc != MDB_NOTFOUND)
+		changes_add(s, dbi, key, NULL);
+	return store_err(rc);
+}
+
+int store_cursor_del(struct csm_store *s, MDB_cursor *cur, const MDB_val *key)
+{
+	changes_add(s, mdb_cursor_dbi(cur), val_bin(key), NULL);
+	return mdb_cursor_del(cur, 0);
 }
 
 /* ---- the environment ---- */
@@ -118,6 +136,8 @@ static int env_make(struct csm_store *s, const struct csm_store_options *opt)
 		r = store_err(rc);
 		goto out;
 	}
+	if ((r = journal_open(s, folder)) != 0)
+		goto out;
 	if ((r = csm_lmdb_sync_folder(folder)) != 0 || (r = csm_lmdb_sync_folder(opt->dir)) != 0)
 		store_why(s, "%s: %s", folder, strerror(errno));
 out:
@@ -130,6 +150,7 @@ struct dbname {
 	MDB_dbi *dbi;
 };
 
+/* The journal numbers them in this order, from 1. */
 static int dbs_open(struct csm_store *s, MDB_txn *txn, size_t *entries)
 {
 	const struct dbname dbs[] = {
@@ -153,6 +174,8 @@ static int dbs_open(struct csm_store *s, MDB_txn *txn, size_t *entries)
 			store_why(s, "database %s: %s", dbs[i].name, mdb_strerror(rc));
 			return store_err(rc);
 		}
+		if (*dbs[i].dbi < STORE_DBS_MAX)
+			s->number[*dbs[i].dbi] = (uint8_t)(i + 1);
 		total += st.ms_entries;
 	}
 	*entries = total;
@@ -184,8 +207,8 @@ static int schema_check(struct csm_store *s, MDB_txn *txn, size_t entries)
 	return r == CSM_ENOT_FOUND ? CSM_ETAMPERED : r;
 }
 
-/* From 1 to 2, and from 2 to 3, nothing that is there changes: a database of certificates comes, then issuers' keys and a
- * database of serial numbers, which an older csmd would take for damage. So it has to know that it is too old. */
+/* Nothing that is there changes: with 2 a database of certificates came, with 3 issuers' keys and a database of serial numbers,
+ * which an older csmd would take for damage; with 4 the journal, which it would leave out. So it has to know that it is too old. */
 int store_schema_put(struct csm_store *s, MDB_txn *txn)
 {
 	uint8_t v[SCHEMA_LEN] = STORE_MAGIC;
@@ -193,7 +216,7 @@ int store_schema_put(struct csm_store *s, MDB_txn *txn)
 	if (s->schema == STORE_SCHEMA)
 		return 0;
 	put32(v + SCHEMA_LEN - 4, STORE_SCHEMA);
-	return store_put(txn, s->meta, schema_name, (struct csm_bin){v, sizeof(v)});
+	return store_put(s, txn, s->meta, schema_name, (struct csm_bin){v, sizeof(v)});
 }
 
 static int env_check(struct csm_store *s)
@@ -228,7 +251,9 @@ int csm_store_env_open(const struct csm_store_options *opt, struct csm_store **r
 	s = calloc(1, sizeof(*s));
 	if (s == NULL)
 		return CSM_ENOMEM;
-	s->lock_fd = -1;
+	s->lock_fd = s->journal.fd = -1;
+	csm_buf_init(&s->changes.rows, JOURNAL_SIZE, false);
+	csm_buf_init(&s->journal.in, JOURNAL_SIZE, false);
 	s->why = opt->why;
 	s->why_len = opt->why_len;
 	s->map_size = opt->map_size;
@@ -240,6 +265,7 @@ int csm_store_env_open(const struct csm_store_options *opt, struct csm_store **r
 	s->stat.size = opt->map_size;
 	s->stat_at = UINT64_MAX;
 	pthread_mutex_init(&s->mu, NULL);
+	pthread_mutex_init(&s->view_mu, NULL);
 	if ((r = store_writer_init(s)) != 0) {
 		free(s);
 		return r;
@@ -310,7 +336,13 @@ static int root_check(struct csm_store *s, MDB_txn *txn, struct root *root)
 		store_names_add(bad, NULL, "root");
 		return 0;
 	}
-	if (r != 0 || (r = store_scan_check(s, txn, root, bad)) != 0 || (r = store_pins_sum(s, txn, root, pins)) != 0)
+	if (r != 0)
+		return r;
+	if ((r = journal_replay(s, txn, root->generation)) == CSM_ETAMPERED)
+		store_names_add(bad, NULL, "root");
+	else if (r != 0)
+		return r;
+	if ((r = store_root_read(s, txn, &s->aead, root)) != 0 || (r = store_scan_check(s, txn, root, bad)) != 0 || (r = store_pins_sum(s, txn, root, pins)) != 0)
 		return r;
 	if (sodium_memcmp(pins, root->pins, SUM_LEN) != 0)
 		store_names_add(bad, NULL, "root");
@@ -391,6 +423,10 @@ int csm_store_root_open(struct csm_store *s, const struct csm_root_source *sourc
 	if ((r = store_commit_err(s, mdb_txn_commit(txn))) != 0)
 		goto out;
 	store_early_done(s, true);
+	s->journal.used = 0;
+	s->journal.entries = 0;
+	if (!csm_store_locked(s))
+		(void)journal_erase(s); /* what it has is older than what is committed now */
 	s->fresh = false; /* whatever comes: the root key is in it now */
 	if (!csm_store_locked(s)) {
 		s->schema = STORE_SCHEMA;
@@ -439,6 +475,8 @@ void csm_store_close(struct csm_store *s)
 	store_writer_free(s);
 	if (s->env != NULL)
 		mdb_env_close(s->env);
+	view_unref(s->next_view);
+	journal_close(s);
 	if (s->lock_fd >= 0)
 		close(s->lock_fd);
 	aead_free(&s->aead);
@@ -449,6 +487,7 @@ void csm_store_close(struct csm_store *s)
 	}
 	store_names_free(s->damaged);
 	store_names_free(s->removed);
+	pthread_mutex_destroy(&s->view_mu);
 	pthread_mutex_destroy(&s->mu);
 	free(s->stored_mode);
 	free(s->mode);

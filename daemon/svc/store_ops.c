@@ -1,4 +1,4 @@
-/* What one operation does, inside the nested transaction that the writer gives it. It touches one scope at
+/* What one operation does, inside the transaction that the writer gives it. It touches one scope at
  * most. On failure the caller puts back transaction, scope and root, so nothing here undoes. */
 #include <sodium.h>
 #include <stdlib.h>
@@ -19,7 +19,7 @@ static int row_put(struct group *g, struct wscope *ws, enum rec_kind kind, MDB_d
 
 	if ((r = rec_seal(&g->s->aead, &ws->kek, kind, dbkey_bin(key), value, header_n, plain)) != 0 ||
 		(r = sum_element(&ws->set, kind, dbkey_bin(key), (struct csm_bin){value, n}, e)) != 0 ||
-		(r = store_put(g->txn, dbi, dbkey_bin(key), (struct csm_bin){value, n})) != 0)
+		(r = store_put(g->s, g->txn, dbi, dbkey_bin(key), (struct csm_bin){value, n})) != 0)
 		return r;
 	sum_add(ws->sc.sum, e);
 	ws->sc.records++;
@@ -106,7 +106,7 @@ static int key_create(struct group *g, struct csm_store_op *op)
 	rec_header(value, REC_KEY, op->key.created, ws->sc.kek[0].id, clear);
 	if ((r = row_put(g, ws, REC_KEY, g->s->keys, &k, value, HDR_LEN + clear, op->key.priv)) != 0)
 		goto out;
-	r = store_put(g->txn, g->s->counts, (struct csm_bin){op->key.id, CSM_KEY_ID_LEN}, (struct csm_bin){count, 8});
+	r = store_put(g->s, g->txn, g->s->counts, (struct csm_bin){op->key.id, CSM_KEY_ID_LEN}, (struct csm_bin){count, 8});
 	if (r != 0)
 		goto out;
 	ws->sc.names++;
@@ -143,7 +143,7 @@ static int cert_drop(struct group *g, struct wscope *ws, const struct dbkey *k)
 	if ((r = store_get(g->txn, g->s->certs, dbkey_bin(k), &v)) != 0 ||
 		(r = row_out(ws, REC_CERT, dbkey_bin(k), v)) != 0)
 		return r;
-	return store_del(g->txn, g->s->certs, dbkey_bin(k));
+	return store_del(g->s, g->txn, g->s->certs, dbkey_bin(k));
 }
 
 static int key_delete(struct group *g, struct csm_store_op *op)
@@ -157,12 +157,12 @@ static int key_delete(struct group *g, struct csm_store_op *op)
 	if ((r = key_row(g, op, &k, &v, &key, &ws)) != 0)
 		return r;
 	if ((r = row_out(ws, REC_KEY, dbkey_bin(&k), v)) != 0 ||
-		(r = store_del(g->txn, g->s->keys, dbkey_bin(&k))) != 0)
+		(r = store_del(g->s, g->txn, g->s->keys, dbkey_bin(&k))) != 0)
 		return r;
 	r = cert_drop(g, ws, &k);
 	if (r != 0 && r != CSM_ENOT_FOUND)
 		return r;
-	r = store_del(g->txn, g->s->counts, (struct csm_bin){key.id, CSM_KEY_ID_LEN});
+	r = store_del(g->s, g->txn, g->s->counts, (struct csm_bin){key.id, CSM_KEY_ID_LEN});
 	if (r != 0 && r != CSM_ENOT_FOUND)
 		return r;
 	if ((r = store_lost_forget(g->s, g->txn, &g->root, key.id)) != 0 || (r = store_issue_forget(g, key.id)) != 0)
@@ -248,7 +248,7 @@ static int counts_add(struct group *g, const struct csm_store_op *op)
 		if (r != 0)
 			return r;
 		put64(value, (v.n == 8 ? get64(v.p) : 0) + op->counts[i].add);
-		if ((r = store_put(g->txn, g->s->counts, id, (struct csm_bin){value, sizeof(value)})) != 0)
+		if ((r = store_put(g->s, g->txn, g->s->counts, id, (struct csm_bin){value, sizeof(value)})) != 0)
 			return r;
 	}
 	return 0;
@@ -289,7 +289,7 @@ static int rows_delete(struct group *g, const struct dbkey *prefix, struct wscop
 			break;
 		if (ws != NULL && (r = row_out(ws, REC_SECRET, val_bin(&k), val_bin(&v))) != 0)
 			goto out;
-		if ((rc = mdb_cursor_del(cur, 0)) != 0)
+		if ((rc = store_cursor_del(g->s, cur, &k)) != 0)
 			break;
 		n++;
 	}
@@ -362,7 +362,7 @@ static int versions_prune(struct group *g, struct wscope *ws, const struct dbkey
 			continue;
 		if ((r = row_out(ws, REC_SECRET, val_bin(&k), val_bin(&v))) != 0)
 			goto out;
-		if ((rc = mdb_cursor_del(cur, 0)) != 0)
+		if ((rc = store_cursor_del(g->s, cur, &k)) != 0)
 			break;
 		g->deleted = true; /* an older value went for good: it is not to come back with an older store */
 	}

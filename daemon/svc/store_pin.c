@@ -27,7 +27,7 @@ int store_pin_put(struct csm_store *s, MDB_txn *txn, struct root *root, const ch
 	if ((r = dbkey_meta(&key, "pin:", name)) != 0)
 		return r;
 	if (root == NULL)
-		return store_put(txn, s->meta, dbkey_bin(&key), v);
+		return store_put(s, txn, s->meta, dbkey_bin(&key), v);
 	r = store_get(txn, s->meta, dbkey_bin(&key), &old);
 	if (r == 0) {
 		had = true;
@@ -37,7 +37,7 @@ int store_pin_put(struct csm_store *s, MDB_txn *txn, struct root *root, const ch
 		return r;
 	if ((r = pin_element(root, dbkey_bin(&key), v, e)) != 0)
 		return r;
-	if ((r = store_put(txn, s->meta, dbkey_bin(&key), v)) != 0)
+	if ((r = store_put(s, txn, s->meta, dbkey_bin(&key), v)) != 0)
 		return r;
 	if (had)
 		sum_sub(root->pins, before);
@@ -53,7 +53,7 @@ int store_pin_del(struct csm_store *s, MDB_txn *txn, struct root *root, const ch
 	int r;
 
 	if ((r = dbkey_meta(&key, "pin:", name)) != 0 || (r = store_get(txn, s->meta, dbkey_bin(&key), &old)) != 0 ||
-		(r = pin_element(root, dbkey_bin(&key), old, e)) != 0 || (r = store_del(txn, s->meta, dbkey_bin(&key))) != 0)
+		(r = pin_element(root, dbkey_bin(&key), old, e)) != 0 || (r = store_del(s, txn, s->meta, dbkey_bin(&key))) != 0)
 		return r;
 	sum_sub(root->pins, e);
 	return 0;

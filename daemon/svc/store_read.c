@@ -22,6 +22,8 @@ struct csm_reader {
 	MDB_txn *txn;
 	uint64_t n_txn; /* counts them */
 	struct cur scopes, keys, certs, secrets;
+	struct view *view; /* of what the journal has; NULL: nothing */
+	uint64_t groups;   /* of it, that this transaction sees */
 	bool active;
 	struct aead aead;
 	unsigned kek_generation;
@@ -89,7 +91,7 @@ int csm_reader_begin(struct csm_reader *r)
 		sodium_memzero(r->cache, CACHE_SETS * CACHE_WAYS * sizeof(*r->cache));
 		r->kek_generation = gen;
 	}
-	if ((rc = mdb_txn_renew(r->txn)) != 0)
+	if ((rc = view_begin(r->s, r->txn, &r->view, &r->groups)) != 0)
 		return store_err(rc);
 	r->active = true;
 	r->n_txn++;
@@ -101,7 +103,22 @@ void csm_reader_end(struct csm_reader *r)
 	if (!r->active)
 		return;
 	mdb_txn_reset(r->txn);
+	view_unref(r->view);
+	r->view = NULL;
 	r->active = false;
+}
+
+/* A row of those that the journal may have. */
+static int row_get(struct csm_reader *r, MDB_dbi dbi, struct csm_bin key, struct csm_bin *ret)
+{
+	struct change_row row;
+
+	if (!view_find(r->view, r->groups, dbi, key, &row))
+		return store_get(r->txn, dbi, key, ret);
+	if (row.del)
+		return CSM_ENOT_FOUND;
+	*ret = row.value;
+	return 0;
 }
 
 /* A cursor on this transaction. */
@@ -131,7 +148,7 @@ static int scope_of(struct csm_reader *r, struct csm_str ns, struct csm_str doma
 	struct csm_bin v;
 	int e;
 
-	if ((e = dbkey_scope(&key, ns, domain)) != 0 || (e = store_get(r->txn, r->s->scopes, dbkey_bin(&key), &v)) != 0)
+	if ((e = dbkey_scope(&key, ns, domain)) != 0 || (e = row_get(r, r->s->scopes, dbkey_bin(&key), &v)) != 0)
 		return e;
 	return store_scope_open(&r->aead, &r->s->sub->scope, dbkey_bin(&key), v, ret);
 }
@@ -410,13 +427,15 @@ int csm_store_domain_list(
 	for (rc = mdb_cursor_get(r->scopes.c, &k, &v, MDB_SET_RANGE); rc == 0;
 		rc = mdb_cursor_get(r->scopes.c, &k, &v, MDB_NEXT)) {
 		struct csm_domain_info info;
+		struct csm_bin row;
 
 		if (!has_prefix(&k, start.p, prefix))
 			return 0;
 		/* `after` itself, and the namespace's own record */
 		if ((k.mv_size == start.n && memcmp(k.mv_data, start.p, start.n) == 0) || k.mv_size == prefix)
 			continue;
-		if ((e = store_scope_open(&r->aead, &r->s->sub->scope, val_bin(&k), val_bin(&v), scope)) != 0)
+		if ((e = row_get(r, r->s->scopes, val_bin(&k), &row)) != 0 ||
+			(e = store_scope_open(&r->aead, &r->s->sub->scope, val_bin(&k), row, scope)) != 0)
 			return e;
 		info = (struct csm_domain_info){.created = scope->created, .secrets = scope->names};
 		if (!fn(arg, rest_of(&k, prefix), &info))
@@ -459,12 +478,19 @@ int csm_store_namespace_list(struct csm_reader *r, csm_store_namespace_fn *fn, v
 static int secret_row(struct csm_reader *r, struct dbkey *k, uint64_t version, struct csm_bin *ret)
 {
 	size_t prefix = k->n;
+	struct change_row row;
 	MDB_val key, v;
 	int e;
 
+	if (version == 0 && view_newest(r->view, r->groups, dbkey_bin(k), &row)) {
+		memcpy(k->p, row.key.p, row.key.n);
+		k->n = row.key.n;
+		*ret = row.value;
+		return 0;
+	}
 	dbkey_set_version(k, prefix, version == 0 ? UINT64_MAX : version);
 	if (version != 0)
-		return store_get(r->txn, r->s->secrets, dbkey_bin(k), ret);
+		return row_get(r, r->s->secrets, dbkey_bin(k), ret);
 	if ((e = cursor(r, r->s->secrets, &r->secrets)) != 0)
 		return e;
 	key = dbkey_val(k);
@@ -501,34 +527,61 @@ int csm_store_secret_get(struct csm_reader *r, struct csm_str ns, struct csm_str
 	return 0;
 }
 
-int csm_store_secret_list(struct csm_reader *r, struct csm_str ns, struct csm_str domain, struct csm_str after,
-	csm_store_secret_fn *fn, void *arg)
+static bool bin_before(struct csm_bin a, struct csm_bin b)
+{
+	int c = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
+
+	return c < 0 || (c == 0 && a.n < b.n);
+}
+
+/* Rows of LMDB's and of the journal's, in the order of their keys. */
+struct merge {
+	MDB_cursor *cur;
+	MDB_val k, v;
+	int rc; /* of the cursor */
+	struct change_row *rows;
+	size_t at, n;
+};
+
+static void merge_next(struct merge *m, struct csm_bin *key, struct csm_bin *value)
+{
+	const struct change_row *row = m->at < m->n ? &m->rows[m->at] : NULL;
+	size_t n = row == NULL || m->k.mv_size < row->key.n ? m->k.mv_size : row->key.n;
+	int c = m->rc != 0 ? 1 : row == NULL ? -1 : memcmp(m->k.mv_data, row->key.p, n);
+
+	if (c == 0)
+		c = m->k.mv_size < row->key.n ? -1 : m->k.mv_size > row->key.n;
+	if (c < 0) {
+		*key = val_bin(&m->k);
+		*value = val_bin(&m->v);
+	} else {
+		*key = row->key;
+		*value = row->value;
+		m->at++;
+	}
+	if (c <= 0 && m->rc == 0)
+		m->rc = mdb_cursor_get(m->cur, &m->k, &m->v, MDB_NEXT);
+}
+
+/* Where the cursor has left what begins with prefix, it has ended. */
+static bool merge_ends(struct merge *m, const struct dbkey *prefix)
+{
+	if (m->rc == 0 && !has_prefix(&m->k, prefix->p, prefix->n))
+		m->rc = MDB_NOTFOUND;
+	return m->rc != 0 && m->at == m->n;
+}
+
+static int secrets_each(struct merge *m, const struct dbkey *prefix, struct csm_str after, csm_store_secret_fn *fn, void *arg)
 {
 	struct csm_str last = after;
-	struct dbkey start, scope;
-	struct csm_bin none;
-	size_t prefix;
-	MDB_val k, v;
-	int e, rc;
 
-	if (!r->active)
-		return CSM_ESTATE;
-	if ((e = dbkey_scope(&scope, ns, domain)) != 0 || (e = dbkey_secret(&start, ns, domain, after)) != 0 ||
-		(e = store_get(r->txn, r->s->scopes, dbkey_bin(&scope), &none)) != 0 ||
-		(e = cursor(r, r->s->secrets, &r->secrets)) != 0)
-		return e;
-	prefix = scope.n + 1;
-	if (after.n == 0)
-		start.n = prefix;
-	k = dbkey_val(&start);
-	for (rc = mdb_cursor_get(r->secrets.c, &k, &v, MDB_SET_RANGE); rc == 0;
-		rc = mdb_cursor_get(r->secrets.c, &k, &v, MDB_NEXT)) {
+	while (!merge_ends(m, prefix)) {
+		struct csm_bin key, value;
 		struct dbparts parts;
 		struct rec rec;
 
-		if (!has_prefix(&k, start.p, prefix))
-			return 0;
-		if (!dbkey_split_secret(val_bin(&k), &parts) || rec_parse(val_bin(&v), REC_SECRET, &rec) != 0)
+		merge_next(m, &key, &value);
+		if (!dbkey_split_secret(key, &parts) || rec_parse(value, REC_SECRET, &rec) != 0)
 			return CSM_ETAMPERED;
 		/* the newest comes first; older ones of that name follow */
 		if (csm_str_same(parts.name, last))
@@ -539,7 +592,36 @@ int csm_store_secret_list(struct csm_reader *r, struct csm_str ns, struct csm_st
 		if (!fn(arg, parts.name, parts.version, rec.time))
 			return 0;
 	}
-	return rc == MDB_NOTFOUND ? 0 : store_err(rc);
+	return m->rc == MDB_NOTFOUND ? 0 : store_err(m->rc);
+}
+
+int csm_store_secret_list(struct csm_reader *r, struct csm_str ns, struct csm_str domain, struct csm_str after,
+	csm_store_secret_fn *fn, void *arg)
+{
+	struct dbkey start, prefix;
+	struct csm_bin none;
+	struct merge m = {0};
+	int e;
+
+	if (!r->active)
+		return CSM_ESTATE;
+	if ((e = dbkey_scope(&prefix, ns, domain)) != 0 || (e = dbkey_secret(&start, ns, domain, after)) != 0 ||
+		(e = row_get(r, r->s->scopes, dbkey_bin(&prefix), &none)) != 0 ||
+		(e = cursor(r, r->s->secrets, &r->secrets)) != 0)
+		return e;
+	prefix.p[prefix.n++] = 0;
+	if (after.n == 0)
+		start.n = prefix.n;
+	if ((e = view_secrets(r->view, r->groups, dbkey_bin(&prefix), &m.rows, &m.n)) != 0)
+		return e;
+	while (m.at < m.n && bin_before(m.rows[m.at].key, dbkey_bin(&start)))
+		m.at++;
+	m.cur = r->secrets.c;
+	m.k = dbkey_val(&start);
+	m.rc = mdb_cursor_get(m.cur, &m.k, &m.v, MDB_SET_RANGE);
+	e = secrets_each(&m, &prefix, after, fn, arg);
+	free(m.rows);
+	return e;
 }
 
 /* ---- data that is handed out sealed ---- */
@@ -612,7 +694,13 @@ int csm_store_unseal(
 
 int csm_store_replay(struct csm_reader *r, const struct csm_request_id *rid, struct csm_buf *answer)
 {
+	struct dbkey k;
+	struct csm_bin v;
+	int e;
+
 	if (!r->active)
 		return CSM_ESTATE;
-	return store_request_find(r->s, r->txn, &r->aead, rid, (uint64_t)time(NULL), answer);
+	store_request_key(r->s, rid, &k);
+	e = row_get(r, r->s->requests, dbkey_bin(&k), &v);
+	return e != 0 ? e : store_request_open(r->s, &r->aead, rid, &k, v, (uint64_t)time(NULL), answer);
 }

@@ -10,7 +10,7 @@
 #define BY_HASH 'h'
 #define BY_TIME 't'
 
-static void hash_key(const struct csm_store *s, const struct csm_request_id *rid, struct dbkey *k)
+void store_request_key(const struct csm_store *s, const struct csm_request_id *rid, struct dbkey *k)
 {
 	uint8_t len[8];
 	const struct part parts[] = {{len, sizeof(len)}, {rid->who.p, rid->who.n}, {rid->id.p, rid->id.n}};
@@ -37,15 +37,24 @@ static bool expired(uint64_t t, uint64_t now)
 int store_request_find(struct csm_store *s, MDB_txn *txn, struct aead *a, const struct csm_request_id *rid,
 	uint64_t now, struct csm_buf *answer)
 {
-	uint8_t *plain = NULL;
 	struct dbkey k;
 	struct csm_bin v;
-	struct rec rec;
-	size_t n;
 	int r;
 
-	hash_key(s, rid, &k);
-	if ((r = store_get(txn, s->requests, dbkey_bin(&k), &v)) != 0 || (r = rec_parse(v, REC_REQUEST, &rec)) != 0)
+	store_request_key(s, rid, &k);
+	r = store_get(txn, s->requests, dbkey_bin(&k), &v);
+	return r != 0 ? r : store_request_open(s, a, rid, &k, v, now, answer);
+}
+
+int store_request_open(struct csm_store *s, struct aead *a, const struct csm_request_id *rid, const struct dbkey *k,
+	struct csm_bin v, uint64_t now, struct csm_buf *answer)
+{
+	uint8_t *plain = NULL;
+	struct rec rec;
+	size_t n;
+	int r = rec_parse(v, REC_REQUEST, &rec);
+
+	if (r != 0)
 		return r;
 	if (expired(rec.time, now))
 		return CSM_ENOT_FOUND;
@@ -55,7 +64,7 @@ int store_request_find(struct csm_store *s, MDB_txn *txn, struct aead *a, const 
 	plain = malloc(n);
 	if (plain == NULL)
 		return CSM_ENOMEM;
-	if ((r = rec_open(a, &s->sub->request, &rec, dbkey_bin(&k), plain)) != 0)
+	if ((r = rec_open(a, &s->sub->request, &rec, dbkey_bin(k), plain)) != 0)
 		goto out;
 	if (sodium_memcmp(plain, rid->hash, HASH_LEN) != 0) {
 		r = CSM_ECONFLICT;
@@ -81,7 +90,7 @@ int store_request_put(struct csm_store *s, MDB_txn *txn, struct aead *a, const s
 	plain = malloc(HASH_LEN + answer.n);
 	if (value == NULL || plain == NULL)
 		goto out;
-	hash_key(s, rid, &k);
+	store_request_key(s, rid, &k);
 	time_key(now, &k, &t);
 	memcpy(plain, rid->hash, HASH_LEN);
 	if (answer.n > 0)
@@ -89,9 +98,9 @@ int store_request_put(struct csm_store *s, MDB_txn *txn, struct aead *a, const s
 	rec_header(value, REC_REQUEST, now, NULL, 0);
 	if ((r = rec_seal(a, &s->sub->request, REC_REQUEST, dbkey_bin(&k), value, HDR_LEN,
 		     (struct csm_bin){plain, HASH_LEN + answer.n})) != 0 ||
-		(r = store_put(txn, s->requests, dbkey_bin(&k), (struct csm_bin){value, n})) != 0)
+		(r = store_put(s, txn, s->requests, dbkey_bin(&k), (struct csm_bin){value, n})) != 0)
 		goto out;
-	r = store_put(txn, s->requests, dbkey_bin(&t), (struct csm_bin){(const uint8_t *)"", 0});
+	r = store_put(s, txn, s->requests, dbkey_bin(&t), (struct csm_bin){(const uint8_t *)"", 0});
 out:
 	free(plain);
 	free(value);
@@ -112,7 +121,7 @@ static int drop_record(struct csm_store *s, MDB_txn *txn, const uint8_t *mac, ui
 		return r == CSM_ENOT_FOUND ? 0 : r;
 	if (rec_parse(v, REC_REQUEST, &rec) == 0 && rec.time != t)
 		return 0;
-	return store_del(txn, s->requests, dbkey_bin(&k));
+	return store_del(s, txn, s->requests, dbkey_bin(&k));
 }
 
 int store_request_prune(struct csm_store *s, MDB_txn *txn, uint64_t now, size_t max, size_t *ret)

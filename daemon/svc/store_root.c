@@ -85,7 +85,7 @@ int store_root_write(struct csm_store *s, MDB_txn *txn, struct aead *a, struct r
 	r = rec_seal(a, &s->sub->root, REC_ROOT, root_name, value, HDR_LEN, (struct csm_bin){plain, ROOT_PLAIN});
 	if (r != 0)
 		return r;
-	return store_put(txn, s->meta, root_name, (struct csm_bin){value, sizeof(value)});
+	return store_put(s, txn, s->meta, root_name, (struct csm_bin){value, sizeof(value)});
 }
 
 /* The root key is needed no longer than this: what is used afterwards are the subkeys. */
@@ -105,6 +105,8 @@ static int derive_subkeys(struct csm_store *s, const uint8_t *key, uint8_t check
 	prk_init(&s->sub->root, k);
 	prk_label_key(prk, "request", k);
 	prk_init(&s->sub->request, k);
+	prk_label_key(prk, "journal", k);
+	prk_init(&s->sub->journal, k);
 	prk_label_key(prk, "audit", s->sub->audit_seed);
 	prk_label_key(prk, "node", s->sub->node);
 	prk_label_key(prk, "check", k);
@@ -128,7 +130,7 @@ static int rootkey_put(struct csm_store *s, MDB_txn *txn, struct csm_bin wrapped
 	if (wrapped.n > 0)
 		memcpy(p + 2, wrapped.p, wrapped.n);
 	memcpy(p + 2 + wrapped.n, check, ROOTKEY_CHECK);
-	return store_put(txn, s->meta, rootkey_name, (struct csm_bin){value, n});
+	return store_put(s, txn, s->meta, rootkey_name, (struct csm_bin){value, n});
 }
 
 struct rootkey {

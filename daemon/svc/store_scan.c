@@ -443,7 +443,7 @@ static int tree_mend(struct scan *sc, MDB_dbi dbi)
 	for (const uint8_t *p = csm_buf_ptr(&rows), *end = p + rows.len; r == 0 && p < end;) {
 		struct csm_bin k = {p + 6, get16(p)}, v = {p + 6 + k.n, get32(p + 2)};
 
-		r = store_put(sc->txn, dbi, k, v);
+		r = store_put(sc->s, sc->txn, dbi, k, v);
 		p = v.p + v.n;
 	}
 out:
@@ -473,7 +473,7 @@ static int scope_rewrite(struct scan *sc, struct csm_bin key, struct scope *scop
 	memcpy(scope->sum, t->sum, SUM_LEN);
 	if ((r = store_scope_seal(&sc->s->aead, &sc->s->sub->scope, key, scope, value, &n)) != 0)
 		return r;
-	return store_put(sc->txn, sc->s->scopes, key, (struct csm_bin){value, n});
+	return store_put(sc->s, sc->txn, sc->s->scopes, key, (struct csm_bin){value, n});
 }
 
 static int scope_accept(struct scan *sc, struct csm_bin key, struct root *root)
@@ -490,7 +490,7 @@ static int scope_accept(struct scan *sc, struct csm_bin key, struct root *root)
 
 	if (!dbkey_split_scope(key, &parts)) {
 		store_names_add(sc->names, NULL, "root");
-		return store_del(sc->txn, sc->s->scopes, key);
+		return store_del(sc->s, sc->txn, sc->s->scopes, key);
 	}
 	n = ranges_of(sc, &parts, rg);
 	if ((r = store_get(sc->txn, sc->s->scopes, key, &value)) != 0)
@@ -498,7 +498,7 @@ static int scope_accept(struct scan *sc, struct csm_bin key, struct root *root)
 	r = store_scope_open(&sc->s->aead, &sc->s->sub->scope, key, value, scope);
 	if (r == CSM_ETAMPERED) {
 		store_names_add(sc->names, &parts, NULL);
-		return (r = ranges_each(sc, rg, n, row_drop, NULL)) != 0 ? r : store_del(sc->txn, sc->s->scopes, key);
+		return (r = ranges_each(sc, rg, n, row_drop, NULL)) != 0 ? r : store_del(sc->s, sc->txn, sc->s->scopes, key);
 	}
 	if (r != 0 || (r = tally_ranges(sc, rg, n, scope, &t)) != 0)
 		return r;

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/statvfs.h>
 #include "daemon/svc/lmdb_file.h"
 #include "daemon/svc/store_internal.h"
 
@@ -88,14 +87,9 @@ void store_totals(struct csm_store *s, const struct root *root)
 	pthread_mutex_unlock(&s->mu);
 }
 
-static bool disk_low(struct csm_store *s)
+bool store_disk_low(struct csm_store *s)
 {
-	struct statvfs fs;
-	mdb_filehandle_t fd;
-
-	if (mdb_env_get_fd(s->env, &fd) != 0 || fstatvfs(fd, &fs) != 0)
-		return false;
-	return fs.f_bavail * fs.f_frsize < LOW_DISK;
+	return csm_lmdb_disk_left(s->env) < LOW_DISK;
 }
 
 /* In a transaction of its own: LMDB shows its list of free pages to readers only. */
@@ -124,7 +118,7 @@ void csm_store_stat(struct csm_store *s, struct csm_store_stat *ret)
 		s->stat_at = now;
 		pthread_mutex_unlock(&s->mu);
 		known = store_used(s, &used) == 0;
-		low = used >= s->map_size / 100 * LOW_PERCENT || disk_low(s);
+		low = used >= s->map_size / 100 * LOW_PERCENT || store_disk_low(s);
 		pthread_mutex_lock(&s->mu);
 	}
 	if (known) {
@@ -162,13 +156,9 @@ static bool env_lost(struct csm_store *s)
 /* A disk that fills in the middle of a write is told by LMDB as EIO. */
 int store_commit_err(struct csm_store *s, int rc)
 {
-	mdb_filehandle_t fd;
-	struct statvfs fs;
-
 	if (rc != 0 && s->lost != NULL && env_lost(s))
 		s->lost();
-	if (rc == EIO && mdb_env_get_fd(s->env, &fd) == 0 && fstatvfs(fd, &fs) == 0 &&
-		(uint64_t)fs.f_bavail * fs.f_frsize < NO_DISK)
+	if (rc == EIO && csm_lmdb_disk_left(s->env) < NO_DISK)
 		rc = ENOSPC;
 	return store_err(rc);
 }

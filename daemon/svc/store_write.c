@@ -1,6 +1,5 @@
-/* The writer: one thread, group commit. Each operation runs in a nested transaction, so that a bad one fails
- * alone; one commit makes all durable; only then are they answered. All state is read from the store at
- * the start of a group and thrown away at its end, so a commit that fails leaves nothing to repair. */
+/* The writer: one thread that takes what is queued in groups (store_group.c), accepts a store that was changed, and does what is
+ * due from time to time. */
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,272 +9,9 @@
 #define RETRY_S 10u
 #define PRUNE_S 600u
 #define PRUNE_ROWS 4096u
-
-/* ---- scopes of a group ---- */
-
-static int scope_load(struct group *g, const struct dbkey *key, struct wscope *ws)
-{
-	struct prk set;
-	struct csm_bin v;
-	int r;
-
-	ws->key = *key;
-	r = store_get(g->txn, g->s->scopes, dbkey_bin(key), &v);
-	if (r != 0)
-		return r == CSM_ENOT_FOUND ? 0 : r;
-	if ((r = store_scope_open(&g->s->aead, &g->s->sub->scope, dbkey_bin(key), v, &ws->sc)) != 0)
-		return r;
-	prk_init(&set, g->root.set_key);
-	r = sum_element(&set, REC_SCOPE, dbkey_bin(key), v, ws->element);
-	sodium_memzero(&set, sizeof(set));
-	prk_init(&ws->kek, ws->sc.kek[0].key);
-	prk_init(&ws->set, ws->sc.set_key);
-	ws->in_db = ws->present = true;
-	return r;
-}
-
-int store_group_scope(struct group *g, const struct dbkey *key, struct wscope **ret)
-{
-	struct wscope *ws = NULL;
-	int r;
-
-	for (size_t i = 0; i < g->n_scopes && ws == NULL; i++) {
-		if (g->scopes[i]->key.n == key->n && memcmp(g->scopes[i]->key.p, key->p, key->n) == 0)
-			ws = g->scopes[i];
-	}
-	if (ws == NULL) {
-		if (g->n_scopes == GROUP_OPS)
-			return CSM_EINTERNAL;
-		ws = csm_lock_alloc(sizeof(*ws));
-		if (ws == NULL)
-			return CSM_ENOMEM;
-		memset(ws, 0, sizeof(*ws));
-		if ((r = scope_load(g, key, ws)) != 0) {
-			csm_lock_free(ws);
-			return r;
-		}
-		g->scopes[g->n_scopes++] = ws;
-	}
-	if (g->touched != ws)
-		*g->before = *ws;
-	g->touched = ws;
-	*ret = ws;
-	return 0;
-}
-
-static int scope_flush(struct group *g, const struct prk *set, struct wscope *ws)
-{
-	uint8_t value[SCOPE_VALUE_MAX], e[SUM_LEN];
-	size_t n;
-	int r;
-
-	if (ws->in_db) {
-		sum_sub(g->root.sum, ws->element);
-		g->root.scopes--;
-	}
-	if (!ws->present)
-		return ws->in_db ? store_del(g->txn, g->s->scopes, dbkey_bin(&ws->key)) : 0;
-	if ((r = store_scope_seal(&g->s->aead, &g->s->sub->scope, dbkey_bin(&ws->key), &ws->sc, value, &n)) != 0 ||
-		(r = sum_element(set, REC_SCOPE, dbkey_bin(&ws->key), (struct csm_bin){value, n}, e)) != 0)
-		return r;
-	sum_add(g->root.sum, e);
-	g->root.scopes++;
-	return store_put(g->txn, g->s->scopes, dbkey_bin(&ws->key), (struct csm_bin){value, n});
-}
-
-static int scopes_flush(struct group *g)
-{
-	struct prk set;
-	int r = 0;
-
-	prk_init(&set, g->root.set_key);
-	for (size_t i = 0; i < g->n_scopes && r == 0; i++) {
-		if (g->scopes[i]->dirty)
-			r = scope_flush(g, &set, g->scopes[i]);
-	}
-	sodium_memzero(&set, sizeof(set));
-	return r;
-}
-
-static uint64_t monotonic_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-/* ---- a group ---- */
-
-static void group_free(struct group *g)
-{
-	if (g == NULL)
-		return;
-	if (g->txn != NULL)
-		mdb_txn_abort(g->txn);
-	for (size_t i = 0; i < g->n_scopes; i++)
-		csm_lock_free(g->scopes[i]);
-	csm_buf_free(&g->lines);
-	csm_lock_free(g->before);
-	csm_lock_free(g);
-}
-
-/* Free pages are counted only near the end: the list of them may be long. */
-static int group_room(struct group *g)
-{
-	struct csm_store *s = g->s;
-	MDB_envinfo info;
-	uint64_t used;
-	MDB_stat st;
-	int rc, r;
-
-	if ((rc = mdb_env_info(s->env, &info)) != 0 || (rc = mdb_env_stat(s->env, &st)) != 0)
-		return store_err(rc);
-	used = (uint64_t)(info.me_last_pgno + 1) * st.ms_psize;
-	if (used + MAP_RESERVE > s->map_size && (r = store_used(s, &used)) != 0)
-		return r;
-	g->room = used < s->map_size ? s->map_size - used : 0;
-	return 0;
-}
-
-static int group_begin(struct csm_store *s, struct group **ret)
-{
-	struct group *g = csm_lock_alloc(sizeof(*g));
-	int r = CSM_ENOMEM;
-
-	if (g == NULL)
-		return r;
-	memset(g, 0, sizeof(*g));
-	g->s = s;
-	g->now = (uint64_t)time(NULL);
-	csm_buf_init(&g->lines, LINES_MAX, false);
-	g->before = csm_lock_alloc(sizeof(*g->before));
-	if (g->before != NULL)
-		r = store_err(mdb_txn_begin(s->env, NULL, 0, &g->txn));
-	if (r == 0)
-		r = group_room(g);
-	if (r == 0)
-		*ret = g;
-	else
-		group_free(g);
-	return r;
-}
-
-static int group_commit(struct group *g)
-{
-	int r = store_root_write(g->s, g->txn, &g->s->aead, &g->root);
-
-	if (r == 0) {
-		r = store_commit_err(g->s, mdb_txn_commit(g->txn));
-		g->txn = NULL;
-	}
-	store_told(g, r);
-	return r;
-}
-
-/* One operation in a transaction of its own. */
-static int op_nested(struct group *g, struct csm_store_op *op)
-{
-	CSM_WIPED(mem, sizeof(struct root));
-	bool deleted = g->deleted, keks_gone = g->keks_gone;
-	size_t room = g->room;
-	MDB_txn *parent = g->txn;
-	int rc, r;
-
-	memcpy(mem, &g->root, sizeof(g->root));
-	g->touched = NULL;
-	if ((rc = mdb_txn_begin(g->s->env, parent, 0, &g->txn)) != 0) {
-		g->txn = parent;
-		return store_err(rc);
-	}
-	r = store_op_apply(g, op);
-	if (r == 0 && !op->replayed)
-		r = store_commit_err(g->s, mdb_txn_commit(g->txn));
-	else
-		mdb_txn_abort(g->txn);
-	g->txn = parent;
-	if (r == 0)
-		return 0;
-	memcpy(&g->root, mem, sizeof(g->root));
-	if (g->touched != NULL)
-		*g->touched = *g->before;
-	g->deleted = deleted;
-	g->keks_gone = keks_gone;
-	g->room = room;
-	return r;
-}
-
-static bool epoch_due(const struct csm_store *s, bool deleted)
-{
-	return (s->epoch_wanted || deleted) && !s->counter_behind &&
-		store_monotonic() - s->epoch_raised >= s->epoch_interval_s;
-}
-
-static void group_done(struct group *g, size_t effects, bool raised)
-{
-	struct csm_store *s = g->s;
-
-	s->epoch = g->root.epoch;
-	s->epoch_wanted = !raised && (s->epoch_wanted || g->deleted);
-	if (raised)
-		s->epoch_raised = store_monotonic();
-	if (g->keks_gone)
-		atomic_fetch_add_explicit(&s->kek_generation, 1, memory_order_release);
-	store_totals(s, &g->root);
-	pthread_mutex_lock(&s->mu);
-	s->stat.commits++;
-	s->stat.commit_ops += effects;
-	pthread_mutex_unlock(&s->mu);
-}
-
-/* Apply all, commit once. An error is that of the commit: then nothing was done. */
-static int group_run(struct csm_store *s, struct csm_store_op *const *ops, size_t n, bool raise)
-{
-	struct group *g;
-	size_t effects = 0;
-	int r;
-
-	if ((r = group_begin(s, &g)) != 0)
-		return r;
-	if ((r = store_root_read(s, g->txn, &s->aead, &g->root)) != 0)
-		goto out;
-	for (size_t i = 0; i < n; i++) {
-		ops[i]->r = op_nested(g, ops[i]);
-		if (ops[i]->r == 0 && !ops[i]->replayed)
-			effects++;
-		raise = raise || ops[i]->kind == CSM_OP_EPOCH;
-	}
-	raise = (raise && !s->counter_behind) || epoch_due(s, g->deleted);
-	if ((r = store_tell(g, ops, n, effects > 0 || raise)) != 0)
-		goto out;
-	if (effects == 0 && !raise)
-		goto out;
-	if (raise)
-		raise = store_root_epoch_next(s, &g->root);
-	if ((r = scopes_flush(g)) != 0)
-		store_told(g, r);
-	else if ((r = group_commit(g)) == 0)
-		group_done(g, effects, raise);
-out:
-	group_free(g);
-	return r;
-}
-
-/* A group whose commit fails is done again one by one, so that only what cannot be done is refused. */
-static void batch_run(struct csm_store *s, struct csm_store_op *const *ops, size_t n)
-{
-	int r = group_run(s, ops, n, false);
-
-	if (r == 0)
-		return;
-	for (size_t i = 0; i < n; i++) {
-		/* What one cannot tell, the next cannot either. */
-		if (n > 1 && r != CSM_EUNAVAILABLE)
-			r = group_run(s, &ops[i], 1, false);
-		if (r != 0)
-			ops[i]->r = r;
-	}
-}
+#define IDLE_NS 10000000u     /* with nothing to do for so long, LMDB takes what the journal has */
+#define JOURNAL_NS 100000000u /* and after so long in any case */
+#define STUCK_NS 1000000000u
 
 /* ---- accepting ---- */
 
@@ -294,7 +30,7 @@ static int accept_scan(struct group *g, struct csm_store_op *op, struct names *r
 		return r;
 	(void)store_root_epoch_next(s, &g->root);
 	op->r = 0;
-	return (r = store_tell(g, &op, 1, true)) != 0 ? r : group_commit(g);
+	return (r = store_tell(g, &op, 1, true)) != 0 ? r : store_group_commit(g);
 }
 
 static int accept_run(struct csm_store *s, struct csm_store_op *op)
@@ -309,14 +45,15 @@ static int accept_run(struct csm_store *s, struct csm_store_op *op)
 		return CSM_EUNAVAILABLE;
 	removed = store_names_new(s->removed);
 	none = store_names_new(s->damaged);
-	if (removed == NULL || none == NULL || (r = group_begin(s, &g)) != 0)
+	if (removed == NULL || none == NULL || (r = journal_erase(s)) != 0 || (r = store_group_begin(s, &g)) != 0)
 		goto out;
+	s->changes.on = false; /* they may be many, and LMDB has them at once */
 	if ((r = accept_scan(g, op, removed)) != 0)
 		goto out;
 	g->keks_gone = true;
 	s->schema = STORE_SCHEMA;
 	store_early_done(s, true);
-	group_done(g, 1, true);
+	store_group_done(g, 1, true);
 	pthread_mutex_lock(&s->mu);
 	s->removed = removed;
 	s->damaged = none;
@@ -324,7 +61,7 @@ static int accept_run(struct csm_store *s, struct csm_store_op *op)
 	atomic_store_explicit(&s->locked, false, memory_order_release);
 	store_root_counter_follow(s);
 out:
-	group_free(g);
+	store_group_free(g);
 	if (r != 0) {
 		store_early_done(s, false);
 		store_names_drop(removed);
@@ -345,7 +82,7 @@ static void op_finish(struct csm_store_op *op)
 /* Who is answered together asks again together: as many as are answered now and wait already make the next group. */
 static void expect(struct csm_store *s, size_t n, uint64_t began)
 {
-	uint64_t took = monotonic_ns() - began;
+	uint64_t took = store_monotonic_ns() - began;
 
 	s->commit_ns = took < GATHER_NS ? took : GATHER_NS;
 	pthread_mutex_lock(&s->mu);
@@ -362,7 +99,7 @@ static void gather(struct csm_store *s)
 
 	if (s->queued == 0 || s->queued >= s->expected || s->expected > GROUP_OPS || s->stopping)
 		return;
-	ns = monotonic_ns() + s->commit_ns / 4;
+	ns = store_monotonic_ns() + s->commit_ns / 4;
 	until = (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
 	s->want = s->expected;
 	while (s->queued < s->want && !s->stopping && rc == 0)
@@ -372,7 +109,7 @@ static void gather(struct csm_store *s)
 
 static void batch_serve(struct csm_store *s, struct csm_store_op **ops, size_t n)
 {
-	uint64_t began = monotonic_ns();
+	uint64_t began = store_monotonic_ns();
 	int r;
 
 	if (ops[0]->kind == CSM_OP_ACCEPT) {
@@ -381,7 +118,7 @@ static void batch_serve(struct csm_store *s, struct csm_store_op **ops, size_t n
 		op_finish(ops[0]);
 		return;
 	}
-	batch_run(s, ops, n);
+	store_batch_run(s, ops, n);
 	expect(s, n, began);
 	/* The counter may be slow: who did not ask for it need not wait. */
 	for (size_t i = 0; i < n; i++) {
@@ -430,7 +167,7 @@ static void prune(struct csm_store *s)
 	int r;
 
 	do {
-		if (mdb_txn_begin(s->env, NULL, 0, &txn) != 0)
+		if (store_checkpoint(s) != 0 || mdb_txn_begin(s->env, NULL, 0, &txn) != 0)
 			return;
 		r = store_request_prune(s, txn, (uint64_t)time(NULL), PRUNE_ROWS, &n);
 		if (r != 0 || n == 0)
@@ -446,12 +183,12 @@ static int early_run(struct csm_store *s)
 	struct group *g;
 	int r;
 
-	if ((r = group_begin(s, &g)) != 0)
+	if ((r = store_checkpoint(s)) != 0 || (r = store_group_begin(s, &g)) != 0)
 		return r;
 	if ((r = store_root_read(s, g->txn, &s->aead, &g->root)) == 0 &&
-		(r = store_early_pins(s, g->txn, &g->root)) == 0 && (r = group_commit(g)) == 0)
-		group_done(g, 1, false);
-	group_free(g);
+		(r = store_early_pins(s, g->txn, &g->root)) == 0 && (r = store_group_commit(g)) == 0)
+		store_group_done(g, 1, false);
+	store_group_free(g);
 	store_early_done(s, r == 0);
 	return r;
 }
@@ -477,7 +214,7 @@ static void housekeeping(struct csm_store *s)
 	early_flush(s, now);
 	if (s->counter_behind && now - s->counter_tried >= RETRY_S)
 		store_root_counter_follow(s);
-	if (epoch_due(s, false) && group_run(s, NULL, 0, false) == 0)
+	if (store_epoch_due(s, false) && store_group_run(s, NULL, 0, false) == 0)
 		store_root_counter_follow(s);
 	if (s->pruned == 0 || now - s->pruned >= PRUNE_S) {
 		s->pruned = now;
@@ -499,6 +236,35 @@ static time_t next_due(const struct csm_store *s)
 	return (time_t)due;
 }
 
+/* LMDB takes what the journal has when that is much, or old, or when there is nothing else to do. */
+static void journal_flush(struct csm_store *s, bool idle)
+{
+	const struct journal *j = &s->journal;
+
+	if (j->entries > 0 && (idle || j->used >= JOURNAL_FULL || store_monotonic_ns() - s->journal_since >= JOURNAL_NS))
+		(void)store_checkpoint(s);
+}
+
+static struct timespec wait_until(const struct csm_store *s)
+{
+	uint64_t ns = store_monotonic_ns() + (s->stuck != 0 ? STUCK_NS : IDLE_NS);
+
+	if (s->journal.entries == 0)
+		return (struct timespec){.tv_sec = next_due(s) + 1};
+	return (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
+}
+
+/* A clean stop raises the epoch: what is copied from now on is told from what was before. */
+static void finish(struct csm_store *s)
+{
+	if (csm_store_locked(s))
+		return;
+	if (store_group_run(s, NULL, 0, true) == 0)
+		store_root_counter_follow(s);
+	if (store_checkpoint(s) == 0)
+		(void)journal_erase(s); /* it tells nothing that LMDB does not have */
+}
+
 static void *writer_main(void *arg)
 {
 	struct csm_store_op *ops[GROUP_OPS];
@@ -508,7 +274,7 @@ static void *writer_main(void *arg)
 	csm_lock_stack();
 	housekeeping(s);
 	for (;;) {
-		struct timespec until = {.tv_sec = next_due(s) + 1};
+		struct timespec until = wait_until(s);
 		bool stop;
 		int rc = 0;
 
@@ -521,13 +287,12 @@ static void *writer_main(void *arg)
 		pthread_mutex_unlock(&s->mu);
 		if (n > 0)
 			batch_serve(s, ops, n);
+		journal_flush(s, n == 0);
 		housekeeping(s);
 		if (stop)
 			break;
 	}
-	/* A clean stop raises the epoch: what is copied from now on is told from what was before. */
-	if (!csm_store_locked(s) && group_run(s, NULL, 0, true) == 0)
-		store_root_counter_follow(s);
+	finish(s);
 	return NULL;
 }
 

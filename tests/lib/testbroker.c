@@ -164,7 +164,7 @@ int testbroker_start(struct testbroker *t, const struct csm_plugin *const *plugi
 
 static void remove_dir(const char *dir)
 {
-	static const char *const parts[] = {"store/data.mdb", "store/lock.mdb", "store/owner.lock", "store", "audit/audit.log", "audit",
+	static const char *const parts[] = {"store/data.mdb", "store/lock.mdb", "store/owner.lock", "store/journal", "store", "audit/audit.log", "audit",
 		"public.sock", "admin.sock", ""};
 	char path[192];
 

@@ -416,7 +416,7 @@ static void test_schema_1_is_taken_over(void **state)
 	assert_false(csm_store_locked(f->s));
 	assert_int_equal(set(f, "web", "tls", "one"), 0);
 	storefix_close(f);
-	expect_schema(f, 3);
+	expect_schema(f, 4);
 	reopen(f);
 	assert_string_equal(look(f, "web", "tls", 0), "one");
 	char v[256];
@@ -441,7 +441,7 @@ static void test_schema_1_changed(void **state)
 	expect_schema(f, 1);
 	found(f, "web:", NULL, 0);
 	storefix_close(f);
-	expect_schema(f, 3);
+	expect_schema(f, 4);
 	assert_int_equal(storefix_open(f), 0);
 	assert_int_equal(set(f, "web", "tls", "one"), 0);
 	reopen(f);

@@ -254,7 +254,7 @@ static void test_format(void **state)
 	assert_non_null(v);
 	assert_int_equal(n, 64 + 200 + 16);
 	open_record(root_key, (const uint8_t *)"root", 4, v, n, root);
-	assert_int_equal(root[3], 3);  /* schema */
+	assert_int_equal(root[3], 4);  /* schema */
 	assert_int_equal(root[31], 1); /* scopes */
 	set_text[0] = 1;
 	set_text[2] = 6;

@@ -20,7 +20,7 @@ static void test_root_key(void **state)
 {
 	struct storefix *f = *state;
 	struct rawstore w;
-	uint8_t schema[13] = {'c', 's', 'm', ' ', 's', 't', 'o', 'r', 'e', 0, 0, 0, 4}, *v;
+	uint8_t schema[13] = {'c', 's', 'm', ' ', 's', 't', 'o', 'r', 'e', 0, 0, 0, 5}, *v;
 	size_t n;
 
 	assert_int_equal(storefix_domain(f, "web", "db"), 0);
@@ -55,7 +55,7 @@ static void test_root_key(void **state)
 	raw_put(&w, w.meta, "schema", 6, schema, 13);
 	raw_close(&w);
 	assert_int_equal(storefix_open(f), CSM_EUNSUPPORTED);
-	assert_non_null(strstr(f->why, "schema 4"));
+	assert_non_null(strstr(f->why, "schema 5"));
 	raw_open(f, &w);
 	raw_del(&w, w.meta, "schema", 6);
 	raw_close(&w);
@@ -66,7 +66,7 @@ static void test_root_key(void **state)
 	raw_close(&w);
 	assert_int_equal(storefix_open(f), CSM_EUNSUPPORTED);
 	raw_open(f, &w);
-	schema[12] = 3;
+	schema[12] = 4;
 	raw_put(&w, w.meta, "schema", 6, schema, 13);
 	raw_close(&w);
 	free(v);
