@@ -49,6 +49,7 @@ struct csm_store_options {
 	 * then nothing is read or written: CSM_EUNAVAILABLE. Called by whoever commits, the writer usually; may end the
 	 * process: what was not answered then is not lost knowledge but unknown. */
 	void (*lost)(void);
+	bool keep_journal;           /* LMDB takes what the journal has only when it must (tests) */
 	bool no_sodium;              /* OpenSSL's AES even where the CPU suits libsodium's (tests) */
 };
 

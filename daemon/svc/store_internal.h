@@ -346,7 +346,7 @@ struct csm_store {
 	uint32_t schema;        /* of the records found; STORE_SCHEMA once a commit has said so */
 	bool ready_to_count;    /* the epoch that was committed belongs to the counter at hand */
 	bool ready;             /* the root key is known */
-	bool no_sodium;         /* tests */
+	bool no_sodium, keep_journal; /* tests */
 	struct csm_audit *audit; /* NULL: nothing is told */
 	uint64_t audit_seq;     /* as found at the start */
 	uint8_t audit_head[32];

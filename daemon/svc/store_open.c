@@ -260,6 +260,7 @@ int csm_store_env_open(const struct csm_store_options *opt, struct csm_store **r
 	s->epoch_interval_s = opt->epoch_interval_s;
 	s->tail = &s->head;
 	s->no_sodium = opt->no_sodium;
+	s->keep_journal = opt->keep_journal;
 	s->lost = opt->lost;
 	s->stat.schema = STORE_SCHEMA;
 	s->stat.size = opt->map_size;

@@ -241,7 +241,8 @@ static void journal_flush(struct csm_store *s, bool idle)
 {
 	const struct journal *j = &s->journal;
 
-	if (j->entries > 0 && (idle || j->used >= JOURNAL_FULL || store_monotonic_ns() - s->journal_since >= JOURNAL_NS))
+	if (j->used >= JOURNAL_FULL || (j->entries > 0 && !s->keep_journal &&
+		(idle || store_monotonic_ns() - s->journal_since >= JOURNAL_NS)))
 		(void)store_checkpoint(s);
 }
 
