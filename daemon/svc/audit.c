@@ -269,14 +269,19 @@ static bool gap_to_tell(struct csm_audit *a)
 	return some;
 }
 
+void csm_audit_sync(struct csm_audit *a)
+{
+	if (atomic_exchange(&a->unsynced, false) && audit_put(a, NULL, NULL, NULL) != 0)
+		a->unsynced = true;
+}
+
 void csm_audit_tick(struct csm_audit *a)
 {
 	time_t minute = time(NULL) / 60;
 
 	audit_serve_waiting(a);
 	/* Kept lines: the file follows within a second. */
-	if (atomic_exchange(&a->unsynced, false) && audit_put(a, NULL, NULL, NULL) != 0)
-		a->unsynced = true;
+	csm_audit_sync(a);
 	if (minute != a->minute) {
 		a->minute = minute;
 		audit_collect(a);

@@ -96,6 +96,8 @@ void csm_audit_witness(struct csm_audit *a, uint64_t seq, const uint8_t head[sta
 
 /* Up to this line nothing needs to be kept. */
 uint64_t csm_audit_synced(struct csm_audit *a);
+/* Sync what is written, now: csm_audit_synced tells what came of it. Any thread. */
+void csm_audit_sync(struct csm_audit *a);
 /* There are durable lines that the store does not name yet. */
 bool csm_audit_behind(struct csm_audit *a);
 

@@ -1,6 +1,7 @@
 /* The store and the audit log: changes are told before they are committed, each commit names the log's last line, and
  * the log's checkpoints are signed by a key that comes from the root key. */
 #include <sodium.h>
+#include <stdlib.h>
 #include <string.h>
 #include "daemon/svc/log.h"
 #include "daemon/svc/store_internal.h"
@@ -63,12 +64,11 @@ static int restore(struct csm_store *s, struct csm_audit *a)
 	return r;
 }
 
-static int keep(struct group *g)
+/* Rows whose lines are synced by now. */
+static int drop_synced(struct group *g, uint64_t synced)
 {
-	uint64_t synced = csm_audit_synced(g->s->audit);
 	MDB_cursor *cur;
 	MDB_val k, v;
-	uint8_t key[8];
 	int r = store_err(mdb_cursor_open(g->txn, g->s->log, &cur));
 
 	if (r != 0)
@@ -76,11 +76,78 @@ static int keep(struct group *g)
 	while (r == 0 && mdb_cursor_get(cur, &k, &v, MDB_FIRST) == 0 && k.mv_size == 8 && get64(k.mv_data) <= synced)
 		r = store_err(store_cursor_del(g->s, cur, &k));
 	mdb_cursor_close(cur);
+	return r;
+}
+
+/* In the row of a group; one that goes into the journal is in the database only if the file is not synced when LMDB commits. */
+static int keep(struct group *g)
+{
+	struct csm_bin lines = {csm_buf_ptr(&g->lines), g->lines.len};
+	struct csm_store *s = g->s;
+	struct lines *l;
+	uint8_t key[8];
+	int r = drop_synced(g, csm_audit_synced(s->audit));
+
 	if (r != 0 || !g->told.kept)
 		return r;
 	put64(key, g->told.seq);
-	return store_put(g->s, g->txn, g->s->log, (struct csm_bin){key, 8},
-		(struct csm_bin){csm_buf_ptr(&g->lines), g->lines.len});
+	if (!g->journal)
+		return store_put(s, g->txn, s->log, (struct csm_bin){key, 8}, lines);
+	l = malloc(sizeof(*l));
+	if (l == NULL)
+		return CSM_ENOMEM;
+	changes_add(s, s->log, (struct csm_bin){key, 8}, &lines);
+	*l = (struct lines){.seq = g->told.seq, .text = g->lines};
+	csm_buf_init(&g->lines, LINES_MAX, false);
+	*s->lines_tail = g->kept = l;
+	s->lines_tail = &l->next;
+	return 0;
+}
+
+void store_lines_undo(struct group *g)
+{
+	struct lines **at = &g->s->lines;
+
+	if (g->kept == NULL)
+		return;
+	while (*at != g->kept)
+		at = &(*at)->next;
+	*at = NULL; /* the last group's is the last */
+	g->s->lines_tail = at;
+	csm_buf_free(&g->kept->text);
+	free(g->kept);
+	g->kept = NULL;
+}
+
+int store_lines_flush(struct csm_store *s)
+{
+	uint64_t synced;
+	uint8_t key[8];
+	int r = 0;
+
+	if (s->lines == NULL)
+		return 0;
+	csm_audit_sync(s->audit);
+	synced = csm_audit_synced(s->audit);
+	for (const struct lines *l = s->lines; l != NULL && r == 0; l = l->next) {
+		if (l->seq <= synced)
+			continue;
+		put64(key, l->seq);
+		r = store_put(s, s->txn, s->log, (struct csm_bin){key, 8}, (struct csm_bin){csm_buf_ptr(&l->text), l->text.len});
+	}
+	return r;
+}
+
+void store_lines_free(struct csm_store *s)
+{
+	struct lines *l;
+
+	while ((l = s->lines) != NULL) {
+		s->lines = l->next;
+		csm_buf_free(&l->text);
+		free(l);
+	}
+	s->lines_tail = &s->lines;
 }
 
 /* ---- */

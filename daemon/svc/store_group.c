@@ -143,8 +143,12 @@ static int txn_open(struct csm_store *s)
 /* What the journal has goes along; as long as LMDB cannot commit that, nothing is taken any more. */
 static int txn_commit(struct csm_store *s)
 {
-	int r = store_commit_err(s, mdb_txn_commit(s->txn));
+	int r = store_lines_flush(s);
 
+	if (r != 0)
+		mdb_txn_abort(s->txn);
+	else
+		r = store_commit_err(s, mdb_txn_commit(s->txn));
 	s->txn = NULL;
 	if (r != 0 && s->journal.entries > 0) {
 		if (s->stuck == 0)
@@ -160,6 +164,7 @@ static int txn_commit(struct csm_store *s)
 	s->journal.used = 0;
 	s->journal.entries = 0;
 	s->journal.unsure = false;
+	store_lines_free(s);
 	view_drop(s);
 	return 0;
 }
@@ -187,6 +192,8 @@ void store_group_free(struct group *g)
 {
 	if (g == NULL)
 		return;
+	if (!g->durable)
+		store_lines_undo(g);
 	if (!g->durable && (g->s->changes.n > 0 || g->s->journal.entries == 0))
 		txn_abort(g->s);
 	g->s->changes.on = false;

@@ -330,6 +330,11 @@ struct names { /* texts for status; kept until the store is closed, since status
 	size_t n;
 	char *v[64];
 };
+struct lines {
+	struct lines *next;
+	uint64_t seq; /* of the last */
+	struct csm_buf text;
+};
 struct csm_store {
 	char *dir, *mode;
 	size_t map_size;
@@ -378,6 +383,7 @@ struct csm_store {
 	struct journal journal;
 	struct changes changes; /* of the group at hand */
 	struct view *next_view; /* view, with the nodes of the group at hand; NULL: none yet */
+	struct lines *lines, **lines_tail; /* of the audit log, that the journal has */
 	uint64_t journal_since; /* monotonic nanoseconds of the first entry */
 	int stuck;              /* why LMDB could not commit what is in the journal; 0: it can */
 	uint64_t stuck_at;      /* monotonic nanoseconds */
@@ -446,6 +452,7 @@ struct group {
 	struct wscope *before;  /* what it was before the op */
 	bool durable;           /* nothing is to be undone */
 	bool journal;           /* by the journal, if it takes it */
+	struct lines *kept;     /* of this group; NULL: none */
 	struct csm_audit_mark told;
 	struct csm_buf lines; /* of the audit log, which this commit keeps */
 	bool deleted;           /* something went: the epoch wants a raise */
@@ -457,6 +464,10 @@ CSM_MUST int store_group_scope(struct group *g, const struct dbkey *key, struct 
  * durable at once. */
 CSM_MUST int store_tell(struct group *g, struct csm_store_op *const *ops, size_t n, bool commit_follows);
 void store_told(struct group *g, int r);
+/* Lines of groups in the journal: before LMDB's commit they are put into its transaction, or the log's file is synced. */
+CSM_MUST int store_lines_flush(struct csm_store *s);
+void store_lines_undo(struct group *g);
+void store_lines_free(struct csm_store *s);
 /* A group: what it does not make durable is undone with it. */
 CSM_MUST int store_group_begin(struct csm_store *s, struct group **ret);
 CSM_MUST int store_group_commit(struct group *g);

@@ -259,6 +259,7 @@ int csm_store_env_open(const struct csm_store_options *opt, struct csm_store **r
 	s->map_size = opt->map_size;
 	s->epoch_interval_s = opt->epoch_interval_s;
 	s->tail = &s->head;
+	s->lines_tail = &s->lines;
 	s->no_sodium = opt->no_sodium;
 	s->keep_journal = opt->keep_journal;
 	s->lost = opt->lost;
@@ -477,6 +478,7 @@ void csm_store_close(struct csm_store *s)
 	if (s->env != NULL)
 		mdb_env_close(s->env);
 	view_unref(s->next_view);
+	store_lines_free(s);
 	journal_close(s);
 	if (s->lock_fd >= 0)
 		close(s->lock_fd);

@@ -9,8 +9,8 @@
 #define RETRY_S 10u
 #define PRUNE_S 600u
 #define PRUNE_ROWS 4096u
-#define IDLE_NS 10000000u     /* with nothing to do for so long, LMDB takes what the journal has */
-#define JOURNAL_NS 100000000u /* and after so long in any case */
+#define IDLE_NS 20000000u     /* with nothing to do for so long, LMDB takes what the journal has */
+#define JOURNAL_NS 500000000u /* and after so long in any case */
 #define STUCK_NS 1000000000u
 
 /* ---- accepting ---- */
