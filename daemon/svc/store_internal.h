@@ -312,8 +312,20 @@ void view_unref(struct view *v);
 /* What is borrowed lives as long as the reference. */
 bool view_find(const struct view *v, uint64_t groups, MDB_dbi dbi, struct csm_bin key, struct change_row *ret);
 bool view_newest(const struct view *v, uint64_t groups, struct csm_bin prefix, struct change_row *ret);
-/* The rows of secrets whose keys begin so, in their order; the caller frees the array. */
-CSM_MUST int view_secrets(const struct view *v, uint64_t groups, struct csm_bin prefix, struct change_row **ret, size_t *n);
+/* The rows of secrets, of LMDB by the cursor and of the view (NULL: none), whose keys begin with prefix, from start on. */
+struct merge {
+	MDB_cursor *cur;
+	const struct dbkey *prefix;
+	MDB_val k, v;
+	int rc; /* of the cursor */
+	struct change_row *rows;
+	size_t at, n;
+};
+CSM_MUST int merge_begin(struct merge *m, const struct view *v, uint64_t groups, MDB_cursor *cur, const struct dbkey *prefix,
+	const struct dbkey *start);
+/* False at the end; then m->rc is MDB_NOTFOUND, or why it could not be read. */
+bool merge_next(struct merge *m, struct csm_bin *key, struct csm_bin *value);
+void merge_end(struct merge *m);
 
 /* ---- the store ---- */
 #define PIN_NAME_MAX 127u

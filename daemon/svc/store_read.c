@@ -527,60 +527,15 @@ int csm_store_secret_get(struct csm_reader *r, struct csm_str ns, struct csm_str
 	return 0;
 }
 
-static bool bin_before(struct csm_bin a, struct csm_bin b)
-{
-	int c = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
-
-	return c < 0 || (c == 0 && a.n < b.n);
-}
-
-/* Rows of LMDB's and of the journal's, in the order of their keys. */
-struct merge {
-	MDB_cursor *cur;
-	MDB_val k, v;
-	int rc; /* of the cursor */
-	struct change_row *rows;
-	size_t at, n;
-};
-
-static void merge_next(struct merge *m, struct csm_bin *key, struct csm_bin *value)
-{
-	const struct change_row *row = m->at < m->n ? &m->rows[m->at] : NULL;
-	size_t n = row == NULL || m->k.mv_size < row->key.n ? m->k.mv_size : row->key.n;
-	int c = m->rc != 0 ? 1 : row == NULL ? -1 : memcmp(m->k.mv_data, row->key.p, n);
-
-	if (c == 0)
-		c = m->k.mv_size < row->key.n ? -1 : m->k.mv_size > row->key.n;
-	if (c < 0) {
-		*key = val_bin(&m->k);
-		*value = val_bin(&m->v);
-	} else {
-		*key = row->key;
-		*value = row->value;
-		m->at++;
-	}
-	if (c <= 0 && m->rc == 0)
-		m->rc = mdb_cursor_get(m->cur, &m->k, &m->v, MDB_NEXT);
-}
-
-/* Where the cursor has left what begins with prefix, it has ended. */
-static bool merge_ends(struct merge *m, const struct dbkey *prefix)
-{
-	if (m->rc == 0 && !has_prefix(&m->k, prefix->p, prefix->n))
-		m->rc = MDB_NOTFOUND;
-	return m->rc != 0 && m->at == m->n;
-}
-
-static int secrets_each(struct merge *m, const struct dbkey *prefix, struct csm_str after, csm_store_secret_fn *fn, void *arg)
+static int secrets_each(struct merge *m, struct csm_str after, csm_store_secret_fn *fn, void *arg)
 {
 	struct csm_str last = after;
+	struct csm_bin key, value;
 
-	while (!merge_ends(m, prefix)) {
-		struct csm_bin key, value;
+	while (merge_next(m, &key, &value)) {
 		struct dbparts parts;
 		struct rec rec;
 
-		merge_next(m, &key, &value);
 		if (!dbkey_split_secret(key, &parts) || rec_parse(value, REC_SECRET, &rec) != 0)
 			return CSM_ETAMPERED;
 		/* the newest comes first; older ones of that name follow */
@@ -600,7 +555,7 @@ int csm_store_secret_list(struct csm_reader *r, struct csm_str ns, struct csm_st
 {
 	struct dbkey start, prefix;
 	struct csm_bin none;
-	struct merge m = {0};
+	struct merge m;
 	int e;
 
 	if (!r->active)
@@ -612,15 +567,10 @@ int csm_store_secret_list(struct csm_reader *r, struct csm_str ns, struct csm_st
 	prefix.p[prefix.n++] = 0;
 	if (after.n == 0)
 		start.n = prefix.n;
-	if ((e = view_secrets(r->view, r->groups, dbkey_bin(&prefix), &m.rows, &m.n)) != 0)
+	if ((e = merge_begin(&m, r->view, r->groups, r->secrets.c, &prefix, &start)) != 0)
 		return e;
-	while (m.at < m.n && bin_before(m.rows[m.at].key, dbkey_bin(&start)))
-		m.at++;
-	m.cur = r->secrets.c;
-	m.k = dbkey_val(&start);
-	m.rc = mdb_cursor_get(m.cur, &m.k, &m.v, MDB_SET_RANGE);
-	e = secrets_each(&m, &prefix, after, fn, arg);
-	free(m.rows);
+	e = secrets_each(&m, after, fn, arg);
+	merge_end(&m);
 	return e;
 }
 

@@ -92,10 +92,11 @@ static void *take(struct view *v, size_t n)
 static struct node *node_make(struct view *v, MDB_dbi dbi, struct csm_bin key, struct csm_bin value)
 {
 	struct node *node = take(v, sizeof(*node) + key.n + value.n);
-	uint8_t *p = (uint8_t *)(node + 1);
+	uint8_t *p;
 
 	if (node == NULL)
 		return NULL;
+	p = (uint8_t *)(node + 1);
 	memcpy(p, key.p, key.n);
 	if (value.n > 0)
 		memcpy(p + key.n, value.p, value.n);
@@ -229,42 +230,83 @@ bool view_newest(const struct view *v, uint64_t groups, struct csm_bin prefix, s
 	return true;
 }
 
-static int by_key(const void *a, const void *b)
-{
-	const struct change_row *x = a, *y = b;
-	size_t n = x->key.n < y->key.n ? x->key.n : y->key.n;
-	int c = memcmp(x->key.p, y->key.p, n);
+/* ---- secrets of LMDB and of a view, in the order of their keys ---- */
 
-	return c != 0 ? c : (x->key.n > y->key.n) - (x->key.n < y->key.n);
+static int bin_cmp(struct csm_bin a, struct csm_bin b)
+{
+	int c = memcmp(a.p, b.p, a.n < b.n ? a.n : b.n);
+
+	return c != 0 ? c : (a.n > b.n) - (a.n < b.n);
 }
 
-static size_t collect(const struct view *v, uint64_t groups, struct csm_bin prefix, struct change_row *to)
+static int by_key(const void *a, const void *b)
+{
+	return bin_cmp(((const struct change_row *)a)->key, ((const struct change_row *)b)->key);
+}
+
+/* Those whose keys begin with prefix and do not come before start; to NULL: how many. */
+static size_t collect(const struct view *v, uint64_t groups, struct csm_bin prefix, struct csm_bin start, struct change_row *to)
 {
 	size_t n = 0;
 
 	for (const struct node *node = atomic_load_explicit(&v->secrets, memory_order_acquire); node != NULL; node = node->secrets) {
-		if (node->group_no > groups || node->key.n < prefix.n || memcmp(node->key.p, prefix.p, prefix.n) != 0)
+		const struct node *row = node->row;
+
+		if (node->group_no > groups || row->key.n < prefix.n || memcmp(row->key.p, prefix.p, prefix.n) != 0 ||
+			bin_cmp(row->key, start) < 0)
 			continue;
 		if (to != NULL)
-			to[n] = (struct change_row){node->row->dbi, false, node->row->key, node->row->value};
+			to[n] = (struct change_row){row->dbi, false, row->key, row->value};
 		n++;
 	}
 	return n;
 }
 
-int view_secrets(const struct view *v, uint64_t groups, struct csm_bin prefix, struct change_row **ret, size_t *n)
+int merge_begin(struct merge *m, const struct view *v, uint64_t groups, MDB_cursor *cur, const struct dbkey *prefix,
+	const struct dbkey *start)
 {
-	struct change_row *rows = NULL;
-	size_t count = v == NULL ? 0 : collect(v, groups, prefix, NULL);
+	size_t n = v == NULL ? 0 : collect(v, groups, dbkey_bin(prefix), dbkey_bin(start), NULL);
 
-	if (count > 0) {
-		rows = calloc(count, sizeof(*rows));
-		if (rows == NULL)
+	*m = (struct merge){.cur = cur, .prefix = prefix, .n = n, .k = dbkey_val(start)};
+	if (n > 0) {
+		m->rows = calloc(n, sizeof(*m->rows));
+		if (m->rows == NULL)
 			return CSM_ENOMEM;
-		(void)collect(v, groups, prefix, rows);
-		qsort(rows, count, sizeof(*rows), by_key);
+		(void)collect(v, groups, dbkey_bin(prefix), dbkey_bin(start), m->rows);
+		qsort(m->rows, n, sizeof(*m->rows), by_key);
 	}
-	*ret = rows;
-	*n = count;
+	m->rc = mdb_cursor_get(cur, &m->k, &m->v, MDB_SET_RANGE);
 	return 0;
+}
+
+void merge_end(struct merge *m)
+{
+	free(m->rows);
+	m->rows = NULL;
+}
+
+bool merge_next(struct merge *m, struct csm_bin *key, struct csm_bin *value)
+{
+	const struct dbkey *prefix = m->prefix;
+	int c;
+
+	if (m->rc == 0 && (m->k.mv_size < prefix->n || memcmp(m->k.mv_data, prefix->p, prefix->n) != 0))
+		m->rc = MDB_NOTFOUND;
+	if (m->at == m->n)
+		c = -1;
+	else
+		c = m->rc != 0 ? 1 : bin_cmp(val_bin(&m->k), m->rows[m->at].key);
+	if (c < 0 && m->rc != 0)
+		return false;
+	if (c < 0) {
+		*key = val_bin(&m->k);
+		*value = val_bin(&m->v);
+	} else {
+		*key = m->rows[m->at].key;
+		*value = m->rows[m->at++].value;
+	}
+	/* The same row in both is one. */
+	if (c <= 0)
+		m->rc = mdb_cursor_get(m->cur, &m->k, &m->v, MDB_NEXT);
+	return true;
 }

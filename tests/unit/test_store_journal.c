@@ -332,17 +332,15 @@ static void test_foreign(void **state)
 
 struct listed {
 	char text[512];
-	size_t most;
+	size_t n, most;
 };
 
 static bool list_one(void *arg, struct csm_str name, uint64_t version, uint64_t created)
 {
 	struct listed *l = arg;
-	char one[300];
-
 	(void)created;
-	snprintf(one, sizeof(one), "%.*s%llu ", (int)name.n, name.p, (unsigned long long)version);
-	strncat(l->text, one, sizeof(l->text) - strlen(l->text) - 1);
+	l->n += (size_t)snprintf(l->text + l->n, sizeof(l->text) - l->n, "%.*s%llu ", (int)name.n, name.p, (unsigned long long)version);
+	assert_true(l->n < sizeof(l->text));
 	return --l->most > 0;
 }
 
