@@ -9,6 +9,7 @@
 #include "daemon/svc/store_internal.h"
 
 #define STUCK_RETRY_NS 1000000000u
+#define STUCK_MUCH (1024u * 1024u)
 
 /* ---- scopes of a group ---- */
 
@@ -140,6 +141,14 @@ static int txn_open(struct csm_store *s)
 	return r;
 }
 
+static void now_stuck(struct csm_store *s, int r)
+{
+	if (s->stuck == 0)
+		log_err("the store cannot take what its journal has: %s", csm_err_name(r));
+	s->stuck = r;
+	s->stuck_at = store_monotonic_ns();
+}
+
 /* What the journal has goes along; as long as LMDB cannot commit that, nothing is taken any more. */
 static int txn_commit(struct csm_store *s)
 {
@@ -150,12 +159,8 @@ static int txn_commit(struct csm_store *s)
 	else
 		r = store_commit_err(s, mdb_txn_commit(s->txn));
 	s->txn = NULL;
-	if (r != 0 && s->journal.entries > 0) {
-		if (s->stuck == 0)
-			log_err("the store cannot take what its journal has: %s", csm_err_name(r));
-		s->stuck = r;
-		s->stuck_at = store_monotonic_ns();
-	}
+	if (r != 0 && s->journal.entries > 0)
+		now_stuck(s, r);
 	if (r != 0)
 		return r;
 	if (s->stuck != 0)
@@ -177,12 +182,12 @@ int store_checkpoint(struct csm_store *s)
 		txn_abort(s);
 		return 0;
 	}
-	if (s->stuck != 0 && store_monotonic_ns() - s->stuck_at < STUCK_RETRY_NS)
+	/* Where it has much, reading all of it again is work. */
+	if (s->stuck != 0 && s->journal.used > STUCK_MUCH && store_monotonic_ns() - s->stuck_at < STUCK_RETRY_NS)
 		return s->stuck;
 	if ((r = txn_open(s)) == 0)
 		return txn_commit(s);
-	s->stuck = r;
-	s->stuck_at = store_monotonic_ns();
+	now_stuck(s, r);
 	return r;
 }
 

@@ -19,6 +19,7 @@
 #define MAC_LEN 32u
 #define ROW_HEAD 8u /* database (1), 1: a deletion (1), length of the key (2), of the value (4) */
 #define ROOM (JOURNAL_SIZE / 2)
+#define STRIDE (1024u * 1024u) /* of a look over the whole */
 
 _Static_assert(OFF_PREV + MAC_LEN == JOURNAL_HEAD, "an entry's head");
 
@@ -301,8 +302,15 @@ static int read_at(int fd, uint8_t *p, size_t n, size_t at)
 	return 0;
 }
 
-/* A genuine entry there, newer than `generation`. CSM_ENOT_FOUND: none; *some: yet something was written there. */
-static int entry_read(struct csm_store *s, size_t at, uint64_t generation, struct entry *ret, bool *some)
+/* Could it be the head of an entry there, newer than `generation`? */
+static bool head_fits(const uint8_t head[static JOURNAL_HEAD], size_t at, uint64_t generation)
+{
+	return memcmp(head, MAGIC, OFF_GENERATION) == 0 && get64(head + OFF_GENERATION) > generation &&
+		get64(head + OFF_LENGTH) <= JOURNAL_SIZE - at - JOURNAL_HEAD - MAC_LEN;
+}
+
+/* A genuine entry there, newer than `generation`. CSM_ENOT_FOUND: none. */
+static int entry_read(struct csm_store *s, size_t at, uint64_t generation, struct entry *ret)
 {
 	struct journal *j = &s->journal;
 	uint8_t head[JOURNAL_HEAD], mac[MAC_LEN], *p;
@@ -313,9 +321,7 @@ static int entry_read(struct csm_store *s, size_t at, uint64_t generation, struc
 		return CSM_ENOT_FOUND;
 	if ((r = read_at(j->fd, head, sizeof(head), at)) != 0)
 		return r;
-	*some = *some || !sodium_is_zero(head, sizeof(head));
-	if (memcmp(head, MAGIC, OFF_GENERATION) != 0 || get64(head + OFF_GENERATION) <= generation ||
-		get64(head + OFF_LENGTH) > JOURNAL_SIZE - at - JOURNAL_HEAD - MAC_LEN)
+	if (!head_fits(head, at, generation))
 		return CSM_ENOT_FOUND;
 	n = JOURNAL_HEAD + (size_t)get64(head + OFF_LENGTH);
 	csm_buf_reset(&j->in);
@@ -347,30 +353,44 @@ static int rows_apply(struct csm_store *s, MDB_txn *txn, struct csm_bin rows)
 }
 
 /* Each entry was synced before the next was written: a genuine one behind the end was cut off from those that it follows on. */
-static int nothing_behind(struct csm_store *s, size_t at, uint64_t generation, bool *some)
+static int nothing_behind(struct csm_store *s, size_t at, uint64_t generation)
 {
+	uint8_t *p = malloc(STRIDE);
 	struct entry e;
 	int r = CSM_ENOT_FOUND;
 
-	for (; at < JOURNAL_SIZE && r == CSM_ENOT_FOUND; at += PAGE)
-		r = entry_read(s, at, generation, &e, some);
+	if (p == NULL)
+		return CSM_ENOMEM;
+	for (; at < JOURNAL_SIZE && r == CSM_ENOT_FOUND; at += STRIDE) {
+		size_t n = JOURNAL_SIZE - at < STRIDE ? JOURNAL_SIZE - at : STRIDE;
+
+		if ((r = read_at(s->journal.fd, p, n, at)) != 0)
+			break;
+		r = CSM_ENOT_FOUND;
+		for (size_t i = 0; i < n && r == CSM_ENOT_FOUND; i += PAGE) {
+			s->journal.high = sodium_is_zero(p + i, JOURNAL_HEAD) ? s->journal.high : JOURNAL_SIZE;
+			if (head_fits(p + i, at + i, generation))
+				r = entry_read(s, at + i, generation, &e);
+		}
+	}
+	free(p);
 	return r == CSM_ENOT_FOUND ? 0 : r == 0 ? CSM_ETAMPERED : r;
 }
 
 int journal_replay(struct csm_store *s, MDB_txn *txn, uint64_t generation)
 {
 	struct journal *j = &s->journal;
-	bool some = false;
 	struct entry e;
 	int r;
 
 	j->used = 0;
 	j->entries = 0;
+	j->high = JOURNAL_SIZE;
 	if (j->fd < 0)
 		return 0;
 	if ((r = journal_base(s, txn)) != 0)
 		return r;
-	while ((r = entry_read(s, j->used, generation, &e, &some)) == 0) {
+	while ((r = entry_read(s, j->used, generation, &e)) == 0) {
 		if (e.generation != generation + 1 || sodium_memcmp(e.prev, j->head, MAC_LEN) != 0)
 			return CSM_ETAMPERED;
 		if ((r = rows_apply(s, txn, e.rows)) != 0)
@@ -382,8 +402,8 @@ int journal_replay(struct csm_store *s, MDB_txn *txn, uint64_t generation)
 	}
 	if (r != CSM_ENOT_FOUND)
 		return r;
-	r = nothing_behind(s, j->used, generation, &some);
-	j->high = some ? JOURNAL_SIZE : 0;
+	j->high = j->used; /* it may have nothing to erase */
+	r = nothing_behind(s, j->used, generation);
 	csm_buf_free(&j->in);
 	return r;
 }
@@ -393,13 +413,12 @@ int journal_reapply(struct csm_store *s, MDB_txn *txn)
 	struct journal *j = &s->journal;
 	size_t used = j->used;
 	uint64_t entries = j->entries;
-	bool some = false;
 	struct entry e;
 	size_t at = 0;
 	int r = 0;
 
 	for (uint64_t i = 0; i < entries && r == 0; i++, at += e.whole)
-		if ((r = entry_read(s, at, 0, &e, &some)) == 0)
+		if ((r = entry_read(s, at, 0, &e)) == 0)
 			r = rows_apply(s, txn, e.rows);
 	csm_buf_free(&j->in);
 	if (r == CSM_ENOT_FOUND || (r == 0 && (at != used || sodium_memcmp(e.mac, j->head, MAC_LEN) != 0)))
