@@ -413,7 +413,7 @@ int journal_reapply(struct csm_store *s, MDB_txn *txn)
 	struct journal *j = &s->journal;
 	size_t used = j->used;
 	uint64_t entries = j->entries;
-	struct entry e;
+	struct entry e = {0};
 	size_t at = 0;
 	int r = 0;
 
