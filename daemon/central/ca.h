@@ -75,7 +75,8 @@ struct ca_answer {
 };
 void ca_answer_free(struct ca_answer *a);
 /* A certificate for a request, or its place among those that wait for somebody's approval; durable when it returns. The same request
- * of the same caller again is that one, until the certificate was given and for a day after. Every refusal changes nothing, and `why` says its reason: CSM_EDENIED,
+ * of the same caller again is that one, until the certificate was given and for ten minutes after, a
+ * tenth of its life at most: then it is a new wish. Every refusal changes nothing, and `why` says its reason: CSM_EDENIED,
  * CSM_EINVALID, CSM_ECONFLICT (the idempotency key), CSM_EUNAUTHENTICATED (nobody asks), CSM_ESTATE, CSM_EUNAVAILABLE, ... */
 CSM_MUST int ca_issue(struct central *c, const struct ca_ask *ask, struct ca_answer *ret, char why[static CA_WHY]);
 /* The successor of a certificate: the same names, profile and role; under the certificate itself, or its node's. */

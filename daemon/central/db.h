@@ -167,7 +167,7 @@ CSM_MUST int db_token_list(struct central_db *db, struct csm_str after, size_t l
 #define DB_REQUESTS_MAX 1000u     /* open ones, in all */
 #define DB_REQUESTS_PER_CALLER 16u
 #define DB_REQUEST_WAITS_S (UINT64_C(7) * 86400) /* for a decision, and for who asked to come for what was decided */
-#define DB_REQUEST_KEPT_S UINT64_C(86400)        /* after it was answered */
+#define DB_REQUEST_KEPT_S UINT64_C(600)          /* after it was answered, or a tenth of the certificate's life */
 enum db_request_state { DB_WAITING, DB_APPROVED, DB_REFUSED, DB_ISSUED };
 struct db_request {
 	uint8_t id[DB_REQUEST_ID_LEN];

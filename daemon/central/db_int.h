@@ -136,7 +136,7 @@ CSM_MUST int db_copy_cert(struct csm_pool *pool, struct db_cert *c);
 CSM_MUST int plan_payment(struct plan *p, struct csm_engine_txn *t, const struct db_payment *in, bool paid);
 /* The request that waited has become this certificate. CSM_EDENIED: it may not, or not any more. */
 CSM_MUST int plan_request_issued(struct plan *p, struct csm_engine_txn *t, const uint8_t id[static DB_REQUEST_ID_LEN],
-	struct csm_bin serial, uint64_t now);
+	const struct db_cert *cert, uint64_t now);
 
 /* Rounds of reading and writing before somebody who is always overtaken is told CSM_EBUSY. */
 #define DB_ROUNDS 10000u

@@ -110,7 +110,7 @@ static int issue_once(struct central_db *db, struct csm_engine_txn *t, const str
 	if ((r = db_row(db, t, &k, &rec_ref, NULL, &ref, NULL)) != CSM_ENOT_FOUND)
 		return r == 0 ? CSM_EEXISTS : r;
 	if ((r = plan_payment(p, t, &by, in->request != NULL)) != 0 ||
-		(in->request != NULL && (r = plan_request_issued(p, t, in->request, in->cert->serial, in->now)) != 0) ||
+		(in->request != NULL && (r = plan_request_issued(p, t, in->request, in->cert, in->now)) != 0) ||
 		(r = plan_valid(p, t, in->cert->renews)) != 0 || (r = plan_node_cert(p, t, in->cert, in->new_node, in->now)) != 0)
 		return r;
 	plan_cert(p, in);

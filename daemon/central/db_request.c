@@ -116,9 +116,11 @@ static int find(struct central_db *db, struct csm_engine_txn *t, const uint8_t i
 	return q.expires <= now ? CSM_ENOT_FOUND : 0;
 }
 
-int plan_request_issued(struct plan *p, struct csm_engine_txn *t, const uint8_t id[static DB_REQUEST_ID_LEN], struct csm_bin serial,
+int plan_request_issued(struct plan *p, struct csm_engine_txn *t, const uint8_t id[static DB_REQUEST_ID_LEN], const struct db_cert *cert,
 	uint64_t now)
 {
+	/* for who has lost the answer, not for who wants the next one */
+	uint64_t left = cert->not_after > now ? (cert->not_after - now) / 10 : 0;
 	struct db_request q, next;
 	struct csm_bin row;
 	int r = find(p->db, t, id, now, &p->mem, &q, &row);
@@ -129,8 +131,8 @@ int plan_request_issued(struct plan *p, struct csm_engine_txn *t, const uint8_t 
 		return CSM_EDENIED;
 	next = q;
 	next.state = DB_ISSUED;
-	next.serial = serial;
-	next.expires = now + DB_REQUEST_KEPT_S;
+	next.serial = cert->serial;
+	next.expires = now + (left < DB_REQUEST_KEPT_S ? left : DB_REQUEST_KEPT_S);
 	return plan_turn(p, t, &q, row, &next);
 }
 

@@ -14,7 +14,7 @@
 #define PER_ISSUER 2u /* of them at most wait for one authority */
 #define JOBS_MAX 32u
 #define WAIT_MS 2000u /* so long a worker waits: who answers at once is passed on at once */
-#define KEPT_S 60u    /* what came is kept for others who ask the same meanwhile */
+#define KEPT_S 60u    /* what came is kept at least so long for who asks again */
 #define STOP_S 2
 #define LIFE_SLACK_S 3600u
 
@@ -220,11 +220,12 @@ static int take(struct external *x, const struct external_ask *ask, struct csm_b
 		return 0;
 	}
 	r = j->r;
-	if (r == 0)
-		return csm_buf_put(chain, csm_buf_ptr(&j->chain), j->chain.len);
 	*waits = r == CSM_EBUSY;
-	memcpy(why, j->why, CA_WHY);
-	job_clear(j); /* the next one asks anew */
+	if (r == 0)
+		r = csm_buf_put(chain, csm_buf_ptr(&j->chain), j->chain.len);
+	else
+		memcpy(why, j->why, CA_WHY);
+	job_clear(j); /* the next one asks anew: a renewal is the same request */
 	return *waits ? 0 : r;
 }
 
