@@ -19,7 +19,7 @@ report = json.load(open(sys.argv[1]))
 assert len(report["ratios"]) == len(table.RATIOS), len(report["ratios"])
 # memory and bad peers take their time
 left_out = {r[0] for r in table.LIMITS} - {r["group"] for r in report["limits"]}
-assert left_out == {"memory", "others", "hanging"}, left_out
+assert left_out == {"memory", "others", "hanging", "rude"}, left_out
 for row in report["ratios"] + report["limits"]:
     value = row["ratio"] if "ratio" in row else row["value"]
     assert value is not None and value > 0, row
