@@ -59,13 +59,14 @@ static int zeros(int fd, size_t n)
 	return r == 0 && fdatasync(fd) != 0 ? store_err(errno) : r;
 }
 
+/* The file; -1: there is none. */
 static int make(const char *folder, const char *path)
 {
 	char *fresh = NULL;
-	int fd, r = CSM_ENOMEM;
+	int fd, r;
 
 	if (asprintf(&fresh, "%s/new.journal", folder) < 0)
-		return r;
+		return -1;
 	(void)unlink(fresh);
 	fd = open(fresh, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
 	r = fd < 0 ? store_err(errno) : zeros(fd, JOURNAL_SIZE);

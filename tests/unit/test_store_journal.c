@@ -5,10 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "libclient/base/buf.h"
@@ -16,6 +18,17 @@
 
 #define PAGE 4096u
 #define SIZE (8u * 1024u * 1024u)
+
+/* LMDB's too. */
+static unsigned syncs_fail;
+__attribute__((visibility("default"))) int fdatasync(int fd)
+{
+	if (syncs_fail == 0)
+		return (int)syscall(SYS_fdatasync, fd);
+	syncs_fail--;
+	errno = EIO;
+	return -1;
+}
 
 static int setup(void **state)
 {
@@ -219,6 +232,45 @@ static void test_committed(void **state)
 	expect(f, 1);
 }
 
+/* Syncs fail, one after the other: of the entry, of LMDB that is to take it instead, of the page that is to overwrite the entry. What
+ * was refused is not there after a crash, what comes behind it is; nothing comes when nothing is known of the disk. */
+static int syncs_failing(struct storefix *f, unsigned n)
+{
+	bool good = storefix_open(f) == 0 && set_with(f, "a", "a", rid_of("a")) == 0;
+	char v[256];
+
+	syncs_fail = n;
+	good = good && (set_with(f, "b", "b", rid_of("b")) == 0) == (n == 1) && syncs_fail == 0 &&
+		storefix_get(f, "web", "db", "b", 0, v) == (n == 1 ? 0 : CSM_ENOT_FOUND);
+	return good && (set_with(f, "c", "c", rid_of("c")) == 0) == (n < 3) && storefix_get(f, "web", "db", "a", 0, v) == 0 ? 0 : 1;
+}
+
+static void test_syncs_fail(void **state)
+{
+	struct storefix *f = *state;
+	char v[256];
+	int status;
+
+	store_copy(f, "store/data.mdb", "base");
+	for (unsigned n = 1; n <= 3; n++) {
+		pid_t pid = fork();
+
+		assert_true(pid >= 0);
+		if (pid == 0)
+			_exit(syncs_failing(f, n));
+		assert_int_equal(waitpid(pid, &status, 0), pid);
+		assert_int_equal(status, 0);
+		assert_int_equal(storefix_open(f), 0);
+		assert_false(csm_store_locked(f->s));
+		assert_int_equal(storefix_get(f, "web", "db", "a", 0, v), 0);
+		if (n < 3)
+			assert_int_equal(storefix_get(f, "web", "db", "b", 0, v), n == 1 ? 0 : CSM_ENOT_FOUND);
+		assert_int_equal(storefix_get(f, "web", "db", "c", 0, v), n < 3 ? 0 : CSM_ENOT_FOUND);
+		storefix_close(f);
+		store_copy(f, "base", "store/data.mdb");
+	}
+}
+
 /* Whatever of the last entry did not reach the disk: head, rows, MAC. */
 static void test_torn(void **state)
 {
@@ -279,6 +331,40 @@ static void test_moved_to_front(void **state)
 	crash_after(*state, abc, 3);
 	page_get(*state, 2, p);
 	page_put(*state, 0, p);
+	found(*state);
+}
+
+/* Two stores that were one: their numbers are the same, but nothing of one follows on the other. */
+static void fork_off(struct storefix *f)
+{
+	char path[128];
+
+	store_copy(f, "store/data.mdb", "base");
+	crash_after(f, abc, 3);
+	store_copy(f, "store/journal", "first");
+	store_copy(f, "base", "store/data.mdb");
+	snprintf(path, sizeof(path), "%s/store/journal", f->dir);
+	assert_int_equal(unlink(path), 0);
+	crash_after(f, abc, 3);
+}
+
+static void test_entry_of_a_fork(void **state)
+{
+	uint8_t p[PAGE];
+
+	fork_off(*state);
+	store_copy(*state, "store/journal", "second");
+	store_copy(*state, "first", "store/journal");
+	page_get(*state, 2, p);
+	store_copy(*state, "second", "store/journal");
+	page_put(*state, 2, p);
+	found(*state);
+}
+
+static void test_journal_of_a_fork(void **state)
+{
+	fork_off(*state);
+	store_copy(*state, "first", "store/journal");
 	found(*state);
 }
 
@@ -442,11 +528,14 @@ int main(void)
 		T(test_crash),
 		T(test_old_journal),
 		T(test_committed),
+		T(test_syncs_fail),
 		T(test_torn),
 		T(test_flipped),
 		T(test_dropped),
 		T(test_reordered),
 		T(test_moved_to_front),
+		T(test_entry_of_a_fork),
+		T(test_journal_of_a_fork),
 		T(test_older_database),
 		T(test_foreign),
 		T(test_seen),
