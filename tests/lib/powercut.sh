@@ -4,6 +4,7 @@
 # $deaf and $eio, if set, go to CSM_POWERCUT_DEAF and CSM_POWERCUT_EIO of the next start.
 
 : "${top:?}" "${node:?}" "${node_build:?}" "${work:?}" "${backend:?}"
+needs_preload powercut
 log=$work/powercut.log
 powercut() { py "$top/tests/lib/powercut.py" "$log" "$@"; }
 cut() { [ -s "$log" ] && [ "$(od -An -tu4 -j32 -N4 "$log")" -ne 0 ]; }

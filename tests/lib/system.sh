@@ -34,6 +34,10 @@ fail() {
     exit 1
 }
 step() { printf -- '- %s\n' "$*"; }
+# The loader only warns of an object that is not there, and whatever the test is for never happens.
+needs_preload() { # NAME
+    [ -r "$node_build/tests/fault/$1.so" ] || fail "$node_build/tests/fault/$1.so is not there: make build/tests/fault/$1.so"
+}
 
 # The count for `make check`, or the one for `make check-long`.
 count() { [ -z "${CSM_LONG:-}" ] && echo "$1" || echo "$2"; }

@@ -7,6 +7,7 @@
 # release only
 . "$(dirname "$0")/../lib/system.sh"
 in_node --backend soft
+needs_preload powercut
 # shellcheck source=tests/lib/ca.sh
 . "$top/tests/lib/ca.sh"
 

@@ -10,6 +10,7 @@ work=$(mktemp -d)
 pid=''
 trap '[ -z "$pid" ] || kill -9 "$pid" 2>/dev/null || true; rm -rf "$work"' EXIT
 cd "$work"
+needs_preload powercut
 dbload=$node_build/tests/system/dbload
 seed=${CSM_SEED:-$RANDOM}
 step "seed $seed (CSM_SEED)"

@@ -127,7 +127,7 @@ def client(stop):
 def one_round(cut):
     up = Server(cut, deaf if cut else '')
     over = threading.Event()
-    threads = [threading.Thread(target=client, args=(over.is_set,)) for _ in range(CLIENTS)]
+    threads = [threading.Thread(target=client, args=(over.is_set,), daemon=True) for _ in range(CLIENTS)]
     for t in threads:
         t.start()
     enough, end = len(answers) + rng.randint(1, 30), time.monotonic() + 60
