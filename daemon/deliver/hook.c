@@ -22,6 +22,7 @@
 #define ENV_MAX 10u
 #define OUTPUT_MAX 8192u
 #define OUTPUT_LINES 20u
+#define OUTPUT_READS 32u
 #define GROUPS_MAX 256
 #define SYSTEMCTL "/usr/bin/systemctl"
 #define END_MS 2000 /* from SIGTERM to SIGKILL */
@@ -117,12 +118,13 @@ static void child(const struct run *x, int out)
 	_exit(127);
 }
 
+/* Not for as long as there is some: who writes without end would have no deadline. */
 static void take_output(struct run *x, int fd)
 {
-	char more[512];
+	char more[4096];
 	ssize_t n;
 
-	while ((n = read(fd, more, sizeof(more))) > 0) {
+	for (unsigned i = 0; i < OUTPUT_READS && (n = read(fd, more, sizeof(more))) > 0; i++) {
 		size_t k = (size_t)n < sizeof(x->output) - 1 - x->n ? (size_t)n : sizeof(x->output) - 1 - x->n;
 
 		memcpy(x->output + x->n, more, k);

@@ -234,13 +234,13 @@ static unsigned wait_ms(const struct talk *k)
 
 static void note_failure(struct standing *at, struct csm_str fingerprint, int r, const char *why)
 {
-	unsigned most = at->tries < 9 ? RETRY_FIRST_S << at->tries : RETRY_MAX_S;
-	unsigned after;
+	unsigned most, after;
 
-	most = most > RETRY_MAX_S ? RETRY_MAX_S : most;
-	after = most / 2 + randombytes_uniform(most / 2 + 1);
 	if (!csm_str_eq(fingerprint, at->failed))
 		at->tries = 0;
+	most = at->tries < 9 ? RETRY_FIRST_S << at->tries : RETRY_MAX_S;
+	most = most > RETRY_MAX_S ? RETRY_MAX_S : most;
+	after = most / 2 + randombytes_uniform(most / 2 + 1);
 	at->tries++;
 	snprintf(at->failed, sizeof(at->failed), "%.*s", (int)fingerprint.n, fingerprint.p);
 	snprintf(at->error, sizeof(at->error), "%s", csm_err_name(r));

@@ -30,10 +30,11 @@ struct deliver {
 	uint64_t job;
 	struct {
 		uint64_t id;
+		const struct conn *conn; /* who has it */
 		char name[CSM_NAMESPACE_MAX + 1], key[CSM_KEYREF_MAX + 1];
 	} out[JOBS_MAX];
 	struct task wake;
-	bool posted;
+	bool posted, anew; /* anew: what csm-deliver tells may not be so any more, it is to ask again */
 };
 
 struct deliver *deliver_new(void)
@@ -61,7 +62,8 @@ void deliver_detach(struct deliver *d, struct conn *c)
 		d->loop = NULL;
 	}
 	for (size_t i = 0; i < JOBS_MAX; i++)
-		d->out[i].id = 0;
+		if (d->out[i].conn == c)
+			d->out[i].id = 0;
 	pthread_mutex_unlock(&d->lock);
 }
 
@@ -103,6 +105,15 @@ static int job_find(const struct deliver *d, uint64_t id)
 	return -1;
 }
 
+/* Under the lock: its next one has to wait for its end. */
+static bool is_out(const struct deliver *d, const struct target *t)
+{
+	for (size_t i = 0; i < JOBS_MAX; i++)
+		if (d->out[i].id != 0 && strcmp(d->out[i].name, t->name) == 0)
+			return true;
+	return false;
+}
+
 /* Under the lock, on the connection's loop, in a read transaction. */
 static void answer_due(struct deliver *d, struct loop *l)
 {
@@ -119,10 +130,11 @@ static void answer_due(struct deliver *d, struct loop *l)
 		struct target *t = &d->targets[i];
 		struct conn *c = d->conn;
 
-		if (!is_due(l, t, reader, &pool, &info, &job.spki))
+		if (is_out(d, t) || !is_due(l, t, reader, &pool, &info, &job.spki))
 			continue;
 		job.id = (struct csm_u64){++d->job, true};
 		d->out[at].id = d->job;
+		d->out[at].conn = c;
 		(void)snprintf(d->out[at].name, sizeof(d->out[at].name), "%s", t->name);
 		(void)snprintf(d->out[at].key, sizeof(d->out[at].key), "%s", t->key);
 		job.target = csm_str_of(t->name);
@@ -142,6 +154,7 @@ static void answer_none(struct deliver *d)
 	struct conn *c = d->conn;
 
 	d->conn = NULL;
+	d->anew = false;
 	conn_result(c, d->msgid, CSM_DEF(deliver_job), &none);
 }
 
@@ -154,7 +167,7 @@ static void look(struct deliver *d, struct loop *l)
 		return;
 	if (l->b->state == BROKER_READY)
 		answer_due(d, l);
-	if (d->conn != NULL && l->now_ms >= d->deadline_ms)
+	if (d->conn != NULL && (d->anew || l->now_ms >= d->deadline_ms))
 		answer_none(d);
 }
 
@@ -178,16 +191,27 @@ static void on_wake(struct loop *l, struct task *t)
 	pthread_mutex_unlock(&d->lock);
 }
 
-void deliver_changed(struct broker *b)
+static void wake(struct broker *b, bool anew)
 {
 	struct deliver *d = b->deliver;
 
 	pthread_mutex_lock(&d->lock);
+	d->anew = d->anew || anew;
 	if (!d->posted && d->conn != NULL) {
 		d->wake.run = on_wake;
 		d->posted = loop_post(d->loop, &d->wake);
 	}
 	pthread_mutex_unlock(&d->lock);
+}
+
+void deliver_changed(struct broker *b)
+{
+	wake(b, false);
+}
+
+void deliver_ask_anew(struct broker *b)
+{
+	wake(b, true);
 }
 
 /* ---- csm-deliver's requests ---- */

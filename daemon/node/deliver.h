@@ -15,6 +15,8 @@ void deliver_detach(struct deliver *d, struct conn *c);
 void deliver_tick(struct loop *l);
 /* A key has another certificate, or none. Any thread. */
 void deliver_changed(struct broker *b);
+/* At a reload, of which csm-deliver knows already: its request ends, and the next one says how deliver.yaml is now. Any thread. */
+void deliver_ask_anew(struct broker *b);
 /* How the key ns:name stands: delivered and delivery_error of *info; the text comes from the pool. Any loop's thread. */
 void deliver_tell(struct deliver *d, struct csm_pool *pool, struct csm_msg_cert_info *info);
 /* All targets, and a warning where deliver.yaml is not what is in force ("" if it is). From the pool; false: no memory. */

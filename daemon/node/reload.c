@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
+#include "daemon/node/deliver.h"
 #include "daemon/node/loop.h"
 #include "daemon/node/reload.h"
 #include "daemon/node/watch.h"
@@ -166,6 +167,7 @@ void policy_reload(struct broker *b, int fd)
 	uint64_t seq = r == 0 ? s.reload_seq : UINT64_MAX;
 
 	close(fd);
+	deliver_ask_anew(b);
 	if (r == 0) {
 		if (s.policy_error.n > 0) {
 			r = CSM_EINVALID;

@@ -340,6 +340,10 @@ static void test_hooks(void **state)
 	/* a long output is cut, not waited for */
 	assert_int_equal(run_script(&t, "#!/bin/sh\nhead -c 300000 /dev/zero | tr '\\0' 'x'\n", DELIVERY_NEW, why), 0);
 	t.deadline_s = 1;
+	alarm(30);
+	/* nor does an output without end take the deadline away */
+	assert_int_equal(run_script(&t, "#!/bin/sh\nexec yes\n", DELIVERY_NEW, why), CSM_ETIMEOUT);
+	alarm(0);
 	assert_int_equal(run_script(&t, "#!/bin/sh\ntrap '' TERM\nsleep 60\n", DELIVERY_NEW, why), CSM_ETIMEOUT);
 	assert_non_null(strstr(why, "longer than 1 s"));
 }
