@@ -152,7 +152,25 @@ void cli_dump_man(FILE *f)
 
 /* ---- completion ---- */
 
-/* The words after `object`: its verbs, each once; or for NULL, the objects. */
+/* The bytes of a verb's first word, where it has two, as "cert list" of `csm ca`; else 0. */
+static int group_size(const struct command *cmd)
+{
+	const char *space = cmd->verb != NULL ? strchr(cmd->verb, ' ') : NULL;
+
+	return space != NULL ? (int)(space - cmd->verb) : 0;
+}
+
+/* Whether the command before `i` is not of the same object and group. */
+static bool begins_group(size_t i)
+{
+	const struct command *cmd = &cli_commands[i], *before = i > 0 ? cmd - 1 : NULL;
+	int n = group_size(cmd);
+
+	return before == NULL || n != group_size(before) || strcmp(cmd->object, before->object) != 0 ||
+		strncmp(cmd->verb, before->verb, (size_t)n) != 0;
+}
+
+/* The words after `object`: its verbs' first words, each once; or for NULL, the objects. */
 static void words(FILE *f, const char *object)
 {
 	const char *before = "";
@@ -160,11 +178,14 @@ static void words(FILE *f, const char *object)
 
 	for (i = 0; i < cli_commands_n; i++) {
 		const struct command *cmd = &cli_commands[i];
+		int n = group_size(cmd);
 
 		if (object == NULL && strcmp(before, cmd->object) != 0)
 			fprintf(f, " %s", cmd->object);
-		else if (object != NULL && cmd->verb != NULL && strcmp(cmd->object, object) == 0)
+		else if (object != NULL && cmd->verb != NULL && strcmp(cmd->object, object) == 0 && n == 0)
 			fprintf(f, " %s", cmd->verb);
+		else if (object != NULL && n > 0 && strcmp(cmd->object, object) == 0 && begins_group(i))
+			fprintf(f, " %.*s", n, cmd->verb);
 		before = cmd->object;
 	}
 }
@@ -245,6 +266,43 @@ static void complete_verbs(FILE *f)
 	fputs("\tesac\n", f);
 }
 
+/* The second words of verbs that have two. */
+static void complete_groups(FILE *f)
+{
+	const char *end = "";
+	size_t i;
+
+	fputs("\tcase \"$object $verb\" in\n", f);
+	for (i = 0; i < cli_commands_n; i++) {
+		const struct command *cmd = &cli_commands[i];
+		int n = group_size(cmd);
+
+		if (n == 0)
+			continue;
+		if (begins_group(i))
+			fprintf(f, "%s\t'%s %.*s') words='", end, cmd->object, n, cmd->verb);
+		fputs(cmd->verb + n, f);
+		end = "' ;;\n";
+	}
+	fprintf(f, "%s\tesac\n", end);
+}
+
+/* Those first words, as a pattern. */
+static void group_pattern(FILE *f)
+{
+	const char *before = "";
+	size_t i;
+
+	for (i = 0; i < cli_commands_n; i++) {
+		const struct command *cmd = &cli_commands[i];
+
+		if (group_size(cmd) == 0 || !begins_group(i))
+			continue;
+		fprintf(f, "%s'%s %.*s'", before, cmd->object, group_size(cmd), cmd->verb);
+		before = "|";
+	}
+}
+
 /* What follows such an option is its value, and no object or verb. */
 static void option_arguments(FILE *f)
 {
@@ -275,13 +333,19 @@ void cli_dump_completion(FILE *f)
 		f);
 	option_arguments(f);
 	fputs("\t\t-*) ;;\n"
-	      "\t\t*) if [ -z \"$object\" ]; then object=${COMP_WORDS[i]#help}; elif [ -z \"$verb\" ]; then verb=${COMP_WORDS[i]}; fi ;;\n"
+	      "\t\t*) if [ -z \"$object\" ]; then object=${COMP_WORDS[i]#help}; elif [ -z \"$verb\" ]; then verb=${COMP_WORDS[i]}; else\n"
+	      "\t\t\tcase \"$object $verb\" in ",
+		f);
+	group_pattern(f);
+	fputs(") verb+=\" ${COMP_WORDS[i]}\" ;; esac\n"
+	      "\t\t\tfi ;;\n"
 	      "\t\tesac\n"
 	      "\tdone\n",
 		f);
 	complete_values(f);
 	complete_options(f);
 	complete_verbs(f);
+	complete_groups(f);
 	fputs("\tcase $cur in\n"
 	      "\t-*) mapfile -t COMPREPLY < <(compgen -W \"$options\" -- \"$cur\") ;;\n"
 	      "\t*)\n"

@@ -393,6 +393,9 @@ expect_equal "algorithms" "$(complete_line csm key create x --alg rsa)" "rsa2048
 expect_equal "options" "$(complete_line csm sign k --sch)" "--scheme"
 expect_equal "late options" "$(complete_line csm recovery create --t | tr ' ' '\n' | sort | xargs)" "--threshold --timeout --trust-overflow"
 expect_equal "objects" "$(complete_line csm wh)" "whoami"
+expect_equal "a verb of two words" "$(complete_line csm ca re)" "request report"
+expect_equal "its second word" "$(complete_line csm ca request '')" "list show approve deny"
+expect_equal "its options" "$(complete_line csm ca cert list --p)" "--profile"
 
 step "help tells of each option that a command takes"
 csm --help | sed -nE 's/^  ([a-z-]+( [a-z]+)?( [a-z]+)?) .*/\1/p' >commands
