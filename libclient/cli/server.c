@@ -172,7 +172,8 @@ int server_text(const json_t *object, const char *name, const char **ret)
 
 static bool is_time(const char *name)
 {
-	static const char *const times[] = {"not_before", "not_after", "created", "expires", "issued", "revoked", "last_used"};
+	static const char *const times[] = {
+		"not_before", "not_after", "created", "expires", "issued", "revoked", "decided", "last_used"};
 
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
 		if (strcmp(times[i], name) == 0)

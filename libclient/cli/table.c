@@ -59,7 +59,8 @@ const struct opt cli_opts[O__COUNT] = {
 	[O_TO] = {"to", 0, "FILE", "@file", "the node's storage key: what csm status --json printed there, or its storage_key"},
 	[O_NAME] = {"name", 0, "NAME", NULL,
 		"wrap-key: the Name that the storage key must have, in hexadecimal digits: storage_name of csm status, learned in another "
-		"way than the key. token create: a name that a certificate may have, like dns:a.example; may be repeated"},
+		"way than the key. token create: a name that a certificate may have, like dns:a.example; may be repeated. ca cert list: only "
+		"those with this common name"},
 	[O_ATTESTATION] = {"attestation", 0, "FILE", "@file",
 		"a statement of csm key attest about any key of the node's TPM: the storage key has to be that TPM's"},
 	[O_ACCEPT_EXPOSED] = {"accept-exposed", 0, NULL, NULL,
@@ -81,7 +82,9 @@ const struct opt cli_opts[O__COUNT] = {
 		"repeated"},
 	[O_EXCLUDE] = {"exclude", 0, "TYPE:NAME", "dns: ip: uri: email:", "of an issuer's key: never such names; may be repeated"},
 	[O_RATE] = {"rate", 0, "N", NULL, "of an issuer's key: at most N signatures an hour; any number unless given"},
-	[O_PROFILE] = {"profile", 0, "NAME", NULL, "the profile: of csmd.yaml (cert enrol), of csm-server (ca, token); default unless given"},
+	[O_PROFILE] = {"profile", 0, "NAME", NULL,
+		"cert enrol: the profile of csmd.yaml; default unless given. token create: the profile of csm-server that it is for. ca cert "
+		"list: only those of this profile"},
 	[O_CSR] = {"csr", 0, "FILE", "@file",
 		"cert enrol: a request made elsewhere, which is forwarded. ca init: write the authority's request there, for an outside root"},
 	[O_NO_WAIT] = {"no-wait", 0, NULL, NULL, "do not wait for the CA: csm cert show and csm cert watch tell"},
@@ -93,7 +96,7 @@ const struct opt cli_opts[O__COUNT] = {
 	[O_USES] = {"uses", 0, "N", NULL, "how many certificates it is good for; 1 unless given"},
 	[O_ANY_NAME] = {"any-name", 0, NULL, NULL, "for every name that the profile allows"},
 	[O_CSV] = {"csv", 0, NULL, NULL, "comma-separated values, with a first line of names"},
-	[O_ISSUER] = {"issuer", 0, "NAME", NULL, "the issuer of server.yaml; default unless given"},
+	[O_ISSUER] = {"issuer", 0, "NAME", NULL, "the issuer of server.yaml; default unless given (ca cert list: all of them)"},
 	[O_ADMIN] = {"admin", 0, "PREFIX", "@file",
 		"the first administrator's certificate and key go to PREFIX.pem and PREFIX.key; admin unless given, \"\": none is made"},
 	[O_STATE] = {"state", 0, "STATE", "valid revoked expired", "only those in this state: valid, revoked or expired"},
