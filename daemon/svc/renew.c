@@ -52,7 +52,7 @@ void csm_renew_add(struct csm_renew *s, struct csm_renew_item *item, const struc
 
 	set_due(item, now);
 	/* What was kept may be from under another clock. */
-	if (item->attempts > 0)
+	if (item->attempts > 0 || item->next_try > 0)
 		retry_in(item, now, left < RETRY_AFTER_MAX_S ? left * 1000u : s->random(s->arg, SPAN_MAX_MS));
 	item->prev = NULL;
 	item->next = s->first;

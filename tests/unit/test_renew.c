@@ -331,6 +331,15 @@ static void test_what_waits_for_a_person_is_not_in_vain(void **state)
 		pass(20);
 		assert_ptr_equal(csm_renew_pick(&set, &now, NULL, NULL), &item);
 	}
+	/* nor does a start anew ask sooner */
+	csm_renew_begin(&item);
+	csm_renew_wait(&set, &item, &now, 60);
+	csm_renew_remove(&set, &item);
+	item.retry_boot_ms = 0;
+	csm_renew_add(&set, &item, &now);
+	assert_null(csm_renew_pick(&set, &now, NULL, NULL));
+	pass(80);
+	assert_ptr_equal(csm_renew_pick(&set, &now, NULL, NULL), &item);
 }
 
 static void test_the_clocks_are_the_machines(void **state)
