@@ -191,20 +191,31 @@ static int wait_find(struct job *j)
 	return ca_wait_find(&j->wait);
 }
 
-/* CSM_ENOT_FOUND: its turn has come. */
-static int wait_turn(struct job *j, struct ca_answer *ret)
+static int became(struct job *j, struct ca_answer *ret)
 {
-	bool issued = false;
-	int r = ca_wait_turn(&j->wait, ret, &issued);
 	struct csm_buf serial;
+	int r;
 
-	if (r != 0 || !issued)
-		return r;
 	csm_buf_init(&serial, DB_SERIAL_MAX, false);
 	if ((r = csm_buf_put(&serial, j->wait.row.serial.p, j->wait.row.serial.n)) == 0)
 		r = again(j, &serial, ret);
 	csm_buf_free(&serial);
 	return r;
+}
+
+/* CSM_ENOT_FOUND: its turn has come. */
+static int wait_turn(struct job *j, struct ca_answer *ret)
+{
+	bool issued = false;
+	int r = ca_wait_turn(&j->wait, ret, &issued);
+
+	return r != 0 || !issued ? r : became(j, ret);
+}
+
+/* Of several who come for it at once one has made it, and all of them have it. */
+static bool made_meanwhile(struct job *j)
+{
+	return j->wait.found && db_request_get(j->c->db, j->wait.id, j->now, &j->pool, &j->wait.row) == 0 && j->wait.row.state == DB_ISSUED;
 }
 
 static int find_issuer(struct job *j)
@@ -297,6 +308,8 @@ static int commit(struct job *j, struct ca_answer *ret)
 	r = db_issue(j->c->db, &in, &replayed, &serial);
 	if (r == 0)
 		r = replayed ? again(j, &serial, ret) : take(j, j->row.serial, j->row.der, j->row.not_after, ret);
+	else if ((r == CSM_EDENIED || r == CSM_EEXISTS) && made_meanwhile(j))
+		r = became(j, ret);
 	else if (r == CSM_EDENIED)
 		(void)ca_refuse(j->why, r, in.request != NULL ? "what was approved is not so any more, or by what was asked is withdrawn" :
 			in.token != NULL ? "the token is spent, expired or withdrawn" :

@@ -13,6 +13,7 @@
 #define THREADS 4u
 #define PER_ISSUER 2u /* of them at most wait for one authority */
 #define JOBS_MAX 32u
+#define OF_ISSUER 24u /* so that one that hangs leaves places to others */
 #define WAIT_MS 2000u /* so long a worker waits: who answers at once is passed on at once */
 #define KEPT_S 60u    /* what came is kept at least so long for who asks again */
 #define STOP_S 2
@@ -44,12 +45,26 @@ struct external {
 
 /* ---- what waits, and who works on it; all under the lock ---- */
 
+static bool is_of(const struct xjob *j, const struct issuer_config *issuer)
+{
+	return j->state != JOB_FREE && strcmp(j->issuer->name, issuer->name) == 0;
+}
+
 static unsigned running(const struct external *x, const struct issuer_config *issuer)
 {
 	unsigned n = 0;
 
 	for (size_t i = 0; i < JOBS_MAX; i++)
-		n += x->jobs[i].state == JOB_RUNNING && strcmp(x->jobs[i].issuer->name, issuer->name) == 0;
+		n += x->jobs[i].state == JOB_RUNNING && is_of(&x->jobs[i], issuer);
+	return n;
+}
+
+static unsigned under_way(const struct external *x, const struct issuer_config *issuer)
+{
+	unsigned n = 0;
+
+	for (size_t i = 0; i < JOBS_MAX; i++)
+		n += x->jobs[i].state != JOB_DONE && is_of(&x->jobs[i], issuer);
 	return n;
 }
 
@@ -101,7 +116,7 @@ static struct xjob *place(struct external *x, uint64_t now)
 
 static int begin(struct external *x, const struct external_ask *ask, struct xjob **ret)
 {
-	struct xjob *j = place(x, ask->now);
+	struct xjob *j = under_way(x, ask->issuer->config) < OF_ISSUER ? place(x, ask->now) : NULL;
 	int r;
 
 	if (j == NULL)

@@ -16,9 +16,11 @@ if [ -n "${CSM_TEST_OUTER:-}" ]; then
     ca_start "issuers:
   default: {key: ca}
   outer: {external: outer, chain: $outer/root.pem}
+  prompt: {external: prompt, chain: $outer/root.pem}
 profiles:
   default: {subject: {CN: '*'}, san: ['dns:**']}
-  outer: {issuer: outer, subject: {CN: '*'}, san: ['dns:**']}"
+  outer: {issuer: outer, subject: {CN: '*'}, san: ['dns:**']}
+  prompt: {issuer: prompt, subject: {CN: '*'}, san: ['dns:**']}"
     # shellcheck disable=SC2119 # options of its own: none
     ca_init
     at_outer() { CSM_SERVER_ADMIN_SOCKET=$outer/admin.sock csm ca request "$@"; }
@@ -73,6 +75,14 @@ profiles:
     now_issued
     answered shop
     refused 403 'no shops'
+    step "more in a minute than may wait, one after the other"
+    as_admin
+    now_issued
+    for i in $(seq 35); do
+        csr "many$i" "many$i" "DNS:many$i.example"
+        send POST /v1/cms/certificates csr "@$ca/many$i.csr" profile prompt && got 201
+    done
+    expect_equal 'certificates' "$(issued)" "$((count_before + 35))"
     step "the node has asked again by itself"
     is_valid() { [ "$(csm cert show own --json | json state)" = valid ]; }
     node_await 60 is_valid || fail "$(csm cert show own)"
@@ -94,6 +104,7 @@ hostnames: [localhost]
 profiles:
   node: {role: node, subject: {CN: "*"}, san: ["dns:**"]}
   slow: {approval: manual, ask: [node], subject: {CN: "*"}, san: ["dns:**"]}
+  prompt: {ask: [node], subject: {CN: "*"}, san: ["dns:**"]}
 YAML
 "$node_build/bin/csm-server" --config server.yaml 2>server.log &
 server=$!
@@ -102,7 +113,8 @@ node_await 20 test -S "$CSM_SERVER_ADMIN_SOCKET" || fail "csm-server does not st
 ca_init() { csm ca init --subject "/CN=outer CA" --admin "$work/admin" -o root.pem >out 2>err; }
 node_await 20 ca_init || fail "no authority: $(cat err server.log)"
 csm token create --profile node --name cn:proxy >secret
-chmod 600 secret
+csm token create --profile node --name cn:proxy2 >secret2
+chmod 600 secret secret2
 cat >csmd.yaml <<YAML
 enrolment:
   profiles:
@@ -115,6 +127,15 @@ enrolment:
       subject: "/CN={name}"
       names: ["/CN=*", "dns:**"]
       node: {label: node, subject: "/CN=proxy"}
+    prompt:
+      protocol: est
+      url: https://localhost:$port
+      anchors: $work/root.pem
+      token: file:$work/secret2
+      label: prompt
+      subject: "/CN={name}"
+      names: ["/CN=*", "dns:**"]
+      node: {label: node, subject: "/CN=proxy2"}
 YAML
 "$top/scripts/with-node.sh" --backend soft --config csmd.yaml -- env CSM_TEST_OUTER="$work" "$self" || {
     cat server.log >&2

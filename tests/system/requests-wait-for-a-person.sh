@@ -196,6 +196,8 @@ node_await 20 test -s "$ca/codes" || fail 'nobody has asked'
 ca_kill9
 wait "$clients"
 ca_run
+tls_answers() { curl -sS -m 5 --cacert "$ca/root.pem" -o "$ca/up" "https://localhost:$port/v1/cms/ca" 2>/dev/null; }
+node_await 20 tls_answers || fail 'no TLS after the start'
 while read -r t; do
     expect_equal 'again' "$(post "$t" "$ca/one.json")" 202
     expect_equal 'by a spent token' "$(post "$t" "$ca/two.json")" 403
@@ -204,6 +206,23 @@ as_admin
 ask GET '/v1/cms/requests?state=waiting&limit=1000' && got 200
 expect_equal 'requests' "$(py -c 'import json, sys
 print(len(json.load(open(sys.argv[1]))["requests"]))' "$ca/answer")" "$((n + 1))"
+
+step 'several who come at once for what was approved have it, and it is one'
+for _ in $(seq "$(count 4 20)"); do
+    t=$(token any_name :true)
+    as_token "$t"
+    want web && waits
+    as_admin && decide approve && got 200
+    now_issued
+    clients=()
+    for i in 1 2 3 4 5 6; do
+        post "$t" "$ca/one.json" >"$ca/at_once.$i" &
+        clients+=($!)
+    done
+    wait "${clients[@]}"
+    expect_equal 'answers' "$(cat "$ca"/at_once.*)" 201201201201201201
+    expect_equal 'certificates' "$(issued)" "$((count_before + 1))"
+done
 
 step 'a token whose time is over is good for what it has asked for, and for nothing else'
 is_over() { [ "$(date +%s)" -gt "$end" ]; }
