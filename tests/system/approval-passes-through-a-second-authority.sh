@@ -86,6 +86,22 @@ profiles:
     step "the node has asked again by itself"
     is_valid() { [ "$(csm cert show own --json | json state)" = valid ]; }
     node_await 60 is_valid || fail "$(csm cert show own)"
+    step "one that hangs leaves places to others"
+    json_of csr "@$ca/web.csr" profile outer >"$ca/hangs.json"
+    for i in $(seq 28); do token any_name :true profile outer; done >"$ca/tokens"
+    kill -STOP "$CSM_TEST_OUTER_PID"
+    clients=()
+    while read -r t; do
+        as_token "$t"
+        curl -sS -m 60 "${who[@]}" -H 'Content-Type: application/json' -o /dev/null -w '%{http_code}\n' --data-binary @"$ca/hangs.json" \
+            "$base/v1/cms/certificates" >"$ca/hangs.${#clients[@]}" &
+        clients+=($!)
+    done <"$ca/tokens"
+    wait "${clients[@]}"
+    expect_equal 'answers' "$(sort "$ca"/hangs.[0-9]* | uniq -c | tr -s ' \n' ' ')" ' 24 202 4 429 '
+    as_admin
+    send POST /v1/cms/certificates csr "@$ca/web.csr" profile prompt && got 202
+    kill -CONT "$CSM_TEST_OUTER_PID"
     exit 0
 fi
 
@@ -108,7 +124,7 @@ profiles:
 YAML
 "$node_build/bin/csm-server" --config server.yaml 2>server.log &
 server=$!
-trap 'kill $server; wait $server || true' EXIT
+trap 'kill -CONT $server; kill $server; wait $server || true' EXIT
 node_await 20 test -S "$CSM_SERVER_ADMIN_SOCKET" || fail "csm-server does not start: $(cat server.log)"
 ca_init() { csm ca init --subject "/CN=outer CA" --admin "$work/admin" -o root.pem >out 2>err; }
 node_await 20 ca_init || fail "no authority: $(cat err server.log)"
@@ -137,7 +153,7 @@ enrolment:
       names: ["/CN=*", "dns:**"]
       node: {label: node, subject: "/CN=proxy2"}
 YAML
-"$top/scripts/with-node.sh" --backend soft --config csmd.yaml -- env CSM_TEST_OUTER="$work" "$self" || {
+"$top/scripts/with-node.sh" --backend soft --config csmd.yaml -- env CSM_TEST_OUTER="$work" CSM_TEST_OUTER_PID="$server" "$self" || {
     cat server.log >&2
     fail "as above"
 }
