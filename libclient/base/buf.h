@@ -34,9 +34,10 @@ CSM_MUST int csm_buf_put(struct csm_buf *b, const void *p, size_t n);
 /* Take n bytes from the front; n <= len, else it aborts. A secret buffer wipes them: no slice of
  * them is good afterwards. */
 void csm_buf_consume(struct csm_buf *b, size_t n);
+/* NULL where nothing was ever put in. */
 static inline const uint8_t *csm_buf_ptr(const struct csm_buf *b)
 {
-	return b->p + b->off;
+	return b->off > 0 ? b->p + b->off : b->p; /* nothing is added to NULL, which C does not define */
 }
 
 #endif
