@@ -4,6 +4,7 @@
 #include <openssl/pem.h>
 #include <sodium.h>
 #include "daemon/central/api_int.h"
+#include "daemon/central/crl.h"
 #include "daemon/svc/log.h"
 
 #define LIFE_DEFAULT (UINT64_C(3650) * 86400)
@@ -33,8 +34,36 @@ struct names {
 	const char *permitted[BODY_STRS_MAX], *excluded[BODY_STRS_MAX];
 };
 
-static bool plan_of(struct central *c, const struct asked *a, struct names *names, struct ca_plan *plan, struct csm_http_res *res)
+static struct ca_ask admin_ask(const struct caller *by, const struct asked *a)
 {
+	return (struct ca_ask){.by = by, .csr = {(const uint8_t *)a->admin_csr.p, a->admin_csr.n},
+		.profile = CSM_STR("administrator"), .ttl = a->admin_ttl, .idempotency = CSM_STR("")};
+}
+
+/* What could only be refused once the issuer is there, for good. */
+static int check(struct central *c, const struct caller *by, const struct asked *a, char *why)
+{
+	const struct ca_ask ask = admin_ask(by, a);
+	char bad[CA_WHY] = "";
+	int r;
+
+	if (a->max_life != 0 && a->max_life < CRL_LIFE)
+		return ca_refuse(why, CSM_EINVALID, "max_life: at least %u seconds: the issuer signs CRLs for as long", CRL_LIFE);
+	if (a->max_life != 0 && a->admin_ttl > a->max_life)
+		return ca_refuse(why, CSM_EINVALID, "admin_ttl: longer than max_life");
+	if (a->life != 0 && a->admin_ttl > a->life)
+		return ca_refuse(why, CSM_EINVALID, "admin_ttl: longer than the issuer's own life");
+	if (a->admin_csr.n > 0 && (r = ca_issue_check(c, &ask, bad)) != 0)
+		return ca_refuse(why, r, "admin_csr: %.400s", bad);
+	return 0;
+}
+
+static bool plan_of(struct central *c, const struct caller *by, const struct asked *a, struct names *names, struct ca_plan *plan,
+	struct csm_http_res *res)
+{
+	char why[CA_WHY];
+	int r;
+
 	*plan = (struct ca_plan){.config = ca_config(c->ca, a->issuer), .subject = a->subject.p, .alg = a->alg.p,
 		.backend = a->backend.p, .life = a->life};
 	if (plan->config == NULL) {
@@ -48,7 +77,9 @@ static bool plan_of(struct central *c, const struct asked *a, struct names *name
 	plan->rules = (struct csm_issuer_rules){.max_life = a->max_life, .path_len = (unsigned)a->path_len,
 		.permitted = names->permitted, .n_permitted = a->permitted.n, .excluded = names->excluded,
 		.n_excluded = a->excluded.n, .rate = a->rate};
-	return true;
+	if ((r = check(c, by, a, why)) != 0)
+		csm_http_fail(res, r, "%s", why);
+	return r == 0;
 }
 
 /* ---- what is answered ---- */
@@ -79,8 +110,7 @@ static json_t *issuer_json(const struct ca_issuer *i)
 static int administrator(struct central *c, const struct caller *by, const struct asked *a, json_t **ret, char *why)
 {
 	struct ca_answer answer = {.serial_len = 0};
-	struct ca_ask ask = {.by = by, .csr = {(const uint8_t *)a->admin_csr.p, a->admin_csr.n},
-		.profile = CSM_STR("administrator"), .ttl = a->admin_ttl, .idempotency = CSM_STR("")};
+	struct ca_ask ask = admin_ask(by, a);
 	char key[API_IDEMPOTENCY_MAX + 16];
 	int r;
 
@@ -176,7 +206,7 @@ static void create(struct central *c, const struct caller *by, const struct aske
 	char why[CA_WHY];
 	int r;
 
-	if (!plan_of(c, a, &names, &plan, res))
+	if (!plan_of(c, by, a, &names, &plan, res))
 		return;
 	csm_buf_init(&csr, CSM_REQUEST_BYTES, false);
 	if ((r = make_once(c, a, &plan, &csr, why)) != 0)
@@ -254,7 +284,7 @@ static void put(struct central *c, const struct caller *by, const struct asked *
 			"It has been on the way unprotected by a wrap; think of replacing it");
 		return;
 	}
-	if (!plan_of(c, a, &names, &plan, res))
+	if (!plan_of(c, by, a, &names, &plan, res))
 		return;
 	ca_making_begin(c->ca);
 	r = ca_init_chain(c, &plan, a->chain, a->key, why);

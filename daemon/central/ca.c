@@ -128,6 +128,13 @@ static int digest_of(X509 *cert, char hex[static 65])
 	return 0;
 }
 
+uint64_t ca_until(const struct ca_issuer *i, uint64_t from, uint64_t life)
+{
+	uint64_t most = i->max_life != 0 && i->max_life < life ? i->max_life : life;
+
+	return from + most < i->not_after ? from + most : i->not_after;
+}
+
 int ca_issuer_make(const struct issuer_config *config, struct csm_bin chain, struct ca_issuer **ret)
 {
 	struct kept *k = calloc(1, sizeof(*k));
@@ -244,8 +251,13 @@ static int carry(struct ca_issuer *const *from, const struct issuer_config *conf
 	for (size_t i = 0; i < ISSUERS_MAX; i++) {
 		const struct issuer_config *was = from[i] != NULL ? from[i]->config : NULL;
 
-		if (was != NULL && was->external == NULL && same_text(was->name, config->name) && same_text(was->key, config->key))
-			return ca_issuer_make(config, from[i]->chain, ret);
+		if (was != NULL && was->external == NULL && same_text(was->name, config->name) && same_text(was->key, config->key)) {
+			int r = ca_issuer_make(config, from[i]->chain, ret);
+
+			if (r == 0)
+				(*ret)->max_life = from[i]->max_life;
+			return r;
+		}
 	}
 	return 0;
 }
@@ -306,9 +318,39 @@ static int load_external(struct ca *ca, const struct issuer_config *config)
 	return r == CSM_ENOMEM ? r : 0;
 }
 
-static int load_one(struct ca *ca, const struct issuer_config *config)
+/* Of its key, for good. 0 with *ret 0: csmd does not tell it to csm-server, and refuses by itself what is longer. */
+static int key_max_life(struct ca *ca, const struct issuer_config *config, uint64_t *ret)
+{
+	struct csm_reply *shown = NULL;
+	int r = csm_key_show(ca->c->csm, config->key, &shown);
+
+	*ret = r == 0 ? csm_view_u64(csm_view_at(csm_reply_view(shown), "issuer", 0), "max_life") : 0;
+	csm_reply_free(shown);
+	return r == CSM_EDENIED || r == CSM_ENOT_FOUND ? 0 : r;
+}
+
+static int load_new(struct ca *ca, const struct issuer_config *config, struct csm_bin chain)
 {
 	struct ca_issuer *i = NULL;
+	uint64_t max_life = 0;
+	int r = key_max_life(ca, config, &max_life);
+
+	if (r != 0) {
+		log_warn("issuer %s: csmd: %s", config->name, csm_error_message());
+		return CSM_EUNAVAILABLE;
+	}
+	if ((r = ca_issuer_make(config, chain, &i)) != 0) {
+		log_err("issuer %s: its certificate in csmd cannot be used: %s", config->name, csm_err_text(r));
+		return r;
+	}
+	i->max_life = max_life;
+	log_info("issuer %s: its certificate in csmd is taken", config->name);
+	issuer_put(ca, config, i);
+	return 0;
+}
+
+static int load_one(struct ca *ca, const struct issuer_config *config)
+{
 	size_t n = CSM_CHAIN_BYTES;
 	uint8_t *chain = malloc(n);
 	int r;
@@ -329,11 +371,8 @@ static int load_one(struct ca *ca, const struct issuer_config *config)
 		r = CSM_EUNAVAILABLE;
 	} else if (is_there(ca, config, (struct csm_bin){chain, n})) {
 		r = 0;
-	} else if ((r = ca_issuer_make(config, (struct csm_bin){chain, n}, &i)) == 0) {
-		log_info("issuer %s: its certificate in csmd is taken", config->name);
-		issuer_put(ca, config, i);
 	} else {
-		log_err("issuer %s: its certificate in csmd cannot be used: %s", config->name, csm_err_text(r));
+		r = load_new(ca, config, (struct csm_bin){chain, n});
 	}
 	free(chain);
 	return r;
@@ -402,7 +441,7 @@ int ca_install(struct ca *ca, const struct issuer_config *config, struct csm_bin
 	if (r != 0)
 		return ca_refuse(why, r, "the issuer's certificate cannot be used%s", r == CSM_EINVALID && config->scheme != NULL ?
 			": its key does not sign by the scheme in server.yaml" : "");
-	if ((r = csm_cert_install(ca->c->csm, config->key, chain.p, chain.n)) != 0) {
+	if ((r = key_max_life(ca, config, &i->max_life)) != 0 || (r = csm_cert_install(ca->c->csm, config->key, chain.p, chain.n)) != 0) {
 		ca_issuer_unref(i);
 		return ca_csmd_error(r, why);
 	}

@@ -22,6 +22,7 @@ struct ca_issuer {
 	struct csm_str chain_pem;  /* the same, PEM */
 	struct csm_str cert_pem, root_pem;
 	uint64_t not_after;
+	uint64_t max_life;         /* what csmd lets its key issue for; 0: csmd does not tell, or it is another authority */
 };
 /* Connects to nothing; the issuers come with ca_load. */
 CSM_MUST int ca_new(struct central *c, const struct profiles *profiles, struct ca **ret);
@@ -39,6 +40,8 @@ const struct profiles *ca_profiles(struct ca *ca);
  * CSM_EUNAVAILABLE: csmd does not tell. */
 CSM_MUST int ca_issuer_get(struct ca *ca, struct csm_str name, struct ca_issuer **ret);
 void ca_issuer_unref(struct ca_issuer *i);
+/* Where `life` from `from` on ends, or earlier: with the issuer, and with what its key may issue for. */
+uint64_t ca_until(const struct ca_issuer *i, uint64_t from, uint64_t life);
 
 /* A signer for csm_signed_put and the like: asks issue.sign for a signature of the kind "certificate", "crl" or "ocsp". Both
  * structures have to live as long as it is used. What csmd said of a refusal is in why.
@@ -79,6 +82,8 @@ void ca_answer_free(struct ca_answer *a);
  * tenth of its life at most: then it is a new wish. Every refusal changes nothing, and `why` says its reason: CSM_EDENIED,
  * CSM_EINVALID, CSM_ECONFLICT (the idempotency key), CSM_EUNAUTHENTICATED (nobody asks), CSM_ESTATE, CSM_EUNAVAILABLE, ... */
 CSM_MUST int ca_issue(struct central *c, const struct ca_ask *ask, struct ca_answer *ret, char why[static CA_WHY]);
+/* Would its profile and its request do? Before the issuer is made. */
+CSM_MUST int ca_issue_check(struct central *c, const struct ca_ask *ask, char why[static CA_WHY]);
 /* The successor of a certificate: the same names, profile and role; under the certificate itself, or its node's. */
 CSM_MUST int ca_renew(struct central *c, const struct ca_ask *ask, struct ca_answer *ret, char why[static CA_WHY]);
 /* An administrator or operator any certificate, a node those of its node, a service its own. CSM_ECONFLICT: the idempotency key. */

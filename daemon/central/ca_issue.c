@@ -360,10 +360,8 @@ static int make(struct job *j, uint64_t life, struct ca_answer *ret)
 	if (j->issuer->config->external != NULL)
 		return make_external(j, life, ret);
 	order.issuer = j->issuer->cert;
-	order.not_after = order.not_before + life;
-	/* nobody asked for just this life: what is left of the issuer's will do */
-	if (j->ask->ttl == 0 && order.not_after > j->issuer->not_after)
-		order.not_after = j->issuer->not_after;
+	/* nobody asked for just this life: what the issuer's key may give, and what is left of the issuer's own, will do */
+	order.not_after = j->ask->ttl == 0 ? ca_until(j->issuer, order.not_before, life) : order.not_before + life;
 	ca_serial(order.serial);
 	if ((r = fill_row(j, &order)) != 0 || (r = check_node(j)) != 0 || (r = sign_order(j, &order)) != 0)
 		return r;
@@ -393,6 +391,19 @@ int ca_issue(struct central *c, const struct ca_ask *ask, struct ca_answer *ret,
 		goto out;
 	r = make(&j, life, ret);
 out:
+	job_end(&j);
+	return r;
+}
+
+int ca_issue_check(struct central *c, const struct ca_ask *ask, char why[static CA_WHY])
+{
+	struct job j;
+	uint64_t life = 0;
+	int r;
+
+	job_init(&j, c, ask, why);
+	if ((r = choose_profile(&j)) == 0)
+		r = read_request(&j, &life);
 	job_end(&j);
 	return r;
 }

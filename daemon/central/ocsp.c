@@ -161,6 +161,8 @@ static uint64_t life_of(const struct making *m, uint64_t now)
 			longest = p->x509.max_life;
 	if (longest == 0 || longest > OCSP_CERT_LIFE)
 		longest = OCSP_CERT_LIFE;
+	if (m->issuer->max_life != 0 && m->issuer->max_life < longest)
+		longest = m->issuer->max_life;
 	if (m->issuer->not_after < now + longest)
 		longest = m->issuer->not_after > now ? m->issuer->not_after - now : 0;
 	return longest;

@@ -95,7 +95,7 @@ static int certify(struct central *c, struct ca_issuer *issuer, EVP_PKEY *key, X
 	order.subject = none;
 	order.sans = names;
 	order.spki = (struct csm_bin){spki, (size_t)n};
-	order.not_after = order.not_before + LIFE_S < issuer->not_after ? order.not_before + LIFE_S : issuer->not_after;
+	order.not_after = ca_until(issuer, order.not_before, LIFE_S);
 	ca_serial(order.serial);
 	if ((r = sign(c, issuer, &order, &der, why)) != 0)
 		goto out;

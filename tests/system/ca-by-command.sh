@@ -42,8 +42,16 @@ export CSM_SERVER_ADMIN_SOCKET=$ca/admin.sock
 step "an authority of its own, and the first administrator"
 expect_exit 1 csm ca show
 expect_exit 2 csm ca init
-ok csm ca init --subject /O=Example/CN=Root --path-len 0 -o root.pem
+expect_exit 1 csm ca init --subject /O=Example/CN=Root --max-life 1h
+grep -q 'max_life: at least 86400 seconds' err || fail "$(cat err)"
+[ ! -e admin.key ] || fail "a key of nobody"
+expect_exit 1 csm ca show
+ok csm ca init --subject /O=Example/CN=Root --path-len 0 --max-life 5d -o root.pem
 openssl verify -CAfile root.pem admin.pem >/dev/null || fail "the administrator's certificate"
+life_of() { # FILE: seconds
+    echo $(($(date -d "$(openssl x509 -in "$1" -noout -enddate | sed 's/.*=//')" +%s) - $(date -d "$(openssl x509 -in "$1" -noout -startdate | sed 's/.*=//')" +%s)))
+}
+expect_equal "the administrator's life is what the key may give" "$(life_of admin.pem)" 432000
 expect_equal "modes" "$(stat -c %a admin.pem admin.key | xargs)" "600 600"
 expect_equal "the key" "$(openssl pkey -in admin.key -pubout)" "$(openssl x509 -in admin.pem -noout -pubkey)"
 expect_exit 7 csm ca init --subject /CN=again
@@ -75,6 +83,13 @@ csm token list | grep -q "^$id " || fail "the list: $(csm token list)"
 ! csm token list --json | grep -q "$(json token <made)" || fail "the list shows the token"
 ok csm token create --any-name -o token
 expect_equal "its mode" "$(stat -c %a token)" 600
+
+step "csm-server's own certificate, and its OCSP responder's, live no longer than the key may give"
+openssl s_client -connect "localhost:$port" </dev/null 2>/dev/null | openssl x509 >server.pem
+expect_equal "its own" "$(life_of server.pem)" 432000
+node_await 20 eval 'csm ca cert list --name "OCSP responder of default" --json | json 0.serial >responder' || fail "no responder: $(cat "$ca/log")"
+csm ca cert show "$(cat responder)" --pem >responder.pem
+expect_equal "its responder's" "$(life_of responder.pem)" 432000
 
 step "what a token is good for, until it is withdrawn"
 try() { # TOKEN NAME
