@@ -246,19 +246,29 @@ static int set_chain(json_t *body, const char *path)
 
 /* ---- the answer ---- */
 
-static int show(struct cli *cli, json_t *answer)
+/* To the file that --csr names, whatever else is printed. */
+static int put_csr(struct cli *cli, const char *csr)
 {
-	const char *text;
+	const char *output = cli->value[O_OUTPUT];
 	int r;
 
-	if (cli->json)
+	cli->value[O_OUTPUT] = cli->value[O_CSR];
+	r = out_put(cli, false, csr, strlen(csr));
+	cli->value[O_OUTPUT] = output;
+	return r;
+}
+
+static int show(struct cli *cli, json_t *answer)
+{
+	const char *csr = csm_rest_text(answer, "csr"), *root;
+	int r = 0;
+
+	if (csr != NULL)
+		r = put_csr(cli, csr);
+	if (r == 0 && cli->json)
 		return json_print(cli, answer);
-	text = csm_rest_text(answer, "csr");
-	if (text != NULL)
-		cli->value[O_OUTPUT] = cli->value[O_CSR];
-	r = text != NULL ? 0 : server_text(answer, "root", &text);
-	if (r == 0)
-		r = out_put(cli, false, text, strlen(text));
+	if (r == 0 && csr == NULL && (r = server_text(answer, "root", &root)) == 0)
+		r = out_put(cli, false, root, strlen(root));
 	json_decref(answer);
 	return r;
 }

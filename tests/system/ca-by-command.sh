@@ -121,7 +121,8 @@ ok csm ca report
 
 step "under an outside root"
 make_ca outside
-ok csm ca init --issuer under --subject /O=Example/CN=Under --csr under.csr --admin ""
+ok csm ca init --issuer under --subject /O=Example/CN=Under --csr under.csr --admin "" --json
+expect_equal "the request, in the file and in JSON" "$(cat under.csr)" "$(json csr <out)"
 printf 'basicConstraints=critical,CA:TRUE,pathlen:0\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n' >under.ext
 openssl x509 -req -in under.csr -CA outside.pem -CAkey outside.key -extfile under.ext -days 3 -set_serial 0x0102030405060708090a -out under.pem 2>/dev/null
 cat under.pem outside.pem >chain.pem
