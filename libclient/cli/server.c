@@ -11,6 +11,7 @@
 struct server {
 	struct csm_rest *rest;
 	char socket[108]; /* "": by its URL */
+	char *ca_file;    /* NULL: by its socket */
 };
 
 static const char *setting(const char *name)
@@ -58,8 +59,12 @@ int server_open(struct cli *cli, bool local, struct server **ret)
 	opt.timeout_ms = (unsigned)seconds * 1000u;
 	if (csm_rest_prepare() != 0 || (s = calloc(1, sizeof(*s))) == NULL)
 		return client_err_plain(CSM_ENOMEM);
+	if (opt.ca_file != NULL && (s->ca_file = strdup(opt.ca_file)) == NULL) {
+		server_close(s);
+		return client_err_plain(CSM_ENOMEM);
+	}
 	if ((r = csm_rest_new(&opt, &s->rest, why)) != 0) {
-		free(s);
+		server_close(s);
 		return client_err(r, "%s", why);
 	}
 	if (opt.socket != NULL)
@@ -73,6 +78,7 @@ void server_close(struct server *s)
 	if (s == NULL)
 		return;
 	csm_rest_free(s->rest);
+	free(s->ca_file);
 	free(s);
 }
 
@@ -81,6 +87,9 @@ static int failed(const struct server *s, int r, const char *why)
 	/* what libcurl says of a socket speaks of a host */
 	if (r == CSM_EUNREACHABLE && s->socket[0] != '\0')
 		return client_err(r, "csm-server does not listen on %s; CSM_SERVER names one elsewhere", s->socket);
+	/* libcurl's words of a chain that does not hold */
+	if (r == CSM_EUNREACHABLE && s->ca_file != NULL && strstr(why, "SSL certificate problem") != NULL)
+		return client_err(r, "%s (by the root in CSM_CACERT, %s)", why, s->ca_file);
 	return client_err(r, "%s", why);
 }
 

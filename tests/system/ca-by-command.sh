@@ -237,5 +237,6 @@ expect_equal "responders" "$(responders | grep -c '"serial"')" 2
 
 step "a server that is not there, or not the one that is trusted"
 CSM_CACERT=$work/outside.pem expect_exit 5 csm ca show
+grep -q "CSM_CACERT, $work/outside.pem" err || fail "$(cat err)"
 CSM_SERVER=https://localhost:1 expect_exit 5 csm ca show
 CSM_SERVER='' CSM_SERVER_ADMIN_SOCKET=$work/none expect_exit 5 csm ca show
