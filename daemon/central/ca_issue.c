@@ -9,7 +9,7 @@
 #include "daemon/pki/crl.h"
 
 #define POOL_MAX (1024u * 1024u)
-#define BACKDATE_S 60u /* clocks of others may be behind */
+#define BACKDATE_S 60u /* clocks of others may be behind; a tenth of a shorter life */
 
 struct job {
 	struct central *c;
@@ -352,7 +352,7 @@ static int make_external(struct job *j, uint64_t life, struct ca_answer *ret)
 static int make(struct job *j, uint64_t life, struct ca_answer *ret)
 {
 	struct csm_cert_order order = {.profile = &j->profile->x509, .subject = j->q->subject, .sans = j->q->sans,
-		.spki = j->q->spki, .not_before = j->now - BACKDATE_S};
+		.spki = j->q->spki, .not_before = j->now - (life < 10u * BACKDATE_S ? life / 10 : BACKDATE_S)};
 	int r;
 
 	if ((r = find_issuer(j)) != 0)

@@ -4,6 +4,7 @@
 #include "daemon/node/keycall.h"
 #include "daemon/pki/cert.h"
 #include "daemon/pki/certreq.h"
+#include "daemon/pki/csr.h"
 
 #define POOL_MAX (256u * 1024u)
 
@@ -139,15 +140,29 @@ static int new_op(struct req *q, const struct object *o, const struct csm_reques
 	return 0;
 }
 
-static void enrol_begin(struct req *q, const struct csm_msg_cert_enrol_req *m, struct enrol_op *o, int profile)
+/* What no request can be made of is refused before it is written down. */
+static int names_fit(const struct enrol_op *o, const struct csm_key_record *rec, char why[static 128])
+{
+	const struct csm_csr_spec spec = {.subject = o->subject, .sans = o->sans.v, .n_sans = o->sans.n,
+		.spki = rec->spki.p, .spki_len = rec->spki.n, .scheme = csm_scheme_default(rec->alg)};
+	struct csm_csr *csr = NULL;
+	int r = csm_csr_build(&spec, &csr, why);
+
+	csm_csr_free(csr);
+	return r;
+}
+
+/* rec: the key that asks; NULL: m has a request that was made elsewhere. */
+static void enrol_begin(struct req *q, const struct csm_msg_cert_enrol_req *m, const struct csm_key_record *rec, struct enrol_op *o,
+	int profile)
 {
 	char why[CSM_CERTREQ_WHY] = "";
 	int r;
 
 	o->profile = profile;
 	o->ttl = m->ttl.v;
-	if ((r = op_charge(&o->change.op, m->csr.n + CSM_CERT_CHAIN_MAX)) == 0 && (r = take_names(q, o, m, why)) == 0 && m->csr.n > 0)
-		r = csm_buf_put(&o->csr, m->csr.p, m->csr.n);
+	if ((r = op_charge(&o->change.op, m->csr.n + CSM_CERT_CHAIN_MAX)) == 0 && (r = take_names(q, o, m, why)) == 0)
+		r = rec != NULL ? names_fit(o, rec, why) : csm_buf_put(&o->csr, m->csr.p, m->csr.n);
 	if (r != 0)
 		refuse(o, r, why[0] != '\0' ? why : NULL);
 	else
@@ -189,7 +204,7 @@ void do_CERT_ENROL(struct req *q)
 			return;
 		req_used(q, o.text);
 		if (new_op(q, &o, &rid, ENROL_ENROL, true, NULL, &op) == 0)
-			enrol_begin(q, m, op, profile);
+			enrol_begin(q, m, NULL, op, profile);
 		return;
 	}
 	/* One that was lost on its way finds what it began, and waits for it. */
@@ -197,7 +212,7 @@ void do_CERT_ENROL(struct req *q)
 	if ((!wait && req_replayed(q, &o, m->request_id, &rid, who)) || key_find(q, m->key, KEY_ANY, CSM_USE_SIGN, &f) != 0)
 		return;
 	if (new_op(q, &o, &rid, ENROL_ENROL, wait, f.rec.id, &op) == 0)
-		enrol_begin(q, m, op, profile);
+		enrol_begin(q, m, &f.rec, op, profile);
 	req_end_read(q);
 }
 

@@ -99,6 +99,16 @@ static int check(struct enrol *e, struct entry *en, const struct enrol_op *o, co
 	return r;
 }
 
+/* One that comes late in its life, as a short one does that was dated back, would be due at once, and the next one too: then what is
+ * left counts. */
+static uint64_t renew_at(struct enrol *e, const struct eprofile *p, const struct csm_msg_cert_info *info)
+{
+	uint64_t now = e->now.wall_s, end = info->not_after.v;
+	uint64_t at = csm_renew_at(&e->renew, info->not_before.v, end, p->cfg->renew_percent);
+
+	return at >= now + (end > now ? end - now : 0) / 10 ? at : csm_renew_at(&e->renew, now, end, p->cfg->renew_percent);
+}
+
 static int keep(struct enrol *e, struct entry *en, const struct erecord *old, struct csm_msg_cert_info *info,
 	struct csm_bin chain)
 {
@@ -110,8 +120,7 @@ static int keep(struct enrol *e, struct entry *en, const struct erecord *old, st
 	(void)snprintf(object, sizeof(object), "%s:%s", en->ns, en->name);
 	event.object = csm_str_of(object);
 	sop.event = &event;
-	rec.info.renew_at = (struct csm_u64){csm_renew_at(&e->renew, info->not_before.v, info->not_after.v,
-		en->p->cfg->renew_percent), true};
+	rec.info.renew_at = (struct csm_u64){renew_at(e, en->p, info), true};
 	rec.info.last_error = CSM_STR("");
 	rec.info.installed = (struct csm_u64){e->now.wall_s, true};
 	rec.info.profile = old->info.profile;

@@ -72,7 +72,8 @@ void errand_end(struct enrol *e, struct errand *d, int r, const char *why)
 
 void enrol_fail(struct enrol *e, struct entry *en, int r, const char *why, uint64_t retry_after_s)
 {
-	bool asked = en->item.asked;
+	/* asked for while it was under way: that was for the next attempt */
+	bool asked = en->item.asked && en->item.under_way;
 	char text[ENROL_WHY];
 	struct erecord rec;
 	int kept;

@@ -170,7 +170,8 @@ static void what_is_not_as_asked_for_is_refused(void **state)
 
 static void names_need_the_profiles_leave(void **state)
 {
-	static struct csm_str sans[] = {CSM_STR("dns:evil.example.com")}, fine[] = {CSM_STR("dns:x.example.org")};
+	static struct csm_str sans[] = {CSM_STR("dns:evil.example.com")}, fine[] = {CSM_STR("dns:x.example.org")},
+		none[] = {CSM_STR("dns:a b.example.org")};
 	struct csm_msg_cert_enrol_req m = {.key = CSM_STR("web:a"), .sans = {sans, 1}, .wait = {false, true}};
 	struct csm_msg_cert_info info = {0};
 
@@ -179,6 +180,11 @@ static void names_need_the_profiles_leave(void **state)
 	m.sans.v = fine;
 	m.subject = CSM_STR("/CN=root");
 	assert_int_equal(fix_call(pub, "cert.enrol", &m, &info), CSM_EDENIED);
+	/* allowed, but no names: nothing is written down that would be tried for ever */
+	m = (struct csm_msg_cert_enrol_req){.key = CSM_STR("web:a"), .sans = {none, 1}, .wait = {false, true}};
+	assert_int_equal(fix_call(pub, "cert.enrol", &m, &info), CSM_EINVALID);
+	assert_int_equal(get("web:a", &info), 0);
+	assert_true(info.asked_san.n == 1 && csm_str_eq(info.asked_san.v[0], "dns:a.example.org"));
 	m = (struct csm_msg_cert_enrol_req){.key = CSM_STR("web:a"), .profile = CSM_STR("none")};
 	assert_int_equal(fix_call(pub, "cert.enrol", &m, &info), CSM_EINVALID);
 	/* who is in no unit gets no unit's name */
@@ -198,9 +204,10 @@ static void names_need_the_profiles_leave(void **state)
 	assert_int_equal(get("web:b", &info), 0);
 	assert_true(csm_str_eq(info.state, "pending") && info.chain.n == 0);
 	next_job("enrol");
-	done_with(&(struct certspec){.subject = "/CN=free", .san = "DNS:x.example.org"});
+	/* most of its life is over: what is left counts, and not each of those that follow is due at once */
+	done_with(&(struct certspec){.subject = "/CN=free", .san = "DNS:x.example.org", .from = -8000, .to = 1000});
 	assert_int_equal(get("web:b", &info), 0);
-	assert_true(csm_str_eq(info.state, "valid"));
+	assert_true(csm_str_eq(info.state, "valid") && info.renew_at.v > (uint64_t)time(NULL) + 400);
 }
 
 static void a_ca_that_fails_is_asked_again(void **state)
