@@ -26,15 +26,13 @@ for path in sys.argv[1:]:
 }
 
 tidy_one() {
-    local file=$1 stamp output depth=''
+    local file=$1 stamp output
     stamp=$stamps/${file//\//_}.tidy
     if [ -e "$stamp" ] && [ "$stamp" -nt "$file" ] && [ ! "$stamps/headers" -nt "$stamp" ]; then
         return 0
     fi
     rm -f "$stamp"
-    # The analyzer follows fewer paths in tests: they are many, and run under the sanitizers.
-    [[ $file != tests/* ]] || depth='-Xclang -analyzer-config -Xclang mode=shallow'
-    if ! output=$(eval "clang-tidy --quiet \"$file\" -- $flags $depth -Wno-unknown-warning-option" 2>&1); then
+    if ! output=$(eval "clang-tidy --quiet \"$file\" -- $flags -Wno-unknown-warning-option" 2>&1); then
         grep -vE '^[0-9]+ warnings? generated|^Suppressed|^Use -header-filter' <<<"$output"
         return 1
     fi
