@@ -194,9 +194,9 @@ add_script() { # FILE
 }
 
 # What takes long goes first.
-add together script lint/tidy 900 "scripts/lint.sh tidy"
-[ -z "${CSM_COVERAGE:-1}" ] || add together script coverage 1200 "make -j$(nproc) cov"
-add together script lint/cppcheck 600 "scripts/lint.sh cppcheck"
+add together script lint/tidy 2400 "scripts/lint.sh tidy"
+[ -z "${CSM_COVERAGE:-1}" ] || add together script coverage 2400 "make -j$(nproc) cov"
+add together script lint/cppcheck 1200 "scripts/lint.sh cppcheck"
 if [ -d tests/fuzz ]; then
     seconds=10
     [ -z "$CSM_LONG" ] || seconds=300
