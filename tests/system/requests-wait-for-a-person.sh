@@ -267,8 +267,11 @@ t=$(token any_name :true)
 as_token "$t"
 want hand && waits
 export CSM_SERVER_ADMIN_SOCKET=$ca/admin.sock
-csm ca request list | grep -q "^$id .*hand\.example" || fail "not listed: $(csm ca request list)"
-csm ca request list --json | grep -q "\"$id\"" || fail 'not listed as JSON'
+# into a file: grep goes at the first hit, and who writes on has failed
+csm ca request list >listed
+grep -q "^$id .*hand\.example" listed || fail "not listed: $(cat listed)"
+csm ca request list --json >listed
+grep -q "\"$id\"" listed || fail 'not listed as JSON'
 expect_equal 'shown' "$(csm ca request show "$id" --json | json state)" waiting
 ok csm ca request approve "$id" 'as agreed'
 expect_exit 1 csm ca request deny "$id"
