@@ -136,81 +136,42 @@ int plan_request_issued(struct plan *p, struct csm_engine_txn *t, const uint8_t 
 	return plan_turn(p, t, &q, row, &next);
 }
 
-/* ---- rounds ---- */
-
-/* Made anew until nobody was first. */
-typedef int round_fn(struct plan *p, struct csm_engine_txn *t, void *arg);
-
-static int in_rounds(struct central_db *db, size_t conds, size_t changes, bool urgent, round_fn *fn, void *arg)
-{
-	int r;
-
-	for (unsigned round = 0; round < DB_ROUNDS; round++) {
-		struct csm_engine_txn *t;
-		bool write;
-		struct plan p;
-
-		if ((r = db->ops->begin(db->engine, &t)) != 0)
-			return r;
-		plan_init(&p, db, conds, changes);
-		p.urgent = urgent;
-		r = p.r != 0 ? p.r : fn(&p, t, arg);
-		db->ops->end(t);
-		write = r == 0;
-		if (write && p.n_changes > 0)
-			r = plan_write(&p);
-		plan_free(&p);
-		if (!write || r != CSM_ECONFLICT)
-			return r;
-	}
-	return CSM_EBUSY;
-}
-
 /* ---- those whose time is over ---- */
 
-/* One at a time: each changes the count. *arg: there was one. */
-struct pruning {
-	uint64_t now;
-	bool any;
-};
-
-static int prune_round(struct plan *p, struct csm_engine_txn *t, void *arg)
+/* One at a time: each changes the count. CSM_ENOT_FOUND: there is none. */
+static int prune_once(struct plan *p, struct csm_engine_txn *t, const void *arg)
 {
-	struct pruning *in = arg;
+	const uint64_t now = *(const uint64_t *)arg;
 	struct csm_engine_row at;
 	struct db_request q;
 	struct csm_bin row;
 	struct dbk k;
 	int r;
 
-	in->any = false;
 	dbk_start(&k, DB_T_REQUEST_END);
 	r = p->db->ops->next(t, dbk_bin(&k), false, &at);
-	if (r == CSM_ENOT_FOUND || (r == 0 && at.key.p[0] != DB_T_REQUEST_END))
-		return 0;
 	if (r != 0)
 		return r;
+	if (at.key.p[0] != DB_T_REQUEST_END)
+		return CSM_ENOT_FOUND;
 	if (at.key.n != 1 + CURSOR_LEN)
 		return CSM_ETAMPERED;
 	request_key(&k, at.key.p + 9);
 	r = db_row(p->db, t, &k, &rec_request, &p->mem, &q, &row);
 	if (r != 0)
 		return r == CSM_ENOT_FOUND ? CSM_ETAMPERED : r;
-	if (q.expires > in->now)
-		return 0;
-	in->any = true;
+	if (q.expires > now)
+		return CSM_ENOT_FOUND;
 	if (is_open(&q))
-		plan_event_request(p, in->now, "request-expired", q.id, q.requester);
+		plan_event_request(p, now, "request-expired", q.id, q.requester);
 	return plan_turn(p, t, &q, row, NULL);
 }
 
 static void prune(struct central_db *db, uint64_t now)
 {
-	struct pruning in = {.now = now, .any = true};
-
 	/* what does not work now works another time */
-	for (unsigned i = 0; i < PRUNE_MAX && in.any; i++)
-		if (in_rounds(db, CONDS, CHANGES, true, prune_round, &in) != 0)
+	for (unsigned i = 0; i < PRUNE_MAX; i++)
+		if (plan_rounds(db, CONDS, CHANGES, true, prune_once, &now) != 0)
 			return;
 }
 
@@ -237,7 +198,7 @@ static int of_caller(struct plan *p, struct csm_engine_txn *t, const struct db_r
 		if ((r = db_row(p->db, t, &at, &rec_request, &p->mem, &other, NULL)) != 0)
 			return r == CSM_ENOT_FOUND ? CSM_ETAMPERED : r;
 		if (q->idempotency.n > 0 && csm_str_same(q->idempotency, other.idempotency))
-			return CSM_ECONFLICT;
+			return PLAN_OTHER;
 		open += is_open(&other);
 		if (++all >= OF_ONE_MAX || open >= DB_REQUESTS_PER_CALLER)
 			return CSM_EBUSY;
@@ -245,7 +206,7 @@ static int of_caller(struct plan *p, struct csm_engine_txn *t, const struct db_r
 	return r == CSM_ENOT_FOUND ? 0 : r;
 }
 
-static int add_round(struct plan *p, struct csm_engine_txn *t, void *arg)
+static int add_once(struct plan *p, struct csm_engine_txn *t, const void *arg)
 {
 	const struct adding *in = arg;
 	struct db_request was;
@@ -277,9 +238,8 @@ int db_request_add(struct central_db *db, const struct db_request *q, const stru
 	if (!is_open(q) || q->who.n == 0)
 		return CSM_EINVALID;
 	prune(db, q->created);
-	/* of_caller's conflict is no matter of being first */
-	r = in_rounds(db, CONDS, CHANGES, false, add_round, &in);
-	return r;
+	r = plan_rounds(db, CONDS, CHANGES, false, add_once, &in);
+	return r == PLAN_OTHER ? CSM_ECONFLICT : r;
 }
 
 /* ---- looking ---- */
@@ -414,7 +374,7 @@ struct deciding {
 	uint64_t now;
 };
 
-static int decide_round(struct plan *p, struct csm_engine_txn *t, void *arg)
+static int decide_once(struct plan *p, struct csm_engine_txn *t, const void *arg)
 {
 	const struct deciding *in = arg;
 	struct db_request q, next;
@@ -442,5 +402,5 @@ int db_request_decide(struct central_db *db, const uint8_t id[static DB_REQUEST_
 
 	if (state != DB_APPROVED && state != DB_REFUSED)
 		return CSM_EINVALID;
-	return in_rounds(db, CONDS, CHANGES, false, decide_round, &in);
+	return plan_rounds(db, CONDS, CHANGES, false, decide_once, &in);
 }
