@@ -9,6 +9,7 @@
 
 #define CSM_ENGINE_KEY_MAX 511u
 #define CSM_ENGINE_BATCH_MAX (4u * 1024u * 1024u) /* keys and values of one batch */
+#define CSM_ENGINE_WRITE_MAX 64u                  /* batches of one write_all */
 
 struct csm_engine;     /* of the engine's own; any thread */
 struct csm_engine_txn; /* one thread at a time */
@@ -67,6 +68,10 @@ struct csm_engine_ops {
 	/* CSM_ECONFLICT: *failed is the number of a condition that does not hold (failed may be NULL). CSM_ENO_SPACE. CSM_EUNAVAILABLE:
 	 * whether it was written is not known. Nothing has changed on any other error. */
 	int (*write)(struct csm_engine *e, const struct csm_engine_batch *b, size_t *failed);
+	/* Several batches and one wait. They are judged in order, each as if it were written after the ones before it, and each is atomic by
+	 * itself; results[i] is what `write` would say of it. Returns the first of them that is not 0. CSM_EINVALID with more than
+	 * CSM_ENGINE_WRITE_MAX, and then no result is told. */
+	int (*write_all)(struct csm_engine *e, const struct csm_engine_batch *const *b, size_t n, int *results);
 	void (*stat)(struct csm_engine *e, struct csm_engine_stat *ret);
 };
 extern const struct csm_engine_ops csm_engine_lmdb;

@@ -150,5 +150,6 @@ const struct csm_engine_ops csm_engine_lmdb = {
 	.next = lmdb_next,
 	.prev = lmdb_prev,
 	.write = engine_lmdb_write,
+	.write_all = engine_lmdb_write_all,
 	.stat = engine_lmdb_stat,
 };

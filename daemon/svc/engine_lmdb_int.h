@@ -58,6 +58,7 @@ int engine_used(struct csm_engine *e, uint64_t *ret);
 int engine_lmdb_open(const struct csm_engine_options *opt, struct csm_engine **ret);
 void engine_lmdb_close(struct csm_engine *e);
 int engine_lmdb_write(struct csm_engine *e, const struct csm_engine_batch *b, size_t *failed);
+int engine_lmdb_write_all(struct csm_engine *e, const struct csm_engine_batch *const *b, size_t n, int *results);
 void engine_lmdb_stat(struct csm_engine *e, struct csm_engine_stat *ret);
 
 #endif

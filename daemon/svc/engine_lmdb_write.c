@@ -4,15 +4,20 @@
 #include "daemon/svc/engine_lmdb_int.h"
 #include "daemon/svc/lmdb_file.h"
 
-#define GROUP_MAX 64u
+#define GROUP_MAX 64u /* writers; each has some batches */
 #define GROUP_BYTES (4u * 1024u * 1024u)
 #define BATCH_PAGES (16u * 4096u) /* what a batch may take beside its bytes: split pages, branches */
 #define GATHER_NS 1000000u
 
-struct writer {
+struct item {
 	const struct csm_engine_batch *batch;
 	size_t bytes, failed;
 	int r;
+	struct item *next;
+};
+struct writer {
+	struct item *items;
+	size_t n, bytes;
 	bool done, leads;
 	pthread_cond_t cond;
 	struct writer *next;
@@ -53,26 +58,26 @@ static int change(MDB_txn *txn, MDB_dbi dbi, const struct csm_engine_change *c)
 	return rc == MDB_NOTFOUND ? 0 : csm_lmdb_err(rc);
 }
 
-/* What was refused is in w->r; an error here is one of the transaction, which is then good for nothing. */
-static int batch_apply(struct csm_engine *e, MDB_txn *txn, struct writer *w, uint64_t *room, bool *changed)
+/* What was refused is in it->r; an error here is one of the transaction, which is then good for nothing. */
+static int batch_apply(struct csm_engine *e, MDB_txn *txn, struct item *it, uint64_t *room, bool *changed)
 {
-	const struct csm_engine_batch *b = w->batch;
-	uint64_t need = 2 * (uint64_t)w->bytes + BATCH_PAGES;
+	const struct csm_engine_batch *b = it->batch;
+	uint64_t need = 2 * (uint64_t)it->bytes + BATCH_PAGES;
 	int r;
 
-	w->r = 0;
+	it->r = 0;
 	for (size_t i = 0; i < b->n_conds; i++) {
 		r = judge(txn, e->dbi, &b->conds[i]);
 		if (r == CSM_ECONFLICT) {
-			w->r = r;
-			w->failed = i;
+			it->r = r;
+			it->failed = i;
 			return 0;
 		}
 		if (r != 0)
 			return r;
 	}
 	if (!b->urgent && need > *room) {
-		w->r = CSM_ENO_SPACE;
+		it->r = CSM_ENO_SPACE;
 		return 0;
 	}
 	*room -= need < *room ? need : *room;
@@ -103,7 +108,7 @@ static int commit(struct csm_engine *e, MDB_txn *txn)
 	return rc == EIO && csm_lmdb_disk_left(e->env) < ENGINE_NO_DISK ? CSM_ENO_SPACE : csm_lmdb_err(rc);
 }
 
-static int group_run(struct csm_engine *e, struct writer *const *group, size_t n)
+static int group_run(struct csm_engine *e, struct item *first, const struct item *end)
 {
 	bool changed = false;
 	uint64_t used, room;
@@ -113,8 +118,8 @@ static int group_run(struct csm_engine *e, struct writer *const *group, size_t n
 	if ((r = engine_used(e, &used)) != 0 || (r = csm_lmdb_err(mdb_txn_begin(e->env, NULL, 0, &txn))) != 0)
 		return r;
 	room = used < e->map_size ? e->map_size - used : 0;
-	for (size_t i = 0; i < n && r == 0; i++)
-		r = batch_apply(e, txn, group[i], &room, &changed);
+	for (struct item *it = first; it != end && r == 0; it = it->next)
+		r = batch_apply(e, txn, it, &room, &changed);
 	if (r != 0 || !changed)
 		mdb_txn_abort(txn);
 	else
@@ -122,16 +127,16 @@ static int group_run(struct csm_engine *e, struct writer *const *group, size_t n
 	return r;
 }
 
-static void group_serve(struct csm_engine *e, struct writer *const *group, size_t n)
+static void group_serve(struct csm_engine *e, struct item *first)
 {
-	int r = group_run(e, group, n);
+	int r = group_run(e, first, NULL);
 
-	for (size_t i = 0; i < n && r != 0; i++) {
+	for (struct item *it = first; it != NULL && r != 0; it = it->next) {
 		/* Where the disk is lost for one, it is for the next. */
-		int mine = n > 1 && !atomic_load(&e->failed) ? group_run(e, &group[i], 1) : r;
+		int mine = first->next != NULL && !atomic_load(&e->failed) ? group_run(e, it, it->next) : r;
 
 		if (mine != 0)
-			group[i]->r = mine;
+			it->r = mine;
 	}
 }
 
@@ -169,25 +174,43 @@ static size_t group_take(struct csm_engine *e, struct writer *group[static GROUP
 	return n;
 }
 
-/* Under the lock, which is given back meanwhile. Its own batch is the first of the queue. */
+/* The batches of all of them, in order; returns how many. */
+static size_t items_link(struct writer *const *group, size_t n, struct item **first)
+{
+	struct item **tail = first;
+	size_t items = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		for (size_t j = 0; j < group[i]->n; j++, items++) {
+			*tail = &group[i]->items[j];
+			tail = &(*tail)->next;
+		}
+	}
+	*tail = NULL;
+	return items;
+}
+
+/* Under the lock, which is given back meanwhile. Its own batches are the first of the queue. */
 static void lead(struct csm_engine *e)
 {
 	struct writer *group[GROUP_MAX];
+	struct item *first;
 	uint64_t began, took;
-	size_t n;
+	size_t n, batches;
 
 	gather(e);
 	n = group_take(e, group);
 	pthread_mutex_unlock(&e->mu);
+	batches = items_link(group, n, &first);
 	began = monotonic_ns();
-	group_serve(e, group, n);
+	group_serve(e, first);
 	took = monotonic_ns() - began;
 	engine_resident_look(e);
 	pthread_mutex_lock(&e->mu);
 	e->commit_ns = took < GATHER_NS ? took : GATHER_NS;
 	e->expected = n + e->queued < GROUP_MAX ? n + e->queued : GROUP_MAX;
 	e->st.commits++;
-	e->st.batches += n;
+	e->st.batches += batches;
 	for (size_t i = 0; i < n; i++) {
 		group[i]->done = true;
 		pthread_cond_signal(&group[i]->cond);
@@ -219,33 +242,67 @@ static int batch_check(const struct csm_engine_batch *b, size_t *bytes)
 	return 0;
 }
 
-int engine_lmdb_write(struct csm_engine *e, const struct csm_engine_batch *b, size_t *failed)
+static void write_wait(struct csm_engine *e, struct writer *w)
 {
-	struct writer w = {.batch = b};
-	int r = batch_check(b, &w.bytes);
-
-	if (r != 0)
-		return r;
-	if (atomic_load(&e->failed))
-		return CSM_EUNAVAILABLE;
-	pthread_cond_init(&w.cond, NULL);
+	pthread_cond_init(&w->cond, NULL);
 	pthread_mutex_lock(&e->mu);
-	*e->tail = &w;
-	/* cppcheck-suppress autoVariables ; it is out of the queue when this returns */
-	e->tail = &w.next;
+	*e->tail = w;
+	e->tail = &w->next;
 	if (++e->queued >= e->want && e->want > 0)
 		pthread_cond_signal(&e->gathered);
 	if (!e->led)
-		e->led = w.leads = true;
-	while (!w.done) {
-		if (w.leads)
+		e->led = w->leads = true;
+	while (!w->done) {
+		if (w->leads)
 			lead(e);
 		else
-			pthread_cond_wait(&w.cond, &e->mu);
+			pthread_cond_wait(&w->cond, &e->mu);
 	}
 	pthread_mutex_unlock(&e->mu);
-	pthread_cond_destroy(&w.cond);
-	if (w.r == CSM_ECONFLICT && failed != NULL)
-		*failed = w.failed;
-	return w.r;
+	pthread_cond_destroy(&w->cond);
+}
+
+static int write_some(struct csm_engine *e, const struct csm_engine_batch *const *b, size_t n, int *results, size_t *failed)
+{
+	struct item items[CSM_ENGINE_WRITE_MAX];
+	size_t at[CSM_ENGINE_WRITE_MAX];
+	struct writer w = {.items = items};
+	size_t m = 0;
+	int r = 0;
+
+	if (n > CSM_ENGINE_WRITE_MAX)
+		return CSM_EINVALID;
+	for (size_t i = 0; i < n; i++) {
+		struct item *it = &items[m];
+
+		*it = (struct item){.batch = b[i]};
+		results[i] = atomic_load(&e->failed) ? CSM_EUNAVAILABLE : batch_check(b[i], &it->bytes);
+		if (results[i] != 0)
+			continue;
+		w.bytes += it->bytes;
+		at[m++] = i;
+	}
+	w.n = m;
+	if (m > 0)
+		write_wait(e, &w);
+	for (size_t i = 0; i < m; i++) {
+		results[at[i]] = items[i].r;
+		if (items[i].r == CSM_ECONFLICT && failed != NULL)
+			*failed = items[i].failed;
+	}
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = results[i];
+	return r;
+}
+
+int engine_lmdb_write(struct csm_engine *e, const struct csm_engine_batch *b, size_t *failed)
+{
+	int r;
+
+	return write_some(e, &b, 1, &r, failed);
+}
+
+int engine_lmdb_write_all(struct csm_engine *e, const struct csm_engine_batch *const *b, size_t n, int *results)
+{
+	return write_some(e, b, n, results, NULL);
 }

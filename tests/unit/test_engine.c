@@ -196,6 +196,71 @@ static void test_snapshot(void **state)
 	assert_true(is(x, "a", "2"));
 }
 
+/* Each is judged by what those before it have written, whatever became of them; one that is refused changes nothing, and what is no
+ * batch stops no other. */
+static void test_write_all(void **state)
+{
+	const struct csm_engine_cond absent = {CSM_ENGINE_ABSENT, b("a"), b("")}, one = {CSM_ENGINE_EQUALS, b("a"), b("1")},
+		two = {CSM_ENGINE_EQUALS, b("a"), b("2")}, none = {CSM_ENGINE_ABSENT, b("c"), b("")};
+	const struct csm_engine_change a1 = {b("a"), b("1"), false}, a2[2] = {{b("a"), b("2"), false}, {b("b"), b("2"), false}},
+		a3[2] = {{b("c"), b("3"), false}, {b("a"), b("3"), false}}, bad = {b(""), b("x"), false}, gone = {b("b"), b(""), true};
+	const struct csm_engine_batch v[] = {
+		{.conds = &absent, .n_conds = 1, .changes = &a1, .n_changes = 1},
+		{.conds = &absent, .n_conds = 1, .changes = a3, .n_changes = 2}, /* the one before it has won */
+		{.changes = &bad, .n_changes = 1},
+		{.conds = &one, .n_conds = 1, .changes = a2, .n_changes = 2},
+		{.conds = &one, .n_conds = 1, .changes = a3, .n_changes = 2},
+		{.conds = (struct csm_engine_cond[]){two, none}, .n_conds = 2, .changes = &gone, .n_changes = 1},
+	}, *all[CSM_ENGINE_WRITE_MAX + 1];
+	static const int want[] = {0, CSM_ECONFLICT, CSM_EINVALID, 0, CSM_ECONFLICT, 0};
+	int results[CSM_ENGINE_WRITE_MAX + 1];
+	struct csm_engine_stat before, st;
+	struct fix *x = *state;
+
+	for (size_t i = 0; i <= CSM_ENGINE_WRITE_MAX; i++)
+		all[i] = i < 6 ? &v[i] : &v[0];
+	ops->stat(x->e, &before);
+	assert_int_equal(ops->write_all(x->e, all, 6, results), CSM_ECONFLICT);
+	assert_memory_equal(results, want, sizeof(want));
+	ops->stat(x->e, &st);
+	assert_int_equal(st.batches, before.batches + 5);
+	assert_int_equal(st.commits, before.commits + 1); /* one wait for all */
+	for (unsigned round = 0; round < 2; round++) {
+		assert_true(is(x, "a", "2"));
+		assert_true(is(x, "b", NULL));
+		assert_true(is(x, "c", NULL));
+		assert_int_equal(reopen(x), 0);
+	}
+	assert_int_equal(ops->write_all(x->e, NULL, 0, NULL), 0);
+	assert_int_equal(ops->write_all(x->e, all + 3, 1, results), CSM_ECONFLICT);
+	assert_int_equal(ops->write_all(x->e, all, CSM_ENGINE_WRITE_MAX + 1, results), CSM_EINVALID);
+	assert_int_equal(ops->write_all(x->e, all, CSM_ENGINE_WRITE_MAX, results), CSM_ECONFLICT);
+	for (size_t i = 0; i < CSM_ENGINE_WRITE_MAX; i++)
+		assert_int_equal(results[i], i == 2 ? CSM_EINVALID : i == 5 ? 0 : CSM_ECONFLICT);
+}
+
+/* Where there is no room for all of them, those that have it are written, and what is urgent. */
+static void test_write_all_full(void **state)
+{
+	static uint8_t value[1500000];
+	const struct csm_engine_change c[] = {{b("big0"), {value, sizeof(value)}, false}, {b("big1"), {value, sizeof(value)}, false},
+		{b("big2"), {value, sizeof(value)}, false}, {b("small"), b("v"), false}};
+	const struct csm_engine_batch v[] = {{.changes = &c[0], .n_changes = 1}, {.changes = &c[1], .n_changes = 1},
+		{.changes = &c[2], .n_changes = 1, .urgent = true}, {.changes = &c[3], .n_changes = 1}};
+	int results[4];
+	struct fix *x = *state;
+
+	x->f.map_size = 4u << 20;
+	assert_int_equal(reopen(x), 0);
+	assert_int_equal(ops->write_all(x->e, (const struct csm_engine_batch *[]){&v[0], &v[1], &v[2], &v[3]}, 4, results), CSM_ENO_SPACE);
+	assert_int_equal(results[0], 0);
+	assert_int_equal(results[1], CSM_ENO_SPACE);
+	assert_int_equal(results[2], 0);
+	assert_int_equal(reopen(x), 0);
+	assert_true(is(x, "big1", NULL));
+	assert_false(is(x, "big2", NULL));
+}
+
 struct adder {
 	struct fix *x;
 	char key[16];
@@ -425,6 +490,8 @@ int main(void)
 		T(test_refused),
 		T(test_order),
 		T(test_snapshot),
+		T(test_write_all),
+		T(test_write_all_full),
 		T(test_races),
 		T(test_groups),
 		T(test_full),
