@@ -411,14 +411,14 @@ static int group_try(struct csm_store *s, struct csm_store_op *const *ops, size_
 	return r;
 }
 
-/* May it wait in the journal? What it changes has to be what readers look for there. */
+/* May it wait in the journal? What it changes has to be what readers look for there, or what only the writer reads. */
 static bool for_journal(struct csm_store *s, struct csm_store_op *const *ops, size_t n, bool raise, size_t *room)
 {
 	bool all = n > 0 && !raise && s->journal.fd >= 0;
 
 	*room = 0;
 	for (size_t i = 0; i < n && all; i++) {
-		all = ops[i]->kind == CSM_OP_SECRET_SET;
+		all = ops[i]->kind == CSM_OP_SECRET_SET || ops[i]->kind == CSM_OP_ISSUE;
 		*room += ops[i]->payload.n + ROOM_PER_OP;
 	}
 	return all && (s->journal.entries > 0 || !store_disk_low(s));

@@ -1,7 +1,7 @@
 """The audit log for tests, by hand: its lines, their hashes, and attacks on them. Nothing of csm's own code.
 
 usage: auditlog.py attack FOLDER     every attack on every place that matters; each has to be found there
-       auditlog.py has FOLDER FILE   each object in FILE (a line each) has its line in the log
+       auditlog.py has FOLDER FILE   each object or serial number in FILE (a line each) has its line in the log
        auditlog.py anew FOLDER FILE  FILE is a log that lacks denials and signatures, with numbers and hashes that fit
 """
 
@@ -194,7 +194,7 @@ def has(folder, path):
         for line in read(folder, name):
             row = json.loads(line)
             if row["event"] == "change" and row["result"] == "ok":
-                seen.add(row["object"])
+                seen.update((row["object"], row.get("serial")))
     assert wanted <= seen, "no line for %s" % sorted(wanted - seen)[:5]
     print("%d changes have their lines" % len(wanted))
 

@@ -7,10 +7,12 @@ usage: writes.py write TAG COUNT     that many clients write until their connect
 """
 
 import hashlib
+import os
 import subprocess
 import sys
 import threading
 
+import tbs
 from csmwire import Closed, Conn, Refused, openssl_verifies
 
 
@@ -30,6 +32,24 @@ def certificate(conn, name):
                    given=csr)
 
 
+def make_issuer(conn, name):
+    """A key that signs certificates, with its own beside it."""
+    conn.call("key.create", {"key": name, "backend": "soft", "use": ["issuer"], "issuer": {"max_life": 30 * tbs.DAY}})
+    issuer = issuer_of(conn, name)
+    root = issuer.root()
+    signature = conn.call("issue.sign", {"key": name, "kind": "certificate", "tbs": root})["signature"]
+    conn.call("cert.install", {"key": name, "chain": tbs.signed(root, signature)})
+
+
+def issuer_of(conn, name):
+    return tbs.Issuer(name, conn.call("key.public", {"key": name})["spki"])
+
+
+def certificate_of(issuer, serial):
+    """What issue.sign is asked to sign; the number is in hexadecimal digits."""
+    return {"key": issuer.cn, "kind": "certificate", "tbs": issuer.leaf(issuer.spki, serial=int(serial, 16))}
+
+
 def writer(tag, worker, told):
     def say(*words):
         print(*words, file=told, flush=True)
@@ -42,7 +62,10 @@ def writer(tag, worker, told):
     n = 0
     try:
         conn = Conn()
+        issuer = issuer_of(conn, "ca-" + tag)
         while True:
+            serial = "41" + os.urandom(15).hex()
+            do("serial", issuer.cn + ":" + serial, "issue.sign", certificate_of(issuer, serial))
             name = "%s-%s-%d" % (tag, worker, n)
             do("key", name, "key.create", {"key": name, "alg": "p256" if n % 2 else "ed25519", "backend": "soft"})
             do("secret", name, "secret.set", {"secret": "d/" + name,
@@ -67,6 +90,8 @@ def write_all(tag, count):
     """True when each of them ended as it should."""
     ended = []
     make_ca()
+    with Conn() as conn:
+        make_issuer(conn, "ca-" + tag)
 
     def run(worker):
         with open("writes.%d" % worker, "w", encoding="utf-8") as told:
@@ -85,6 +110,7 @@ class Verifier:
     def __init__(self):
         self.conn = Conn()
         self.checked = self.signed = 0
+        self.issuers = {}
 
     def secret(self, name):
         try:
@@ -107,6 +133,18 @@ class Verifier:
             assert refusal.name == "not_found", (name, refusal)
             return None
 
+    def serial(self, name):
+        """A number that is on record is refused; one that is not is from now on."""
+        key, number = name.split(":")
+        if key not in self.issuers:
+            self.issuers[key] = issuer_of(self.conn, key)
+        try:
+            self.conn.call("issue.sign", certificate_of(self.issuers[key], number))
+            return None
+        except Refused as refusal:
+            assert refusal.name == "exists", (name, refusal)
+            return True
+
     def whole_cert(self, name):
         info = self.cert(name)
         if info is not None:
@@ -114,6 +152,8 @@ class Verifier:
             assert self.conn.call("key.public", {"key": name})["spki"] in info["chain"], name
 
     def whole(self, kind, name):
+        if kind == "serial":
+            return
         if kind == "cert":
             self.whole_cert(name)
             return
@@ -150,7 +190,7 @@ class Verifier:
             if (kind, name) in air:
                 continue
             self.checked += 1
-            found = {"secret": self.secret, "key": self.key, "cert": self.cert}[kind](name)
+            found = {"secret": self.secret, "key": self.key, "cert": self.cert, "serial": self.serial}[kind](name)
             assert (found is not None) == there, (kind, name, there, found)
         for kind, name in list(state) + list(air):
             self.whole(kind, name)

@@ -1,6 +1,7 @@
 #!/bin/bash
 # kill -9 of the broker, and of the supervisor with it, at random moments under writes: every acknowledged key, certificate
-# and secret is there and works, none is half there, and what was deleted stays deleted.
+# and secret is there and works, none is half there, each serial number that was signed is used, and what was deleted
+# stays deleted.
 # bound: 240
 # bound-long: 2400
 . "$(dirname "$0")/../lib/system.sh"

@@ -1,7 +1,8 @@
 #!/bin/bash
 # The power goes at random moments under writes, and with it whatever part of the unsynced writes: every acknowledged key
-# and secret is there and works, none is half there, the audit log is whole, and the node starts again by itself. So it
-# does when the power goes while it starts, for the first time too. And this test would notice a sync that is left out.
+# and secret is there and works, none is half there, each serial number that was signed is used, the audit log is whole,
+# and the node starts again by itself. So it does when the power goes while it starts, for the first time too. And this
+# test would notice a sync that is left out.
 # bound: 240
 # bound-long: 3000
 . "$(dirname "$0")/../lib/system.sh"
@@ -72,7 +73,7 @@ for round in $(seq "$rounds"); do
     verify >verified 2>&1 || { tail -n 5 replays verified >&2 && fail "round $round, seed $seed"; }
     csm audit verify >verified-log 2>&1 || { tail -n 5 replays verified-log >&2 && fail "the audit log, round $round, seed $seed"; }
     # Each change that was acknowledged has its line.
-    sed -nE 's/^done (no)?key /uid-0:/p; s/^done (no)?secret /uid-0:d\//p' writes.* >wanted
+    sed -nE 's/^done (no)?key /uid-0:/p; s/^done (no)?secret /uid-0:d\//p; s/^done serial .*://p' writes.* >wanted
     py "$top/tests/lib/auditlog.py" has "$node/state/audit" wanted >looked 2>&1 ||
         { tail -n 5 replays looked >&2 && fail "a change without its line, round $round, seed $seed"; }
     total=$((total + $(sed -nE 's/^acknowledged: ([0-9]+).*/\1/p' verified)))

@@ -4,13 +4,31 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include "daemon/svc/store_internal.h"
 #include "tests/lib/storefix.h"
 
 #define RULES "the rules, as somebody packed them"
+
+#define PAGE 4096
+
+/* LMDB's too. */
+static unsigned syncs_fail;
+__attribute__((visibility("default"))) int fdatasync(int fd)
+{
+	if (syncs_fail == 0)
+		return (int)syscall(SYS_fdatasync, fd);
+	syncs_fail--;
+	errno = EIO;
+	return -1;
+}
 
 static int make(struct storefix *f, const char *name, unsigned use, const char *rules)
 {
@@ -23,19 +41,32 @@ static int make(struct storefix *f, const char *name, unsigned use, const char *
 	return storefix_do(f, &op);
 }
 
-static int setup(void **state)
+static struct storefix *fix(bool with_counter)
 {
 	static struct storefix f;
 
 	storefix_init(&f);
-	f.with_counter = true;
-	*state = &f;
+	f.with_counter = with_counter;
+	f.opt.keep_journal = !with_counter;
 	if (storefix_open(&f) != 0)
-		return -1;
+		return NULL;
 	assert_int_equal(make(&f, "root", CSM_USE_ISSUER, RULES), 0);
 	assert_int_equal(make(&f, "other", CSM_USE_ISSUER, RULES), 0);
 	assert_int_equal(make(&f, "plain", CSM_USE_SIGN, NULL), 0);
-	return 0;
+	return &f;
+}
+
+static int setup(void **state)
+{
+	*state = fix(true);
+	return *state != NULL ? 0 : -1;
+}
+
+/* What is in the journal stays there; a counter in memory would not outlive a process. */
+static int setup_journal(void **state)
+{
+	*state = fix(false);
+	return *state != NULL ? 0 : -1;
 }
 
 static int teardown(void **state)
@@ -255,7 +286,129 @@ static void changed_rules_are_found(void **state)
 	again(f);
 }
 
+/* ---- in the journal, before LMDB has it ---- */
+
+static uint64_t in_journal(const struct storefix *f)
+{
+	return f->s->journal.entries;
+}
+
+/* A process that opens the store, does that, and is gone. */
+static void crash_after(struct storefix *f, int (*work)(struct storefix *f))
+{
+	int status;
+	pid_t pid = fork();
+
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(storefix_open(f) == 0 && !csm_store_locked(f->s) ? work(f) : 1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+}
+
+static int three_entries(struct storefix *f)
+{
+	bool good = SERIAL(f, "root", "12345678") == 0 && in_journal(f) == 1 && issue(f, "root", CSM_ISSUE_CRL, "\x07", 9) == 0 &&
+		SERIAL(f, "root", "22345678") == 0 && in_journal(f) == 3;
+
+	/* what is refused has no entry */
+	return good && SERIAL(f, "root", "12345678") == CSM_EEXISTS && SERIAL(f, "root", "22345678") == CSM_EEXISTS &&
+			CRL(f, "root", "\x06") == CSM_ECONFLICT && issue(f, "root", CSM_ISSUE_OTHER, "", 3) == CSM_EBUSY && in_journal(f) == 3 ?
+		0 : 1;
+}
+
+static void journal_change(struct storefix *f, unsigned page, size_t at, size_t n)
+{
+	uint8_t p[PAGE];
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/store/journal", f->dir);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(pread(fd, p, PAGE, (off_t)page * PAGE), PAGE);
+	for (size_t i = at; i < at + n; i++)
+		p[i] ^= 1;
+	assert_int_equal(pwrite(fd, p, PAGE, (off_t)page * PAGE), PAGE);
+	close(fd);
+}
+
+static void nothing_answered_is_forgotten_in_a_crash(void **state)
+{
+	struct storefix *f = *state;
+
+	storefix_close(f);
+	store_copy(f, "store/data.mdb", "base");
+	for (int i = 0; i < 2; i++) {
+		crash_after(f, three_entries);
+		again(f);
+		assert_int_equal(in_journal(f), 0);
+		assert_int_equal(SERIAL(f, "root", "12345678"), CSM_EEXISTS);
+		assert_int_equal(SERIAL(f, "root", "22345678"), CSM_EEXISTS);
+		assert_int_equal(CRL(f, "root", "\x06"), CSM_ECONFLICT);
+		assert_int_equal(issue(f, "root", CSM_ISSUE_OTHER, "", 3), CSM_EBUSY);
+		assert_int_equal(SERIAL(f, "other", "22345678"), 0);
+		storefix_close(f);
+		/* and once more, from a database without them and a journal of zeros */
+		store_copy(f, "base", "store/data.mdb");
+	}
+}
+
+/* The last entry did not reach the disk as a whole: then it was not answered. All before it was. */
+static void of_a_torn_entry_nothing_counts(void **state)
+{
+	static const size_t at[] = {0, 8, 16, 24, 56, 300};
+	struct storefix *f = *state;
+
+	storefix_close(f);
+	crash_after(f, three_entries);
+	store_copy(f, "store/data.mdb", "base");
+	store_copy(f, "store/journal", "whole");
+	for (size_t i = 0; i < sizeof(at) / sizeof(at[0]); i++) {
+		store_copy(f, "base", "store/data.mdb");
+		store_copy(f, "whole", "store/journal");
+		journal_change(f, 2, at[i], 8);
+		again(f);
+		assert_int_equal(SERIAL(f, "root", "12345678"), CSM_EEXISTS);
+		assert_int_equal(CRL(f, "root", "\x06"), CSM_ECONFLICT);
+		assert_int_equal(SERIAL(f, "root", "22345678"), 0);
+		assert_int_equal(SERIAL(f, "root", "22345678"), CSM_EEXISTS);
+		storefix_close(f);
+	}
+	/* an answered one that is taken away or changed is found */
+	store_copy(f, "base", "store/data.mdb");
+	store_copy(f, "whole", "store/journal");
+	journal_change(f, 0, 60, 1);
+	found_and_accepted(f, "root");
+}
+
+/* LMDB's transaction is thrown away, with all that only it had of the rows: they come back from the journal. */
+static void a_failed_group_forgets_none_before_it(void **state)
+{
+	static const unsigned fails[] = {1, 2};
+	struct storefix *f = *state;
+
+	assert_int_equal(SERIAL(f, "root", "12345678"), 0);
+	for (size_t i = 0; i < 2; i++) {
+		assert_int_equal(SERIAL(f, "root", i == 0 ? "32345678" : "42345678"), 0);
+		assert_true(in_journal(f) > 0);
+		syncs_fail = fails[i];
+		/* the first failure is the entry's, the second LMDB's, which was to have it instead */
+		assert_int_equal(SERIAL(f, "root", i == 0 ? "52345678" : "62345678"), i == 0 ? 0 : CSM_ESYSTEM);
+		assert_int_equal(syncs_fail, 0);
+		assert_int_equal(SERIAL(f, "root", "12345678"), CSM_EEXISTS);
+		assert_int_equal(SERIAL(f, "root", i == 0 ? "32345678" : "42345678"), CSM_EEXISTS);
+	}
+	/* what was refused was not signed, and its number is free */
+	assert_int_equal(SERIAL(f, "root", "52345678"), CSM_EEXISTS);
+	assert_int_equal(SERIAL(f, "root", "62345678"), 0);
+	again(f);
+	assert_int_equal(SERIAL(f, "root", "42345678"), CSM_EEXISTS);
+	assert_int_equal(SERIAL(f, "root", "62345678"), CSM_EEXISTS);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define JOURNAL(name) cmocka_unit_test_setup_teardown(name, setup_journal, teardown)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -266,6 +419,9 @@ int main(void)
 		TEST(the_rate_is_of_all_kinds_and_kept),
 		TEST(a_number_taken_out_or_put_in_is_found),
 		TEST(changed_rules_are_found),
+		JOURNAL(nothing_answered_is_forgotten_in_a_crash),
+		JOURNAL(of_a_torn_entry_nothing_counts),
+		JOURNAL(a_failed_group_forgets_none_before_it),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
