@@ -158,7 +158,8 @@ static int make_base(struct csm_http *h)
 	struct event_config *config = event_config_new();
 	const struct timeval tick = {0, TICK_MS * 1000};
 
-	if (config != NULL && event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK) == 0)
+	/* What is taken back before the next wait is not told to the kernel: an answer needs no event of its own to be sent. */
+	if (config != NULL && event_config_set_flag(config, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_EPOLL_USE_CHANGELIST) == 0)
 		h->base = event_base_new_with_config(config);
 	if (config != NULL)
 		event_config_free(config);

@@ -8,6 +8,7 @@
 
 #define ACCEPT_BURST 16u
 #define READ_AT_ONCE 65536u
+#define RECORD_MAX 16384u /* of TLS */
 #define WRITE_SLICE (2u * 1024u * 1024u) /* of an answer, in the time for a small one */
 
 static void pause_if_full(struct http_door *d)
@@ -265,12 +266,25 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
 	http_conn_close(c);
 }
 
+/* A short answer goes out in one record, and at once: a socket has room for it almost always, and where not, this changes nothing. */
+static void send_now(struct http_conn *c)
+{
+	struct evbuffer *out = bufferevent_get_output(c->bev);
+	size_t n = evbuffer_get_length(out);
+
+	if (c->ssl != NULL && n > 0 && n <= RECORD_MAX)
+		(void)evbuffer_pullup(out, -1);
+	if (event_pending(&c->bev->ev_write, EV_WRITE, NULL))
+		event_active(&c->bev->ev_write, EV_WRITE, 1);
+}
+
 void http_conn_answering(struct http_conn *c, size_t bytes)
 {
 	c->state = HTTP_ANSWER;
 	c->deadline = http_now_ms() + c->h->opt.limits.write_ms * (1 + bytes / WRITE_SLICE);
 	install(c);
 	bufferevent_disable(c->bev, EV_READ);
+	send_now(c);
 }
 
 /* ---- what the thread of events calls in between ---- */

@@ -6,6 +6,7 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 #include <event2/bufferevent_ssl.h>
+#include <event2/bufferevent_struct.h>
 #include <event2/event.h>
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
@@ -116,6 +117,7 @@ struct http_conn {
 	uint64_t asked;                /* us */
 
 	X509 *cert;
+	int64_t cert_end;              /* s */
 	uid_t uid;
 	struct http_address *address;
 	uint8_t key[16];

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include "daemon/svc/http_int.h"
 
 static struct http_address **slot_of(struct csm_http *h, const uint8_t key[16])
@@ -100,6 +101,13 @@ bool http_peer_take(struct http_conn *c, int fd)
 
 bool http_peer_tls_done(struct http_conn *c)
 {
+	struct tm end;
+
 	c->cert = SSL_get1_peer_certificate(c->ssl);
-	return c->cert == NULL || SSL_get_verify_result(c->ssl) == X509_V_OK;
+	if (c->cert == NULL)
+		return true;
+	if (SSL_get_verify_result(c->ssl) != X509_V_OK || ASN1_TIME_to_tm(X509_get0_notAfter(c->cert), &end) != 1)
+		return false;
+	c->cert_end = timegm(&end);
+	return true;
 }
