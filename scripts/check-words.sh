@@ -1,5 +1,5 @@
 #!/bin/bash
-# Words that do not belong in the tree: work left for later, the paths of one machine, numbers of a tracker.
+# Words that do not belong in the tree: work left for later, the paths of one machine, numbers of a tracker; pipes that end too soon.
 #
 # usage: check-words.sh [ROOT]
 set -euo pipefail
@@ -14,7 +14,10 @@ found=$(find . -type f -not -path './.git/*' -not -path './build/*' -not -name '
 # Trailing white space and carriage returns in text.
 blank=$(find . -type f \( -name '*.[ch]' -o -name '*.def' -o -name '*.sh' -o -name '*.py' -o -name Makefile \) \
     -not -path './.git/*' -not -path './build/*' -print0 | xargs -0 -r grep -IHnE '[[:space:]]$' || true)
-if [ -n "$found$blank" ]; then
-    printf '%s\n' "$found" "$blank" | sed '/^$/d'
+# `grep -q` goes at the first hit, and by pipefail a command that still writes to it has failed: into a file first, or `contains`.
+early=$(find . -type f -name '*.sh' -not -path './.git/*' -not -path './build/*' -print0 |
+    xargs -0 -r grep -HnE '[^|]\| *grep +(-[A-Za-z]+ +)*-[A-Za-z]*q' || true)
+if [ -n "$found$blank$early" ]; then
+    printf '%s\n' "$found" "$blank" "$early" | sed '/^$/d'
     exit 1
 fi

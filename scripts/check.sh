@@ -184,7 +184,7 @@ add_script() { # FILE
         long=$(header "$1" bound-long)
         bound=${long:-$((bound * 10))}
     fi
-    ! sed -n '1,25p' "$1" | grep -qE '^# alone$' || when=alone
+    [ -z "$(sed -n '1,25{/^# alone$/p}' "$1")" ] || when=alone
     case $1 in
     # Sanitizers are on where time and the sandbox of the release are not the question.
     tests/interop/*) add "$when" script "${1#tests/}" "$bound" "CSM_BUILD=build/asan $1" ;;

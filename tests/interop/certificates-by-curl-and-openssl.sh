@@ -78,7 +78,7 @@ openssl req -x509 -newkey rsa:2048 -nodes -keyout "$ca/outside.key" -out "$ca/ou
     -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign 2>/dev/null
 send POST /v1/cms/ca issuer web subject "/O=Example/CN=Web CA" self_signed :false alg p384 && got 200
 field csr >"$ca/webca.csr"
-openssl req -in "$ca/webca.csr" -noout -verify -text 2>&1 | grep -q CA:TRUE || fail "the request of the authority"
+openssl req -in "$ca/webca.csr" -noout -verify -text 2>&1 | contains CA:TRUE || fail "the request of the authority"
 openssl x509 -req -in "$ca/webca.csr" -CA "$ca/outside.pem" -CAkey "$ca/outside.key" -days 20 -copy_extensions copyall \
     -out "$ca/webca.pem" 2>/dev/null
 cat "$ca/webca.pem" "$ca/outside.pem" >"$ca/webca.chain"
@@ -87,4 +87,4 @@ csr shop shop.example DNS:shop.example
 issue shop web
 openssl verify -x509_strict -CAfile "$ca/outside.pem" -untrusted "$ca/webca.pem" -purpose sslserver "$ca/shop.pem" >/dev/null ||
     fail "a certificate below the outside root"
-openssl x509 -in "$ca/shop.pem" -noout -text | grep -q ecdsa-with-SHA384 || fail "not the scheme of server.yaml"
+openssl x509 -in "$ca/shop.pem" -noout -text | contains ecdsa-with-SHA384 || fail "not the scheme of server.yaml"

@@ -202,10 +202,10 @@ csm secret set d/a key=literal-on-the-command-line hold=- <hold &
 setter=$!
 exec 7>hold
 for _ in $(seq 100); do
-    tr '\0' ' ' <"/proc/$setter/cmdline" | grep -q literal-on || break
+    tr '\0' ' ' <"/proc/$setter/cmdline" | contains literal-on || break
     sleep 0.05
 done
-! tr '\0' ' ' <"/proc/$setter/cmdline" | grep -q literal-on || fail "the value stays in the command line"
+! tr '\0' ' ' <"/proc/$setter/cmdline" | contains literal-on || fail "the value stays in the command line"
 exec 7>&-
 wait $setter
 

@@ -25,7 +25,7 @@ asked() {
     [ "$got" = "$wanted" ] || { head -c 600 "$out" >&2 && fail "$got, not $wanted: $*"; }
 }
 reason() { grep -qi -- "$2" "$1" || { cat "$1" >&2 && fail "$1 does not say: $2"; }; }
-header() { tr -d '\r' <"$1.head" | grep -qixF -- "$2" || { cat "$1.head" >&2 && fail "no header $2"; }; }
+header() { tr -d '\r' <"$1.head" | contains -ixF -- "$2" || { cat "$1.head" >&2 && fail "no header $2"; }; }
 request() { # NAME SUBJECT [SAN]: a new key and a request, as DER in base64
     openssl req -new -newkey ec -pkeyopt "ec_paramgen_curve:${curve:-P-256}" -nodes -keyout "$1.key" -subj "$2" \
         ${3:+-addext "subjectAltName=$3"} -outform DER -out "$1.der" 2>/dev/null
@@ -58,7 +58,7 @@ header answer 'Content-Transfer-Encoding: base64'
 cert_in answer one.pem 1 || fail "simpleenroll: not one certificate"
 openssl verify -CAfile ca.pem one.pem >/dev/null || fail "the certificate does not verify"
 cmp -s <(openssl x509 -in one.pem -pubkey -noout) <(openssl pkey -in one.key -pubout) || fail "another key's certificate"
-openssl x509 -in one.pem -ext subjectAltName -noout | grep -qF 'DNS:one.example' || fail "without its name"
+openssl x509 -in one.pem -ext subjectAltName -noout | contains -F 'DNS:one.example' || fail "without its name"
 post 403 out simpleenroll one.b64 -u "est:$pass"
 reason out spent
 
@@ -124,7 +124,7 @@ reason out 'profile web'
 curve=P-384 request web /CN=a.web.example DNS:a.web.example
 post 200 answer web/simpleenroll web.b64 -u "est:$pass"
 cert_in answer web.pem 1 || fail "web/simpleenroll: not one certificate"
-openssl x509 -in web.pem -noout -ext extendedKeyUsage | grep -q 'Web Server' || fail "not by the profile"
+openssl x509 -in web.pem -noout -ext extendedKeyUsage | contains 'Web Server' || fail "not by the profile"
 asked 200 cacerts "$est/web/cacerts"
 
 step "the client from the text of the RFCs"

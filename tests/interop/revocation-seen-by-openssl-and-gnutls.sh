@@ -27,7 +27,7 @@ revoke() { # NAME REASON
 
 enrol a
 enrol b
-url_of() { openssl x509 -in a.pem -noout -text | grep -A9 "$1" | grep -o 'URI:http[^ ]*' | head -1 | cut -d: -f2-; }
+url_of() { openssl x509 -in a.pem -noout -text | grep -A9 "$1" | grep -o 'URI:http[^ ]*' | sed -n 1p | cut -d: -f2-; }
 ocsp=$(openssl x509 -in a.pem -noout -ocsp_uri)
 list=$(url_of 'CRL Distribution Points')
 delta=${list%.crl}.delta.crl
@@ -69,8 +69,8 @@ for at in "$ocsp/$escaped" "$ocsp/$whole" "$plain/ocsp/$escaped"; do
     get resp.der -D heads "$at"
     openssl ocsp -respin resp.der -reqin req.der -no_nonce -CAfile ca.pem -issuer ca.pem -cert a.pem >said 2>&1
     says 'Response verify OK' && says 'a.pem: good'
-    tr -d '\r' <heads | grep -qi '^content-type: application/ocsp-response$' || fail "not an OCSP response: $at"
-    tr -d '\r' <heads | grep -qi '^cache-control: max-age=60, public' || fail "caches are not told: $at"
+    tr -d '\r' <heads | contains -i '^content-type: application/ocsp-response$' || fail "not an OCSP response: $at"
+    tr -d '\r' <heads | contains -i '^cache-control: max-age=60, public' || fail "caches are not told: $at"
 done
 
 step "what is no request is answered as such"
@@ -87,7 +87,7 @@ says 'malformedrequest (1)'
 
 step "lists: whom they are of, what they hold, what a cache is told"
 get old.der -D heads "$list"
-tr -d '\r' <heads | grep -qi '^content-type: application/pkix-crl$' || fail "not a list"
+tr -d '\r' <heads | contains -i '^content-type: application/pkix-crl$' || fail "not a list"
 openssl crl -inform DER -in old.der -CAfile ca.pem -noout 2>said
 says 'verify OK'
 openssl crl -inform DER -in old.der -out old.pem
@@ -154,7 +154,7 @@ step "over REST: PEM, DER, delta"
 curl -sS --fail --cacert "$ca/root.pem" -o rest.pem "$server/v1/cms/crl"
 openssl crl -in rest.pem -noout || fail "not PEM"
 curl -sS --fail --cacert "$ca/root.pem" -o rest.der "$server/v1/cms/crl?format=der&delta=true&issuer=default"
-openssl crl -inform DER -in rest.der -noout -text | grep -q 'Delta CRL Indicator' || fail "not a delta"
+openssl crl -inform DER -in rest.der -noout -text | contains 'Delta CRL Indicator' || fail "not a delta"
 for bad in 'format=text' 'delta=perhaps' 'issuer=nobody'; do
-    curl -sS --cacert "$ca/root.pem" -o out -w '%{http_code}' "$server/v1/cms/crl?$bad" | grep -qE '^40[04]$' || fail "taken: $bad"
+    curl -sS --cacert "$ca/root.pem" -o out -w '%{http_code}' "$server/v1/cms/crl?$bad" | contains -E '^40[04]$' || fail "taken: $bad"
 done

@@ -66,7 +66,7 @@ log_in() { # as_me|as_other OPTIONS...
 }
 # Whoever came in last came in with this key.
 came_in_with() { # KEY
-    grep 'Accepted publickey' sshd.log | tail -n 1 | grep -qF "$(ssh-keygen -lf "$1.pub" | cut -d' ' -f2)" ||
+    grep 'Accepted publickey' sshd.log | tail -n 1 | contains -F "$(ssh-keygen -lf "$1.pub" | cut -d' ' -f2)" ||
         fail "$1 did not open the door: $(tail -n 5 sshd.log)"
 }
 

@@ -65,6 +65,9 @@ denied() { expect_exit 3 "$@"; }
 expect_same() { # WHAT FILE FILE
     cmp -s "$2" "$3" || { diff "$2" "$3" >&2 || true && fail "$1: not the same"; }
 }
+# COMMAND | contains PATTERN (or grep's options first): reads to the end, where `grep -q` goes at the first hit, and a
+# command that still writes then has failed, by pipefail.
+contains() { grep "$@" | cat >/dev/null; }
 expect_equal() { # WHAT GOT WANTED
     [ "$2" = "$3" ] || fail "$1: '$2', not '$3'"
 }

@@ -80,3 +80,5 @@ echo "static const char *p = \"/ro""ot/x\";" >"$tree/daemon/svc/w.c"
 breaks check-words.sh 'w.c:1:'
 echo "int x; " >"$tree/daemon/svc/w.c"
 breaks check-words.sh 'w.c:1:'
+echo "csm status | gr""ep -Fxq ready" >"$tree/tests/unit/w.sh"
+breaks check-words.sh 'w.sh:1:'

@@ -71,7 +71,7 @@ assert any(p["problem"] == "dropped" and p["line"] == place and p["last"] - p["s
            for p in told["problems"]), told
 assert any(p["problem"] == "changed" and p["line"] == place for p in told["problems"]), told
 PY
-    status_field warnings | grep -q "audit log was changed behind csmd" || fail "status does not tell"
+    status_field warnings | contains "audit log was changed behind csmd" || fail "status does not tell"
     ok csm secret set d/more v=1
     # It does not go away by itself.
     node_csmd_stop "$node"
@@ -89,7 +89,7 @@ auditlog.write(sys.argv[1], "audit.log", lines)
 PY
 node_csmd_start "$node" || fail "csmd does not start"
 expect_exit 1 csm audit verify
-status_field warnings | grep -q "audit log was changed behind csmd" || fail "status does not tell"
+status_field warnings | contains "audit log was changed behind csmd" || fail "status does not tell"
 node_csmd_stop "$node"
 step "left alone, it is whole"
 restore

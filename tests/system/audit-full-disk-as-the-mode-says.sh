@@ -30,7 +30,7 @@ fill() {
     dd if=/dev/zero of="$log/filler" bs=4096 status=none 2>/dev/null || true
     head -c 4096 /dev/zero >>"$log/filler" 2>/dev/null || true
 }
-warned() { status_field warnings | grep -q "$1"; }
+warned() { status_field warnings | contains "$1"; }
 owner=$(stat -c %u "$node/state")
 
 step "strict: refused, with a clear error, as long as there is no room"
@@ -80,7 +80,7 @@ expect_equal "value" "$(csm secret get d/s v)" full40
 denied as_uid $uid_a csm secret get uid-0:d/s
 warned 'the audit log cannot be written (No space left on device): what happens is not in it' || fail "status does not tell"
 warned 'events are not in the audit log' || fail "status does not count"
-csm metrics | grep -q '^csm_audit_failing 1$' || fail "metrics do not tell"
+csm metrics | contains '^csm_audit_failing 1$' || fail "metrics do not tell"
 # What is there is still whole: the store names no line that is not.
 ok csm audit verify
 written=$(grep -c '"event":"change"' "$log/audit.log")

@@ -29,7 +29,7 @@ node_csmd_start "$node" || fail "csmd does not start"
 
 step "each change that was not synced has its line again"
 # A sync may have come in between.
-head -n 1 "$log/audit.log" | json event | grep -qx missing || fail "$(head -n 1 "$log/audit.log")"
+head -n 1 "$log/audit.log" | json event | contains -x missing || fail "$(head -n 1 "$log/audit.log")"
 gone=$(head -n 1 "$log/audit.log" | json seq)
 total=$(tail -n 1 found.log | json seq)
 [ "$gone" -lt "$total" ] || fail "nothing came back: $gone of $total lines are gone"
@@ -47,14 +47,14 @@ missing() {
 }
 missing
 grep -q "lines 1 to $gone of the audit log are gone" "$node/csmd.log" || fail "csmd's log does not tell"
-status_field warnings | grep -q "lines 1 to $gone of the audit log are gone" || fail "status does not tell"
+status_field warnings | contains "lines 1 to $gone of the audit log are gone" || fail "status does not tell"
 
 step "after another start, too"
 ok csm domain create more
 node_csmd_stop "$node"
 node_csmd_start "$node" || fail "csmd does not start"
 missing
-! status_field warnings | grep -q "are gone" || fail "status tells it twice"
+! status_field warnings | contains "are gone" || fail "status tells it twice"
 
 step "the file that is found again fills the gap"
 install -m 600 -o "$(stat -c %u "$log/audit.log")" found.log "$log/audit-000000000001.log"

@@ -4,34 +4,13 @@
 # bound: 120
 # coverage
 . "$(dirname "$0")/../lib/system.sh"
-. "$(dirname "$0")/../lib/certs.sh"
 in_node --backend tpm2
+# shellcheck source=tests/lib/ca.sh
+. "$top/tests/lib/ca.sh"
+. "$top/tests/lib/certs.sh"
 
-ca=$work/ca
-mkdir -m 0755 "$ca"
-mkdir -m 0700 "$ca/state"
-chown 59131:59131 "$ca/state"
-port=$(/usr/bin/python3 -c 'import socket
-s = socket.socket()
-s.bind(("127.0.0.1", 0))
-print(s.getsockname()[1])')
-cat >"$ca/server.yaml" <<YAML
-listen: "127.0.0.1:$port"
-admin_socket: $ca/admin.sock
-state_dir: $ca/state
-csmd_socket: $CSM_SOCKET
-user: "59131"
-hostnames: [localhost, 127.0.0.1]
-issuers: {default: {key: ca}, under: {key: under-ca}, old: {key: old-ca}, p12: {key: p12-ca}}
-profiles: {default: {subject: {CN: "*"}, san: ["dns:**"]}}
-YAML
-"$node_build/bin/csm-server" --config "$ca/server.yaml" </dev/null >"$ca/log" 2>&1 &
-server=$!
-trap 'kill $server && wait $server || true' EXIT
-listens() {
-    curl -sS -m 5 --unix-socket "$ca/admin.sock" http://localhost/v1/cms/ca -o "$ca/up" 2>/dev/null && ! grep -q '"unavailable"' "$ca/up"
-}
-node_await 60 listens || { cat "$ca/log" >&2 && fail "csm-server does not start"; }
+ca_start 'issuers: {default: {key: ca}, under: {key: under-ca}, old: {key: old-ca}, p12: {key: p12-ca}}
+profiles: {default: {subject: {CN: "*"}, san: ["dns:**"]}}'
 body_of() { # NAME FILE [NAME FILE]...: JSON with the text of files; a name that ends in = has its value beside it
     /usr/bin/python3 -c 'import json, sys
 a = sys.argv[1:]
@@ -79,8 +58,8 @@ left=$(($(json expires <made) - $(date +%s)))
 id=$(json id <made)
 ok csm token list
 grep -qE '^id +expires +used +uses +any_name ' out || fail "no names of columns: $(cat out)"
-csm token list | grep -q "^$id " || fail "the list: $(csm token list)"
-! csm token list --json | grep -q "$(json token <made)" || fail "the list shows the token"
+csm token list | contains "^$id " || fail "the list: $(csm token list)"
+! csm token list --json | contains "$(json token <made)" || fail "the list shows the token"
 ok csm token create --any-name -o token
 expect_equal "its mode" "$(stat -c %a token)" 600
 
@@ -111,11 +90,11 @@ step "revoked by its serial number"
 ok csm ca cert revoke "$serial" --reason superseded
 expect_exit 4 csm ca cert revoke 0102030405060708
 expect_equal "its state" "$(csm ca cert show "$serial" --json | json state)" revoked
-csm ca cert show "$serial" --pem | openssl x509 -noout -serial | tr A-F a-f | grep -qx "serial=$serial" || fail "not that one"
-csm ca cert list --state revoked | grep -q "^$serial  revoked " || fail "the list: $(csm ca cert list)"
+csm ca cert show "$serial" --pem | openssl x509 -noout -serial | tr A-F a-f | contains -x "serial=$serial" || fail "not that one"
+csm ca cert list --state revoked | contains "^$serial  revoked " || fail "the list: $(csm ca cert list)"
 expect_equal "one of a name" "$(csm ca cert list --name c.example --json | json 0.state)" valid
 csm ca report --csv >report.csv
-head -1 report.csv | grep -q '^serial,subject,' || fail "the report: $(head -3 report.csv)"
+head -1 report.csv | contains '^serial,subject,' || fail "the report: $(head -3 report.csv)"
 grep -q "\"/CN=c.example\"" report.csv || fail "not in the report: $(cat report.csv)"
 ok csm ca report
 
@@ -174,7 +153,7 @@ ok typed secret csm ca import both.p12 --issuer p12 --max-life 30d --admin "" --
 expect_equal "where they are" "$(for name in old p12; do as_uid 59131 csm key show $name-ca --json | json backend; done | xargs)" "soft tpm2"
 for name in old p12; do
     node_await 20 csm ca crl --issuer $name -o $name.crl || fail "no list of $name: $(cat "$ca/log")"
-    openssl crl -in $name.crl -CAfile $name.pem -noout 2>&1 | grep -q 'verify OK' || fail "the list of $name"
+    openssl crl -in $name.crl -CAfile $name.pem -noout 2>&1 | contains 'verify OK' || fail "the list of $name"
 done
 expect_exit 4 csm ca crl --issuer none
 for name in old p12; do
@@ -188,7 +167,7 @@ told() { [ "$(grep -c "$want" "$ca/log")" -gt "$seen" ]; }
 reread() { # TEXT: the log says it after SIGHUP
     want=$1
     seen=$(grep -c "$want" "$ca/log" || true)
-    kill -HUP $server
+    kill -HUP "$(cat "$ca/pid")"
     node_await 20 told || fail "not '$1': $(cat "$ca/log")"
 }
 step "SIGHUP: issuers and profiles as a whole, or not at all"

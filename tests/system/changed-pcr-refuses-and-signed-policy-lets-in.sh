@@ -26,7 +26,7 @@ serves() {
 refuses() { # TEXT OF A WARNING
     expect_equal "state" "$(status_field state)" starting
     expect_equal "root key" "$(status_field root_key_state)" refused
-    status_field warnings | grep -q "root key refused by its PCR policy: .*$1" || fail "status does not say: $1"
+    status_field warnings | contains "root key refused by its PCR policy: .*$1" || fail "status does not say: $1"
     expect_exit 6 csm --timeout 2 secret get d/s k
     expect_exit 6 csm --timeout 2 sign k msg
     expect_exit 6 csm --timeout 2 reseal
@@ -40,10 +40,10 @@ echo data >msg
 step "PCRs: nothing before a reseal, then 7 and 10 count and 4 does not"
 configure ', pcrs: [7, 10]'
 serves "before"
-status_field warnings | grep -q "csm reseal" || fail "status does not say that a reseal is due"
+status_field warnings | contains "csm reseal" || fail "status does not say that a reseal is due"
 expect_equal "sealed" "$(status_field root_key_sealed)" none
 expect_equal "resealed" "$(csm reseal --json | json sealed)" sha256:7,10
-status_field warnings | grep -q "csm reseal" && fail "a reseal is due after a reseal"
+status_field warnings | contains "csm reseal" && fail "a reseal is due after a reseal"
 grep -q '"method":"reseal"' "$node"/state/audit/audit.log || fail "the audit log does not tell of it"
 extend 4
 restart
@@ -142,9 +142,9 @@ change() { # FROM KEY, ITS APPROVAL, TO KEY, ITS APPROVAL: in this order and the
         configure ", policy_key: $node/$3.pem, policy_file: $node/approved"
         serves "the configuration names $3, $1 approves"
     done
-    status_field warnings | grep -q "csm reseal" || fail "status does not say that a reseal is due"
+    status_field warnings | contains "csm reseal" || fail "status does not say that a reseal is due"
     expect_equal "resealed" "$(csm reseal --json | json sealed)" signed
-    status_field warnings | grep -q "csm reseal" && fail "a reseal is due after a reseal"
+    status_field warnings | contains "csm reseal" && fail "a reseal is due after a reseal"
     printf '%s\n' "$4" >"$node/approved"
     restart
     serves "by $3 alone"
@@ -162,8 +162,8 @@ refuses "policy_file) cannot be read, or is not configured"
 configure ", policy_file: $node/approved"
 serves "by an approval whose key is not configured"
 expect_equal "resealed" "$(csm reseal --json | json sealed)" none
-status_field warnings | grep -q "policy_file without policy_key" || fail "status does not say that policy_file is idle"
+status_field warnings | contains "policy_file without policy_key" || fail "status does not say that policy_file is idle"
 configure ""
 serves "under none"
-status_field warnings | grep -q "policy_file\|csm reseal" && fail "status warns of what is done"
+status_field warnings | contains "policy_file\|csm reseal" && fail "status warns of what is done"
 exit 0

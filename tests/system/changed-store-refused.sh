@@ -95,7 +95,7 @@ found "a removed key" uid-0
 step "a key's record changed by one bit, at its start, middle and end"
 for offset in 0 40 -1; do
     restore
-    "$edit" "$store" flip keys "$(all keys | head -n 1)" $offset
+    "$edit" "$store" flip keys "$(all keys | sed -n 1p)" $offset
     found "a changed key, byte $offset" uid-0
 done
 
@@ -105,17 +105,17 @@ for key in $(new certs); do "$edit" "$store" delete certs "$key"; done
 found "a removed certificate" uid-0
 for offset in 0 70 -1; do
     restore
-    "$edit" "$store" flip certs "$(new certs | head -n 1)" $offset
+    "$edit" "$store" flip certs "$(new certs | sed -n 1p)" $offset
     found "a changed certificate, byte $offset" uid-0
 done
 restore
-"$edit" "$store" move certs "$(new certs | head -n 1)" "$(changed certs | head -n 1)"
+"$edit" "$store" move certs "$(new certs | sed -n 1p)" "$(changed certs | sed -n 1p)"
 found "a moved certificate" uid-0
 
 step "a secret's record changed by one bit"
 for offset in 0 40 -1; do
     restore
-    "$edit" "$store" flip secrets "$(new secrets | head -n 1)" $offset
+    "$edit" "$store" flip secrets "$(new secrets | sed -n 1p)" $offset
     found "a changed secret, byte $offset" hit
 done
 
@@ -132,7 +132,7 @@ for db in secrets keys certs scopes counts meta; do
         "$edit" "$store" copy "$node/old/store" $db "$key"
         chown -R "$owner" "$node/state"
         node_csmd_start "$node" || continue # not even opened: refused too
-        if node_status "$node" | grep -q '"state": *"ready"' && csm secret get hit/a v 2>/dev/null | grep -qx newer &&
+        if node_status "$node" | contains '"state": *"ready"' && csm secret get hit/a v 2>/dev/null | contains -x newer &&
             csm sign k3 /dev/null >/dev/null 2>&1; then
             # Signature counts and requests done are not under the seal of the set.
             [ "$db" = counts ] || fail "an older record of $db was not noticed: $key"

@@ -114,8 +114,8 @@ by_exe() { as_uid $uid_a env CSM_SOCKET="$node/public/csm.sock" "$work/csm" key 
 # What a degraded csmd says and refuses; WORDS: of its namespace.
 is_degraded() { # WORDS
     expect_equal "status" "$(admin status --json | json identity)" degraded
-    admin status --json | json warnings | grep -q "csmd is in a $1 namespace of its own" || fail "$(admin status)"
-    admin status | grep -qE '^identity: *degraded' || fail "$(admin status)"
+    admin status --json | json warnings | contains "csmd is in a $1 namespace of its own" || fail "$(admin status)"
+    admin status | contains -E '^identity: *degraded' || fail "$(admin status)"
     grep -q "identity is degraded: csmd is in a $1 namespace of its own" "$node/csmd.log" || fail "it does not log it"
     for kind in "${!group[@]}"; do
         asked "$kind" "${group[$kind]}" denied web:k $uid_a
@@ -127,7 +127,7 @@ is_degraded() { # WORDS
         admin policy explain key.show web:k --as "$as" >out 2>&1 || true
         grep -q 'identity is degraded' out || fail "explain $as: $(cat out)"
     done
-    admin policy explain key.show web:k --as "uid=$uid_c" | grep -q by-uid || fail "explain by uid"
+    admin policy explain key.show web:k --as "uid=$uid_c" | contains by-uid || fail "explain by uid"
 }
 
 step "outside of all: everything is granted"

@@ -104,8 +104,8 @@ await_that state_is failed
 expect_equal "the serial" "$(json serial <"$folder/meta.json")" 0102
 expect_equal "events" "$(cat events)" 'delivered "serial": "0103"
 rolled-back "serial": "0102"'
-delivery why | grep -q 'status 3; rolled back' || fail "why: $(delivery why)"
-csm cert show web --json | json delivery_error | grep -q '^web: the hook ended with status 3' || fail "cert show"
+delivery why | contains 'status 3; rolled back' || fail "why: $(delivery why)"
+csm cert show web --json | json delivery_error | contains '^web: the hook ended with status 3' || fail "cert show"
 grep -q 'was not delivered to web: invalid: the hook ended with status 3' "$node/csmd.log" || fail "the log"
 [ "$(delivery next_try)" -gt "$(date +%s)" ] || fail "next_try"
 audited() { grep -h '"method":"deliver.done"' "$node"/state/audit/audit*.log | grep '"object":"uid-0:web"' | grep -c "\"target\":\"web\",\"outcome\":\"$1\""; }
@@ -127,7 +127,7 @@ SH
 ok csm cert install web gen4
 await_that state_is failed
 expect_equal "the serial" "$(json serial <"$folder/meta.json")" 0103
-delivery why | grep -q 'longer than 1 s' || fail "why: $(delivery why)"
+delivery why | contains 'longer than 1 s' || fail "why: $(delivery why)"
 read -r a b <pids
 node_await 5 node_gone "$a" || fail "it still sleeps"
 node_await 5 node_gone "$b" || fail "it still waits"
@@ -147,7 +147,7 @@ cat >>"$node/deliver.yaml" <<YAML
 YAML
 ok csm policy reload
 await_that test -s "hung"
-on_its_way() { status_field deliveries | grep -q '"delivering"'; }
+on_its_way() { status_field deliveries | contains '"delivering"'; }
 await_that on_its_way
 delivered_beside() { [ "$(json serial <"$node/t/other/meta.json" 2>/dev/null)" = 0201 ]; }
 await_that delivered_beside
@@ -185,7 +185,7 @@ soon() {
         sleep 0.05
     done
 }
-warned() { status_field warnings | grep -q "deliver.yaml is not in force: $1"; }
+warned() { status_field warnings | contains "deliver.yaml is not in force: $1"; }
 chown $uid_a "$node/deliver.yaml"
 ok csm policy reload
 soon warned '.*has to be root'
@@ -208,7 +208,7 @@ not_warned() { [ "$(status_field warnings)" = "[]" ] || ! warned ''; }
 soon not_warned
 
 step "nobody but root is told of targets, and the public socket does not serve csm-deliver's methods"
-as_uid $uid_a csm status --json | json deliveries | grep -qx '\[\]' || fail "targets are told"
+as_uid $uid_a csm status --json | json deliveries | contains -x '\[\]' || fail "targets are told"
 py -c 'import csmwire
 for method in ("deliver.next", "deliver.done"):
     for path in (csmwire.SOCKET, csmwire.ADMIN):
@@ -220,7 +220,7 @@ for method in ("deliver.next", "deliver.done"):
             raise AssertionError(method)'
 
 step "the process that hears csmd has few rights, no sockets to make, no programs to execute"
-main=$(pid_of_deliver | head -1)
+main=$(pid_of_deliver | sed -n 1p)
 expect_equal "its rights" "$(grep CapEff "/proc/$main/status" | cut -f2)" 000000000000000b
 grep -q '^Seccomp:.2' "/proc/$main/status" || fail "no seccomp"
 hooks=$(pgrep -P "$main")
@@ -240,11 +240,11 @@ target </dev/null
 await_that state_is failed
 expect_equal "root's file" "$(cat "$node/t/roots/cert.pem")" root
 expect_equal "and no other" "$(find "$node/t/roots" | wc -l)" 2
-delivery why | grep -q 'is no folder' || fail "why: $(delivery why)"
+delivery why | contains 'is no folder' || fail "why: $(delivery why)"
 chown "$uid_b" "$node/t/his"
 rm "$folder"
 ok csm cert install web gen6
-why_is() { delivery why | grep -q "$1"; }
+why_is() { delivery why | contains "$1"; }
 await_that why_is "belongs to uid $uid_b"
 [ ! -e "$folder" ] || fail "made in a folder of another user"
 

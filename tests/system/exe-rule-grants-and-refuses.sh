@@ -57,7 +57,7 @@ done
 expect_equal "no new privileges" "$(field NoNewPrivs)" 1
 expect_equal "seccomp" "$(field Seccomp)" 2
 expect_equal "the broker's seccomp" "$(sed -nE 's/^Seccomp:\s*//p' "/proc/$CSM_PID/status")" 2
-csm status --json | grep -q 'landlock: on' || fail "the broker has no Landlock domain"
+csm status --json | contains 'landlock: on' || fail "the broker has no Landlock domain"
 find "/proc/$ident/fd" -type l -printf '%f %l\n' >"$work/fds"
 expect_equal "its sockets" "$(grep -c 'socket:' "$work/fds")" 1
 expect_equal "network" "$(find "/proc/$ident/fd" -lname '*/net/*' | wc -l)" 0
@@ -113,13 +113,13 @@ warnings() { csm policy check "$work/checked.yaml"; }
 printf 'version: 1\nidentities:\n  a: {uid: %s, exe: %s}\n  b: {uid: %s, exe: /usr/bin/perl}\n' $uid_a "$bin/deployer" $uid_b \
     >"$work/checked.yaml"
 chown $uid_a "$bin/deployer"
-warnings | grep -q "line 3: identity a: $bin/deployer belongs to uid $uid_a" || fail "no warning: $(warnings)"
-warnings | grep -q "line 4: identity b: /usr/bin/perl runs whatever" || fail "no warning: $(warnings)"
-csm policy check --json "$work/checked.yaml" | json warnings | grep -q "belongs to uid $uid_a" || fail "no warning in JSON"
+warnings | contains "line 3: identity a: $bin/deployer belongs to uid $uid_a" || fail "no warning: $(warnings)"
+warnings | contains "line 4: identity b: /usr/bin/perl runs whatever" || fail "no warning: $(warnings)"
+csm policy check --json "$work/checked.yaml" | json warnings | contains "belongs to uid $uid_a" || fail "no warning in JSON"
 ok csm policy reload
 node_await 5 grep -q "identity deploy: $bin/deployer belongs to uid $uid_a" "$node/csmd.log" || fail "no warning in the log"
 chown 0 "$bin/deployer"
-! warnings | grep -q "belongs to" || fail "a warning of a file that is root's: $(warnings)"
+! warnings | contains "belongs to" || fail "a warning of a file that is root's: $(warnings)"
 
 step "csm-ident is killed: it is back at once, and nothing is served in its place meanwhile"
 kill -KILL "$ident"

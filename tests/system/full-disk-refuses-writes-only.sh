@@ -60,7 +60,7 @@ if node_await 5 csm secret get d/kept v >/dev/null 2>&1; then
     ok csm sign k fill.py
 else
     # The new broker could not write what it writes at its start: it says so, and serves once there is room.
-    status_field warnings | grep -qi 'no room\|no_space\|space' || fail "status does not say why: $(status_field warnings)"
+    status_field warnings | contains -i 'no room\|no_space\|space' || fail "status does not say why: $(status_field warnings)"
     step "reading waits for room after the restart"
 fi
 

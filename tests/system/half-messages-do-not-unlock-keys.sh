@@ -19,7 +19,7 @@ restart_now() { # without a search: there are no needles yet
 }
 restart_now # nothing was read or written in it
 grep -q '^Max locked memory *8388608 ' "/proc/$CSM_PID/limits" || fail "the limit is not what it should be"
-told() { csm status | grep -q 'not all memory with secrets is locked'; }
+told() { csm status | contains 'not all memory with secrets is locked'; }
 ! told || fail "told before there is a cause"
 
 step "a user sends 20 MB of half messages, large ones and small ones, and sends them again when they get old"

@@ -143,7 +143,7 @@ for round in $(seq "$(count 3 20)"); do
     wait $!
 done
 node_await 15 ready box || fail "box is not there"
-csm --json key list | tr ',' '\n' | grep -q '"name"' || fail "no key was made at all"
+csm --json key list | tr ',' '\n' | contains '"name"' || fail "no key was made at all"
 agree() { [ "$(objects)" -eq $((2 + 2 * $(csm --json key list | grep -o '"name"' | wc -l))) ]; }
 node_await 15 agree || fail "token: $(objects) objects, store: $(csm key list)"
 for key in $(csm key list | awk '{print $1}' | grep -o 'k[0-9]*-[0-9]*'); do

@@ -160,7 +160,8 @@ verifies one 1.pub
 step "a folder that others can write"
 chmod o+w "$lib/key01/Kfile1.p8"
 kill -SEGV "$(plughost 59110)"
-eventually 10 sh -c "csm status --json | grep -q 'everyone can write'"
+everyone_can_write() { csm status --json | contains 'everyone can write'; }
+eventually 10 everyone_can_write
 ! csm sign one -o sig message 2>/dev/null || fail "a key that everyone can write"
 chmod o-w "$lib/key01/Kfile1.p8"
 eventually 20 csm sign one -o sig message

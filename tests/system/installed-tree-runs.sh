@@ -132,7 +132,7 @@ __attribute__((weak, visibility("default"))) const struct csm_plugin *const csm_
 C
 gcc -Wall -Wextra -Werror -Wno-missing-field-initializers -std=c11 -shared -fPIC -I"$root/usr/include" \
     -o "$work/mine.so" "$work/mine.c" || fail "csm_plugin.h"
-nm -D --defined-only "$work/mine.so" | grep -q ' csm_plugin_export$' || fail "the symbol of a back end"
+nm -D --defined-only "$work/mine.so" | contains ' csm_plugin_export$' || fail "the symbol of a back end"
 link=$(sed -nE 's|.*\[`plugins/include/csm_plugin.h`\]\(([^)]*)\).*|\1|p' "$root/usr/share/doc/csm/PLUGIN.md")
 [ -e "$root/usr/share/doc/csm/$link" ] || fail "PLUGIN.md leads to $link"
 

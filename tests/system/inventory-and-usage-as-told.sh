@@ -195,7 +195,7 @@ done
 for i in 15 16; do # and the rows that a node can make are bounded
     ask POST /v1/cms/usage -H 'Content-Type: application/json' --data-binary "@$ca/many/$i" -D "$ca/head" && got 429
     grep -qi '^retry-after: [1-9][0-9]*' "$ca/head" || fail "not when: $(cat "$ca/head")"
-    field error.message | grep -q 'reports of use' || fail "not why: $(cat "$ca/answer")"
+    field error.message | contains 'reports of use' || fail "not why: $(cat "$ca/answer")"
 done
 as_cert op
 described GET '/v1/cms/usage?use=used' && got 200

@@ -77,7 +77,7 @@ so_many_more() {
     node_await 60 more_than "$1" $((before + $2))
 }
 more_than() { [ "$(lines "$1")" -gt "$2" ]; }
-has_failed() { cat "$1".[12] | grep -qvE ' ok$'; }
+has_failed() { cat "$1".[12] | contains -vE ' ok$'; }
 # works FILES FROM TO: each handshake that began and ended between those times worked, and there were some.
 works() {
     cat "$1".[12] | awk -v from="$2" -v to="$3" '

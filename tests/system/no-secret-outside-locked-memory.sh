@@ -27,7 +27,7 @@ grep -q '^FOUND: scalar:p256: reversed;' out || fail "not found: the scalar of a
 for state in kek: subkey:scope: subkey:root: subkey:request:; do
     grep -q "^FOUND: $state.*inner-state, outer-state;" out || fail "not found: the states that stand for $state"
 done
-hex=$(sed -n 's/^kek:[^ ]* //p' keep/needles | head -n 1)
+hex=$(sed -n 's/^kek:[^ ]* //p' keep/needles | sed -n 1p)
 planted() { # NAME FORM: stdin is such a file
     cat >keep/planted
     finds "$1" --files "$work/keep/planted"

@@ -62,7 +62,7 @@ PY
 refused "one of them is false" "$(s 1)" "$(s 2)" keep/false
 expect_exit 2 csm recovery restore </dev/null # nobody to ask
 everywhere "after what was refused"
-grep -v '^#' "$(s 1)" | head -1 | cut -c 1-40 >keep/line
+grep -v '^#' "$(s 1)" | sed -n 1p | cut -c 1-40 >keep/line
 grep -qFf keep/line "$(s 1)" || fail "what is looked for is no part of a share"
 grep -rqFf keep/line "$node/csmd.log" "$node/state" && fail "a share is in the log"
 

@@ -53,7 +53,7 @@ cp -a "$node/tpm" tpm-before
 expect_equal "shares" "$(csm recovery status --json | json present)" false
 clear_tpm
 expect_equal "root key" "$(status_field root_key_state)" lost
-status_field warnings | grep -q "cleared.*there are no recovery shares" || fail "status does not tell what was lost"
+status_field warnings | contains "cleared.*there are no recovery shares" || fail "status does not tell what was lost"
 expect_exit 6 csm --timeout 2 secret get d/s1 k
 printf '%s' "$(printf '0000-%.0s' $(seq 22))" >nonsense
 expect_exit 1 csm recovery restore nonsense
@@ -84,7 +84,7 @@ step "the TPM is cleared: nothing serves, and status says what to do"
 clear_tpm
 expect_equal "state" "$(status_field state)" starting
 expect_equal "root key" "$(status_field root_key_state)" lost
-status_field warnings | grep -q "csm recovery restore brings the root key back by 3 of the 5 shares" || fail "no word of the shares"
+status_field warnings | contains "csm recovery restore brings the root key back by 3 of the 5 shares" || fail "no word of the shares"
 expect_exit 6 csm --timeout 2 secret get d/s1 k
 expect_exit 7 csm recovery restore shares/share-1-of-5.txt shares/share-3-of-5.txt shares/share-5-of-5.txt
 grep -q -- --accept-counter err || fail "the counter is not spoken of"

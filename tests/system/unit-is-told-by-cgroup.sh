@@ -43,4 +43,4 @@ told "\"change\",\"method\":\"key.create\",\"uid\":$uid_a,\"pid\":[0-9]+,\"unit\
 told "\"denied\",\"method\":\"key.sign\",\"uid\":$uid_a,\"pid\":[0-9]+,\"unit\":\"x$unit\",\"object\":\"web:tls\""
 told "\"denied\",\"method\":\"key.sign\",\"uid\":$uid_a,\"pid\":[0-9]+,\"user_unit\":\"$uid_a/$unit\",\"object\":\"web:tls\""
 told "\"denied\",\"method\":\"key.sign\",\"uid\":$uid_a,\"pid\":[0-9]+,\"object\":\"web:tls\""
-csm audit tail -n 40 | grep -q "uid=$uid_a pid=[0-9]* unit=$unit\$" || fail "tail does not tell"
+csm audit tail -n 40 | contains "uid=$uid_a pid=[0-9]* unit=$unit\$" || fail "tail does not tell"
