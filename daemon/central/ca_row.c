@@ -8,6 +8,7 @@
 #include <sodium.h>
 #include "daemon/central/ca_int.h"
 #include "daemon/pki/cert.h"
+#include "daemon/svc/prk.h"
 
 #define TEXT_MAX 65536u
 
@@ -116,7 +117,7 @@ int ca_row(const struct csm_cert_order *o, struct csm_pool *pool, struct db_cert
 	if ((r = ca_subject_text(o->subject, pool, &row.subject)) != 0 ||
 		(r = ca_san_texts(o->sans, pool, &sans, &row.n_sans)) != 0)
 		return r;
-	crypto_hash_sha256(hash, o->spki.p, o->spki.n);
+	sha256_of(o->spki.p, o->spki.n, hash);
 	row.sans = sans;
 	row.spki_sha256 = (struct csm_bin){hash, crypto_hash_sha256_BYTES};
 	row.serial = (struct csm_bin){o->serial, CSM_SERIAL_LEN};

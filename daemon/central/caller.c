@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 #include "daemon/central/central.h"
+#include "daemon/svc/prk.h"
 #include "libclient/base/lockmem.h"
 
 #define SHOWN_MAX 512u /* of what Basic decodes to */
@@ -21,7 +22,7 @@ static struct csm_bin refused_key(const struct csm_http_req *req, uint8_t hash[s
 	if (req->peer_cert != NULL)
 		X509_get0_signature(&sig, NULL, req->peer_cert);
 	if (sig != NULL && ASN1_STRING_length(sig) > 0) {
-		crypto_hash_sha256(hash, ASN1_STRING_get0_data(sig), (size_t)ASN1_STRING_length(sig));
+		sha256_of(ASN1_STRING_get0_data(sig), (size_t)ASN1_STRING_length(sig), hash);
 		return (struct csm_bin){hash, 32};
 	}
 	return (struct csm_bin){(const uint8_t *)req->peer, colon != NULL ? (size_t)(colon - req->peer) : strlen(req->peer)};

@@ -51,9 +51,9 @@ void dbk_place(struct dbk *k, uint64_t issued, struct csm_bin serial)
 
 void dbk_facet(struct dbk *k, enum db_facet f, struct csm_str value)
 {
-	uint8_t hash[crypto_hash_sha256_BYTES];
+	uint8_t hash[32];
 
-	crypto_hash_sha256(hash, (const uint8_t *)value.p, value.n);
+	sha256_of(value.p, value.n, hash);
 	dbk_start(k, DB_T_FACET);
 	dbk_u8(k, (uint8_t)f);
 	dbk_raw(k, hash, 8);
@@ -61,13 +61,7 @@ void dbk_facet(struct dbk *k, enum db_facet f, struct csm_str value)
 
 void db_sha256(uint8_t out[static 32], struct csm_str a, struct csm_str b)
 {
-	crypto_hash_sha256_state s;
-
-	crypto_hash_sha256_init(&s);
-	crypto_hash_sha256_update(&s, (const uint8_t *)a.p, a.n);
-	crypto_hash_sha256_update(&s, (const uint8_t *)"", 1);
-	crypto_hash_sha256_update(&s, (const uint8_t *)b.p, b.n);
-	crypto_hash_sha256_final(&s, out);
+	sha256_parts((const struct part[]){{a.p, a.n}, {"", 1}, {b.p, b.n}}, 3, out);
 }
 
 /* One form for one number: no leading zeros. */

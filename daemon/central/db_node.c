@@ -1,7 +1,6 @@
 /* Who has a node's name: a row for each name, with the certificates that bear it and the tokens that were made for it. What each of
  * them is worth is asked of its own row: certificates once revoked (but held) and tokens once spent are never worth more again, so
  * that only the name's row has to be a condition. */
-#include <sodium.h>
 #include <string.h>
 #include "daemon/central/db_int.h"
 #include "daemon/pki/crl.h"
@@ -23,13 +22,13 @@ struct holds {
 /* Names of hosts do not tell case apart: nor is another's name taken by it. */
 static int name_key(struct csm_str name, struct csm_pool *pool, struct dbk *k)
 {
-	uint8_t hash[crypto_hash_sha256_BYTES], *low = csm_pool_alloc(pool, name.n + 1);
+	uint8_t hash[32], *low = csm_pool_alloc(pool, name.n + 1);
 
 	if (low == NULL)
 		return CSM_ENOMEM;
 	for (size_t i = 0; i < name.n; i++)
 		low[i] = (uint8_t)(name.p[i] >= 'A' && name.p[i] <= 'Z' ? name.p[i] - 'A' + 'a' : name.p[i]);
-	crypto_hash_sha256(hash, low, name.n);
+	sha256_of(low, name.n, hash);
 	dbk_start(k, DB_T_NODE);
 	dbk_raw(k, hash, sizeof(hash));
 	return 0;

@@ -1,3 +1,4 @@
+#include <sodium.h>
 #include <string.h>
 #include "daemon/central/dbrec.h"
 
@@ -132,37 +133,32 @@ DEF(request, REC_REQUEST, db_request);
 
 void rec_key_init(struct rec_key *k, const uint8_t key[static DB_KEY_LEN])
 {
-	static const uint8_t label[] = "csm-server rows 1", secrets[] = "csm-server tokens 1";
-	uint8_t sub[crypto_auth_hmacsha256_BYTES];
+	static const char label[] = "csm-server rows 1", secrets[] = "csm-server tokens 1";
+	uint8_t sub[32];
+	struct prk top;
 
-	crypto_auth_hmacsha256(sub, label, sizeof(label), key);
-	crypto_auth_hmacsha256_init(&k->hmac, sub, sizeof(sub));
-	crypto_auth_hmacsha256(sub, secrets, sizeof(secrets), key);
-	crypto_auth_hmacsha256_init(&k->secrets, sub, sizeof(sub));
+	prk_init(&top, key);
+	prk_mac(&top, &(struct part){label, sizeof(label)}, 1, sub);
+	prk_init(&k->rows, sub);
+	prk_mac(&top, &(struct part){secrets, sizeof(secrets)}, 1, sub);
+	prk_init(&k->secrets, sub);
 	sodium_memzero(sub, sizeof(sub));
+	sodium_memzero(&top, sizeof(top));
 }
 
 void rec_secret(const struct rec_key *k, struct csm_bin of, uint8_t ret[static 32])
 {
-	crypto_auth_hmacsha256_state s = k->secrets;
-
-	crypto_auth_hmacsha256_update(&s, of.p, of.n);
-	crypto_auth_hmacsha256_final(&s, ret);
-	sodium_memzero(&s, sizeof(s));
+	prk_mac(&k->secrets, &(struct part){of.p, of.n}, 1, ret);
 }
 
 static void tag(const struct rec_key *k, struct csm_bin at, struct csm_bin row, uint8_t out[static REC_TAG_LEN])
 {
 	const uint8_t n[2] = {(uint8_t)(at.n >> 8), (uint8_t)at.n};
-	uint8_t all[crypto_auth_hmacsha256_BYTES];
-	crypto_auth_hmacsha256_state s = k->hmac;
+	const struct part parts[] = {{n, sizeof(n)}, {at.p, at.n}, {row.p, row.n}};
+	uint8_t all[32];
 
-	crypto_auth_hmacsha256_update(&s, n, sizeof(n));
-	crypto_auth_hmacsha256_update(&s, at.p, at.n);
-	crypto_auth_hmacsha256_update(&s, row.p, row.n);
-	crypto_auth_hmacsha256_final(&s, all);
+	prk_mac(&k->rows, parts, 3, all);
 	memcpy(out, all, REC_TAG_LEN);
-	sodium_memzero(&s, sizeof(s));
 }
 
 /* ---- writing ---- */

@@ -5,8 +5,8 @@
 #ifndef CSM_CENTRAL_DBREC_H
 #define CSM_CENTRAL_DBREC_H
 
-#include <sodium.h>
 #include "daemon/central/db.h"
+#include "daemon/svc/prk.h"
 
 #define REC_TAG_LEN 16u
 #define REC_STRS_MAX 1024u
@@ -44,7 +44,7 @@ struct rec_def {
 
 /* What is there under subkeys of the database's key. */
 struct rec_key {
-	crypto_auth_hmacsha256_state hmac, secrets;
+	struct prk rows, secrets;
 };
 void rec_key_init(struct rec_key *k, const uint8_t key[static DB_KEY_LEN]);
 

@@ -1,42 +1,9 @@
-/* The primitives under a record: HMAC from cached states, AES-256-GCM, header and associated data.
- * OpenSSL's SHA-256 is used below EVP: a state that can be copied makes a record's key in 150 ns,
- * where an EVP digest takes three times and libsodium's (no SHA instructions) five times as long. */
-#define OPENSSL_SUPPRESS_DEPRECATED
+/* The primitives under a record: its key, AES-256-GCM, header and associated data. */
 #include <sodium.h>
 #include <string.h>
 #include "daemon/svc/store_internal.h"
 
 static const uint8_t nonce_zero[crypto_aead_aes256gcm_NPUBBYTES];
-
-static void prk_pad(SHA256_CTX *c, const uint8_t *key, uint8_t pad)
-{
-	CSM_WIPED(block, SHA256_CBLOCK);
-
-	memset(block, pad, SHA256_CBLOCK);
-	for (size_t i = 0; i < KEY_LEN; i++)
-		block[i] ^= key[i];
-	SHA256_Init(c);
-	SHA256_Update(c, block, SHA256_CBLOCK);
-}
-
-void prk_init(struct prk *prk, const uint8_t key[static KEY_LEN])
-{
-	prk_pad(&prk->inner, key, 0x36);
-	prk_pad(&prk->outer, key, 0x5c);
-}
-
-void prk_mac(const struct prk *prk, const struct part *parts, size_t n, uint8_t out[static 32])
-{
-	SHA256_CTX c = prk->inner;
-
-	for (size_t i = 0; i < n; i++)
-		SHA256_Update(&c, parts[i].p, parts[i].n);
-	SHA256_Final(out, &c);
-	c = prk->outer;
-	SHA256_Update(&c, out, SHA256_DIGEST_LENGTH);
-	SHA256_Final(out, &c);
-	sodium_memzero(&c, sizeof(c));
-}
 
 /* RFC 5869 2.3 for one block of output: HMAC(PRK, info || 0x01), info = "csm1" || kind || salt. */
 void prk_record_key(

@@ -5,10 +5,10 @@
 
 #include <lmdb.h>
 #include <openssl/evp.h>
-#include <openssl/sha.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <time.h>
+#include "daemon/svc/prk.h"
 #include "daemon/svc/store.h"
 #include "libclient/base/lockmem.h"
 #include "proto-spec/limits.h"
@@ -16,7 +16,7 @@
 #define STORE_SCHEMA 4u /* 2: certificates; 3: issuers' keys; 4: the journal. Older ones are taken over at a start */
 #define STORE_MAGIC "csm store"
 #define STORE_KEY_MAX 511u /* LMDB's own limit */
-#define KEY_LEN 32u
+#define KEY_LEN PRK_KEY_LEN
 #define SALT_LEN 32u
 #define TAG_LEN 16u
 #define KEK_ID_LEN 16u
@@ -61,16 +61,6 @@ static inline size_t rec_plain_len(const struct rec *rec)
 	return rec->body.n - TAG_LEN;
 }
 
-/* A pseudo-random key as two SHA-256 states: HMAC without hashing the key again. */
-struct prk {
-	SHA256_CTX inner, outer;
-};
-struct part {
-	const void *p;
-	size_t n;
-};
-void prk_init(struct prk *prk, const uint8_t key[static KEY_LEN]);
-void prk_mac(const struct prk *prk, const struct part *parts, size_t n, uint8_t out[static 32]);
 /* HKDF-Expand for a record, and for a key named by a label. */
 void prk_record_key(const struct prk *prk, enum rec_kind kind, const uint8_t salt[static SALT_LEN],
 	uint8_t out[static KEY_LEN]);

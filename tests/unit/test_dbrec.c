@@ -4,6 +4,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 #include "daemon/central/dbrec.h"
@@ -56,6 +57,28 @@ static void test_bytes(void **state)
 	assert_int_equal(rec_get(&key, &rec_cert, at, row, &pool, &got), 0);
 	csm_buf_free(&b);
 	csm_pool_free(&pool);
+}
+
+/* The tag that dbrec.h describes, made with another library: what an older csm-server wrote is read. */
+static void test_tag(void **state)
+{
+	const struct rec_ref ref = {.issued = 7};
+	uint8_t raw[DB_KEY_LEN] = {1}, sub[32], all[32], text[128] = {0, (uint8_t)at.n};
+	struct rec_key key;
+	struct csm_buf b;
+	size_t n;
+
+	(void)state;
+	csm_buf_init(&b, 65536, false);
+	rec_key_init(&key, raw);
+	assert_int_equal(rec_put(&key, &rec_ref, at, &ref, &b), 0);
+	n = b.len - REC_TAG_LEN;
+	memcpy(text + 2, at.p, at.n);
+	memcpy(text + 2 + at.n, csm_buf_ptr(&b), n);
+	crypto_auth_hmacsha256(sub, (const uint8_t *)"csm-server rows 1", 18, raw);
+	crypto_auth_hmacsha256(all, text, 2 + at.n + n, sub);
+	assert_memory_equal(csm_buf_ptr(&b) + n, all, REC_TAG_LEN);
+	csm_buf_free(&b);
 }
 
 static void test_bounds(void **state)
@@ -249,6 +272,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_bytes),
+		cmocka_unit_test(test_tag),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test_setup_teardown(test_file_changed, dbfix_setup, dbfix_teardown),
 	};

@@ -22,25 +22,6 @@ static void unhex(const char *hex, uint8_t *out, size_t n)
 	assert_int_equal(got, n);
 }
 
-/* RFC 4231, case 1: HMAC pads a key with zeros, so 20 bytes and 32 with zeros behind are one key. */
-static void test_hmac(void **state)
-{
-	uint8_t key[KEY_LEN] = {0}, want[32], got[32];
-	struct prk prk;
-
-	(void)state;
-	memset(key, 0x0b, 20);
-	unhex("b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7", want, 32);
-	prk_init(&prk, key);
-	prk_mac(&prk, (struct part[]){{"Hi ", 3}, {"", 0}, {"There", 5}}, 3, got);
-	assert_memory_equal(got, want, 32);
-	/* the state is not used up */
-	prk_mac(&prk, (struct part[]){{"Hi There", 8}}, 1, got);
-	assert_memory_equal(got, want, 32);
-	prk_mac(&prk, (struct part[]){{"Hi Where", 8}}, 1, got);
-	assert_memory_not_equal(got, want, 32);
-}
-
 /* RFC 5869, case 1: the first block of the output. */
 static void test_hkdf_expand(void **state)
 {
@@ -336,7 +317,6 @@ static void test_request_age(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_hmac),
 		cmocka_unit_test(test_hkdf_expand),
 		cmocka_unit_test(test_aead),
 		cmocka_unit_test(test_aead_same),
