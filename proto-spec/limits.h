@@ -8,6 +8,7 @@
 #define CSM_DEPTH_MAX 8u
 #define CSM_IN_FLIGHT_MAX 1024u /* requests of one connection without an answer */
 #define CSM_OUT_MAX (2u * CSM_MESSAGE_MAX)
+#define CSM_ERROR_TEXT_MAX 512u /* of an error, and of a reason that is kept */
 #define CSM_REQUEST_ID_MAX 64u
 #define CSM_REQUEST_ID_TTL_S (24u * 3600u)
 #define CSM_LIST_MAX 1000u /* entries of one answer to a list method */
@@ -65,9 +66,7 @@
 #define CSM_ENROL_URL_MAX 512u
 #define CSM_ENROL_TOKEN_MAX 512u
 #define CSM_ENROL_BODY_MAX (512u * 1024u)  /* a usage report */
-#define CSM_ENROL_WHY_MAX 256u
 #define CSM_DELIVER_TARGETS_MAX 64u          /* of deliver.yaml */
-#define CSM_DELIVER_WHY_MAX 256u
 #define CSM_DELIVER_WAIT_MS 60000u
 
 /* back ends in processes of their own */

@@ -34,7 +34,7 @@ int ca_refuse(char *why, int r, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	(void)vsnprintf(why, CA_WHY, fmt, ap);
+	csm_text_vput(why, CA_WHY, fmt, ap);
 	va_end(ap);
 	return r;
 }

@@ -6,7 +6,7 @@
 #include "daemon/central/profiles.h"
 #include "daemon/pki/issue.h"
 
-#define CA_WHY 512
+#define CA_WHY (CSM_ERROR_TEXT_MAX + 1)
 
 /* ---- issuers ---- */
 

@@ -192,7 +192,7 @@ static int renew(struct central *c, const struct csm_http_req *req, const struct
 	int r = csm_certreq_read(req->body, &q, bad);
 
 	if (r != 0) {
-		(void)snprintf(why, CA_WHY, "the request: %s", bad);
+		csm_text_put(why, CA_WHY, "the request: %s", bad);
 		return r;
 	}
 	if ((r = est_same_names(req->peer_cert, q, why)) == 0)

@@ -305,7 +305,7 @@ int delivery_config_read(const char *path, struct delivery_config *ret, char *wh
 	if (r == 0 && (r = read_text(fd, text, CSM_CONFIG_MAX + 1, &n)) == 0) {
 		r = delivery_config_parse(text, n, ret, &err);
 		if (r == CSM_EINVALID)
-			snprintf(why, DELIVERY_WHY, "line %u, column %u: %.200s", err.line, err.column, err.message);
+			csm_text_put(why, DELIVERY_WHY, "line %u, column %u: %s", err.line, err.column, err.message);
 	}
 	if (fd >= 0)
 		close(fd);

@@ -10,7 +10,7 @@
 #include "proto-spec/limits.h"
 
 #define DELIVERY_ARGS_MAX 32u
-#define DELIVERY_WHY 256u
+#define DELIVERY_WHY (CSM_ERROR_TEXT_MAX + 1)
 
 struct delivery_target {
 	char name[CSM_NAMESPACE_MAX + 1];

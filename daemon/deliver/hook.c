@@ -271,7 +271,7 @@ static int reload(const struct delivery_target *t, enum delivery_event event, in
 	if (r == 0)
 		r = run_systemctl(t, event, until_ms, verb, text);
 	if (r != 0)
-		snprintf(why, DELIVERY_WHY, "systemctl reload %.100s: %.120s", t->reload_unit, text);
+		csm_text_put(why, DELIVERY_WHY, "systemctl reload %s: %s", t->reload_unit, text);
 	return r;
 }
 

@@ -21,19 +21,19 @@ bool delivery_put_hooked(const struct delivery_target *t, struct csm_gen *g, int
 		return false;
 	snprintf(before, sizeof(before), "%s", why);
 	if (!t->roll_back) {
-		snprintf(why, DELIVERY_WHY, "%.180s; the new certificate stays", before);
+		csm_text_put(why, DELIVERY_WHY, "%s; the new certificate stays", before);
 		return false;
 	}
 	r = csm_gen_back(g, text);
 	if (r == CSM_ENOT_FOUND) {
-		snprintf(why, DELIVERY_WHY, "%.170s; there was none before it, it stays", before);
+		csm_text_put(why, DELIVERY_WHY, "%s; there was none before it, it stays", before);
 		return false;
 	}
 	if (r != 0) {
-		snprintf(why, DELIVERY_WHY, "%.100s; not rolled back: %.100s", before, text);
+		csm_text_put(why, DELIVERY_WHY, "%s; not rolled back: %s", before, text);
 		return false;
 	}
-	snprintf(why, DELIVERY_WHY, "%.180s; rolled back", before);
+	csm_text_put(why, DELIVERY_WHY, "%s; rolled back", before);
 	*outcome = "rolled_back";
 	return true;
 }

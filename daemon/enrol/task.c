@@ -23,16 +23,13 @@ static atomic_int running;
 
 int task_fail(struct task *t, int err, const char *fmt, ...)
 {
-	char text[CSM_REST_WHY_MAX + 1];
 	va_list ap;
-	size_t i;
 
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	csm_text_vput(t->why, sizeof(t->why), fmt, ap);
 	va_end(ap);
-	for (i = 0; text[i] != '\0'; i++)
-		t->why[i] = text[i] >= ' ' && text[i] <= '~' ? text[i] : '?';
-	t->why[i] = '\0';
+	for (char *at = t->why; *at != '\0'; at++)
+		*at = *at >= ' ' && *at <= '~' ? *at : '?';
 	return err;
 }
 

@@ -12,7 +12,7 @@
 
 struct target {
 	char name[CSM_NAMESPACE_MAX + 1], key[CSM_KEYREF_MAX + 1], fingerprint[65], state[CSM_TOKEN_STR_MAX + 1],
-		error[CSM_TOKEN_STR_MAX + 1], why[CSM_DELIVER_WHY_MAX + 1];
+		error[CSM_TOKEN_STR_MAX + 1], why[CSM_ERROR_TEXT_MAX + 1];
 	uint64_t delivered, next_try; /* 0: none */
 };
 
@@ -20,7 +20,7 @@ struct deliver {
 	pthread_mutex_t lock; /* what follows */
 	struct target targets[CSM_DELIVER_TARGETS_MAX];
 	size_t n;
-	char config_error[CSM_DELIVER_WHY_MAX + 1];
+	char config_error[CSM_ERROR_TEXT_MAX + 1];
 	/* The request that waits; conn is touched on its loop only. */
 	struct conn *conn;
 	struct loop *loop;
@@ -374,7 +374,7 @@ bool deliver_status(struct deliver *d, struct csm_pool *pool, struct csm_msg_sta
 			.delivered = {t->delivered, t->delivered != 0}, .next_try = {t->next_try, t->next_try != 0}};
 	}
 	if (d->config_error[0] != '\0')
-		(void)snprintf(warning, 256, "deliver.yaml is not in force: %.220s", d->config_error);
+		csm_text_put(warning, 256, "deliver.yaml is not in force: %s", d->config_error);
 	ret->deliveries.v = m;
 	ret->deliveries.n = m != NULL ? d->n : 0;
 	pthread_mutex_unlock(&d->lock);

@@ -291,7 +291,7 @@ struct refusal {
 	struct op op; /* first */
 	struct csm_audit_wait wait;
 	char object[CSM_SECRETREF_MAX + 4];
-	char why[257]; /* "": none of its own */
+	char why[CSM_ERROR_TEXT_MAX + 1]; /* "": none of its own */
 };
 
 static void refusal_apply(struct op *op)
@@ -329,7 +329,7 @@ void req_refuse(struct req *q, int r, struct csm_str object, const char *why)
 	}
 	f = (struct refusal *)op;
 	memcpy(f->object, object.p, object.n);
-	snprintf(f->why, sizeof(f->why), "%s", why != NULL ? why : "");
+	csm_text_put(f->why, sizeof(f->why), "%s", why != NULL ? why : "");
 	op->r = r;
 	op->apply = refusal_apply;
 	f->wait.event = (struct csm_audit_event){.kind = CSM_AUDIT_DENIED, .method = op->method->name, .uid = op->uid,

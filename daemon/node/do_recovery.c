@@ -43,6 +43,7 @@ struct create {
 		struct csm_share shares[CSM_SHARES_MAX];
 		char text[CSM_SHARES_MAX][CSM_SHARE_TEXT];
 	} *s; /* locked memory */
+	char why[128];
 };
 
 static void create_clear(struct op *op)
@@ -58,7 +59,7 @@ static void create_answer(struct op *op)
 	char set[SET_TEXT];
 
 	if (op->r != 0) {
-		op_error(op, op->r, op->why[0] != '\0' ? op->why : NULL);
+		op_error(op, op->r, w->why[0] != '\0' ? w->why : NULL);
 	} else {
 		sodium_bin2hex(set, sizeof(set), w->info.set, sizeof(w->info.set));
 		res.set = csm_str_of(set);
@@ -94,7 +95,7 @@ static void create_work(struct op *op)
 
 	op->r = root_unseal(op->loop->b, op->loop->b->store, root);
 	if (op->r != 0)
-		snprintf(op->why, sizeof(op->why), "the root key cannot be had: %s", csm_err_text(op->r));
+		snprintf(w->why, sizeof(w->why), "the root key cannot be had: %s", csm_err_text(op->r));
 	else
 		op->r = recovery_make(root, &w->info, w->record, w->s->shares);
 }

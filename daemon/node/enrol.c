@@ -13,7 +13,7 @@ static void apply(struct op *op)
 	struct enrol_op *o = (struct enrol_op *)op;
 
 	if (op->r != 0)
-		op_error(op, op->r, op->why[0] != '\0' ? op->why : NULL);
+		op_error(op, op->r, o->refusal[0] != '\0' ? o->refusal : NULL);
 	else if (op->conn != NULL)
 		conn_result_raw(op->conn, op->msgid, (struct csm_bin){csm_buf_ptr(&o->answer), o->answer.len});
 	op_done(op);
@@ -24,7 +24,7 @@ void enrol_reply(struct enrol_op *o, int r, const char *why)
 	struct op *op = &o->change.op;
 
 	op->r = r;
-	(void)snprintf(op->why, sizeof(op->why), "%s", why != NULL ? why : "");
+	csm_text_put(o->refusal, sizeof(o->refusal), "%s", why != NULL ? why : "");
 	if (op->apply == NULL)
 		op->apply = apply;
 	if (op_post(op) != 0)

@@ -4,6 +4,7 @@
 #define CSM_NODE_ENROL_H
 
 #include "daemon/node/dispatch.h"
+#include "proto-spec/limits.h"
 
 struct enrol;
 CSM_MUST int enrol_new(struct broker *b, struct enrol **ret);
@@ -40,6 +41,7 @@ struct enrol_op {
 	struct csm_buf answer;  /* encoded; secret for NEXT */
 	const struct csm_enrol_profile *sign_for; /* NEXT: whose key serves enrol.sign */
 	uint8_t sign_id[CSM_KEY_ID_LEN];
+	char refusal[CSM_ERROR_TEXT_MAX + 1]; /* empty: the code's own text */
 	struct enrol_op *next;
 };
 /* Give it to the thread; on failure it is answered and gone. */

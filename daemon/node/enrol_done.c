@@ -14,11 +14,9 @@ static struct csm_bin bin_of(const struct csm_buf *b)
 /* Text of the CA's goes into records, logs and answers: printable ASCII only. */
 static void text_of(struct csm_str s, char out[static ENROL_WHY])
 {
-	size_t n = 0;
-
-	for (size_t i = 0; i < s.n && n + 1 < ENROL_WHY; i++)
-		out[n++] = s.p[i] >= ' ' && s.p[i] < 0x7f ? s.p[i] : '?';
-	out[n] = '\0';
+	csm_text_put(out, ENROL_WHY, "%.*s", (int)s.n, s.n > 0 ? s.p : "");
+	for (; *out != '\0'; out++)
+		*out = *out >= ' ' && *out < 0x7f ? *out : '?';
 }
 
 /* ---- anchors ---- */
@@ -154,7 +152,7 @@ static void got(struct enrol *e, struct entry *en, const struct enrol_op *o)
 	}
 	if ((r = check(e, en, o, &old, &chain, &old.pool, &info, why)) == CSM_EINVALID || r == CSM_ETOO_LARGE) {
 		enrol_audit_refused(e, en, r);
-		(void)snprintf(text, sizeof(text), "what the CA gave is refused: %s", why);
+		csm_text_put(text, sizeof(text), "what the CA gave is refused: %s", why);
 		r = CSM_EBACKEND;
 		goto out;
 	}
@@ -200,7 +198,7 @@ static void got_for_csr(struct enrol *e, struct errand *d, const struct enrol_op
 		r = csm_enrolled_check(bin_of(&o->chain), &want, &chain, &rec.pool, &rec.info, why);
 	}
 	csm_certreq_free(req);
-	(void)snprintf(text, sizeof(text), "what the CA gave is refused: %s", why);
+	csm_text_put(text, sizeof(text), "what the CA gave is refused: %s", why);
 	if (r == 0) {
 		rec.info.chain = bin_of(&chain);
 		rec.info.installed = (struct csm_u64){0, true};
@@ -303,8 +301,8 @@ static void name_token(const struct enrol *e, const struct entry *en, struct csm
 	if (file == NULL || e->b->setup.enrol_tokens[en->p->index].n == 0 || own_is_valid(e, en->p) ||
 		csm_err_of_name(error.p, error.n) != CSM_EUNAUTHENTICATED)
 		return;
-	(void)snprintf(what, sizeof(what), "the CA does not take the token of %.100s: %.120s", file, text);
-	(void)snprintf(text, ENROL_WHY, "%s", what);
+	csm_text_put(what, sizeof(what), "the CA does not take the token of %s: %s", file, text);
+	memcpy(text, what, sizeof(what));
 }
 
 static void job_done(struct enrol *e, struct ejob *job, const struct enrol_op *o)

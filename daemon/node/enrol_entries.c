@@ -191,7 +191,7 @@ static int want_own(struct enrol *e, struct eprofile *p, const uint8_t id[static
 		entry_restore(e, who.ns, who.name, id);
 out:
 	if (r != 0)
-		(void)snprintf(p->why, sizeof(p->why), "%s", why[0] != '\0' ? why : csm_err_text(r));
+		csm_text_put(p->why, sizeof(p->why), "%s", why[0] != '\0' ? why : csm_err_text(r));
 	erecord_free(&rec);
 	return r;
 }
@@ -205,7 +205,7 @@ void enrol_prepare_own(struct enrol *e, struct eprofile *p)
 		return;
 	p->own_after_ms = e->now.boot_ms + OWN_AGAIN_MS;
 	if ((r = enrol_own_key(e, p, id)) != 0)
-		(void)snprintf(p->why, sizeof(p->why), "its key cannot be made%s%s: %s", p->cfg->key_backend != NULL ? " in the back end " : "",
+		csm_text_put(p->why, sizeof(p->why), "its key cannot be made%s%s: %s", p->cfg->key_backend != NULL ? " in the back end " : "",
 			p->cfg->key_backend != NULL ? p->cfg->key_backend : "", r == CSM_EUNSUPPORTED ?
 			"it keeps keys in its device, or has no P-256" : r == CSM_EUNAVAILABLE ? "it is not there" : csm_err_text(r));
 	else if (want_own(e, p, id) == 0)

@@ -8,7 +8,7 @@
 
 #define ENROL_JOBS_MAX 32u
 #define ENROL_POOL_MAX (512u * 1024u)
-#define ENROL_WHY 257u
+#define ENROL_WHY (CSM_ERROR_TEXT_MAX + 1)
 
 /* A certificate that is wanted; everything else about it stands in its record. */
 struct entry {

@@ -78,7 +78,7 @@ void enrol_fail(struct enrol *e, struct entry *en, int r, const char *why, uint6
 	struct erecord rec;
 	int kept;
 
-	(void)snprintf(text, sizeof(text), "%s", why != NULL && why[0] != '\0' ? why : csm_err_text(r));
+	csm_text_put(text, sizeof(text), "%s", why != NULL && why[0] != '\0' ? why : csm_err_text(r));
 	/* a CA that names a time will have an answer then, and it was not in vain; one that says "in a second" is overloaded */
 	if (r == CSM_EBUSY && retry_after_s >= WAIT_LEAST_S)
 		csm_renew_wait(&e->renew, &en->item, &e->now, retry_after_s);
@@ -138,10 +138,10 @@ static void fail_waiters_of(struct enrol *e, const struct eprofile *p)
 		return;
 	erecord_init(&rec);
 	if (p->own == NULL || erecord_load(e, entry_ns(p->own), entry_name(p->own), p->own->id, &rec) != 0)
-		(void)snprintf(why, sizeof(why), "the profile is not ready: %.200s", p->why);
+		csm_text_put(why, sizeof(why), "the profile is not ready: %s", p->why);
 	else
-		(void)snprintf(why, sizeof(why), "the node itself has no certificate of the profile %s: %.*s",
-			p->cfg->name, rec.info.last_error.n > 180 ? 180 : (int)rec.info.last_error.n, rec.info.last_error.p);
+		csm_text_put(why, sizeof(why), "the node itself has no certificate of the profile %s: %.*s", p->cfg->name,
+			(int)rec.info.last_error.n, rec.info.last_error.p);
 	erecord_free(&rec);
 	for (struct csm_renew_item *i = e->renew.first; i != NULL; i = next) {
 		struct entry *en = (struct entry *)i;

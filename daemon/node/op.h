@@ -24,7 +24,6 @@ struct op {
 	pid_t pid;
 	struct csm_audit_place *place; /* a reference; NULL: not known */
 	int r;
-	char why[128];
 	void (*work)(struct op *op);  /* elsewhere: sets r */
 	void (*apply)(struct op *op); /* on the loop: answers or goes on; ends with op_done unless it went on */
 	void (*clear)(struct op *op); /* frees what the operation holds */

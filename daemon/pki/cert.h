@@ -6,8 +6,9 @@
 #include <openssl/x509v3.h>
 #include "libclient/base/buf.h"
 #include "libclient/wire/msg.h"
+#include "proto-spec/limits.h"
 
-#define CSM_CERT_WHY 192
+#define CSM_CERT_WHY (CSM_ERROR_TEXT_MAX + 1)
 
 /* A chain: DER certificates one after the other, at most CSM_CERTS_MAX and CSM_CERT_CHAIN_MAX bytes, nothing left over.
  * The first one's public key is spki; each next one issued the one before (name, key identifier, CA, signature); none

@@ -6,8 +6,9 @@
 #include <openssl/x509v3.h>
 #include "libclient/base/buf.h"
 #include "libclient/base/name.h"
+#include "proto-spec/limits.h"
 
-#define CSM_CERTREQ_WHY 192
+#define CSM_CERTREQ_WHY (CSM_ERROR_TEXT_MAX + 1)
 #define CSM_CERTREQ_EXTS_MAX 16u
 #define CSM_OID_TEXT_MAX 64u
 

@@ -12,7 +12,7 @@
 
 static int refuse(char *why, const char *text)
 {
-	(void)snprintf(why, CSM_CERT_WHY, "%s", text);
+	csm_text_put(why, CSM_CERT_WHY, "%s", text);
 	return CSM_EINVALID;
 }
 
@@ -68,7 +68,7 @@ static int cert_put(X509 *x, struct csm_buf *out)
 
 static int say_unverified(const X509_STORE_CTX *ctx, char *why)
 {
-	(void)snprintf(why, CSM_CERT_WHY, "no chain to what the profile trusts: %s",
+	csm_text_put(why, CSM_CERT_WHY, "no chain to what the profile trusts: %s",
 		X509_verify_cert_error_string(X509_STORE_CTX_get_error(ctx)));
 	return CSM_EINVALID;
 }

@@ -12,7 +12,7 @@
 
 static int refuse(char *why, int r, const char *text)
 {
-	(void)snprintf(why, CSM_CERTREQ_WHY, "%s", text);
+	csm_text_put(why, CSM_CERTREQ_WHY, "%s", text);
 	return r;
 }
 

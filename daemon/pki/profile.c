@@ -22,7 +22,7 @@ static int __attribute__((format(printf, 3, 4))) refuse(char *why, int r, const 
 	va_list ap;
 
 	va_start(ap, fmt);
-	(void)vsnprintf(why, CSM_CERTREQ_WHY, fmt, ap);
+	csm_text_vput(why, CSM_CERTREQ_WHY, fmt, ap);
 	va_end(ap);
 	return r;
 }

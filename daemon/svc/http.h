@@ -8,6 +8,7 @@
 #include <sys/types.h>
 #include "libclient/base/buf.h"
 #include "libclient/base/name.h"
+#include "proto-spec/limits.h"
 
 /* Where a request came in; a route names those that serve it. */
 enum csm_http_door {
@@ -52,7 +53,7 @@ struct csm_http_res {
 	struct { const char *name; char value[256]; } header[8];
 	size_t n_headers;
 	int error;               /* of csm_http_fail */
-	char why[160];           /* its text, for the log */
+	char why[CSM_ERROR_TEXT_MAX + 1]; /* its text, for the log */
 	char who[96];            /* who asked, for the log: names and numbers, never a secret */
 };
 /* CSM_ETOO_LARGE: no room, or the value is too long; CSM_EINVALID: it holds a control character. */

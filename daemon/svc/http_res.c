@@ -118,12 +118,12 @@ static size_t put_escaped(char *to, size_t cap, const char *text)
 
 void csm_http_fail(struct csm_http_res *res, int error, const char *fmt, ...)
 {
-	char json[1400], text[1100];
+	char json[6 * CSM_ERROR_TEXT_MAX + 128], text[6 * CSM_ERROR_TEXT_MAX + 8];
 	int code = csm_err_on_wire(error), r = 0, n;
 	va_list ap;
 
 	va_start(ap, fmt);
-	vsnprintf(res->why, sizeof(res->why), fmt, ap);
+	csm_text_vput(res->why, sizeof(res->why), fmt, ap);
 	va_end(ap);
 	put_escaped(text, sizeof(text), res->why);
 	n = snprintf(json, sizeof(json), "{\"error\": {\"code\": %d, \"name\": \"%s\", \"message\": \"%s\"}}\n", code, csm_err_name(code),

@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <string.h>
 #include "libclient/base/name.h"
 #include "proto-spec/limits.h"
@@ -15,6 +16,28 @@ bool csm_str_eq(struct csm_str a, const char *b)
 bool csm_str_same(struct csm_str a, struct csm_str b)
 {
 	return a.n == b.n && (a.n == 0 || memcmp(a.p, b.p, a.n) == 0);
+}
+
+void csm_text_vput(char *out, size_t cap, const char *fmt, va_list ap)
+{
+	static const char dots[] = "...";
+	int n = vsnprintf(out, cap, fmt, ap);
+	size_t at;
+
+	if (n < 0 || (size_t)n < cap || cap < sizeof(dots))
+		return;
+	for (at = cap - sizeof(dots); at > 0 && ((uint8_t)out[at] & 0xc0) == 0x80; at--)
+		;
+	memcpy(out + at, dots, sizeof(dots));
+}
+
+void csm_text_put(char *out, size_t cap, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	csm_text_vput(out, cap, fmt, ap);
+	va_end(ap);
 }
 
 /* How many bytes lead an ASCII run, eight at a time. */

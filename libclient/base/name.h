@@ -2,6 +2,7 @@
 #ifndef CSM_BASE_NAME_H
 #define CSM_BASE_NAME_H
 
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdbool.h>
@@ -20,6 +21,10 @@ struct csm_bin {
 struct csm_str csm_str_of(const char *s); /* NULL gives an empty one */
 bool csm_str_eq(struct csm_str a, const char *b);
 bool csm_str_same(struct csm_str a, struct csm_str b);
+
+/* As snprintf into cap bytes. What does not fit is cut between characters, and ends in "...". */
+void csm_text_put(char *out, size_t cap, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+void csm_text_vput(char *out, size_t cap, const char *fmt, va_list ap) __attribute__((format(printf, 3, 0)));
 
 bool csm_utf8_valid(const char *p, size_t n);
 

@@ -5,11 +5,9 @@
 
 void rest_why(char why[static CSM_REST_WHY_MAX + 1], const char *text, size_t n)
 {
-	size_t most = n < CSM_REST_WHY_MAX ? n : CSM_REST_WHY_MAX;
-
-	for (size_t i = 0; i < most; i++)
-		why[i] = text[i] >= ' ' && text[i] <= '~' ? text[i] : '?';
-	why[most] = '\0';
+	csm_text_put(why, CSM_REST_WHY_MAX + 1, "%.*s", (int)n, text);
+	for (; *why != '\0'; why++)
+		*why = *why >= ' ' && *why <= '~' ? *why : '?';
 }
 
 static void set_why(struct csm_rest_res *res, const char *text)

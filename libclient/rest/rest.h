@@ -11,9 +11,10 @@
 #include <openssl/ssl.h>
 #include "libclient/base/buf.h"
 #include "libclient/base/name.h"
+#include "proto-spec/limits.h"
 
 #define CSM_REST_URL_MAX 512u
-#define CSM_REST_WHY_MAX 256u         /* without its NUL */
+#define CSM_REST_WHY_MAX CSM_ERROR_TEXT_MAX /* without its NUL */
 #define CSM_REST_BODY_MAX (1024u * 1024u) /* of an answer, unless told otherwise */
 #define CSM_REST_TIMEOUT_MS 30000u    /* of a call, unless told otherwise */
 #define CSM_REST_TOKEN_MAX 512u

@@ -3,9 +3,9 @@
 #include "libclient/wire/frame.h"
 #include "libclient/wire/put.h"
 #include "libclient/wire/walk.h"
+#include "proto-spec/limits.h"
 
 #define METHOD_MAX 64u
-#define ERROR_TEXT_MAX 512u
 
 /* ---- reading ------------------------------------------------------------------ */
 
@@ -221,8 +221,8 @@ static struct csm_str error_text(int code, const char *message)
 
 	if (s.p == NULL || !csm_utf8_valid(s.p, s.n))
 		s = csm_str_of(csm_err_text(code));
-	if (s.n > ERROR_TEXT_MAX) {
-		s.n = ERROR_TEXT_MAX;
+	if (s.n > CSM_ERROR_TEXT_MAX) {
+		s.n = CSM_ERROR_TEXT_MAX;
 		while (s.n > 0 && ((uint8_t)s.p[s.n] & 0xc0) == 0x80)
 			s.n--;
 	}

@@ -69,12 +69,13 @@ profiles:
     expect_equal 'certificates' "$(issued)" "$((count_before + 1))"
     step "denied there, and told here"
     csr shop shop DNS:shop.example
+    why="no shops: $(printf 'whoever sells has to ask the other authority %.0s' 1 2 3), and that is all"
     as_admin
     asked shop
-    ok at_outer deny "$id" 'no shops'
+    ok at_outer deny "$id" "$why"
     now_issued
     answered shop
-    refused 403 'no shops'
+    refused 403 "$why"
     step "more in a minute than may wait, one after the other"
     as_admin
     now_issued

@@ -39,8 +39,7 @@ if [ -n "${CSM_TEST_NODE:-}" ]; then
     ok csm key create third
     expect_exit 3 csm cert enrol third --san dns:third.elsewhere.test
     csm cert enrol third --profile stale 2>err && fail "a certificate by a token that nobody made"
-    # a long path is cut off
-    grep -qF "the profile stale: the CA does not take the token of ${CSM_TEST_NODE:0:15}" err || fail "which token: $(cat err)"
+    grep -qF "of the profile stale: the CA does not take the token of $CSM_TEST_NODE/stale: " err || fail "which token: $(cat err)"
     step "the same by EST"
     ok csm key create est
     ok csm cert enrol est --profile est

@@ -33,6 +33,28 @@ static bool utf8(const char *s, size_t n)
 }
 #define UTF8(literal) utf8(literal, sizeof(literal) - 1)
 
+static void test_text_is_cut_between_characters(void **state)
+{
+	char out[12];
+
+	(void)state;
+	csm_text_put(out, sizeof(out), "%s", "eleven char");
+	assert_string_equal(out, "eleven char");
+	csm_text_put(out, sizeof(out), "%s", "twelve chars");
+	assert_string_equal(out, "twelve c...");
+	/* the cut would be within the character of two, three and four bytes */
+	csm_text_put(out, sizeof(out), "1234567%s", "\xc3\xa4\xc3\xa4\xc3\xa4");
+	assert_string_equal(out, "1234567...");
+	csm_text_put(out, sizeof(out), "123456%s", "\xe2\x82\xac\xe2\x82\xac");
+	assert_string_equal(out, "123456...");
+	csm_text_put(out, sizeof(out), "12345%s", "\xf0\x90\x80\x80\xf0\x90\x80\x80");
+	assert_string_equal(out, "12345...");
+	csm_text_put(out, sizeof(out), "1234%s", "\xf0\x90\x80\x80\xf0\x90\x80\x80");
+	assert_string_equal(out, "1234\xf0\x90\x80\x80...");
+	csm_text_put(out, 3, "%s", "too small for dots");
+	assert_string_equal(out, "to");
+}
+
 static void test_utf8(void **state)
 {
 	(void)state;
@@ -290,6 +312,7 @@ static void test_glob_time(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_text_is_cut_between_characters),
 		cmocka_unit_test(test_utf8),
 		cmocka_unit_test(test_utf8_pairs),
 		cmocka_unit_test(test_str),

@@ -185,6 +185,7 @@ static void texts_for_people_are_bounded(void **state)
 	csm_rest_res_init(&res);
 	assert_int_equal(ask(text, &res), CSM_EINVALID);
 	assert_int_equal(strlen(res.why), CSM_REST_WHY_MAX);
+	assert_string_equal(res.why + CSM_REST_WHY_MAX - 4, "w...");
 	assert_int_equal(ask("HTTP/1.1 400 x\r\nContent-Type: text/plain\r\nContent-Length: 11\r\n\r\nfirst\nagain", &res), CSM_EINVALID);
 	assert_string_equal(res.why, "first");
 	csm_rest_res_clear(&res);
