@@ -77,7 +77,7 @@ ALL_SRC := $(LIB_SRC) $(PLUGIN_SRC) $(SRC_hwlib) $(SRC_cli) $(SRC_provider) $(SR
 SVC_plughost := $(patsubst %,daemon/svc/%.c,landlock log options sandbox seccomp)
 SVC_enrol := $(patsubst %,daemon/svc/%.c,landlock lockheap lockheap_openssl log options sandbox seccomp thread)
 SVC_deliver := $(patsubst %,daemon/svc/%.c,config_read landlock log options sandbox seccomp yaml)
-SVC_central := $(patsubst %,daemon/svc/%.c,config_read landlock lmdb_file lockheap lockheap_openssl log notify options prk rates sandbox seccomp thread workq yaml) \
+SVC_central := $(patsubst %,daemon/svc/%.c,config_read journal landlock lmdb_file lockheap lockheap_openssl log notify options prk rates sandbox seccomp thread workq yaml) \
 	$(wildcard daemon/svc/http*.c daemon/svc/engine*.c)
 # csmd has no network.
 SVC_node = $(filter-out daemon/svc/rates.c $(wildcard daemon/svc/http*.c daemon/svc/engine*.c),$(SRC_svc))

@@ -166,9 +166,7 @@ static int txn_commit(struct csm_store *s)
 	if (s->stuck != 0)
 		log_info("the store has taken what its journal has");
 	s->stuck = 0;
-	s->journal.used = 0;
-	s->journal.entries = 0;
-	s->journal.unsure = false;
+	csm_journal_restart(&s->journal, NULL);
 	store_lines_free(s);
 	view_drop(s);
 	return 0;

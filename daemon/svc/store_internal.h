@@ -8,6 +8,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <time.h>
+#include "daemon/svc/bytes.h"
+#include "daemon/svc/journal.h"
 #include "daemon/svc/prk.h"
 #include "daemon/svc/store.h"
 #include "libclient/base/lockmem.h"
@@ -123,34 +125,6 @@ bool dbkey_split_scope(struct csm_bin k, struct dbparts *ret);
 bool dbkey_split_key(struct csm_bin k, struct dbparts *ret, struct dbkey *scope);
 bool dbkey_split_secret(struct csm_bin k, struct dbparts *ret);
 
-static inline void put16(uint8_t *p, uint16_t v)
-{
-	p[0] = (uint8_t)(v >> 8);
-	p[1] = (uint8_t)v;
-}
-static inline uint16_t get16(const uint8_t *p)
-{
-	return (uint16_t)(p[0] << 8 | p[1]);
-}
-static inline void put32(uint8_t *p, uint32_t v)
-{
-	put16(p, (uint16_t)(v >> 16));
-	put16(p + 2, (uint16_t)v);
-}
-static inline uint32_t get32(const uint8_t *p)
-{
-	return (uint32_t)get16(p) << 16 | get16(p + 2);
-}
-static inline void put64(uint8_t *p, uint64_t v)
-{
-	put32(p, (uint32_t)(v >> 32));
-	put32(p + 4, (uint32_t)v);
-}
-static inline uint64_t get64(const uint8_t *p)
-{
-	return (uint64_t)get32(p) << 32 | get32(p + 4);
-}
-
 /* ---- the set hash: a sum modulo 2^256 of one pseudo-random number per record ---- */
 void sum_add(uint8_t sum[static SUM_LEN], const uint8_t element[static SUM_LEN]);
 void sum_sub(uint8_t sum[static SUM_LEN], const uint8_t element[static SUM_LEN]);
@@ -242,7 +216,6 @@ bool store_root_epoch_next(const struct csm_store *s, struct root *root);
 #define STORE_DBS_MAX 32u
 #define JOURNAL_SIZE (8u * 1024u * 1024u)
 #define JOURNAL_FULL (JOURNAL_SIZE / 2) /* then LMDB commits */
-#define JOURNAL_HEAD 56u
 struct changes {
 	bool on;
 	bool too_many; /* rows has not all of them */
@@ -257,19 +230,9 @@ struct change_row {
 	bool del;
 	struct csm_bin key, value;
 };
-struct journal {
-	int fd;           /* -1: there is none */
-	bool unsure;      /* an entry behind those that count may be on the disk */
-	bool dead;        /* and stays there, not answered */
-	size_t used, high; /* bytes that count; that may not be zero */
-	uint64_t entries; /* that LMDB does not have */
-	uint8_t head[32]; /* of the last of them, or of the root record that they follow on */
-	struct csm_buf in;
-};
+void journal_init(struct csm_store *s);
 CSM_MUST int journal_open(struct csm_store *s, const char *folder);
 void journal_close(struct csm_store *s);
-/* Nothing of it counts, and nothing is there. */
-int journal_erase(struct csm_store *s);
 /* Put what follows on the root record in txn, which is of that generation, into txn. CSM_ETAMPERED: something genuine is there
  * that does not follow on, or lacks what it follows on; what does is in txn. */
 CSM_MUST int journal_replay(struct csm_store *s, MDB_txn *txn, uint64_t generation);
@@ -280,7 +243,7 @@ CSM_MUST int journal_base(struct csm_store *s, MDB_txn *txn);
 bool journal_takes(const struct csm_store *s);
 /* The changes of a group, on the disk when it returns 0. */
 CSM_MUST int journal_append(struct csm_store *s, uint64_t generation);
-/* The group whose entry could not be appended was refused. */
+/* The group whose entry could not be appended was refused; where it may count at a start nevertheless, the store is lost. */
 void journal_undo(struct csm_store *s);
 /* Note what is put into and taken out of the rows from here on. */
 void changes_begin(struct csm_store *s);
@@ -382,7 +345,7 @@ struct csm_store {
 	/* the writer's own */
 	MDB_txn *txn;           /* open: with the groups that are in the journal; NULL: none */
 	size_t room;            /* bytes by which the store may still grow in it */
-	struct journal journal;
+	struct csm_journal journal;
 	struct changes changes; /* of the group at hand */
 	struct view *next_view; /* view, with the nodes of the group at hand; NULL: none yet */
 	struct lines *lines, **lines_tail; /* of the audit log, that the journal has */

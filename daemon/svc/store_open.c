@@ -251,9 +251,8 @@ int csm_store_env_open(const struct csm_store_options *opt, struct csm_store **r
 	s = calloc(1, sizeof(*s));
 	if (s == NULL)
 		return CSM_ENOMEM;
-	s->lock_fd = s->journal.fd = -1;
-	csm_buf_init(&s->changes.rows, JOURNAL_SIZE, false);
-	csm_buf_init(&s->journal.in, JOURNAL_SIZE, false);
+	s->lock_fd = -1;
+	journal_init(s);
 	s->why = opt->why;
 	s->why_len = opt->why_len;
 	s->map_size = opt->map_size;
@@ -425,10 +424,9 @@ int csm_store_root_open(struct csm_store *s, const struct csm_root_source *sourc
 	if ((r = store_commit_err(s, mdb_txn_commit(txn))) != 0)
 		goto out;
 	store_early_done(s, true);
-	s->journal.used = 0;
-	s->journal.entries = 0;
+	csm_journal_restart(&s->journal, NULL);
 	if (!csm_store_locked(s))
-		(void)journal_erase(s); /* what it has is older than what is committed now */
+		(void)csm_journal_erase(&s->journal); /* what it has is older than what is committed now */
 	s->fresh = false; /* whatever comes: the root key is in it now */
 	if (!csm_store_locked(s)) {
 		s->schema = STORE_SCHEMA;

@@ -107,6 +107,7 @@ static int derive_subkeys(struct csm_store *s, const uint8_t *key, uint8_t check
 	prk_init(&s->sub->request, k);
 	prk_label_key(prk, "journal", k);
 	prk_init(&s->sub->journal, k);
+	s->journal.key = &s->sub->journal;
 	prk_label_key(prk, "audit", s->sub->audit_seed);
 	prk_label_key(prk, "node", s->sub->node);
 	prk_label_key(prk, "check", k);

@@ -45,7 +45,7 @@ static int accept_run(struct csm_store *s, struct csm_store_op *op)
 		return CSM_EUNAVAILABLE;
 	removed = store_names_new(s->removed);
 	none = store_names_new(s->damaged);
-	if (removed == NULL || none == NULL || (r = journal_erase(s)) != 0 || (r = store_group_begin(s, &g)) != 0)
+	if (removed == NULL || none == NULL || (r = csm_journal_erase(&s->journal)) != 0 || (r = store_group_begin(s, &g)) != 0)
 		goto out;
 	s->changes.on = false; /* they may be many, and LMDB has them at once */
 	if ((r = accept_scan(g, op, removed)) != 0)
@@ -239,7 +239,7 @@ static time_t next_due(const struct csm_store *s)
 /* LMDB takes what the journal has when that is much, or old, or when there is nothing else to do. */
 static void journal_flush(struct csm_store *s, bool idle)
 {
-	const struct journal *j = &s->journal;
+	const struct csm_journal *j = &s->journal;
 
 	if (j->used >= JOURNAL_FULL || (j->entries > 0 && !s->keep_journal &&
 		(idle || store_monotonic_ns() - s->journal_since >= JOURNAL_NS)))
@@ -263,7 +263,7 @@ static void finish(struct csm_store *s)
 	if (store_group_run(s, NULL, 0, true) == 0)
 		store_root_counter_follow(s);
 	if (store_checkpoint(s) == 0)
-		(void)journal_erase(s); /* it tells nothing that LMDB does not have */
+		(void)csm_journal_erase(&s->journal); /* it tells nothing that LMDB does not have */
 }
 
 static void *writer_main(void *arg)
