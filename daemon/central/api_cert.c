@@ -121,7 +121,7 @@ static void ask_for(struct central *c, const struct csm_http_req *req, make_fn *
 	struct ca_ask ask = {.profile = CSM_STR("")};
 	const struct body_field fields[] = {
 		{"csr", BODY_STR, true, CSR_TEXT_MAX, &csr}, {"profile", BODY_STR, false, API_NAME_MAX, &ask.profile},
-		{"ttl", BODY_U64, false, TTL_MAX, &ask.ttl}, {"serial", BODY_STR, false, 2 * DB_SERIAL_MAX, &hex},
+		{"ttl", BODY_U64, false, TTL_MAX, &ask.ttl}, {"serial", BODY_STR, false, API_SERIAL_TEXT_MAX, &hex},
 	};
 	char why[BODY_WHY];
 	struct csm_pool pool;
@@ -135,13 +135,8 @@ static void ask_for(struct central *c, const struct csm_http_req *req, make_fn *
 		csm_http_fail(res, r, "%s", why);
 		goto out;
 	}
-	if (hex.p != NULL) {
-		if (!body_unhex(hex, serial, sizeof(serial), &ask.renews.n)) {
-			csm_http_fail(res, CSM_EINVALID, "serial: must be hex");
-			goto out;
-		}
-		ask.renews.p = serial;
-	}
+	if (hex.p != NULL && !api_serial(hex, res, serial, &ask.renews))
+		goto out;
 	ask.by = &by;
 	ask.csr = (struct csm_bin){(const uint8_t *)csr.p, csr.n};
 	make(c, fn, &ask, res);
@@ -179,18 +174,6 @@ const char *api_reason_name(int reason)
 		if (reasons[i].reason == reason)
 			return reasons[i].name;
 	return "unspecified";
-}
-
-static bool read_serial(const struct csm_http_req *req, uint8_t serial[static DB_SERIAL_MAX], struct csm_bin *ret)
-{
-	size_t n = 0, at = 0;
-
-	if (req->n_params < 1 || !body_unhex(req->param[0], serial, DB_SERIAL_MAX, &n))
-		return false;
-	while (at + 1 < n && serial[at] == 0)
-		at++;
-	*ret = (struct csm_bin){serial + at, n - at};
-	return true;
 }
 
 /* What another authority has issued is revoked here alone: in no list of ours, nor of its. */
@@ -245,9 +228,7 @@ void api_cert_revoke(void *arg, const struct csm_http_req *req, struct csm_http_
 		goto out;
 	if ((r = body_read(req, fields, 1, &root, why)) != 0)
 		csm_http_fail(res, r, "%s", why);
-	else if (!read_serial(req, bytes, &serial))
-		csm_http_fail(res, CSM_EINVALID, "the serial number must be hex");
-	else
+	else if (api_serial(req->param[0], res, bytes, &serial))
 		revoke(arg, &by, serial, reason, &asked, res);
 out:
 	json_decref(root);

@@ -9,6 +9,7 @@
 #define API_POOL_MAX (1024u * 1024u)
 #define API_NAME_MAX 63u
 #define API_IDEMPOTENCY_MAX 128u
+#define API_SERIAL_TEXT_MAX (3u * DB_SERIAL_MAX)
 
 /* Who asks; has answered where it is false. `pool` is initialised in any case, and freed by the caller. */
 bool api_caller(struct central *c, const struct csm_http_req *req, struct csm_pool *pool, struct caller *ret,
@@ -27,6 +28,10 @@ json_t *api_cert_json(const struct ca_answer *a);
 
 /* 202: the request waits; where it is found, and when to ask again. */
 void api_wait_answer(struct csm_http_res *res, const struct ca_answer *a);
+
+/* A serial number as people have it: hex in either case, with colons between the bytes or without, with zeros in front or without.
+ * Has answered where it is false. */
+bool api_serial(struct csm_str text, struct csm_http_res *res, uint8_t mem[static DB_SERIAL_MAX], struct csm_bin *ret);
 
 /* "keyCompromise"; of enum csm_reason. */
 const char *api_reason_name(int reason);

@@ -7,6 +7,7 @@
 #include "daemon/central/api_int.h"
 #include "daemon/central/api_inventory.h"
 #include "daemon/central/body.h"
+#include "daemon/central/csv.h"
 #include "libclient/include/csm/csm.h"
 #include "proto-spec/limits.h"
 
@@ -60,6 +61,16 @@ bool api_query_page(const struct csm_http_req *req, struct csm_http_res *res, ui
 	return false;
 }
 
+bool api_query_format(const struct csm_http_req *req, struct csm_http_res *res, struct csm_str *ret)
+{
+	if (!api_query_str(req, res, "format", TEXT_MAX, ret))
+		return false;
+	if (ret->n == 0 || csm_str_eq(*ret, "json") || csm_str_eq(*ret, "csv"))
+		return true;
+	csm_http_fail(res, CSM_EINVALID, "format: json or csv");
+	return false;
+}
+
 bool api_own_only(const struct caller *by, struct csm_http_res *res, struct db_filter *f)
 {
 	if (by->role != CALLER_NODE)
@@ -72,13 +83,27 @@ bool api_own_only(const struct caller *by, struct csm_http_res *res, struct db_f
 	return true;
 }
 
-/* Without the zeros that somebody may write before a number. */
-static bool read_serial(struct csm_str hex, struct csm_http_res *res, uint8_t mem[static DB_SERIAL_MAX], struct csm_bin *ret)
+/* Digits, without the colons that may stand between bytes. */
+static size_t without_colons(struct csm_str s, char digits[static API_SERIAL_TEXT_MAX])
 {
-	size_t n = 0, at = 0;
+	bool colons = s.n > 2 && s.p[2] == ':';
+	size_t n = 0;
 
-	if (!body_unhex(hex, mem, DB_SERIAL_MAX, &n)) {
-		csm_http_fail(res, CSM_EINVALID, "serial: hex of at most %u bytes", DB_SERIAL_MAX);
+	for (size_t i = 0; i < s.n && s.n <= API_SERIAL_TEXT_MAX; i++)
+		if (!colons || i % 3 != 2 || i + 1 == s.n)
+			digits[n++] = s.p[i];
+		else if (s.p[i] != ':')
+			return 0;
+	return n;
+}
+
+bool api_serial(struct csm_str text, struct csm_http_res *res, uint8_t mem[static DB_SERIAL_MAX], struct csm_bin *ret)
+{
+	char digits[API_SERIAL_TEXT_MAX];
+	size_t n = without_colons(text, digits), at = 0;
+
+	if (!body_unhex((struct csm_str){digits, n}, mem, DB_SERIAL_MAX, &n)) {
+		csm_http_fail(res, CSM_EINVALID, "serial: hex digits, two for each of at most %u bytes, like 0a1b or 0A:1B", DB_SERIAL_MAX);
 		return false;
 	}
 	while (at + 1 < n && mem[at] == 0)
@@ -101,7 +126,7 @@ static bool read_filter(const struct csm_http_req *req, struct csm_http_res *res
 		!api_query_u64(req, res, "expires_after", late, &f->expires_after) ||
 		!api_query_u64(req, res, "issued_after", late, &f->issued_after))
 		return false;
-	if (hex.n > 0 && !read_serial(hex, res, serial, &f->serial))
+	if (hex.n > 0 && !api_serial(hex, res, serial, &f->serial))
 		return false;
 	if (f->state.n > 0 && !csm_str_eq(f->state, "valid") && !csm_str_eq(f->state, "revoked") && !csm_str_eq(f->state, "expired")) {
 		csm_http_fail(res, CSM_EINVALID, "state: valid, revoked or expired");
@@ -120,6 +145,11 @@ const char *api_cert_state(const struct db_cert *c, uint64_t now)
 static int set(json_t *o, const char *name, json_t *v)
 {
 	return v == NULL ? -1 : json_object_set_new(o, name, v);
+}
+
+static struct csm_str role_of(const struct db_cert *c)
+{
+	return c->role.n > 0 ? c->role : CSM_STR("service");
 }
 
 static json_t *sans_json(const struct db_cert *c)
@@ -147,7 +177,7 @@ static json_t *cert_json(const struct db_cert *c, uint64_t now)
 		return NULL;
 	bad = set(o, "serial", body_hex(c->serial)) | set(o, "state", json_string(api_cert_state(c, now))) |
 		set(o, "subject", body_str(c->subject)) | set(o, "san", sans_json(c)) | set(o, "node", body_str(c->node)) |
-		set(o, "issuer", body_str(c->issuer)) | set(o, "profile", body_str(c->profile)) | set(o, "role", body_str(c->role.n > 0 ? c->role : CSM_STR("service"))) |
+		set(o, "issuer", body_str(c->issuer)) | set(o, "profile", body_str(c->profile)) | set(o, "role", body_str(role_of(c))) |
 		set(o, "requester", body_str(c->requester)) | set(o, "spki_sha256", body_hex(c->spki_sha256)) |
 		set(o, "not_before", json_integer((json_int_t)c->not_before)) | set(o, "not_after", json_integer((json_int_t)c->not_after)) |
 		set(o, "issued", json_integer((json_int_t)c->issued));
@@ -195,13 +225,63 @@ static void answer_list(struct central *c, struct csm_http_res *res, const struc
 		res->status = 200;
 }
 
+/* ---- the same as a table ---- */
+
+#define COLUMNS "serial,state,subject,san,node,issuer,profile,role,requester,spki_sha256,not_before,not_after,issued,revoked,reason,renews"
+
+/* All names in one column, with spaces between: none has one. */
+static int csv_sans(struct csm_buf *b, const struct db_cert *c)
+{
+	struct csm_buf all;
+	int r = 0;
+
+	csm_buf_init(&all, API_PAGE_POOL, false);
+	for (size_t i = 0; i < c->n_sans && r == 0; i++)
+		if (i == 0 || (r = put_text(&all, " ")) == 0)
+			r = csm_buf_put(&all, c->sans[i].p, c->sans[i].n);
+	if (r == 0)
+		r = csv_text(b, (struct csm_str){all.len > 0 ? (const char *)csm_buf_ptr(&all) : "", all.len}, ",");
+	csm_buf_free(&all);
+	return r;
+}
+
+static int csv_line(struct csm_buf *b, const struct db_cert *c, uint64_t now)
+{
+	const struct csm_str texts[] = {c->node, c->issuer, c->profile, role_of(c), c->requester};
+	bool revoked = c->state == DB_REVOKED;
+	int r;
+
+	if ((r = csv_hex(b, c->serial, ",")) != 0 || (r = csv_text(b, csm_str_of(api_cert_state(c, now)), ",")) != 0 ||
+		(r = csv_text(b, c->subject, ",")) != 0 || (r = csv_sans(b, c)) != 0)
+		return r;
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]) && r == 0; i++)
+		r = csv_text(b, texts[i], ",");
+	if (r != 0 || (r = csv_hex(b, c->spki_sha256, ",")) != 0 || (r = csv_u64(b, c->not_before, ",")) != 0 ||
+		(r = csv_u64(b, c->not_after, ",")) != 0 || (r = csv_u64(b, c->issued, ",")) != 0 ||
+		(r = revoked ? csv_u64(b, c->revoked, ",") : put_text(b, ",")) != 0 ||
+		(r = csv_text(b, csm_str_of(revoked ? api_reason_name(c->reason) : ""), ",")) != 0)
+		return r;
+	return csv_hex(b, c->renews, CSV_END);
+}
+
+static void answer_csv(struct central *c, struct csm_http_res *res, const struct db_cert *v, size_t n, bool first, struct csm_str next)
+{
+	uint64_t now = c->now();
+	int r = csv_begin(res, COLUMNS, first, next);
+
+	for (size_t i = 0; i < n && r == 0; i++)
+		r = csv_line(&res->body, &v[i], now);
+	if (r != 0)
+		csm_http_fail(res, r == CSM_ETOO_LARGE ? r : CSM_EBUSY, "%s", r == CSM_ETOO_LARGE ? "limit: ask for a smaller page" : "no memory");
+}
+
 void api_cert_list(void *arg, const struct csm_http_req *req, struct csm_http_res *res)
 {
 	struct central *c = arg;
 	struct db_filter f = {.now = c->now()};
 	uint8_t serial[DB_SERIAL_MAX];
 	uint64_t limit = CSM_LIST_DEFAULT;
-	struct csm_str after, next;
+	struct csm_str after, next, format;
 	struct csm_pool pool;
 	struct caller by;
 	struct db_cert *v;
@@ -209,12 +289,14 @@ void api_cert_list(void *arg, const struct csm_http_req *req, struct csm_http_re
 	int r;
 
 	csm_pool_init(&pool, API_PAGE_POOL);
-	if (!caller_is(c, req, res, &pool, API_STAFF | 1u << CALLER_NODE, &by) || !read_filter(req, res, serial, &f) ||
+	if (!caller_is(c, req, res, &pool, API_STAFF | 1u << CALLER_NODE, &by) || !api_query_format(req, res, &format) || !read_filter(req, res, serial, &f) ||
 		!api_query_page(req, res, &limit, &after) || !api_own_only(&by, res, &f))
 		goto out;
 	r = db_cert_list(c->db, &f, after, limit, &pool, &v, &n, &next);
 	if (r != 0)
 		list_failed(res, r);
+	else if (csm_str_eq(format, "csv"))
+		answer_csv(c, res, v, n, after.n == 0, next);
 	else
 		answer_list(c, res, v, n, next);
 out:
@@ -298,7 +380,7 @@ void api_cert_get(void *arg, const struct csm_http_req *req, struct csm_http_res
 	csm_pool_init(&pool, API_PAGE_POOL);
 	if (!caller_is(c, req, res, &pool, API_STAFF | 1u << CALLER_NODE | 1u << CALLER_SERVICE, &by))
 		goto out;
-	if (!read_serial(req->param[0], res, mem, &serial))
+	if (!api_serial(req->param[0], res, mem, &serial))
 		goto out;
 	r = db_cert_get(c->db, serial, &pool, &cert);
 	if (r == CSM_ENOT_FOUND || (r == 0 && !may_see(&by, &cert)))

@@ -23,6 +23,8 @@ bool api_query_u64(const struct csm_http_req *req, struct csm_http_res *res, con
 bool api_query_str(const struct csm_http_req *req, struct csm_http_res *res, const char *name, size_t max, struct csm_str *ret);
 /* limit and after. */
 bool api_query_page(const struct csm_http_req *req, struct csm_http_res *res, uint64_t *limit, struct csm_str *after);
+/* format: "json", "csv", or "" where it is not there. */
+bool api_query_format(const struct csm_http_req *req, struct csm_http_res *res, struct csm_str *ret);
 /* A node sees what is its own: the filter's node is made so. */
 bool api_own_only(const struct caller *by, struct csm_http_res *res, struct db_filter *f);
 /* "valid", "revoked" or "expired". */

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "daemon/central/api_inventory.h"
 #include "daemon/central/body.h"
+#include "daemon/central/csv.h"
 #include "proto-spec/limits.h"
 
 #define REPORTS_MAX 256u
@@ -302,37 +303,20 @@ static json_t *use_json(const struct db_cert *c, const struct use *use)
 		"last_used", (json_int_t)use->last_used, "users", users);
 }
 
-/* In quotes, and nothing that a table calculator takes for a formula. */
-static int csv_text(struct csm_buf *b, struct csm_str s, const char *behind)
-{
-	static const char formulas[] = {'=', '+', '-', '@', '\t', '\r'};
-	bool formula = s.n > 0 && memchr(formulas, s.p[0], sizeof(formulas)) != NULL;
-	int r = csm_buf_put(b, formula ? "\"'" : "\"", formula ? 2 : 1);
-
-	for (size_t i = 0; i < s.n && r == 0; i++)
-		r = csm_buf_put(b, s.p[i] == '"' ? "\"\"" : &s.p[i], s.p[i] == '"' ? 2 : 1);
-	if (r == 0)
-		r = csm_buf_put(b, "\"", 1);
-	return r == 0 ? csm_buf_put(b, behind, strlen(behind)) : r;
-}
+#define COLUMNS "serial,subject,node,not_after,in_use,signatures,last_used,key,program,identity"
 
 static int csv_line(struct csm_buf *b, const struct db_cert *c, const struct use *use, const struct user *u)
 {
 	static const struct user nobody = {.node = {"", 0}, .key = {"", 0}, .program = {"", 0}, .identity = {"", 0}};
 	const struct user *who = u != NULL ? u : &nobody;
-	char serial[2 * DB_SERIAL_MAX + 1], numbers[96];
-	size_t n = 0;
 	int r;
 
-	for (size_t i = 0; i < c->serial.n && i < DB_SERIAL_MAX; i++)
-		n += (size_t)snprintf(serial + n, sizeof(serial) - n, "%02x", c->serial.p[i]);
-	snprintf(numbers, sizeof(numbers), "%llu,%s,%llu,%llu,", (unsigned long long)c->not_after, use->n > 0 ? "yes" : "no",
-		(unsigned long long)who->signatures, (unsigned long long)who->last_used);
-	if ((r = csv_text(b, (struct csm_str){serial, n}, ",")) != 0 || (r = csv_text(b, c->subject, ",")) != 0 ||
-		(r = csv_text(b, c->node, ",")) != 0 || (r = csm_buf_put(b, numbers, strlen(numbers))) != 0 ||
-		(r = csv_text(b, who->key, ",")) != 0 || (r = csv_text(b, who->program, ",")) != 0)
+	if ((r = csv_hex(b, c->serial, ",")) != 0 || (r = csv_text(b, c->subject, ",")) != 0 || (r = csv_text(b, c->node, ",")) != 0 ||
+		(r = csv_u64(b, c->not_after, use->n > 0 ? ",yes," : ",no,")) != 0 || (r = csv_u64(b, who->signatures, ",")) != 0 ||
+		(r = csv_u64(b, who->last_used, ",")) != 0 || (r = csv_text(b, who->key, ",")) != 0 ||
+		(r = csv_text(b, who->program, ",")) != 0)
 		return r;
-	return csv_text(b, who->identity, "\r\n");
+	return csv_text(b, who->identity, CSV_END);
 }
 
 static int csv_put(struct csm_buf *b, const struct db_cert *c, const struct use *use)
@@ -363,12 +347,10 @@ static bool read_asked(struct central *c, const struct csm_http_req *req, struct
 	if (!api_query_u64(req, res, "from", INT64_MAX, &a->from) || !api_query_u64(req, res, "to", INT64_MAX, &a->to) ||
 		!api_query_page(req, res, &a->limit, &a->after) || !api_query_str(req, res, "node", TEXT_MAX, &a->f.node) ||
 		!api_query_str(req, res, "name", TEXT_MAX, &a->f.name) || !api_query_str(req, res, "use", TEXT_MAX, &a->use) ||
-		!api_query_str(req, res, "format", TEXT_MAX, &a->format))
+		!api_query_format(req, res, &a->format))
 		return false;
 	if (a->use.n > 0 && !csm_str_eq(a->use, "used") && !csm_str_eq(a->use, "unused"))
 		csm_http_fail(res, CSM_EINVALID, "use: used or unused");
-	else if (a->format.n > 0 && !csm_str_eq(a->format, "json") && !csm_str_eq(a->format, "csv"))
-		csm_http_fail(res, CSM_EINVALID, "format: json or csv");
 	else if (a->from > a->to)
 		csm_http_fail(res, CSM_EINVALID, "from: after to");
 	else
@@ -403,16 +385,9 @@ static int tell(struct central *c, const struct asked *a, const struct db_cert *
 static int answer_csv(struct central *c, const struct asked *a, const struct db_cert *v, size_t n, struct csm_str next,
 	struct csm_http_res *res)
 {
-	static const char head[] = "serial,subject,node,not_after,in_use,signatures,last_used,key,program,identity\r\n";
-	int r = a->after.n > 0 ? 0 : csm_buf_put(&res->body, head, sizeof(head) - 1);
+	int r = csv_begin(res, COLUMNS, a->after.n == 0, next);
 
-	if (r == 0 && next.n > 0)
-		r = csm_http_res_header(res, "CSM-Next", "%.*s", (int)next.n, next.p);
-	if (r == 0)
-		r = tell(c, a, v, n, NULL, &res->body);
-	res->status = 200;
-	res->type = "text/csv";
-	return r;
+	return r == 0 ? tell(c, a, v, n, NULL, &res->body) : r;
 }
 
 static int answer_json(struct central *c, const struct asked *a, const struct db_cert *v, size_t n, struct csm_str next,

@@ -8,7 +8,6 @@
 #include <strings.h>
 #include <sodium.h>
 
-#define FIELD_SHOWN 40
 #define HEX_MAX 64u
 #define LINE 64u /* of base64 */
 #define LINE_BYTES (LINE / 4 * 3)
@@ -70,15 +69,20 @@ static int read_field(const struct body_field *f, const json_t *v)
 	return CSM_EINTERNAL;
 }
 
-/* A name that is not known is told as far as it can be read. */
-static int unknown(const char *name, char *why)
+void body_shown(struct csm_str name, char shown[static BODY_SHOWN])
 {
-	char shown[FIELD_SHOWN + 1];
 	size_t n = 0;
 
-	for (; n < FIELD_SHOWN && name[n] != '\0'; n++)
-		shown[n] = isalnum((unsigned char)name[n]) || name[n] == '_' || name[n] == '-' ? name[n] : '?';
+	for (; n < BODY_SHOWN - 1 && n < name.n; n++)
+		shown[n] = isalnum((unsigned char)name.p[n]) || name.p[n] == '_' || name.p[n] == '-' ? name.p[n] : '?';
 	shown[n] = '\0';
+}
+
+static int unknown(const char *name, char *why)
+{
+	char shown[BODY_SHOWN];
+
+	body_shown(csm_str_of(name), shown);
 	return refuse(why, CSM_EUNSUPPORTED_FIELD, "unknown field '%s'", shown);
 }
 

@@ -6,6 +6,7 @@
 #include "daemon/svc/http.h"
 
 #define BODY_WHY 192
+#define BODY_SHOWN 41 /* a name that somebody sent, as far as it is told back */
 #define BODY_STRS_MAX 64u
 
 struct body_strs {
@@ -28,6 +29,9 @@ CSM_MUST int body_read(const struct csm_http_req *req, const struct body_field *
 
 /* The same of bytes, whatever type they were said to have. */
 CSM_MUST int body_parse(struct csm_bin body, const struct body_field *fields, size_t n, json_t **root, char why[static BODY_WHY]);
+
+/* What can be read of a name that is not known: letters, digits, _ and -, all else as ?. */
+void body_shown(struct csm_str name, char shown[static BODY_SHOWN]);
 
 /* The value's text, appended, or nothing; it is taken over, NULL: there was no memory. CSM_ENOMEM, CSM_ETOO_LARGE. */
 CSM_MUST int body_put(struct csm_buf *to, json_t *value);

@@ -3,6 +3,7 @@
 #include "daemon/central/api.h"
 #include "daemon/central/api_ca.h"
 #include "daemon/central/api_inventory.h"
+#include "daemon/central/body.h"
 #include "daemon/central/est.h"
 #include "daemon/central/pub.h"
 #include "daemon/svc/log.h"
@@ -12,46 +13,51 @@
 #define LOCAL CSM_HTTP_LOCAL
 #define JSON "application/json"
 
-/* method, path, doors, largest body, handler, what the body must be. proto-spec/openapi.yaml has the same, and a test compares. */
-static const struct csm_http_route table[] = {
-	{"GET", "/healthz", TLS | LOCAL, 0, api_healthz, NULL},
-	{"GET", "/readyz", TLS | LOCAL, 0, api_readyz, NULL},
-	{"GET", "/metrics", TLS | LOCAL, 0, api_metrics, NULL},
+/* method, path, doors, largest body, handler, what the body must be; the names that its query may have. proto-spec/openapi.yaml has
+ * the same, and a test compares. */
+static const struct {
+	struct csm_http_route http;
+	const char *query; /* with spaces between; NULL: none */
+} table[] = {
+	{{"GET", "/healthz", TLS | LOCAL, 0, api_healthz, NULL}, NULL},
+	{{"GET", "/readyz", TLS | LOCAL, 0, api_readyz, NULL}, NULL},
+	{{"GET", "/metrics", TLS | LOCAL, 0, api_metrics, NULL}, NULL},
 
-	{"POST", "/v1/cms/certificates", TLS | LOCAL, API_CERT_BODY_MAX, api_cert_issue, JSON},
-	{"GET", "/v1/cms/certificates", TLS | LOCAL, 0, api_cert_list, NULL},
-	{"GET", "/v1/cms/certificates/{serial}", TLS | LOCAL, 0, api_cert_get, NULL},
-	{"POST", "/v1/cms/certificates/{serial}/revoke", TLS | LOCAL, API_SMALL_BODY_MAX, api_cert_revoke, JSON},
-	{"POST", "/v1/cms/renew", TLS, API_CERT_BODY_MAX, api_cert_renew, JSON},
-	{"GET", "/v1/cms/requests", TLS | LOCAL, 0, api_request_list, NULL},
-	{"GET", "/v1/cms/requests/{id}", TLS | LOCAL, 0, api_request_get, NULL},
-	{"POST", "/v1/cms/requests/{id}/approve", TLS | LOCAL, API_SMALL_BODY_MAX, api_request_approve, JSON},
-	{"POST", "/v1/cms/requests/{id}/deny", TLS | LOCAL, API_SMALL_BODY_MAX, api_request_deny, JSON},
-	{"GET", "/v1/cms/inventory", TLS | LOCAL, 0, api_inventory_export, NULL},
-	{"POST", "/v1/cms/usage", TLS, API_USAGE_BODY_MAX, api_usage_post, JSON},
-	{"GET", "/v1/cms/usage", TLS | LOCAL, 0, api_usage_get, NULL},
-	{"POST", "/v1/cms/tokens", TLS | LOCAL, API_SMALL_BODY_MAX, api_token_create, JSON},
-	{"GET", "/v1/cms/tokens", TLS | LOCAL, 0, api_token_list, NULL},
-	{"DELETE", "/v1/cms/tokens/{id}", TLS | LOCAL, 0, api_token_delete, NULL},
-	{"POST", "/v1/cms/ca", TLS | LOCAL, API_CA_BODY_MAX, api_ca_create, JSON},
-	{"PUT", "/v1/cms/ca", TLS | LOCAL, API_CA_BODY_MAX, api_ca_put, JSON},
-	{"GET", "/v1/cms/ca", TLS | PLAIN | LOCAL, 0, api_ca_get, NULL},
+	{{"POST", "/v1/cms/certificates", TLS | LOCAL, API_CERT_BODY_MAX, api_cert_issue, JSON}, NULL},
+	{{"GET", "/v1/cms/certificates", TLS | LOCAL, 0, api_cert_list, NULL},
+		"after expires_after expires_before format issued_after issuer limit name node profile requester san serial state"},
+	{{"GET", "/v1/cms/certificates/{serial}", TLS | LOCAL, 0, api_cert_get, NULL}, "format"},
+	{{"POST", "/v1/cms/certificates/{serial}/revoke", TLS | LOCAL, API_SMALL_BODY_MAX, api_cert_revoke, JSON}, NULL},
+	{{"POST", "/v1/cms/renew", TLS, API_CERT_BODY_MAX, api_cert_renew, JSON}, NULL},
+	{{"GET", "/v1/cms/requests", TLS | LOCAL, 0, api_request_list, NULL}, "after limit state"},
+	{{"GET", "/v1/cms/requests/{id}", TLS | LOCAL, 0, api_request_get, NULL}, NULL},
+	{{"POST", "/v1/cms/requests/{id}/approve", TLS | LOCAL, API_SMALL_BODY_MAX, api_request_approve, JSON}, NULL},
+	{{"POST", "/v1/cms/requests/{id}/deny", TLS | LOCAL, API_SMALL_BODY_MAX, api_request_deny, JSON}, NULL},
+	{{"GET", "/v1/cms/inventory", TLS | LOCAL, 0, api_inventory_export, NULL}, "after limit"},
+	{{"POST", "/v1/cms/usage", TLS, API_USAGE_BODY_MAX, api_usage_post, JSON}, NULL},
+	{{"GET", "/v1/cms/usage", TLS | LOCAL, 0, api_usage_get, NULL}, "after format from limit name node to use"},
+	{{"POST", "/v1/cms/tokens", TLS | LOCAL, API_SMALL_BODY_MAX, api_token_create, JSON}, NULL},
+	{{"GET", "/v1/cms/tokens", TLS | LOCAL, 0, api_token_list, NULL}, "after limit"},
+	{{"DELETE", "/v1/cms/tokens/{id}", TLS | LOCAL, 0, api_token_delete, NULL}, NULL},
+	{{"POST", "/v1/cms/ca", TLS | LOCAL, API_CA_BODY_MAX, api_ca_create, JSON}, NULL},
+	{{"PUT", "/v1/cms/ca", TLS | LOCAL, API_CA_BODY_MAX, api_ca_put, JSON}, NULL},
+	{{"GET", "/v1/cms/ca", TLS | PLAIN | LOCAL, 0, api_ca_get, NULL}, "format issuer"},
 
-	{"GET", "/v1/cms/crl", TLS | LOCAL, 0, api_crl_get, NULL},
-	{"GET", "/crl/{file}", PLAIN, 0, pub_get_list, NULL},
-	{"GET", "/ca/{file}", PLAIN, 0, pub_get_issuer, NULL},
-	{"GET", "/ocsp/{request*}", PLAIN, 0, ocsp_get, NULL},
-	{"POST", "/ocsp", PLAIN, CSM_OCSP_REQUEST_MAX, ocsp_post, NULL},
-	{"POST", "/ocsp/{issuer}", PLAIN, CSM_OCSP_REQUEST_MAX, ocsp_post, NULL},
+	{{"GET", "/v1/cms/crl", TLS | LOCAL, 0, api_crl_get, NULL}, "delta format issuer"},
+	{{"GET", "/crl/{file}", PLAIN, 0, pub_get_list, NULL}, NULL},
+	{{"GET", "/ca/{file}", PLAIN, 0, pub_get_issuer, NULL}, NULL},
+	{{"GET", "/ocsp/{request*}", PLAIN, 0, ocsp_get, NULL}, NULL},
+	{{"POST", "/ocsp", PLAIN, CSM_OCSP_REQUEST_MAX, ocsp_post, NULL}, NULL},
+	{{"POST", "/ocsp/{issuer}", PLAIN, CSM_OCSP_REQUEST_MAX, ocsp_post, NULL}, NULL},
 
-	{"GET", "/.well-known/est/cacerts", TLS, 0, est_get_cacerts, NULL},
-	{"GET", "/.well-known/est/csrattrs", TLS, 0, est_get_csrattrs, NULL},
-	{"POST", "/.well-known/est/simpleenroll", TLS, EST_BODY_MAX, est_post_enroll, NULL},
-	{"POST", "/.well-known/est/simplereenroll", TLS, EST_BODY_MAX, est_post_reenroll, NULL},
-	{"GET", "/.well-known/est/{label}/cacerts", TLS, 0, est_get_cacerts, NULL},
-	{"GET", "/.well-known/est/{label}/csrattrs", TLS, 0, est_get_csrattrs, NULL},
-	{"POST", "/.well-known/est/{label}/simpleenroll", TLS, EST_BODY_MAX, est_post_enroll, NULL},
-	{"POST", "/.well-known/est/{label}/simplereenroll", TLS, EST_BODY_MAX, est_post_reenroll, NULL},
+	{{"GET", "/.well-known/est/cacerts", TLS, 0, est_get_cacerts, NULL}, NULL},
+	{{"GET", "/.well-known/est/csrattrs", TLS, 0, est_get_csrattrs, NULL}, NULL},
+	{{"POST", "/.well-known/est/simpleenroll", TLS, EST_BODY_MAX, est_post_enroll, NULL}, NULL},
+	{{"POST", "/.well-known/est/simplereenroll", TLS, EST_BODY_MAX, est_post_reenroll, NULL}, NULL},
+	{{"GET", "/.well-known/est/{label}/cacerts", TLS, 0, est_get_cacerts, NULL}, NULL},
+	{{"GET", "/.well-known/est/{label}/csrattrs", TLS, 0, est_get_csrattrs, NULL}, NULL},
+	{{"POST", "/.well-known/est/{label}/simpleenroll", TLS, EST_BODY_MAX, est_post_enroll, NULL}, NULL},
+	{{"POST", "/.well-known/est/{label}/simplereenroll", TLS, EST_BODY_MAX, est_post_reenroll, NULL}, NULL},
 };
 #define N_ROUTES (sizeof(table) / sizeof(table[0]))
 
@@ -63,11 +69,45 @@ static bool is_probe(const struct csm_http_route *r)
 /* The same rows, each with this in the place of its handler. */
 static struct csm_http_route gated[N_ROUTES + 1];
 
+static bool takes(const char *query, struct csm_str name)
+{
+	for (; query != NULL && *query != '\0'; query += strspn(query, " ")) {
+		size_t n = strcspn(query, " ");
+
+		if (csm_str_same((struct csm_str){query, n}, name))
+			return true;
+		query += n;
+	}
+	return false;
+}
+
+/* What nobody reads was meant to do something: a filter with a slip in its name would tell of everything. */
+static bool query_known(const struct csm_http_req *req, const char *query, struct csm_http_res *res)
+{
+	char shown[BODY_SHOWN];
+	struct csm_str name;
+
+	for (size_t i = 0; (name = csm_http_query_name(req, i)).p != NULL; i++) {
+		if (takes(query, name))
+			continue;
+		body_shown(name, shown);
+		if (query != NULL)
+			csm_http_fail(res, CSM_EINVALID, "the query has no '%s' here; it may have %s", shown, query);
+		else
+			csm_http_fail(res, CSM_EINVALID, "the query has no '%s' here: this route takes none", shown);
+		return false;
+	}
+	return true;
+}
+
 static void gate(void *arg, const struct csm_http_req *req, struct csm_http_res *res)
 {
 	struct central *c = arg;
-	const struct csm_http_route *r = &table[req->route - gated];
+	size_t i = (size_t)(req->route - gated);
+	const struct csm_http_route *r = &table[i].http;
 
+	if (!query_known(req, table[i].query, res))
+		return;
 	if (is_probe(r) || __atomic_load_n(&c->ready, __ATOMIC_ACQUIRE))
 		r->handler(arg, req, res);
 	else
@@ -76,17 +116,21 @@ static void gate(void *arg, const struct csm_http_req *req, struct csm_http_res 
 
 const struct csm_http_route *central_routes(void)
 {
-	memcpy(gated, table, sizeof(table));
-	for (size_t i = 0; i < N_ROUTES; i++)
+	for (size_t i = 0; i < N_ROUTES; i++) {
+		gated[i] = table[i].http;
 		gated[i].handler = gate;
+	}
 	return gated;
 }
 
 void central_print_routes(void)
 {
-	for (size_t i = 0; i < N_ROUTES; i++)
-		printf("%s %s%s%s%s\n", table[i].method, table[i].path, table[i].doors & TLS ? " tls" : "",
-			table[i].doors & PLAIN ? " plain" : "", table[i].doors & LOCAL ? " local" : "");
+	for (size_t i = 0; i < N_ROUTES; i++) {
+		const struct csm_http_route *r = &table[i].http;
+
+		printf("%s %s%s%s%s%s%s\n", r->method, r->path, r->doors & TLS ? " tls" : "", r->doors & PLAIN ? " plain" : "",
+			r->doors & LOCAL ? " local" : "", table[i].query != NULL ? " ? " : "", table[i].query != NULL ? table[i].query : "");
+	}
 }
 
 static const char *door_name(enum csm_http_door d)

@@ -238,6 +238,9 @@ static int tell_serial(struct chain *c, struct csm_pool *pool, struct csm_str *r
 	char *hex = bn != NULL && BN_num_bytes(bn) <= SERIAL_BYTES_MAX ? BN_bn2hex(bn) : NULL;
 	int r;
 
+	/* as csm-server writes them */
+	for (char *at = hex; at != NULL && *at != '\0'; at++)
+		*at = *at >= 'A' && *at <= 'F' ? (char)(*at - 'A' + 'a') : *at;
 	if (hex == NULL)
 		r = refuse(c, 0, "its serial number is longer than %d bytes", SERIAL_BYTES_MAX);
 	else

@@ -36,6 +36,8 @@ struct csm_http_req {
  * not there. */
 struct csm_str csm_http_header(const struct csm_http_req *req, const char *name);
 struct csm_str csm_http_query(const struct csm_http_req *req, const char *name);
+/* The name of the i-th parameter of the query; p NULL: there are no more. */
+struct csm_str csm_http_query_name(const struct csm_http_req *req, size_t i);
 
 /* A body that others hold as well. */
 struct csm_http_shared {

@@ -32,6 +32,13 @@ struct csm_str csm_http_query(const struct csm_http_req *req, const char *name)
 	return (struct csm_str){NULL, 0};
 }
 
+struct csm_str csm_http_query_name(const struct csm_http_req *req, size_t i)
+{
+	const struct http_job *j = req->impl;
+
+	return i < j->n_query ? j->query[i].name : (struct csm_str){NULL, 0};
+}
+
 /* ---- answers ---- */
 
 /* A body on its way, of either kind. */
@@ -278,7 +285,7 @@ void http_on_request(struct evhttp_request *ev, void *door)
 			return;
 		}
 		if (r == CSM_EINVALID)
-			http_refuse(c, 400, CSM_EINVALID, "malformed parameters");
+			http_refuse(c, 400, CSM_EINVALID, "the query has a name twice, more than %u of them, or what is not UTF-8", CSM_HTTP_QUERY_MAX);
 		else
 			http_refuse(c, 503, CSM_EBUSY, "too much work in hand");
 	}

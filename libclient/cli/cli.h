@@ -71,6 +71,14 @@ enum opt_id {
 	O_ISSUER,
 	O_ADMIN,
 	O_STATE,
+	O_NODE,
+	O_REQUESTER,
+	O_SERIAL,
+	O_EXPIRES_BEFORE,
+	O_EXPIRES_AFTER,
+	O_ISSUED_AFTER,
+	O_LIMIT,
+	O_AFTER,
 	O__COUNT
 };
 typedef unsigned __int128 opt_set;
@@ -168,6 +176,9 @@ CSM_MUST int parse_u64(const char *what, const char *s, uint64_t max, uint64_t *
 /* "90d", "10y": seconds, at most max. A year has 365 days. */
 CSM_MUST int parse_life(const char *what, const char *s, uint64_t max, uint64_t *ret);
 
+/* "2026-01-02", "2026-01-02T03:04:05Z", seconds since 1970, or from now on "+30d" and "-7d". */
+CSM_MUST int parse_time(const char *what, const char *s, uint64_t *ret);
+
 /* ---- prompt.c ---- */
 /* A line from the terminal, not shown as it is typed, and typed twice; b is empty. */
 CSM_MUST int prompt_secret(struct csm_str name, struct csm_buf *b);
@@ -263,6 +274,9 @@ int cmd_ca_import(struct cli *cli);
 int cmd_ca_show(struct cli *cli);
 int cmd_ca_crl(struct cli *cli);
 int cmd_ca_cert_list(struct cli *cli);
+int cmd_ca_cert_export(struct cli *cli);
+int cmd_ca_cert_signer(struct cli *cli);
+int cmd_ca_cert_verify(struct cli *cli);
 int cmd_ca_cert_show(struct cli *cli);
 int cmd_ca_cert_revoke(struct cli *cli);
 int cmd_ca_request_list(struct cli *cli);

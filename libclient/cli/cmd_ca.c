@@ -62,7 +62,7 @@ static int put_crl(struct cli *cli, const struct csm_buf *got)
 
 static int fetch(struct cli *cli, const struct path *p, struct csm_buf *out)
 {
-	char type[64];
+	char next[CSM_REST_NEXT_MAX + 1];
 	struct server *s;
 	int r;
 
@@ -70,7 +70,7 @@ static int fetch(struct cli *cli, const struct path *p, struct csm_buf *out)
 		return client_err(CSM_ETOO_LARGE, "what is asked for is too long");
 	if ((r = server_open(cli, false, &s)) != 0)
 		return r;
-	r = server_fetch(s, p->text, out, type);
+	r = server_fetch(s, p->text, out, next);
 	server_close(s);
 	return r;
 }
@@ -91,26 +91,7 @@ int cmd_ca_crl(struct cli *cli)
 	return r;
 }
 
-/* ---- the inventory ---- */
-
-int cmd_ca_cert_list(struct cli *cli)
-{
-	static const char *const columns[] = {"serial", "state", "not_after", "profile", "subject", "san", NULL};
-	struct server *s;
-	struct path p;
-	int r = server_open(cli, false, &s);
-
-	if (r != 0)
-		return r;
-	path_start(&p, "/v1/cms/certificates");
-	path_query(&p, "name", cli->value[O_NAME]);
-	path_query(&p, "profile", cli->value[O_PROFILE]);
-	path_query(&p, "state", cli->value[O_STATE]);
-	path_query(&p, "issuer", cli->value[O_ISSUER]);
-	r = server_list(cli, s, &p, "certificates", columns);
-	server_close(s);
-	return r;
-}
+/* ---- a certificate ---- */
 
 int cmd_ca_cert_show(struct cli *cli)
 {
@@ -201,74 +182,11 @@ int cmd_ca_request_deny(struct cli *cli)
 
 /* ---- the report of use ---- */
 
-/* In quotes, and nothing that a table calculator takes for a formula. */
-static int csv_text(struct csm_buf *b, const char *s, bool last)
-{
-	int r = csm_buf_put(b, "\"", 1);
-
-	if (r == 0 && *s != '\0' && strchr("=+-@\t\r", *s) != NULL)
-		r = csm_buf_put(b, "'", 1);
-	for (; r == 0 && *s != '\0'; s++)
-		r = *s == '"' ? csm_buf_put(b, "\"\"", 2) : csm_buf_put(b, s, 1);
-	return r != 0 ? r : last ? csm_buf_put(b, "\"\r\n", 3) : csm_buf_put(b, "\",", 2);
-}
-
-static int csv_value(struct csm_buf *b, const json_t *v, bool last)
-{
-	char text[32] = "";
-
-	if (json_is_string(v))
-		return csv_text(b, json_string_value(v), last);
-	if (json_is_integer(v))
-		(void)snprintf(text, sizeof(text), "%lld", (long long)json_integer_value(v));
-	else if (json_is_boolean(v))
-		(void)snprintf(text, sizeof(text), "%s", json_is_true(v) ? "yes" : "no");
-	return csv_text(b, text, last);
-}
-
-static int csv_line(struct csm_buf *b, const json_t *cert, const json_t *user)
-{
-	static const char *const of_cert[] = {"serial", "subject", "not_after", "in_use"},
-				  *const of_user[] = {"node", "key", "program", "identity", "signatures", "last_used"};
-	int r = 0;
-
-	for (size_t i = 0; i < 4 && r == 0; i++)
-		r = csv_value(b, json_object_get(cert, of_cert[i]), false);
-	for (size_t i = 0; i < 6 && r == 0; i++)
-		r = csv_value(b, json_object_get(user != NULL ? user : cert, of_user[i]), i == 5);
-	return r;
-}
-
-/* A line for each who used a certificate, and one for each that nobody did. */
-static int put_csv(struct cli *cli, const json_t *rows)
-{
-	static const char head[] = "serial,subject,not_after,in_use,node,key,program,identity,signatures,last_used\r\n";
-	json_t *cert, *user, *users;
-	struct csm_buf b;
-	size_t i, k;
-	int r;
-
-	csm_buf_init(&b, 16 * LIST_MAX, false);
-	r = csm_buf_put(&b, head, strlen(head));
-	json_array_foreach((json_t *)rows, i, cert) {
-		users = json_object_get(cert, "users");
-		if (r == 0 && json_array_size(users) == 0)
-			r = csv_line(&b, cert, NULL);
-		json_array_foreach(users, k, user)
-			if (r == 0)
-				r = csv_line(&b, cert, user);
-	}
-	r = r != 0 ? client_err_plain(r) : out_put(cli, false, csm_buf_ptr(&b), b.len);
-	csm_buf_free(&b);
-	return r;
-}
-
 int cmd_ca_report(struct cli *cli)
 {
 	static const char *const columns[] = {"serial", "in_use", "signatures", "last_used", "node", "subject", NULL};
 	struct server *s;
 	struct path p;
-	json_t *rows;
 	int r;
 
 	if (cli->json && cli->value[O_CSV] != NULL)
@@ -276,13 +194,7 @@ int cmd_ca_report(struct cli *cli)
 	path_start(&p, "/v1/cms/usage");
 	if ((r = server_open(cli, false, &s)) != 0)
 		return r;
-	r = server_pages(s, &p, "certificates", &rows);
+	r = cli->value[O_CSV] != NULL ? server_csv(cli, s, &p) : server_list(cli, s, &p, "certificates", columns);
 	server_close(s);
-	if (r != 0)
-		return r;
-	if (cli->value[O_CSV] == NULL)
-		return server_rows(cli, rows, columns);
-	r = put_csv(cli, rows);
-	json_decref(rows);
 	return r;
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 #include <sodium.h>
 #include "libclient/base/lockmem.h"
@@ -45,6 +46,41 @@ int parse_life(const char *what, const char *s, uint64_t max, uint64_t *ret)
 	if (parse_u64(what, digits, max / units[i].seconds, &v) != 0)
 		return -EXIT_USAGE;
 	*ret = v * units[i].seconds;
+	return 0;
+}
+
+static bool parse_date(const char *s, uint64_t *ret)
+{
+	static const char *const forms[] = {"%Y-%m-%d", "%Y-%m-%dT%H:%M:%SZ"};
+
+	for (size_t i = 0; i < sizeof(forms) / sizeof(forms[0]); i++) {
+		struct tm tm = {0};
+		const char *end = strptime(s, forms[i], &tm);
+		int day = tm.tm_mday;
+		time_t at = end != NULL && *end == '\0' ? timegm(&tm) : -1;
+
+		if (at < 0 || tm.tm_mday != day) /* there is no 31st of February */
+			continue;
+		*ret = (uint64_t)at;
+		return true;
+	}
+	return false;
+}
+
+int parse_time(const char *what, const char *s, uint64_t *ret)
+{
+	uint64_t now = (uint64_t)time(NULL), by = 0;
+
+	if (*s == '+' || *s == '-') {
+		if (parse_life(what, s + 1, *s == '+' ? INT64_MAX - now : now, &by) != 0)
+			return -EXIT_USAGE;
+		*ret = *s == '+' ? now + by : now - by;
+		return 0;
+	}
+	if (strchr(s, '-') == NULL)
+		return parse_u64(what, s, INT64_MAX, ret);
+	if (!parse_date(s, ret))
+		return cli_usage("%s: not a time like 2026-01-02, 2026-01-02T03:04:05Z, +30d or -7d: %s", what, s);
 	return 0;
 }
 

@@ -107,7 +107,7 @@ static const char man_head[] =
 
 static const char man_tail[] =
 	".SH EXIT STATUS\n"
-	".TP\n0\nDone.\n.TP\n1\nFailed.\n.TP\n2\nWrong usage, or a name that is not well formed.\n.TP\n3\nDenied: policy does not allow it, or the object "
+	".TP\n0\nDone.\n.TP\n1\nFailed.\n.TP\n2\nWrong usage, a name that is not well formed, or what csm\\-server calls malformed.\n.TP\n3\nDenied: policy does not allow it, or the object "
 	"does not exist and the caller may not know.\n.TP\n4\nNot found.\n.TP\n5\nThe daemon cannot be reached.\n.TP\n6\n"
 	"Busy, or a deadline passed: the same again later may work.\n.TP\n7\nThe object exists already, or changed "
 	"meanwhile.\n"

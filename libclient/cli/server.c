@@ -6,7 +6,6 @@
 #include "libclient/cli/wrap.h"
 
 #define DEFAULT_SOCKET "/run/csm/server-admin.sock"
-#define PAGES_MAX 100000u
 
 struct server {
 	struct csm_rest *rest;
@@ -82,8 +81,11 @@ void server_close(struct server *s)
 	free(s);
 }
 
-static int failed(const struct server *s, int r, const char *why)
+/* `status` of HTTP: what csm-server calls malformed is what was typed. */
+static int failed(const struct server *s, int r, int status, const char *why)
 {
+	if (status == 400)
+		return cli_usage("%s: %s", csm_error_name(r), why);
 	/* what libcurl says of a socket speaks of a host */
 	if (r == CSM_EUNREACHABLE && s->socket[0] != '\0')
 		return client_err(r, "csm-server does not listen on %s; CSM_SERVER names one elsewhere", s->socket);
@@ -101,14 +103,14 @@ int server_call(struct server *s, const char *method, const char *path, const js
 	csm_rest_res_init(&res);
 	r = csm_rest_json(s->rest, method, path, body, &res);
 	if (r != 0)
-		r = failed(s, r, res.why);
+		r = failed(s, r, res.status, res.why);
 	else
 		*ret = json_incref(res.json);
 	csm_rest_res_clear(&res);
 	return r;
 }
 
-int server_fetch(struct server *s, const char *path, struct csm_buf *out, char type[static 64])
+int server_fetch(struct server *s, const char *path, struct csm_buf *out, char next[static CSM_REST_NEXT_MAX + 1])
 {
 	const struct csm_rest_req req = {.method = "GET", .path = path, .accept = "*/*"};
 	struct csm_rest_res res;
@@ -117,9 +119,9 @@ int server_fetch(struct server *s, const char *path, struct csm_buf *out, char t
 	csm_rest_res_init(&res);
 	r = csm_rest_send(s->rest, &req, &res);
 	if (r != 0) {
-		r = failed(s, r, res.why);
+		r = failed(s, r, res.status, res.why);
 	} else {
-		(void)snprintf(type, 64, "%s", res.type);
+		memcpy(next, res.next, sizeof(res.next));
 		r = res.body.len > 0 ? csm_buf_put(out, csm_buf_ptr(&res.body), res.body.len) : 0;
 		if (r != 0)
 			r = client_err_plain(r);
@@ -177,167 +179,6 @@ int server_text(const json_t *object, const char *name, const char **ret)
 {
 	*ret = csm_rest_text(object, name);
 	return *ret != NULL ? 0 : client_err(CSM_EPROTOCOL, "csm-server's answer has no %s", name);
-}
-
-static bool is_time(const char *name)
-{
-	static const char *const times[] = {
-		"not_before", "not_after", "created", "expires", "issued", "revoked", "decided", "last_used"};
-
-	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
-		if (strcmp(times[i], name) == 0)
-			return true;
-	return false;
-}
-
-/* What a server sends is not believed to be fit for a terminal. */
-static void put_plain(FILE *f, const char *s)
-{
-	for (; *s != '\0'; s++)
-		fputc((unsigned char)*s < 0x20 || *s == 0x7f ? '?' : *s, f);
-}
-
-static void put_value(FILE *f, const char *name, const json_t *v)
-{
-	char buf[32];
-	json_t *item;
-	size_t i;
-
-	if (json_is_string(v)) {
-		put_plain(f, json_string_value(v));
-	} else if (json_is_integer(v) && is_time(name) && json_integer_value(v) > 0) {
-		fputs(time_text((uint64_t)json_integer_value(v), buf), f);
-	} else if (json_is_integer(v)) {
-		fprintf(f, "%lld", (long long)json_integer_value(v));
-	} else if (json_is_boolean(v)) {
-		fputs(json_is_true(v) ? "yes" : "no", f);
-	} else if (json_is_array(v)) {
-		json_array_foreach((json_t *)v, i, item) {
-			if (i > 0)
-				fputc(' ', f);
-			put_value(f, name, item);
-		}
-	} else {
-		fputc('-', f);
-	}
-}
-
-int server_print(struct cli *cli, json_t *j)
-{
-	const char *name;
-	json_t *v;
-
-	if (cli->json)
-		return json_print(cli, j);
-	json_object_foreach(j, name, v) {
-		/* PEM is for --json, and for those commands that print nothing else */
-		if (json_is_object(v) || (json_is_string(v) && strstr(json_string_value(v), "-----BEGIN") != NULL))
-			continue;
-		put_plain(stdout, name);
-		printf(":%*s", (int)(strlen(name) < 15 ? 16 - strlen(name) : 1), "");
-		put_value(stdout, name, v);
-		fputc('\n', stdout);
-	}
-	json_decref(j);
-	return 0;
-}
-
-#define COLUMNS_MAX 8u
-
-/* What a value looks like, for the table; malloced. */
-static char *cell_text(const char *column, const json_t *v)
-{
-	char *text = NULL;
-	size_t n;
-	FILE *f = open_memstream(&text, &n);
-
-	if (f == NULL)
-		return NULL;
-	put_value(f, column, v);
-	if (fclose(f) == 0)
-		return text;
-	free(text);
-	return NULL;
-}
-
-/* Under the names of the columns, as csm's other tables. */
-static int print_rows(const json_t *rows, const char *const *columns)
-{
-	size_t width[COLUMNS_MAX], n = 0, i, k;
-	json_t *row;
-
-	for (; n < COLUMNS_MAX && columns[n] != NULL; n++)
-		width[n] = strlen(columns[n]);
-	for (int pass = 0; pass < 2; pass++) {
-		for (k = 0; k < n && pass == 1; k++)
-			printf("%-*s%s", k + 1 < n ? (int)width[k] : 0, columns[k], k + 1 < n ? "  " : "\n");
-		json_array_foreach((json_t *)rows, i, row) {
-			for (k = 0; k < n; k++) {
-				char *text = cell_text(columns[k], json_object_get(row, columns[k]));
-
-				if (text == NULL)
-					return client_err_plain(CSM_ENOMEM);
-				if (pass == 0)
-					width[k] = strlen(text) > width[k] ? strlen(text) : width[k];
-				else
-					printf("%-*s%s", k + 1 < n ? (int)width[k] : 0, text, k + 1 < n ? "  " : "\n");
-				free(text);
-			}
-		}
-	}
-	return 0;
-}
-
-int server_pages(struct server *s, const struct path *first, const char *field, json_t **ret)
-{
-	json_t *all = json_array();
-	int r = all != NULL ? 0 : client_err_plain(CSM_ENOMEM);
-	struct path p = *first;
-	bool more = true;
-
-	path_query(&p, "limit", "1000");
-	for (unsigned i = 0; r == 0 && more && i < PAGES_MAX; i++) {
-		json_t *page = NULL, *rows;
-		const char *next;
-
-		r = p.full ? client_err(CSM_ETOO_LARGE, "what is asked for is too long") : server_call(s, "GET", p.text, NULL, &page);
-		if (r != 0)
-			break;
-		rows = json_object_get(page, field);
-		next = csm_rest_text(page, "next");
-		more = next != NULL && *next != '\0';
-		if (!json_is_array(rows))
-			r = client_err(CSM_EPROTOCOL, "csm-server's answer has no %s", field);
-		else if (json_array_extend(all, rows) != 0)
-			r = client_err_plain(CSM_ENOMEM);
-		p = *first;
-		path_query(&p, "limit", "1000");
-		path_query(&p, "after", more ? next : NULL);
-		json_decref(page);
-	}
-	if (r != 0)
-		json_decref(all);
-	else
-		*ret = all;
-	return r;
-}
-
-int server_rows(struct cli *cli, json_t *rows, const char *const *columns)
-{
-	if (cli->json)
-		return json_print(cli, rows);
-	int r = json_array_size(rows) > 0 ? print_rows(rows, columns) : 0;
-
-	json_decref(rows);
-	return r;
-}
-
-int server_list(struct cli *cli, struct server *s, const struct path *p, const char *field, const char *const *columns)
-{
-	json_t *rows;
-	int r = server_pages(s, p, field, &rows);
-
-	return r != 0 ? r : server_rows(cli, rows, columns);
 }
 
 int server_put_pem(struct cli *cli, const char *pem, const char *label, const char *field)

@@ -31,7 +31,8 @@ const struct opt cli_opts[O__COUNT] = {
 	[O_DIGEST] = {"digest", 0, NULL, NULL, "the input is the digest (bytes, not hex), not the message"},
 	[O_SUBJECT] = {"subject", 0, "SUBJECT", NULL, "the subject's name, like /O=x/CN=y; empty unless given"},
 	[O_SAN] = {"san", 0, "TYPE:NAME", "dns: ip: uri: email:",
-		"an alternative name, like dns:a.example, ip:192.0.2.1, uri:spiffe://x/y or email:a@b; may be repeated"},
+		"an alternative name, like dns:a.example, ip:192.0.2.1, uri:spiffe://x/y or email:a@b; may be repeated. ca cert list: "
+		"only those with this one, once, with * and ? in it or without"},
 	[O_LABEL] = {"label", 0, "TEXT", NULL, "the label given at encryption"},
 	[O_VERSION] = {"version", 0, "N", NULL, "this version; the newest unless given"},
 	[O_EXPECT] = {"expect", 0, "N", NULL, "do it only if the newest version is N (0: there is none)"},
@@ -46,7 +47,8 @@ const struct opt cli_opts[O__COUNT] = {
 	[O_PEM] = {"pem", 0, NULL, NULL, "print the certificate and its chain as PEM"},
 	[O_KEY] = {"key", 0, "KEY", "@file",
 		"audit verify: the node's key that checkpoints are signed with, in hexadecimal digits; the running daemon's unless "
-		"given. attest verify: a file with the key's public half (PEM), which the statement must be about"},
+		"given. attest verify: a file with the key's public half (PEM), which the statement must be about. ca cert verify: a file "
+		"with the key that csm-server signs its inventory with, as csm ca cert signer prints it"},
 	[O_NONCE] = {"nonce", 0, "HEX", NULL,
 		"1 to 32 bytes that the statement contains (key attest) or must contain (attest verify)"},
 	[O_CA] = {"ca", 0, "FILE", "@file",
@@ -60,7 +62,7 @@ const struct opt cli_opts[O__COUNT] = {
 	[O_NAME] = {"name", 0, "NAME", NULL,
 		"wrap-key: the Name that the storage key must have, in hexadecimal digits: storage_name of csm status, learned in another "
 		"way than the key. token create: a name that a certificate may have, like dns:a.example; may be repeated. ca cert list: only "
-		"those with this common name"},
+		"those with this common name, or this name of a host, which may have * and ? in it"},
 	[O_ATTESTATION] = {"attestation", 0, "FILE", "@file",
 		"a statement of csm key attest about any key of the node's TPM: the storage key has to be that TPM's"},
 	[O_ACCEPT_EXPOSED] = {"accept-exposed", 0, NULL, NULL,
@@ -100,6 +102,14 @@ const struct opt cli_opts[O__COUNT] = {
 	[O_ADMIN] = {"admin", 0, "PREFIX", "@file",
 		"the first administrator's certificate and key go to PREFIX.pem and PREFIX.key; admin unless given, \"\": none is made"},
 	[O_STATE] = {"state", 0, "STATE", "valid revoked expired", "only those in this state: valid, revoked or expired"},
+	[O_NODE] = {"node", 0, "NAME", NULL, "only those that were issued to this node"},
+	[O_REQUESTER] = {"requester", 0, "WHO", NULL, "only those that were asked for so: token ID, cert SERIAL, or uid N"},
+	[O_SERIAL] = {"serial", 0, "SERIAL", NULL, "only the one with this serial number"},
+	[O_EXPIRES_BEFORE] = {"expires-before", 0, "WHEN", NULL, "only those that end before, like +30d, 2026-01-02 or 2026-01-02T03:04:05Z"},
+	[O_EXPIRES_AFTER] = {"expires-after", 0, "WHEN", NULL, "only those that end later"},
+	[O_ISSUED_AFTER] = {"issued-after", 0, "WHEN", NULL, "only those that were issued later, like -7d"},
+	[O_LIMIT] = {"limit", 0, "N", NULL, "so many at most; all unless given"},
+	[O_AFTER] = {"after", 0, "CURSOR", NULL, "what follows on what was listed before: --limit tells CURSOR where there are more"},
 	[O_REF] = {"ref", 0, "TEXT", NULL, "what csmd.yaml has as policy_ref; nothing unless given"},
 };
 
@@ -380,9 +390,32 @@ const struct command cli_commands[] = {
 		cmd_ca_show},
 	{"ca", "crl", "", 0, 0, SOCK_NONE, OPT(O_DER) | OPT(O_ISSUER) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1, "an object with crl (PEM)",
 		"print the list of revoked certificates", NULL, cmd_ca_crl},
-	{"ca", "cert list", "", 0, 0, SOCK_NONE, OPT(O_NAME) | OPT(O_PROFILE) | OPT(O_STATE) | OPT(O_ISSUER), -1,
-		"an array of objects, as GET /v1/cms/certificates has them", "list the certificates that were issued",
-		"Each line has serial, state, end, profile, subject and names; --name takes a common name.", cmd_ca_cert_list},
+	{"ca", "cert list", "", 0, 0, SOCK_NONE,
+		OPT(O_NAME) | OPT(O_SAN) | OPT(O_NODE) | OPT(O_REQUESTER) | OPT(O_PROFILE) | OPT(O_ISSUER) | OPT(O_SERIAL) | OPT(O_STATE) |
+			OPT(O_EXPIRES_BEFORE) | OPT(O_EXPIRES_AFTER) | OPT(O_ISSUED_AFTER) | OPT(O_LIMIT) | OPT(O_AFTER) | OPT(O_CSV) | OPT(O_OUTPUT) |
+			OUTPUT_PUBLIC,
+		-1,
+		"an array of objects, as GET /v1/cms/certificates has them; with --limit an object with certificates and next, the CURSOR of "
+		"what follows, empty at the end",
+		"list the certificates that were issued",
+		"Each line has serial, state, end, profile, subject and names, the newest first, or the next to end first where that is asked. "
+		"All that is asked has to match. With --csv all there is: serial, state, subject, san, node, issuer, profile, role, requester, "
+		"spki_sha256, not_before, not_after, issued, revoked, reason, renews.",
+		cmd_ca_cert_list},
+	{"ca", "cert export", "", 0, 0, SOCK_NONE, OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1, "the same: it is JSON, a line a page",
+		"write the whole inventory, signed",
+		"A line for each page, as GET /v1/cms/inventory has it, signed by the key inventory-signer in the csmd beside csm-server. csm "
+		"ca cert verify checks it, anywhere.",
+		cmd_ca_cert_export},
+	{"ca", "cert signer", "", 0, 0, SOCK_NONE, OPT(O_DER) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1, "an object with public (PEM)",
+		"print the public half of the key that signs the inventory", NULL, cmd_ca_cert_signer},
+	{"ca", "cert verify", "FILE", 1, 1, SOCK_NONE, OPT(O_KEY) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
+		"an object with valid, certificates, pages, and from and to, when csm-server signed the first and the last page",
+		"check a signed inventory, without csm-server",
+		"FILE is what csm ca cert export wrote, - standard input. Checked is that the key of --key has signed each page, and that none is "
+		"missing, changed, there twice, or from another copy. What was issued while it was written may or may not be in it. With -o "
+		"its certificates are written, once all is proven, a line of JSON each, as GET /v1/cms/certificates has them.",
+		cmd_ca_cert_verify},
 	{"ca", "cert show", "SERIAL", 1, 1, SOCK_NONE, OPT(O_PEM) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
 		"the object of GET /v1/cms/certificates/SERIAL", "show a certificate that was issued", NULL, cmd_ca_cert_show},
 	{"ca", "cert revoke", "SERIAL", 1, 1, SOCK_NONE, OPT(O_REASON), -1, "csm-server's answer", "revoke a certificate", NULL,
@@ -400,7 +433,10 @@ const struct command cli_commands[] = {
 	{"ca", "request deny", "ID [REASON]", 1, 2, SOCK_NONE, 0, -1, "csm-server's answer", "deny a request",
 		"Whoever asked is told the reason when he asks again.", cmd_ca_request_deny},
 	{"ca", "report", "", 0, 0, SOCK_NONE, OPT(O_CSV) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
-		"an array of objects, as GET /v1/cms/usage has them", "tell which certificates are in use, by whom, how much", NULL, cmd_ca_report},
+		"an array of objects, as GET /v1/cms/usage has them", "tell which certificates are in use, by whom, how much",
+		"With --csv a line for each who used a certificate, and one for each that nobody did: serial, subject, node, not_after, in_use, "
+		"signatures, last_used, key, program, identity, as GET /v1/cms/usage?format=csv has them.",
+		cmd_ca_report},
 	{"token", "create", "", 0, 0, SOCK_NONE, OPT(O_NAME) | OPT(O_PROFILE) | OPT(O_ANY_NAME) | OPT(O_TTL) | OPT(O_USES) | OPT(O_OUTPUT), -1,
 		"an object with id, token, expires, uses, names, any_name, profile and role",
 		"make a token that lets its bearer enrol",

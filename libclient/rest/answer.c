@@ -29,6 +29,19 @@ static void begin_answer(struct csm_rest_res *res)
 {
 	res->base64 = false;
 	res->retry_after = false;
+	res->next[0] = '\0';
+}
+
+/* The value of a header that is n bytes long as a whole, its name with the colon k. "" where it is longer than that. */
+static void take_value(const char *p, size_t n, size_t k, char to[static CSM_REST_NEXT_MAX + 1])
+{
+	while (k < n && p[k] == ' ')
+		k++;
+	while (n > k && (p[n - 1] == '\r' || p[n - 1] == '\n' || p[n - 1] == ' '))
+		n--;
+	n = n - k <= CSM_REST_NEXT_MAX ? n - k : 0;
+	memcpy(to, p + k, n);
+	to[n] = '\0';
 }
 
 size_t rest_on_header(char *p, size_t size, size_t n, void *rest)
@@ -47,6 +60,8 @@ size_t rest_on_header(char *p, size_t size, size_t n, void *rest)
 		begin_answer(r->res);
 	else if (header_is(p, n, "Retry-After"))
 		r->res->retry_after = true;
+	else if (header_is(p, n, "CSM-Next"))
+		take_value(p, n, strlen("CSM-Next:"), r->res->next);
 	else if (header_is(p, n, "Content-Transfer-Encoding")) {
 		while (k < n && p[k] == ' ')
 			k++;

@@ -17,6 +17,7 @@
 #define CSM_REST_WHY_MAX CSM_ERROR_TEXT_MAX /* without its NUL */
 #define CSM_REST_BODY_MAX (1024u * 1024u) /* of an answer, unless told otherwise */
 #define CSM_REST_TIMEOUT_MS 30000u    /* of a call, unless told otherwise */
+#define CSM_REST_NEXT_MAX 512u
 #define CSM_REST_TOKEN_MAX 512u
 
 /* Once in a program, before its other threads: what libcurl frees is wiped from then on, and what jansson frees, unless the
@@ -61,6 +62,7 @@ struct csm_rest_res {
 	json_t *json;            /* the body, where it is application/json and the call went well */
 	uint32_t retry_after_s;  /* Retry-After in seconds, at most a day; a date counts from now */
 	bool retry_after;        /* there was one */
+	char next[CSM_REST_NEXT_MAX + 1]; /* CSM-Next, the cursor of a table's next page; "": there is none */
 	char error[65];          /* of a refusal: the error's name as the server has it; "": it told none */
 	char why[CSM_REST_WHY_MAX + 1]; /* of a failure, for people: the server's message where it had one; printable ASCII */
 };

@@ -19,7 +19,11 @@ from cryptography.x509.oid import NameOID
 import openapi
 
 spec = openapi.load(sys.argv[1])
-routes = {tuple(line.split()[:2]): line.split()[2:] for line in open(sys.argv[2], encoding='ascii')}
+routes, queries = {}, {}
+for line in open(sys.argv[2], encoding='ascii'):
+    known, _, query = line.partition(' ? ')
+    method, template, *doors = known.split()
+    routes[method, template], queries[method, template] = doors, set(query.split())
 folder, port, plain = sys.argv[3], int(sys.argv[4]), int(sys.argv[5])
 DER, PEM = serialization.Encoding.DER, serialization.Encoding.PEM
 exercised = set()
@@ -106,6 +110,18 @@ def nobody():
             body = '{}' if method in ('POST', 'PUT') else None
             status = ask(method, path, body=body, door=door, kind=kind_of(template))[0]
             assert status < 500, (method, path, status)
+
+
+def strange_queries():
+    """A name that a route does not know is refused, and named, whoever asks; those that it knows are the ones that are described."""
+    for (method, template), doors in routes.items():
+        told = {p['name'] for p in spec['paths'][template][method.lower()].get('parameters', []) if p['in'] == 'query'}
+        assert told == queries[method, template], (method, template, told ^ queries[method, template])
+        path = '/'.join('x' if part.startswith('{') else part for part in template.split('/')) + '?colour=red'
+        body = '{}' if method in ('POST', 'PUT') else None
+        door = port if 'tls' in doors else plain
+        status, data, _ = ask(method, path, who='admin' if door == port else None, body=body, door=door, kind=kind_of(template))
+        assert status == 400 and b"no 'colour'" in data, (method, path, status, data)
 
 
 def probes():
@@ -199,7 +215,7 @@ def est():
 
 described = {(method.upper(), path) for path, item in spec['paths'].items() for method in item}
 assert described == set(routes), f'routes and openapi.yaml are not the same: {described ^ set(routes)}'
-for part in (nobody, probes, certificates, usage, tokens, requests, authority, lists, est):
+for part in (nobody, strange_queries, probes, certificates, usage, tokens, requests, authority, lists, est):
     part()
 missing = set(routes) - exercised
 assert not missing, f'not exercised: {sorted(missing)}'

@@ -211,6 +211,29 @@ static void retry_after_is_kept(void **state)
 	csm_rest_res_clear(&res);
 }
 
+static void cursor_of_the_next_page_is_kept(void **state)
+{
+	char answer[CSM_REST_NEXT_MAX + 128], cursor[CSM_REST_NEXT_MAX + 2];
+	struct csm_rest_res res;
+
+	(void)state;
+	csm_rest_res_init(&res);
+	assert_int_equal(ask("HTTP/1.1 200 x\r\ncsm-next:  ab-1 \r\nContent-Length: 0\r\n\r\n", &res), 0);
+	assert_string_equal(res.next, "ab-1");
+	assert_int_equal(ask("HTTP/1.1 200 x\r\nContent-Length: 0\r\n\r\n", &res), 0);
+	assert_string_equal(res.next, "");
+	memset(cursor, 'c', sizeof(cursor) - 1);
+	cursor[sizeof(cursor) - 1] = '\0'; /* one too long */
+	(void)snprintf(answer, sizeof(answer), "HTTP/1.1 200 x\r\nCSM-Next: %s\r\nContent-Length: 0\r\n\r\n", cursor);
+	assert_int_equal(ask(answer, &res), 0);
+	assert_string_equal(res.next, "");
+	cursor[sizeof(cursor) - 2] = '\0';
+	(void)snprintf(answer, sizeof(answer), "HTTP/1.1 200 x\r\nCSM-Next: %s\r\nContent-Length: 0\r\n\r\n", cursor);
+	assert_int_equal(ask(answer, &res), 0);
+	assert_string_equal(res.next, cursor);
+	csm_rest_res_clear(&res);
+}
+
 static void what_is_no_answer_is_told(void **state)
 {
 	static const struct {
@@ -472,6 +495,7 @@ int main(void)
 		TEST(refusals_become_codes),
 		TEST(texts_for_people_are_bounded),
 		TEST(retry_after_is_kept),
+		TEST(cursor_of_the_next_page_is_kept),
 		TEST(what_is_no_answer_is_told),
 		TEST(sizes_are_bounded),
 		TEST(time_is_bounded),
