@@ -4,12 +4,16 @@
 # provider are where they belong, the network is a loopback interface that nobody else uses.
 # shellcheck disable=SC2154 # work, node, node_build, top are those of system.sh and node-lib.sh
 
-# Before in_node: the script again, in namespaces of its own.
+# Before in_node: the script again, in namespaces of its own, which the node has too.
 in_own_namespaces() {
-    [ "${CSM_TEST_APART:-}" != "$$" ] || return 0
-    need_namespaces
-    # exec keeps the number.
-    CSM_TEST_APART=$$ exec unshare --mount --net --propagation private "$0"
+    if [ "${CSM_TEST_APART:-}" != "$$" ] && [ "${CSM_TEST_INSIDE:-}" != "$(realpath "$0")" ]; then
+        need_namespaces
+        # exec keeps the number.
+        CSM_TEST_APART=$$ exec unshare --mount --net --propagation private "$0"
+    fi
+    /usr/bin/python3 -c 'import fcntl, socket, struct
+# the loopback interface up: SIOCSIFFLAGS, IFF_UP
+fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sH14x", b"lo", 1))'
 }
 
 # private_copy FOLDER: what is written there is in memory, and seen here alone.
@@ -26,9 +30,6 @@ private_copy() {
 as_installed() {
     local modules
     modules=$(openssl version -m | cut -d'"' -f2)
-    /usr/bin/python3 -c 'import fcntl, socket, struct
-# the loopback interface up: SIOCSIFFLAGS, IFF_UP
-fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sH14x", b"lo", 1))'
     for folder in /etc /var/log /var/lib/nginx "$modules"; do
         [ ! -d "$folder" ] || private_copy "$folder"
     done
