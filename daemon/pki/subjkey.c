@@ -183,6 +183,31 @@ bool csm_subject_key_quick(X509_PUBKEY *pub, int *bits)
 	return true;
 }
 
+/* What stands before the point, in the one form that DER has for it. */
+static const struct front {
+	const char *p;
+	size_t n;
+} fronts[CURVES] = {
+#define FRONT(text) {text, sizeof(text) - 1}
+	FRONT("\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00\x04"),
+	FRONT("\x30\x76\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x22\x03\x62\x00\x04"),
+	FRONT("\x30\x81\x9b\x30\x10\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x04\x00\x23\x03\x81\x86\x00\x04"),
+#undef FRONT
+};
+
+bool csm_subject_point(struct csm_bin spki)
+{
+	bool good = false;
+
+	(void)pthread_once(&curves_once, make_curves);
+	for (size_t i = 0; i < CURVES; i++)
+		if (spki.n == fronts[i].n - 1 + curves[i].point && memcmp(spki.p, fronts[i].p, fronts[i].n) == 0)
+			good = curves[i].group != NULL && on_curve(&curves[i], spki.p + fronts[i].n - 1);
+	if (!good)
+		ERR_clear_error();
+	return good;
+}
+
 static struct verifier *verifier_on(const struct curve *c)
 {
 	struct verifier *all = verifiers_keyed ? pthread_getspecific(verifiers_key) : NULL, *v;

@@ -14,6 +14,8 @@ CSM_MUST int csm_subject_key(X509_PUBKEY *pub, EVP_PKEY **ret, char why[static C
 /* Is it a good one of ECDSA with the point in its usual form? That takes a microsecond. Else csm_subject_key knows. *bits, which may
  * be NULL, is the curve's size. */
 bool csm_subject_key_quick(X509_PUBKEY *pub, int *bits);
+/* The same of a SubjectPublicKeyInfo in DER. */
+bool csm_subject_point(struct csm_bin spki);
 /* Of such a one: is sig the key's over tbs, by alg? CSM_EINVALID: it is not. CSM_EUNSUPPORTED: some other key, kind or form, of which
  * csm_subject_key and OpenSSL know. */
 CSM_MUST int csm_subject_verify(X509_PUBKEY *pub, const X509_ALGOR *alg, struct csm_bin tbs, const ASN1_BIT_STRING *sig);

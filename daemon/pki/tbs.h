@@ -29,7 +29,7 @@ struct csm_tbs_key {
 	struct csm_bin chain; /* installed beside it: DER certificates, its own first; n 0: none */
 	X509 *cert, *above;   /* its first two, if they have been read before; NULL: they are read */
 	uint64_t now;         /* seconds since 1970 */
-	bool quick;           /* CSM_EBUSY for a certificate with a key that takes long to look at; all else in some 50 us */
+	bool quick;           /* a usual certificate in 10 us, all else in some 50; CSM_EBUSY for one with a key that takes longer */
 };
 /* What is to be signed. */
 struct csm_tbs {

@@ -52,6 +52,10 @@ bool tbs_is_responder(X509 *x);
 /* Subject and alternative names, against the constraints of rules and issuer; of a CA, its own constraints too. */
 CSM_MUST int tbs_names(struct tbs_issuer *is, X509 *x, bool ca);
 
+#define TBS_SERIAL_MIN 8u /* bytes: 64 random bits are the least that browsers' rules ask for */
+/* Is it a usual certificate, and within everything (tbs_quick.c)? False: tbs_certificate knows; then `why` may say anything. The
+ * whole has been found to be DER. */
+bool tbs_quick(struct tbs_issuer *is, struct csm_bin tbs, struct csm_tbs *ret);
 CSM_MUST int tbs_certificate(struct tbs_issuer *is, struct csm_bin tbs, struct csm_tbs *ret);
 CSM_MUST int tbs_ocsp(struct tbs_issuer *is, struct csm_bin tbs, struct csm_tbs *ret);
 CSM_MUST int tbs_crl_whole(const struct csm_tbs_key *key, struct csm_bin tbs, struct csm_tbs *ret, char why[static CSM_TBS_WHY]);

@@ -132,6 +132,28 @@ static void in_parts(const struct csm_tbs_key *key, struct csm_bin tbs, bool goo
 	csm_tbs_crl_free(c);
 }
 
+/* What is taken at once is taken by the whole look too, as the same; without constraints, which are always looked at as a whole. */
+static void quickly(const struct csm_tbs_key *as, struct csm_bin tbs)
+{
+	struct csm_msg_issuer_rules rules = *as->rules;
+	struct csm_tbs_key key = *as;
+	struct csm_tbs quick = {0}, found = {0};
+	char why[CSM_TBS_WHY] = "";
+	int r;
+
+	rules.permitted.n = 0;
+	rules.excluded.n = 0;
+	key.rules = &rules;
+	key.quick = true;
+	r = csm_tbs_check(&key, CSM_TBS_CERTIFICATE, tbs, &quick, why);
+	key.quick = false;
+	if (r != 0)
+		return;
+	must(csm_tbs_check(&key, CSM_TBS_CERTIFICATE, tbs, &found, why) == 0 && quick.number_len == found.number_len &&
+		memcmp(quick.number, found.number, found.number_len) == 0 && quick.scheme.kind == found.scheme.kind &&
+		quick.scheme.hash == found.scheme.hash);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static struct csm_str permitted[] = {CSM_STR("dns:.example"), CSM_STR("ip:10.0.0.0/8")}, none;
@@ -167,6 +189,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (kind == CSM_TBS_CERTIFICATE)
 			certificate(tbs, &found, self);
 	}
+	if (kind == CSM_TBS_CERTIFICATE)
+		quickly(&key, tbs);
 	if (kind == CSM_TBS_CRL)
 		in_parts(&key, tbs, r == 0);
 	OPENSSL_free(spki);

@@ -10,119 +10,7 @@
 #include <openssl/err.h>
 #include "daemon/pki/crl.h"
 #include "daemon/pki/ocsp.h"
-#include "daemon/pki/tbs.h"
-#include "tests/lib/pkifix.h"
-
-#define N_ELEMS(a) (sizeof(a) / sizeof((a)[0]))
-#define YEAR (365u * PKI_DAY)
-
-static char why[CSM_TBS_WHY];
-
-/* An issuer's key with the certificate of a CA beside it. */
-struct fix {
-	struct pki_ca root, ca;
-	unsigned char *der;
-	struct csm_msg_issuer_rules rules;
-	struct csm_str permitted[4], excluded[4];
-	struct csm_tbs_key key;
-	struct csm_profile profile;
-	X509_NAME *name;
-	GENERAL_NAMES *sans;
-	struct csm_cert_order order;
-	struct csm_buf tbs;
-};
-
-static void beside(struct fix *f, X509 *x, X509 *above)
-{
-	unsigned char *at = NULL, *more = NULL;
-	int n = i2d_X509(x, &at), m = above != NULL ? i2d_X509(above, &more) : 0;
-
-	free(f->der);
-	f->der = malloc((size_t)n + (size_t)m);
-	memcpy(f->der, at, (size_t)n);
-	if (m > 0)
-		memcpy(f->der + n, more, (size_t)m);
-	f->key.chain = (struct csm_bin){f->der, (size_t)(n + m)};
-	OPENSSL_free(at);
-	OPENSSL_free(more);
-}
-
-static void fix_begin(struct fix *f, const char *alg)
-{
-	static const char *const names[] = {"dns:a.example"};
-
-	memset(f, 0, sizeof(*f));
-	f->root = pki_ca_make("/CN=Root", "p521", NULL);
-	f->ca = pki_ca_make("/O=Example/CN=CA", alg, NULL);
-	f->rules = (struct csm_msg_issuer_rules){.max_life = {YEAR, true}, .path_len = {0, true}, .permitted = {f->permitted, 0},
-		.excluded = {f->excluded, 0}};
-	f->key = (struct csm_tbs_key){.spki = pki_spki(f->ca.key), .rules = &f->rules, .now = PKI_NOW};
-	assert_int_equal(csm_alg_parse(csm_str_of(alg), &f->key.alg), 0);
-	beside(f, f->ca.cert, NULL);
-	f->profile = pki_profile();
-	f->name = pki_name("/O=Example/CN=a.example");
-	f->sans = pki_sans(names, 1);
-	f->order = (struct csm_cert_order){.profile = &f->profile, .subject = f->name, .sans = f->sans,
-		.spki = pki_spki(pki_key("p384")), .issuer = f->ca.cert,
-		.serial = {0xf0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, .not_before = PKI_NOW - 3600,
-		.not_after = PKI_NOW + PKI_DAY};
-	csm_buf_init(&f->tbs, 64u * 1024u * 1024u, false);
-}
-
-static void fix_end(struct fix *f)
-{
-	csm_buf_free(&f->tbs);
-	GENERAL_NAMES_free(f->sans);
-	X509_NAME_free(f->name);
-	pki_ca_free(&f->ca);
-	pki_ca_free(&f->root);
-	free(f->der);
-}
-
-static int last_quick;
-
-static int judge(struct fix *f, enum csm_tbs_kind kind, struct csm_tbs *ret)
-{
-	struct csm_bin tbs = {csm_buf_ptr(&f->tbs), f->tbs.len};
-	struct csm_tbs quickly;
-	char first[CSM_TBS_WHY];
-	int r, quick;
-
-	f->key.quick = true;
-	quick = csm_tbs_check(&f->key, kind, tbs, &quickly, why);
-	memcpy(first, why, sizeof(first));
-	f->key.quick = false;
-	r = csm_tbs_check(&f->key, kind, tbs, ret, why);
-	/* at once or not, the answer is the same */
-	if (quick != CSM_EBUSY) {
-		assert_int_equal(quick, r);
-		assert_string_equal(first, why);
-	}
-	if (quick == 0)
-		assert_memory_equal(quickly.number, ret->number, ret->number_len);
-	last_quick = quick;
-	return r;
-}
-
-static int cert(struct fix *f, struct csm_tbs *ret)
-{
-	struct csm_scheme scheme = csm_scheme_default(f->key.alg);
-	char said[CSM_CERTREQ_WHY];
-
-	csm_buf_reset(&f->tbs);
-	assert_int_equal(csm_cert_tbs(&f->order, &scheme, &f->tbs, said), 0);
-	return judge(f, CSM_TBS_CERTIFICATE, ret);
-}
-
-static void expect(struct fix *f, int r, const char *words)
-{
-	struct csm_tbs found;
-
-	if (cert(f, &found) != r)
-		fail_msg("not %s: '%s'", csm_err_name(r), why);
-	if (words != NULL && strstr(why, words) == NULL)
-		fail_msg("'%s', not '%s'", why, words);
-}
+#include "tests/lib/tbsfix.h"
 
 /* ---- certificates ---- */
 
@@ -130,30 +18,30 @@ static void what_a_ca_issues_is_signed_by_keys_of_every_kind(void **state)
 {
 	static const char *const algs[] = {"p256", "p384", "p521", "rsa2048", "ed25519"};
 	struct csm_tbs found;
-	struct fix f;
+	struct tbsfix f;
 
 	(void)state;
 	for (size_t i = 0; i < N_ELEMS(algs); i++) {
-		fix_begin(&f, algs[i]);
+		tbsfix_begin(&f, algs[i]);
 		f.profile.ocsp_url = "http://ca.example/ocsp";
 		f.profile.crl_url = "http://ca.example/crl";
-		assert_int_equal(cert(&f, &found), 0);
+		assert_int_equal(tbsfix_cert(&f, &found), 0);
 		assert_int_equal(found.number_len, 16);
 		assert_memory_equal(found.number, f.order.serial, 16);
 		assert_int_equal(found.scheme.kind, csm_scheme_default(f.key.alg).kind);
-		fix_end(&f);
+		tbsfix_end(&f);
 	}
 }
 
 static void a_key_without_a_certificate_signs_its_own_only(void **state)
 {
 	struct csm_tbs found;
-	struct fix f;
+	struct tbsfix f;
 
 	(void)state;
-	fix_begin(&f, "p256");
+	tbsfix_begin(&f, "p256");
 	f.key.chain = (struct csm_bin){NULL, 0};
-	expect(&f, CSM_ESTATE, "no certificate is installed");
+	tbsfix_expect(&f, CSM_ESTATE, "no certificate is installed");
 	f.order.issuer = NULL;
 	f.order.spki = f.key.spki;
 	f.order.sans = NULL;
@@ -163,88 +51,88 @@ static void a_key_without_a_certificate_signs_its_own_only(void **state)
 	f.profile.key_usage = KU_KEY_CERT_SIGN | KU_CRL_SIGN;
 	f.profile.n_ekus = 0;
 	f.profile.path_len = 0;
-	expect(&f, 0, NULL);
+	tbsfix_expect(&f, 0, NULL);
 	f.profile.path_len = 1;
-	expect(&f, CSM_EDENIED, "path length");
+	tbsfix_expect(&f, CSM_EDENIED, "path length");
 	f.profile.path_len = CSM_PATH_ANY;
-	expect(&f, CSM_EDENIED, "path length");
+	tbsfix_expect(&f, CSM_EDENIED, "path length");
 	f.profile.path_len = 0;
 	f.profile.key_usage = KU_CRL_SIGN;
-	expect(&f, CSM_EINVALID, "keyCertSign");
+	tbsfix_expect(&f, CSM_EINVALID, "keyCertSign");
 	f.profile.key_usage = KU_KEY_CERT_SIGN;
 	f.order.spki = pki_spki(pki_key("p384"));
-	expect(&f, CSM_EDENIED, "another key");
+	tbsfix_expect(&f, CSM_EDENIED, "another key");
 	/* with a certificate beside it, that decides */
-	beside(&f, f.ca.cert, NULL);
-	assert_int_not_equal(cert(&f, &found), 0);
-	fix_end(&f);
+	tbsfix_beside(&f, f.ca.cert, NULL);
+	assert_int_not_equal(tbsfix_cert(&f, &found), 0);
+	tbsfix_end(&f);
 }
 
 static void an_issuer_past_its_time_signs_nothing(void **state)
 {
-	struct fix f;
+	struct tbsfix f;
 
 	(void)state;
-	fix_begin(&f, "p256");
+	tbsfix_begin(&f, "p256");
 	f.key.now = PKI_NOW + 3651ull * PKI_DAY;
-	expect(&f, CSM_ESTATE, "expired");
+	tbsfix_expect(&f, CSM_ESTATE, "expired");
 	f.key.now = PKI_NOW - 3ull * PKI_DAY;
-	expect(&f, CSM_ESTATE, "not valid yet");
+	tbsfix_expect(&f, CSM_ESTATE, "not valid yet");
 	f.key.now = PKI_NOW;
 	f.key.chain.n--;
-	expect(&f, CSM_ESTATE, "cannot be read");
-	fix_end(&f);
+	tbsfix_expect(&f, CSM_ESTATE, "cannot be read");
+	tbsfix_end(&f);
 }
 
 static void lives_are_bounded(void **state)
 {
-	struct fix f;
+	struct tbsfix f;
 
 	(void)state;
-	fix_begin(&f, "p256");
+	tbsfix_begin(&f, "p256");
 	f.profile.max_life = 20 * YEAR;
 	f.rules.max_life.v = 2 * PKI_DAY;
 	f.order.not_after = f.order.not_before + 2 * PKI_DAY;
-	expect(&f, 0, NULL);
+	tbsfix_expect(&f, 0, NULL);
 	f.order.not_after++;
-	expect(&f, CSM_EDENIED, "its life is longer than 172800 seconds");
+	tbsfix_expect(&f, CSM_EDENIED, "its life is longer than 172800 seconds");
 	f.order.not_before = PKI_NOW + PKI_DAY;
 	f.order.not_after = f.order.not_before + 60;
-	expect(&f, 0, NULL);
+	tbsfix_expect(&f, 0, NULL);
 	f.order.not_before++;
-	expect(&f, CSM_EDENIED, "in the future");
-	fix_end(&f);
+	tbsfix_expect(&f, CSM_EDENIED, "in the future");
+	tbsfix_end(&f);
 }
 
 static void cas_come_only_as_far_as_both_path_lengths_go(void **state)
 {
-	struct fix f;
+	struct tbsfix f;
 
 	(void)state;
-	fix_begin(&f, "p256"); /* whose certificate says 1 */
+	tbsfix_begin(&f, "p256"); /* whose certificate says 1 */
 	f.profile.ca = true;
 	f.profile.key_usage = KU_KEY_CERT_SIGN;
 	f.profile.n_ekus = 0;
 	f.profile.path_len = 0;
-	expect(&f, CSM_EDENIED, "allows none below it");
+	tbsfix_expect(&f, CSM_EDENIED, "allows none below it");
 	f.rules.path_len.v = 1;
-	expect(&f, 0, NULL);
+	tbsfix_expect(&f, 0, NULL);
 	f.rules.path_len.v = 16;
-	expect(&f, 0, NULL);
+	tbsfix_expect(&f, 0, NULL);
 	f.profile.key_usage = KU_DIGITAL_SIGNATURE;
-	expect(&f, CSM_EINVALID, "keyCertSign");
+	tbsfix_expect(&f, CSM_EINVALID, "keyCertSign");
 	f.profile.ca = false;
 	f.profile.key_usage = KU_KEY_CERT_SIGN;
-	expect(&f, CSM_EDENIED, "no CA");
+	tbsfix_expect(&f, CSM_EDENIED, "no CA");
 	f.profile.key_usage = KU_DIGITAL_SIGNATURE;
 	f.profile.ekus[0] = "OCSPSigning";
 	f.profile.n_ekus = 1;
 	f.profile.max_life = YEAR;
 	f.order.not_after = f.order.not_before + CSM_TBS_OCSP_LIFE_MAX;
-	expect(&f, 0, NULL);
+	tbsfix_expect(&f, 0, NULL);
 	f.order.not_after++;
-	expect(&f, CSM_EDENIED, "OCSP responder");
-	fix_end(&f);
+	tbsfix_expect(&f, CSM_EDENIED, "OCSP responder");
+	tbsfix_end(&f);
 }
 
 static void only_what_is_usual_is_looked_at_at_once(void **state)
@@ -253,16 +141,16 @@ static void only_what_is_usual_is_looked_at_at_once(void **state)
 		const char *key;
 		int quick;
 	} rows[] = {{"p256", 0}, {"p384", 0}, {"p521", 0}, {"rsa2048", CSM_EBUSY}, {"ed25519", CSM_EBUSY}};
-	struct fix f;
+	struct tbsfix f;
 
 	(void)state;
-	fix_begin(&f, "p256");
+	tbsfix_begin(&f, "p256");
 	for (size_t i = 0; i < N_ELEMS(rows); i++) {
 		f.order.spki = pki_spki(pki_key(rows[i].key));
-		expect(&f, 0, NULL);
-		assert_int_equal(last_quick, rows[i].quick);
+		tbsfix_expect(&f, 0, NULL);
+		assert_int_equal(tbsfix_quick, rows[i].quick);
 	}
-	fix_end(&f);
+	tbsfix_end(&f);
 }
 
 static void names_are_within_the_rules(void **state)
@@ -300,10 +188,10 @@ static void names_are_within_the_rules(void **state)
 		{"/CN=b.example.com.", "dns:a.example", false},
 		{"/CN=B. Example Inc.", "dns:a.example", true},
 	};
-	struct fix f;
+	struct tbsfix f;
 
 	(void)state;
-	fix_begin(&f, "p256");
+	tbsfix_begin(&f, "p256");
 	f.permitted[0] = CSM_STR("dns:.example");
 	f.permitted[1] = CSM_STR("ip:10.0.0.0/8");
 	f.permitted[2] = CSM_STR("email:m.example");
@@ -318,11 +206,11 @@ static void names_are_within_the_rules(void **state)
 		GENERAL_NAMES_free(f.sans);
 		f.order.subject = f.name = pki_name(rows[i].subject);
 		f.order.sans = f.sans = pki_sans(&rows[i].san, 1);
-		r = cert(&f, &found);
+		r = tbsfix_cert(&f, &found);
 		if (r != (rows[i].good ? 0 : CSM_EDENIED))
-			fail_msg("%s %s: %d %s", rows[i].subject, rows[i].san, r, why);
+			fail_msg("%s %s: %d %s", rows[i].subject, rows[i].san, r, tbsfix_why);
 	}
-	fix_end(&f);
+	tbsfix_end(&f);
 }
 
 static void a_ca_below_carries_the_rules_on(void **state)
@@ -343,10 +231,10 @@ static void a_ca_below_carries_the_rules_on(void **state)
 		{.permitted = {CSM_STR("ip:10.0.0.0/8")}, .n_permitted = 1, .excluded = {CSM_STR("dns:bad.example")}, .n_excluded = 1,
 			.good = false},
 	};
-	struct fix f;
+	struct tbsfix f;
 
 	(void)state;
-	fix_begin(&f, "p256");
+	tbsfix_begin(&f, "p256");
 	f.rules.path_len.v = 1;
 	f.permitted[0] = CSM_STR("dns:.example");
 	f.rules.permitted.n = 1;
@@ -361,9 +249,9 @@ static void a_ca_below_carries_the_rules_on(void **state)
 		f.profile.n_permitted = rows[i].n_permitted;
 		f.profile.excluded = rows[i].excluded;
 		f.profile.n_excluded = rows[i].n_excluded;
-		expect(&f, rows[i].good ? 0 : CSM_EDENIED, rows[i].good ? NULL : "carry the name constraints");
+		tbsfix_expect(&f, rows[i].good ? 0 : CSM_EDENIED, rows[i].good ? NULL : "carry the name constraints");
 	}
-	fix_end(&f);
+	tbsfix_end(&f);
 }
 
 static void the_issuers_own_constraints_hold_too(void **state)
@@ -371,11 +259,11 @@ static void the_issuers_own_constraints_hold_too(void **state)
 	static const struct csm_str permitted[] = {CSM_STR("dns:.other")};
 	struct csm_signer s;
 	struct csm_tbs found;
-	struct fix f;
+	struct tbsfix f;
 	X509 *narrow;
 
 	(void)state;
-	fix_begin(&f, "p256");
+	tbsfix_begin(&f, "p256");
 	f.rules.path_len.v = 1;
 	s = pki_signer(f.root.key, NULL);
 	f.profile.ca = true;
@@ -387,16 +275,16 @@ static void the_issuers_own_constraints_hold_too(void **state)
 	f.order.spki = f.key.spki;
 	f.order.sans = NULL;
 	narrow = pki_issue(&f.order, &s);
-	beside(&f, narrow, NULL);
+	tbsfix_beside(&f, narrow, NULL);
 	f.profile = pki_profile();
 	f.order.issuer = narrow;
 	f.order.spki = pki_spki(pki_key("p384"));
 	f.order.sans = f.sans;
 	f.order.not_after -= 60;
-	expect(&f, CSM_EDENIED, "the issuer's certificate");
-	assert_int_equal(cert(&f, &found), CSM_EDENIED);
+	tbsfix_expect(&f, CSM_EDENIED, "the issuer's certificate");
+	assert_int_equal(tbsfix_cert(&f, &found), CSM_EDENIED);
 	X509_free(narrow);
-	fix_end(&f);
+	tbsfix_end(&f);
 }
 
 /* Each byte of a good one changed, and each length of it: what is taken is DER that says the same twice. */
@@ -405,30 +293,30 @@ static void no_byte_can_be_anything_else(void **state)
 	struct csm_tbs found, first;
 	unsigned taken = 0;
 	uint8_t *copy;
-	struct fix f;
+	struct tbsfix f;
 	size_t n;
 
 	(void)state;
-	fix_begin(&f, "p256");
-	assert_int_equal(cert(&f, &first), 0);
+	tbsfix_begin(&f, "p256");
+	assert_int_equal(tbsfix_cert(&f, &first), 0);
 	n = f.tbs.len;
 	copy = malloc(n + 1);
 	for (size_t i = 0; i < n; i++) {
 		for (unsigned bit = 0; bit < 8; bit += 7) {
 			memcpy(copy, csm_buf_ptr(&f.tbs), n);
 			copy[i] ^= (uint8_t)(1u << bit);
-			taken += csm_tbs_check(&f.key, CSM_TBS_CERTIFICATE, (struct csm_bin){copy, n}, &found, why) == 0;
+			taken += csm_tbs_check(&f.key, CSM_TBS_CERTIFICATE, (struct csm_bin){copy, n}, &found, tbsfix_why) == 0;
 		}
 		memcpy(copy, csm_buf_ptr(&f.tbs), n);
-		assert_int_equal(csm_tbs_check(&f.key, CSM_TBS_CERTIFICATE, (struct csm_bin){copy, i}, &found, why), CSM_EINVALID);
+		assert_int_equal(csm_tbs_check(&f.key, CSM_TBS_CERTIFICATE, (struct csm_bin){copy, i}, &found, tbsfix_why), CSM_EINVALID);
 	}
 	/* bits of serial number, names, dates and key are free to be others; most are not */
 	assert_in_range(taken, 1, n);
 	memcpy(copy, csm_buf_ptr(&f.tbs), n);
 	copy[n] = 0;
-	assert_int_equal(csm_tbs_check(&f.key, CSM_TBS_CERTIFICATE, (struct csm_bin){copy, n + 1}, &found, why), CSM_EINVALID);
+	assert_int_equal(csm_tbs_check(&f.key, CSM_TBS_CERTIFICATE, (struct csm_bin){copy, n + 1}, &found, tbsfix_why), CSM_EINVALID);
 	free(copy);
-	fix_end(&f);
+	tbsfix_end(&f);
 }
 
 /* ---- lists ---- */
@@ -452,7 +340,7 @@ static int next(void *arg, struct csm_revoked *ret)
 	return 1;
 }
 
-static void crl(struct fix *f, uint64_t n, int reason, uint64_t base)
+static void crl(struct tbsfix *f, uint64_t n, int reason, uint64_t base)
 {
 	struct many m = {.left = n, .reason = reason};
 	struct csm_crl_order o = {.issuer = f->ca.cert, .number = 260, .base = base, .this_update = PKI_NOW,
@@ -466,22 +354,22 @@ static void crl(struct fix *f, uint64_t n, int reason, uint64_t base)
 static void lists_and_deltas_are_signed(void **state)
 {
 	struct csm_tbs found;
-	struct fix f;
+	struct tbsfix f;
 
 	(void)state;
-	fix_begin(&f, "p384");
+	tbsfix_begin(&f, "p384");
 	for (uint64_t n = 0; n < 3; n++) {
 		crl(&f, n, CSM_REASON_KEY_COMPROMISE, 0);
-		assert_int_equal(judge(&f, CSM_TBS_CRL, &found), 0);
+		assert_int_equal(tbsfix_judge(&f, CSM_TBS_CRL, &found), 0);
 		assert_int_equal(found.number_len, 2);
 		assert_int_equal(found.number[0] << 8 | found.number[1], 260);
 		assert_int_equal(found.scheme.hash, CSM_HASH_SHA384);
-		assert_int_equal(judge(&f, CSM_TBS_CERTIFICATE, &found), CSM_EINVALID);
-		assert_int_equal(judge(&f, CSM_TBS_OCSP, &found), CSM_EINVALID);
+		assert_int_equal(tbsfix_judge(&f, CSM_TBS_CERTIFICATE, &found), CSM_EINVALID);
+		assert_int_equal(tbsfix_judge(&f, CSM_TBS_OCSP, &found), CSM_EINVALID);
 	}
 	crl(&f, 2, CSM_REASON_REMOVE_FROM_CRL, 7);
-	assert_int_equal(judge(&f, CSM_TBS_CRL, &found), 0);
-	fix_end(&f);
+	assert_int_equal(tbsfix_judge(&f, CSM_TBS_CRL, &found), 0);
+	tbsfix_end(&f);
 }
 
 /* A hundred thousand entries, in pieces of every kind of length, and the same with one byte changed or left out. */
@@ -491,58 +379,58 @@ static void a_long_list_is_read_as_it_comes(void **state)
 	struct csm_tbs found;
 	size_t head, entry, to;
 	const uint8_t *p;
-	struct fix f;
+	struct tbsfix f;
 
 	(void)state;
-	fix_begin(&f, "p256");
+	tbsfix_begin(&f, "p256");
 	crl(&f, 100000, CSM_REASON_UNSPECIFIED, 0);
 	p = csm_buf_ptr(&f.tbs);
-	assert_int_equal(judge(&f, CSM_TBS_CRL, &found), 0);
+	assert_int_equal(tbsfix_judge(&f, CSM_TBS_CRL, &found), 0);
 	/* the first entry begins with its serial number, as many() makes it */
 	head = (size_t)((const uint8_t *)memmem(p, f.tbs.len, "\x30\x21\x02\x10", 4) - p);
 	entry = 2 + p[head + 1];
 	to = head + 100000 * entry;
-	assert_int_equal(csm_tbs_crl_begin(&f.key, (struct csm_bin){p, head}, &c, &found, why), 0);
+	assert_int_equal(csm_tbs_crl_begin(&f.key, (struct csm_bin){p, head}, &c, &found, tbsfix_why), 0);
 	for (size_t at = head, n = entry; at < to; at += n, n = (n / entry * 3 + 1) * entry) {
 		n = n < to - at ? n : to - at;
-		assert_int_equal(csm_tbs_crl_entries(c, (struct csm_bin){p + at, n}, why), 0);
+		assert_int_equal(csm_tbs_crl_entries(c, (struct csm_bin){p + at, n}, tbsfix_why), 0);
 	}
-	assert_int_equal(csm_tbs_crl_end(c, &f.key, (struct csm_bin){p + to, f.tbs.len - to - 1}, &found, why), CSM_EINVALID);
-	assert_int_equal(csm_tbs_crl_end(c, &f.key, (struct csm_bin){p + to, f.tbs.len - to}, &found, why), 0);
-	assert_int_equal(csm_tbs_crl_entries(c, (struct csm_bin){p + head, entry}, why), CSM_EINVALID);
+	assert_int_equal(csm_tbs_crl_end(c, &f.key, (struct csm_bin){p + to, f.tbs.len - to - 1}, &found, tbsfix_why), CSM_EINVALID);
+	assert_int_equal(csm_tbs_crl_end(c, &f.key, (struct csm_bin){p + to, f.tbs.len - to}, &found, tbsfix_why), 0);
+	assert_int_equal(csm_tbs_crl_entries(c, (struct csm_bin){p + head, entry}, tbsfix_why), CSM_EINVALID);
 	csm_tbs_crl_free(c);
-	assert_int_equal(csm_tbs_crl_begin(&f.key, (struct csm_bin){p, head}, &c, &found, why), 0);
-	assert_int_equal(csm_tbs_crl_entries(c, (struct csm_bin){p + head, entry - 1}, why), CSM_EINVALID);
+	assert_int_equal(csm_tbs_crl_begin(&f.key, (struct csm_bin){p, head}, &c, &found, tbsfix_why), 0);
+	assert_int_equal(csm_tbs_crl_entries(c, (struct csm_bin){p + head, entry - 1}, tbsfix_why), CSM_EINVALID);
 	csm_tbs_crl_free(c);
-	assert_int_equal(csm_tbs_crl_begin(&f.key, (struct csm_bin){p, head + 1}, &c, &found, why), CSM_EINVALID);
-	fix_end(&f);
+	assert_int_equal(csm_tbs_crl_begin(&f.key, (struct csm_bin){p, head + 1}, &c, &found, tbsfix_why), CSM_EINVALID);
+	tbsfix_end(&f);
 }
 
 static void no_byte_of_a_list_can_be_anything_else(void **state)
 {
 	struct csm_tbs found;
 	uint8_t *copy;
-	struct fix f;
+	struct tbsfix f;
 	size_t n;
 
 	(void)state;
-	fix_begin(&f, "p256");
+	tbsfix_begin(&f, "p256");
 	crl(&f, 1, CSM_REASON_KEY_COMPROMISE, 0);
 	n = f.tbs.len;
 	copy = malloc(n);
 	for (size_t i = 0; i < n; i++) {
 		memcpy(copy, csm_buf_ptr(&f.tbs), n);
-		assert_int_equal(csm_tbs_check(&f.key, CSM_TBS_CRL, (struct csm_bin){copy, i}, &found, why), CSM_EINVALID);
+		assert_int_equal(csm_tbs_check(&f.key, CSM_TBS_CRL, (struct csm_bin){copy, i}, &found, tbsfix_why), CSM_EINVALID);
 		copy[i] ^= 0x80;
-		(void)!csm_tbs_check(&f.key, CSM_TBS_CRL, (struct csm_bin){copy, n}, &found, why);
+		(void)!csm_tbs_check(&f.key, CSM_TBS_CRL, (struct csm_bin){copy, n}, &found, tbsfix_why);
 	}
 	free(copy);
-	fix_end(&f);
+	tbsfix_end(&f);
 }
 
 /* ---- OCSP ---- */
 
-static int ocsp(struct fix *f, X509 *responder, X509 *issuer, uint64_t to)
+static int ocsp(struct tbsfix *f, X509 *responder, X509 *issuer, uint64_t to)
 {
 	OCSP_CERTID *id = OCSP_cert_id_new(EVP_sha256(), X509_get_subject_name(issuer), X509_get0_pubkey_bitstr(issuer),
 		X509_get0_serialNumber(issuer));
@@ -557,7 +445,7 @@ static int ocsp(struct fix *f, X509 *responder, X509 *issuer, uint64_t to)
 	assert_int_equal(csm_ocsp_tbs(&o, &f->tbs), 0);
 	OPENSSL_free(der);
 	OCSP_CERTID_free(id);
-	return judge(f, CSM_TBS_OCSP, &found);
+	return tbsfix_judge(f, CSM_TBS_OCSP, &found);
 }
 
 static void answers_are_of_the_issuer_or_whom_it_named(void **state)
@@ -565,12 +453,12 @@ static void answers_are_of_the_issuer_or_whom_it_named(void **state)
 	struct csm_signer s;
 	struct csm_tbs found;
 	X509 *responder;
-	struct fix f;
+	struct tbsfix f;
 
 	(void)state;
-	fix_begin(&f, "p256");
+	tbsfix_begin(&f, "p256");
 	assert_int_equal(ocsp(&f, f.ca.cert, f.ca.cert, PKI_NOW + PKI_DAY), 0);
-	assert_int_equal(judge(&f, CSM_TBS_CRL, &found), CSM_EINVALID);
+	assert_int_equal(tbsfix_judge(&f, CSM_TBS_CRL, &found), CSM_EINVALID);
 	assert_int_equal(ocsp(&f, f.ca.cert, f.ca.cert, PKI_NOW + 2 * YEAR), CSM_EDENIED);
 	assert_int_equal(ocsp(&f, f.root.cert, f.ca.cert, PKI_NOW + PKI_DAY), CSM_EDENIED);
 	assert_int_equal(ocsp(&f, f.ca.cert, f.root.cert, PKI_NOW + PKI_DAY), CSM_EDENIED);
@@ -581,15 +469,15 @@ static void answers_are_of_the_issuer_or_whom_it_named(void **state)
 	f.order.issuer = f.root.cert;
 	f.order.spki = f.key.spki;
 	responder = pki_issue(&f.order, &s);
-	beside(&f, responder, NULL);
+	tbsfix_beside(&f, responder, NULL);
 	assert_int_equal(ocsp(&f, responder, f.root.cert, PKI_NOW + PKI_DAY), CSM_ESTATE);
-	beside(&f, responder, f.root.cert);
+	tbsfix_beside(&f, responder, f.root.cert);
 	assert_int_equal(ocsp(&f, responder, f.root.cert, PKI_NOW + PKI_DAY), 0);
 	assert_int_equal(ocsp(&f, responder, f.ca.cert, PKI_NOW + PKI_DAY), CSM_EDENIED);
 	crl(&f, 1, CSM_REASON_KEY_COMPROMISE, 0);
-	assert_int_equal(judge(&f, CSM_TBS_CRL, &found), CSM_ESTATE);
+	assert_int_equal(tbsfix_judge(&f, CSM_TBS_CRL, &found), CSM_ESTATE);
 	X509_free(responder);
-	fix_end(&f);
+	tbsfix_end(&f);
 }
 
 /* ---- rules ---- */
@@ -601,14 +489,14 @@ static void rules_are_refused_that_say_nothing(void **state)
 	static const char *const bad[] = {"", "example", "dns:", "dns:*.example", "dns:a b", "ip:10.0.0.0/33", "other:x", "uri:"};
 
 	(void)state;
-	assert_int_equal(csm_tbs_rules_check(&r, why), 0);
+	assert_int_equal(csm_tbs_rules_check(&r, tbsfix_why), 0);
 	for (size_t i = 0; i < N_ELEMS(bad); i++) {
 		name = csm_str_of(bad[i]);
-		assert_int_equal(csm_tbs_rules_check(&r, why), CSM_EINVALID);
-		assert_non_null(strstr(why, "permitted"));
+		assert_int_equal(csm_tbs_rules_check(&r, tbsfix_why), CSM_EINVALID);
+		assert_non_null(strstr(tbsfix_why, "permitted"));
 	}
 	r = (struct csm_msg_issuer_rules){.max_life = {0, true}};
-	assert_int_equal(csm_tbs_rules_check(&r, why), CSM_EINVALID);
+	assert_int_equal(csm_tbs_rules_check(&r, tbsfix_why), CSM_EINVALID);
 }
 
 int main(void)
