@@ -79,6 +79,7 @@ enum opt_id {
 	O_ISSUED_AFTER,
 	O_LIMIT,
 	O_AFTER,
+	O_PASSPHRASE_FILE,
 	O__COUNT
 };
 typedef unsigned __int128 opt_set;

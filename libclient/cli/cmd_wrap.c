@@ -12,23 +12,53 @@
 
 #define STACK_LEFT 65536u
 
-/* OpenSSL asks for the passphrase; what is typed goes to its buffer and nowhere else. */
+/* Where a passphrase comes from: a file, or the terminal. */
+struct ask {
+	const char *file;   /* NULL: the terminal */
+	struct csm_buf got; /* its bytes, once it was asked for: OpenSSL may ask again, for another format */
+	bool asked;
+	int r;
+};
+
+/* The first line, as openssl's -passin file: takes it. */
+static int read_passphrase(const char *file, struct csm_buf *b)
+{
+	const char *end;
+	int r = io_read(file, b);
+
+	if (r != 0)
+		return r;
+	if (b->len > 0 && (end = memchr(csm_buf_ptr(b), '\n', b->len)) != NULL)
+		b->len = (size_t)(end - (const char *)csm_buf_ptr(b));
+	if (b->len > 0 && csm_buf_ptr(b)[b->len - 1] == '\r')
+		b->len--;
+	return b->len > 0 ? 0 : client_err(CSM_EINVALID, "%s holds no passphrase", strcmp(file, "-") == 0 ? "standard input" : file);
+}
+
+/* What OpenSSL calls; the passphrase goes to its buffer and nowhere else. */
 static int passphrase(char *out, int size, int writing, void *arg)
 {
-	struct csm_buf b;
-	int n = -1;
+	struct ask *ask = arg;
 
 	(void)writing;
-	if (*(int *)arg != 0)
-		return -1; /* OpenSSL tries once more, as another format */
-	csm_buf_init(&b, CSM_SECRET_MAX, true);
-	*(int *)arg = prompt_passphrase(CSM_STR("the private key's passphrase"), &b);
-	if (*(int *)arg == 0 && b.len <= (size_t)size) {
-		memcpy(out, csm_buf_ptr(&b), b.len);
-		n = (int)b.len;
+	if (!ask->asked) {
+		ask->asked = true;
+		ask->r = ask->file != NULL ? read_passphrase(ask->file, &ask->got) :
+			prompt_passphrase(CSM_STR("the private key's passphrase"), &ask->got);
+		if (ask->r == 0 && ask->got.len > (size_t)size)
+			ask->r = client_err(CSM_ETOO_LARGE, "the passphrase is longer than %d bytes", size);
 	}
-	csm_buf_free(&b);
-	return n;
+	if (ask->r != 0)
+		return -1;
+	if (ask->got.len > 0)
+		memcpy(out, csm_buf_ptr(&ask->got), ask->got.len);
+	return (int)ask->got.len;
+}
+
+static int wrong_passphrase(const char *path, const struct ask *ask)
+{
+	return client_err(CSM_EINVALID, "%s: the passphrase is not its: %s", path,
+		ask->file == NULL ? "what was typed does not open it" : "what --passphrase-file holds, up to the end of the line, does not open it");
 }
 
 /* Both in one file, its certificates appended to chain in the order in which TLS has them. */
@@ -53,46 +83,61 @@ static int open_pkcs12(const PKCS12 *p12, const char *pass, EVP_PKEY **ret, stru
 	return r == 0 && *ret == NULL ? CSM_EINVALID : r;
 }
 
-static int read_pkcs12(const char *path, BIO *bio, EVP_PKEY **ret, struct csm_buf *chain)
+/* Its MAC says so. */
+static bool is_its_passphrase(PKCS12 *p12, const char *pass)
+{
+	return PKCS12_verify_mac(p12, pass, -1) == 1 || (*pass == '\0' && PKCS12_verify_mac(p12, NULL, 0) == 1);
+}
+
+static int read_pkcs12(const char *path, BIO *bio, struct ask *ask, EVP_PKEY **ret, struct csm_buf *chain)
 {
 	PKCS12 *p12 = d2i_PKCS12_bio(bio, NULL);
-	char pass[1024];
-	int r, asked = 0;
+	char pass[1024] = "";
+	bool known;
+	int n, r;
 
 	if (p12 == NULL)
 		return client_err(CSM_EINVALID, "%s is neither PEM nor PKCS#12", path);
-	r = open_pkcs12(p12, "", ret, chain);
-	if (r == CSM_EINVALID) {
-		int n = passphrase(pass, (int)sizeof(pass) - 1, 0, &asked);
-
-		if (n >= 0) {
-			pass[n] = '\0';
-			r = open_pkcs12(p12, pass, ret, chain);
-		}
-		sodium_memzero(pass, sizeof(pass));
+	if (!PKCS12_mac_present(p12)) {
+		PKCS12_free(p12);
+		return client_err(CSM_EUNSUPPORTED, "%s has no MAC, by which a change of it would be seen: make it anew, with one", path);
 	}
+	known = is_its_passphrase(p12, "");
+	if (!known) {
+		n = passphrase(pass, (int)sizeof(pass) - 1, 0, ask);
+		pass[n > 0 ? n : 0] = '\0';
+		known = n >= 0 && is_its_passphrase(p12, pass);
+	}
+	r = known ? open_pkcs12(p12, pass, ret, chain) : 0;
+	sodium_memzero(pass, sizeof(pass));
 	PKCS12_free(p12);
-	if (asked != 0)
-		return asked;
-	return r == 0 ? 0 : r == CSM_EINVALID ? client_err(r, "%s holds no private key, or the passphrase is not its", path) : client_err_plain(r);
+	if (ask->r != 0)
+		return ask->r;
+	if (!known)
+		return wrong_passphrase(path, ask);
+	return r == CSM_EINVALID ? client_err(r, "%s holds no private key that can be read", path) : r != 0 ? client_err_plain(r) : 0;
 }
 
-static int read_pem(const char *path, BIO *bio, EVP_PKEY **ret)
+static int read_pem(const char *path, BIO *bio, struct ask *ask, EVP_PKEY **ret)
 {
-	int asked = 0;
-
-	*ret = PEM_read_bio_PrivateKey(bio, NULL, passphrase, &asked);
+	*ret = PEM_read_bio_PrivateKey(bio, NULL, passphrase, ask);
 	if (*ret != NULL)
 		return 0;
-	return asked != 0 ? asked : client_err(CSM_EINVALID, "%s holds no private key in PEM, or the passphrase is not its", path);
+	if (ask->r != 0)
+		return ask->r;
+	return ask->asked ? wrong_passphrase(path, ask) : client_err(CSM_EINVALID, "%s holds no private key in PEM", path);
 }
 
-static int read_private(const char *path, EVP_PKEY **ret, struct csm_buf *chain)
+static int read_private(struct cli *cli, const char *path, EVP_PKEY **ret, struct csm_buf *chain)
 {
+	struct ask ask = {.file = cli->value[O_PASSPHRASE_FILE]};
 	struct csm_buf text;
 	BIO *bio = NULL;
 	int r;
 
+	if (ask.file != NULL && strcmp(ask.file, "-") == 0 && strcmp(path, "-") == 0)
+		return cli_usage("the key and its passphrase cannot both come from standard input");
+	csm_buf_init(&ask.got, CSM_SECRET_MAX, true);
 	csm_buf_init(&text, WRAP_FILE_MAX, true);
 	if ((r = io_read(path, &text)) != 0)
 		goto out;
@@ -100,13 +145,14 @@ static int read_private(const char *path, EVP_PKEY **ret, struct csm_buf *chain)
 	if ((bio = BIO_new_mem_buf(text.len > 0 ? (const void *)csm_buf_ptr(&text) : "", (int)text.len)) == NULL)
 		goto out;
 	if (text.len > 0 && csm_buf_ptr(&text)[0] == 0x30)
-		r = read_pkcs12(path, bio, ret, chain);
+		r = read_pkcs12(path, bio, &ask, ret, chain);
 	else
-		r = read_pem(path, bio, ret);
+		r = read_pem(path, bio, &ask, ret);
 out:
 	ERR_clear_error();
 	BIO_free(bio);
 	csm_buf_free(&text);
+	csm_buf_free(&ask.got);
 	return r;
 }
 
@@ -160,7 +206,7 @@ int wrap_key_of(struct cli *cli, const struct storage *to, const char *path, str
 	struct csm_buf sensitive;
 	EVP_PKEY *key = NULL;
 	TPMT_PUBLIC pub;
-	int r = read_private(path, &key, chain);
+	int r = read_private(cli, path, &key, chain);
 
 	if (r != 0)
 		return r;

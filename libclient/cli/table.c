@@ -110,6 +110,8 @@ const struct opt cli_opts[O__COUNT] = {
 	[O_ISSUED_AFTER] = {"issued-after", 0, "WHEN", NULL, "only those that were issued later, like -7d"},
 	[O_LIMIT] = {"limit", 0, "N", NULL, "so many at most; all unless given"},
 	[O_AFTER] = {"after", 0, "CURSOR", NULL, "what follows on what was listed before: --limit tells CURSOR where there are more"},
+	[O_PASSPHRASE_FILE] = {"passphrase-file", 0, "FILE", "@file",
+		"the private key's passphrase: the first line of FILE, or of standard input where that is \"-\"; the terminal is asked unless given"},
 	[O_REF] = {"ref", 0, "TEXT", NULL, "what csmd.yaml has as policy_ref; nothing unless given"},
 };
 
@@ -200,11 +202,11 @@ const struct command cli_commands[] = {
 		cmd_attest_activate},
 	{"wrap-key", NULL, "PEM", 1, 1, SOCK_NONE,
 		OPT(O_TO) | OPT(O_NAME) | OPT(O_BACKEND) | OPT(O_USE) | OPT(O_OUTPUT) | OUTPUT_PUBLIC | OPT(O_ATTESTATION) |
-			OPT(O_NONCE) | OPT(O_CA) | OPT(O_AK) | OPT(O_SECRET_FILE) | OPT(O_PROOF),
+			OPT(O_NONCE) | OPT(O_CA) | OPT(O_AK) | OPT(O_SECRET_FILE) | OPT(O_PROOF) | OPT(O_PASSPHRASE_FILE),
 		-1,
 		"an object with wrapped (PEM)", "wrap a private key for one node",
 		"For the machine where keys are made: it needs no TPM and no daemon. PEM is a private key (RSA of 2048, 3072 or 4096 "
-		"bits, P-256, P-384, P-521); where it is encrypted the terminal is asked for the passphrase; \"-\" is standard "
+		"bits, P-256, P-384, P-521), which may be encrypted; \"-\" is standard "
 		"input. --to is what csm status --json prints on the node; --backend chooses one of its back ends there (the preferred "
 		"one unless given). The result can be opened by that node alone: csm key import. Whoever can give you another storage "
 		"key gets the private key: compare its Name with --name, or have the node's TPM vouch for it: --attestation is what csm "
@@ -378,7 +380,8 @@ const struct command cli_commands[] = {
 		"With the authority's certificate comes the first administrator's: his key is made here, and goes to a file only.",
 		cmd_ca_init},
 	{"ca", "import", "CHAIN.pem [KEY]", 1, 2, SOCK_PUBLIC,
-		OPTS_ISSUER | OPT(O_TO) | OPT(O_BACKEND) | OPT(O_ISSUER) | OPT(O_ADMIN) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
+		OPTS_ISSUER | OPT(O_TO) | OPT(O_BACKEND) | OPT(O_ISSUER) | OPT(O_ADMIN) | OPT(O_PASSPHRASE_FILE) | OPT(O_OUTPUT) | OUTPUT_PUBLIC,
+		-1,
 		"an object with issuer, certificate, chain, root, root_sha256, not_after and administrator",
 		"bring a certificate authority along that exists already",
 		"KEY is the private key in PEM or PKCS#12; one PKCS#12 file in place of CHAIN.pem may hold both. The key is wrapped for "

@@ -186,9 +186,9 @@ sed 's/superseded/unspecified/' small >changed
 sed 2d small >without
 sed 2p small >twice
 sed '1!G;h;$!d' small >turned
-sed '$d' small >cut
+sed '$d' small >shorter
 { cat small && tail -1 small; } >longer
-for made in mixed changed without twice turned cut longer; do
+for made in mixed changed without twice turned shorter longer; do
     expect_exit 1 csm ca cert verify $made --key signer.pem -o never
     grep -q "^csm: tampered: $made, line " err || fail "$made: $(cat err)"
     [ ! -e never ] || fail "$made: something was written"
@@ -256,13 +256,33 @@ for wrong in "old.pem old.locked --issuer old" "both.p12 --issuer p12"; do
     expect_exit 1 typed wrong csm ca import $wrong --max-life 30d --admin ""
     grep -q 'passphrase is not its' out || fail "$(cat out)"
 done
+echo wrong >wrong
+printf 'secret\nand more\n' >pass
+: >empty
+for locked in "old.pem old.locked --issuer old" "both.p12 --issuer p12"; do
+    # shellcheck disable=SC2086 # words
+    {
+        expect_exit 1 csm ca import $locked --max-life 30d --admin "" --passphrase-file wrong
+        grep -q ': the passphrase is not its: what --passphrase-file holds' err || fail "$(cat err)"
+        expect_exit 1 csm ca import $locked --max-life 30d --admin "" --passphrase-file - </dev/null
+        grep -q 'standard input holds no passphrase' err || fail "$(cat err)"
+        expect_exit 1 csm ca import $locked --max-life 30d --admin "" --passphrase-file empty
+        grep -q 'empty holds no passphrase' err || fail "$(cat err)"
+    }
+done
+openssl pkcs12 -export -inkey p12.key -in p12.pem -passout pass:secret -nomac -out nomac.p12
+expect_exit 1 csm ca import nomac.p12 --issuer p12 --admin "" --passphrase-file pass
+grep -q 'nomac.p12 has no MAC' err || fail "$(cat err)"
+expect_exit 1 csm ca import old.pem old.pem --issuer old --admin "" --passphrase-file pass
+grep -q 'old.pem holds no private key' err || fail "$(cat err)"
+expect_exit 2 csm ca import old.pem - --issuer old --admin "" --passphrase-file - <pass
 for name in old p12; do
     expect_exit 1 csm ca show --issuer $name
     expect_exit 1 csm ca crl --issuer $name
     grep -q 'has no certificate yet: csm ca init' err || fail "$(cat err)"
 done
 ok typed secret csm ca import old.pem old.locked --issuer old --max-life 30d --admin "" --backend soft
-ok typed secret csm ca import both.p12 --issuer p12 --max-life 30d --admin "" --backend tpm2
+ok csm ca import both.p12 --issuer p12 --max-life 30d --admin "" --backend tpm2 --passphrase-file - <pass
 expect_equal "where they are" "$(for name in old p12; do as_uid 59131 csm key show $name-ca --json | json backend; done | xargs)" "soft tpm2"
 for name in old p12; do
     node_await 20 csm ca crl --issuer $name -o $name.crl || fail "no list of $name: $(cat "$ca/log")"
