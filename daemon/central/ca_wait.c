@@ -60,27 +60,27 @@ static void make_id(struct ca_wait *w, struct csm_str who, struct csm_bin asked)
 	(void)crypto_generichash_final(&h, w->id, DB_REQUEST_ID_LEN);
 }
 
-/* The request's bytes in the pool, whatever form it came in: whole, or what of it is signed. */
-static int csr_der(const struct csm_certreq *q, bool whole, struct csm_pool *pool, struct csm_bin *ret)
+/* The request's bytes in the pool. */
+static int csr_der(const struct csm_certreq *q, struct csm_pool *pool, struct csm_bin *ret)
 {
-	int n = whole ? i2d_X509_REQ(q->req, NULL) : i2d_re_X509_REQ_tbs(q->req, NULL);
-	uint8_t *mem = n > 0 ? csm_pool_alloc(pool, (size_t)n) : NULL, *at = mem;
+	uint8_t *mem = csm_pool_alloc(pool, q->der.n);
 
-	if (mem == NULL || (whole ? i2d_X509_REQ(q->req, &at) : i2d_re_X509_REQ_tbs(q->req, &at)) != n)
+	if (mem == NULL)
 		return CSM_ENOMEM;
-	*ret = (struct csm_bin){mem, (size_t)n};
+	memcpy(mem, q->der.p, q->der.n);
+	*ret = (struct csm_bin){mem, q->der.n};
 	return 0;
 }
 
 int ca_wait_find(struct ca_wait *w)
 {
 	struct csm_str who = ca_who(w->ask->by, w->pool);
-	struct csm_bin csr = {NULL, 0}, asked = {NULL, 0};
+	struct csm_bin csr = {NULL, 0};
 	int r;
 
-	if (who.n == 0 || csr_der(w->q, true, w->pool, &csr) != 0 || csr_der(w->q, false, w->pool, &asked) != 0)
+	if (who.n == 0 || csr_der(w->q, w->pool, &csr) != 0)
 		return ca_refuse(w->why, CSM_EBUSY, "no memory");
-	make_id(w, who, asked); /* who signs the same anew, as csmd after a restart, asks the same */
+	make_id(w, who, w->q->tbs); /* who signs the same anew, as csmd after a restart, asks the same */
 	r = db_request_get(w->c->db, w->id, w->now, w->pool, &w->row);
 	w->found = r == 0;
 	if (r == CSM_ENOT_FOUND) {

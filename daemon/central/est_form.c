@@ -5,8 +5,6 @@
 #include <openssl/err.h>
 #include "daemon/central/est.h"
 
-#define CHANGE_SUBJECT_NAME "1.3.6.1.5.5.7.7.36" /* id-cmc-changeSubjectName */
-
 bool est_type_is(struct csm_str value, const char *type)
 {
 	size_t n = strlen(type);
@@ -19,19 +17,6 @@ bool est_type_is(struct csm_str value, const char *type)
 }
 
 /* ---- simplereenroll ---- */
-
-static bool changes_subject(const X509_REQ *req)
-{
-	char oid[CSM_OID_TEXT_MAX];
-
-	for (int i = 0; i < X509_REQ_get_attr_count(req); i++) {
-		ASN1_OBJECT *type = X509_ATTRIBUTE_get0_object(X509_REQ_get_attr(req, i));
-
-		if (OBJ_obj2txt(oid, sizeof(oid), type, 1) > 0 && strcmp(oid, CHANGE_SUBJECT_NAME) == 0)
-			return true;
-	}
-	return false;
-}
 
 static bool has_name(const GENERAL_NAMES *all, GENERAL_NAME *name)
 {
@@ -59,7 +44,7 @@ int est_same_names(X509 *cert, const struct csm_certreq *req, char why[static CA
 	GENERAL_NAMES *sans = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
 	const char *what = NULL;
 
-	if (changes_subject(req->req))
+	if (req->changes_subject)
 		what = "the request asks for another subject (ChangeSubjectName), which is not given";
 	else if (X509_NAME_cmp(req->subject, X509_get_subject_name(cert)) != 0)
 		what = "the subject of the request is not that of the certificate by which it is made";

@@ -19,9 +19,9 @@
 struct reading {
 	struct csm_certreq *to;
 	char *why;
-	uint8_t *decoded;   /* where it was not DER */
-	struct csm_bin tbs; /* what its signature is over */
-	EVP_PKEY *key;      /* NULL: of the usual form */
+	struct csm_bin attributes, alg, sig; /* of the request; attributes n 0: none */
+	struct csm_bin exts;                 /* the one list of extensions; n 0: none */
+	EVP_PKEY *key;                       /* NULL: of the usual form */
 };
 
 static int __attribute__((format(printf, 2, 3))) refuse(struct reading *rd, const char *fmt, ...)
@@ -36,41 +36,72 @@ static int __attribute__((format(printf, 2, 3))) refuse(struct reading *rd, cons
 
 /* ---- the forms ---- */
 
+static bool take(struct csm_bin *rest, uint8_t tag, struct csm_bin *body, struct csm_bin *whole)
+{
+	uint8_t found;
+
+	return tbs_take(rest, &found, body, whole) && found == tag;
+}
+
+static bool take_parts(struct reading *rd, struct csm_bin body)
+{
+	struct csm_certreq *q = rd->to;
+	struct csm_bin info, name = {NULL, 0}, skipped;
+	const unsigned char *at;
+
+	if (!take(&body, CSM_DER_SEQ, &info, &q->tbs) || !take(&body, CSM_DER_SEQ, &skipped, &rd->alg) ||
+		!take(&body, V_ASN1_BIT_STRING, &rd->sig, NULL) || body.n != 0)
+		return false;
+	if (!take(&info, V_ASN1_INTEGER, &skipped, NULL) || !take(&info, CSM_DER_SEQ, &skipped, &name) ||
+		!take(&info, CSM_DER_SEQ, &skipped, &q->spki) ||
+		(info.n > 0 && !take(&info, CSM_DER_CONTEXT_SEQ(0), &rd->attributes, NULL)) || info.n != 0)
+		return false;
+	at = name.p;
+	q->subject = d2i_X509_NAME(NULL, &at, (long)name.n);
+	return q->subject != NULL && at == name.p + name.n;
+}
+
+/* der is in q->bytes. */
 static int from_der(struct reading *rd, struct csm_bin der)
 {
-	const unsigned char *at = der.p;
-	struct csm_bin rest = der, body, part;
-	unsigned char *again = NULL;
-	uint8_t tag;
-	bool same;
-	int n;
+	struct csm_bin rest = der, body;
 
 	if (der.n > CSM_CSR_MAX) {
 		(void)refuse(rd, "longer than %u bytes", CSM_CSR_MAX);
 		return CSM_ETOO_LARGE;
 	}
-	rd->to->req = csm_plain_d2i(&at, (long)der.n, ASN1_ITEM_rptr(X509_REQ));
-	if (rd->to->req == NULL || at != der.p + der.n)
+	if (!take(&rest, CSM_DER_SEQ, &body, NULL) || rest.n != 0)
 		return refuse(rd, "not a certificate request, or bytes are left over");
-	n = i2d_X509_REQ(rd->to->req, &again);
-	same = n > 0 && (size_t)n == der.n && memcmp(again, der.p, der.n) == 0;
-	OPENSSL_free(again);
-	if (!same || !tbs_take(&rest, &tag, &body, NULL) || !tbs_take(&body, &tag, &part, &rd->tbs))
+	if (!tbs_is_der(der))
 		return refuse(rd, "not in DER");
+	if (!take_parts(rd, body))
+		return refuse(rd, "not a certificate request");
+	rd->to->der = der;
 	return 0;
+}
+
+static int from_own(struct reading *rd, struct csm_bin der)
+{
+	if (der.n > CSM_CSR_MAX)
+		return from_der(rd, der);
+	if ((rd->to->bytes = malloc(der.n)) == NULL)
+		return CSM_ENOMEM;
+	memcpy(rd->to->bytes, der.p, der.n);
+	return from_der(rd, (struct csm_bin){rd->to->bytes, der.n});
 }
 
 static int from_base64(struct reading *rd, struct csm_bin text)
 {
+	const size_t room = text.n / 4 * 3 + 3;
 	const char *end = NULL;
 	size_t n = 0;
 
-	if ((rd->decoded = malloc(TEXT_MAX)) == NULL)
+	if ((rd->to->bytes = malloc(room)) == NULL)
 		return CSM_ENOMEM;
-	if (sodium_base642bin(rd->decoded, TEXT_MAX, (const char *)text.p, text.n, " \t\r\n", &n, &end, sodium_base64_VARIANT_ORIGINAL) !=
-			0 || end != (const char *)text.p + text.n || n == 0)
+	if (sodium_base642bin(rd->to->bytes, room, (const char *)text.p, text.n, " \t\r\n", &n, &end, sodium_base64_VARIANT_ORIGINAL) != 0 ||
+		end != (const char *)text.p + text.n || n == 0)
 		return refuse(rd, "neither DER, PEM nor base64");
-	return from_der(rd, (struct csm_bin){rd->decoded, n});
+	return from_der(rd, (struct csm_bin){rd->to->bytes, n});
 }
 
 /* What stands between the two lines. */
@@ -106,7 +137,7 @@ static int from_any(struct reading *rd, struct csm_bin bytes)
 		return CSM_ETOO_LARGE;
 	}
 	if (bytes.p[0] == CSM_DER_SEQ)
-		return from_der(rd, bytes);
+		return from_own(rd, bytes);
 	if (memmem(bytes.p, bytes.n, "-----BEGIN ", 11) != NULL)
 		return from_pem(rd, bytes);
 	return from_base64(rd, bytes);
@@ -114,49 +145,78 @@ static int from_any(struct reading *rd, struct csm_bin bytes)
 
 /* ---- the key ---- */
 
+/* Of a kind for which OpenSSL takes it to pieces. */
+static int decode_key(struct reading *rd)
+{
+	const unsigned char *at = rd->to->spki.p;
+	X509_PUBKEY *pub = csm_plain_d2i(&at, (long)rd->to->spki.n, ASN1_ITEM_rptr(X509_PUBKEY));
+	char why[CSM_SUBJKEY_WHY];
+	int r;
+
+	if (pub == NULL || at != rd->to->spki.p + rd->to->spki.n)
+		r = refuse(rd, "not a certificate request: its public key");
+	else if ((r = csm_subject_key(pub, &rd->key, why)) != 0)
+		(void)refuse(rd, "%s", why);
+	X509_PUBKEY_free(pub);
+	return r;
+}
+
 static int read_key(struct reading *rd)
 {
 	struct csm_certreq *q = rd->to;
-	X509_PUBKEY *pub = X509_REQ_get_X509_PUBKEY(q->req);
-	char why[CSM_SUBJKEY_WHY];
-	unsigned char *der = NULL;
-	int n;
+	int r;
 
-	if (csm_subject_key_quick(pub, &q->key_bits)) {
+	if (csm_subject_form(q->spki, &q->key_bits)) {
 		q->key_type = EVP_PKEY_EC;
-	} else if (csm_subject_key(pub, &rd->key, why) != 0) {
-		return refuse(rd, "%s", why);
+	} else if ((r = decode_key(rd)) != 0) {
+		return r;
 	} else {
 		q->key_type = EVP_PKEY_get_base_id(rd->key);
 		q->key_bits = EVP_PKEY_get_bits(rd->key);
 	}
-	n = i2d_X509_PUBKEY(pub, &der);
-	if (n <= 0)
-		return CSM_ENOMEM;
-	q->spki = (struct csm_bin){der, (size_t)n};
-	return n <= (int)CSM_SPKI_MAX + 512 ? 0 : refuse(rd, "its public key is too long");
+	return q->spki.n <= CSM_SPKI_MAX + 512 ? 0 : refuse(rd, "its public key is too long");
+}
+
+static bool is_strong(const struct reading *rd)
+{
+	const unsigned char *at = rd->alg.p;
+	X509_ALGOR *alg = d2i_X509_ALGOR(NULL, &at, (long)rd->alg.n);
+	bool strong = alg != NULL && csm_sigalg_is_strong(alg);
+
+	X509_ALGOR_free(alg);
+	return strong;
+}
+
+/* By OpenSSL, all of it. */
+static int verify_whole(struct reading *rd)
+{
+	const unsigned char *at = rd->to->der.p;
+	X509_REQ *req;
+	int r;
+
+	if (rd->key == NULL && (r = decode_key(rd)) != 0)
+		return r;
+	req = csm_plain_d2i(&at, (long)rd->to->der.n, ASN1_ITEM_rptr(X509_REQ));
+	r = req != NULL && X509_REQ_verify(req, rd->key) == 1 ? 0 :
+		refuse(rd, "its own signature is wrong: whoever sent it has not shown to hold the key");
+	X509_REQ_free(req);
+	return r;
 }
 
 static int check_signature(struct reading *rd)
 {
-	X509_PUBKEY *pub = X509_REQ_get_X509_PUBKEY(rd->to->req);
-	const ASN1_BIT_STRING *sig = NULL;
-	const X509_ALGOR *alg = NULL;
-	char why[CSM_SUBJKEY_WHY];
 	int r = CSM_EUNSUPPORTED;
 
-	X509_REQ_get0_signature(rd->to->req, &sig, &alg);
-	if (alg == NULL || !csm_sigalg_is_strong(alg))
-		return refuse(rd, "its own signature is of an unknown or weak kind (needed: SHA-256 or better, or Ed25519)");
-	if (rd->key == NULL)
-		r = csm_subject_verify(pub, alg, rd->tbs, sig);
-	if (r == CSM_EUNSUPPORTED && rd->key == NULL && csm_subject_key(pub, &rd->key, why) != 0)
-		return refuse(rd, "%s", why);
-	if (r == CSM_EUNSUPPORTED && X509_REQ_verify(rd->to->req, rd->key) == 1)
-		r = 0;
-	if (r != 0)
+	/* a bit string that ends within a byte is no signature to anyone */
+	if (rd->key == NULL && rd->sig.n > 1 && rd->sig.p[0] == 0)
+		r = csm_subject_verify(rd->to->spki, rd->alg, rd->to->tbs, (struct csm_bin){rd->sig.p + 1, rd->sig.n - 1});
+	if (r == CSM_EINVALID)
 		return refuse(rd, "its own signature is wrong: whoever sent it has not shown to hold the key");
-	return 0;
+	if (r != CSM_EUNSUPPORTED)
+		return r;
+	if (!is_strong(rd))
+		return refuse(rd, "its own signature is of an unknown or weak kind (needed: SHA-256 or better, or Ed25519)");
+	return verify_whole(rd);
 }
 
 /* ---- what it asks for ---- */
@@ -245,35 +305,60 @@ static int list_exts(struct reading *rd, const STACK_OF(X509_EXTENSION) *exts)
 	return 0;
 }
 
-/* One list of extensions at most: of two, readers see the first one or the last one. */
-static int check_attributes(struct reading *rd)
+static bool is_oid(struct csm_bin oid, const char *bytes, size_t n)
 {
-	static const int lists[] = {NID_ext_req, NID_ms_ext_req};
-	X509_REQ *req = rd->to->req;
-	int n = 0;
+	return oid.n == n && memcmp(oid.p, bytes, n) == 0;
+}
 
-	if (X509_REQ_get_attr_count(req) > ATTRIBUTES_MAX)
-		return refuse(rd, "it has more than %d attributes", ATTRIBUTES_MAX);
-	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
-		for (int at = -1; (at = X509_REQ_get_attr_by_NID(req, lists[i], at)) >= 0; n++)
-			if (X509_ATTRIBUTE_count(X509_REQ_get_attr(req, at)) != 1)
-				return refuse(rd, "its list of extensions has not one value");
-	return n <= 1 ? 0 : refuse(rd, "it has two lists of extensions");
+/* One list of extensions at most: of two, readers see the first one or the last one. */
+static int read_attribute(struct reading *rd, struct csm_bin one, int *lists)
+{
+	static const char ext_req[] = "\x2a\x86\x48\x86\xf7\x0d\x01\x09\x0e", ms_ext_req[] = "\x2b\x06\x01\x04\x01\x82\x37\x02\x01\x0e",
+			  change_name[] = "\x2b\x06\x01\x05\x05\x07\x07\x24";
+	struct csm_bin oid, values, skipped;
+
+	if (!take(&one, V_ASN1_OBJECT, &oid, NULL) || !take(&one, CSM_DER_SET, &values, NULL) || one.n != 0)
+		return refuse(rd, "not a certificate request: its attributes");
+	if (is_oid(oid, change_name, sizeof(change_name) - 1))
+		rd->to->changes_subject = true;
+	if (!is_oid(oid, ext_req, sizeof(ext_req) - 1) && !is_oid(oid, ms_ext_req, sizeof(ms_ext_req) - 1))
+		return 0;
+	if (++*lists > 1)
+		return refuse(rd, "it has two lists of extensions");
+	if (!take(&values, CSM_DER_SEQ, &skipped, &rd->exts) || values.n != 0)
+		return refuse(rd, "its list of extensions has not one value");
+	return 0;
+}
+
+static int read_attributes(struct reading *rd)
+{
+	struct csm_bin rest = rd->attributes, one;
+	int lists = 0, r;
+
+	for (int n = 1; rest.n > 0; n++) {
+		if (n > ATTRIBUTES_MAX)
+			return refuse(rd, "it has more than %d attributes", ATTRIBUTES_MAX);
+		if (!take(&rest, CSM_DER_SEQ, &one, NULL))
+			return refuse(rd, "not a certificate request: its attributes");
+		if ((r = read_attribute(rd, one, &lists)) != 0)
+			return r;
+	}
+	return 0;
 }
 
 static int read_exts(struct reading *rd)
 {
+	const unsigned char *at;
 	STACK_OF(X509_EXTENSION) *exts;
-	bool asked = X509_REQ_get_attr_by_NID(rd->to->req, NID_ext_req, -1) >= 0 ||
-		X509_REQ_get_attr_by_NID(rd->to->req, NID_ms_ext_req, -1) >= 0;
 	int r;
 
-	if ((r = check_attributes(rd)) != 0 || !asked)
+	if ((r = read_attributes(rd)) != 0 || rd->exts.n == 0)
 		return r;
-	exts = X509_REQ_get_extensions(rd->to->req);
-	if (exts == NULL)
-		return refuse(rd, "its list of extensions cannot be read");
-	if ((r = list_exts(rd, exts)) == 0 && (r = read_usage(rd, exts)) == 0)
+	at = rd->exts.p;
+	exts = d2i_X509_EXTENSIONS(NULL, &at, (long)rd->exts.n);
+	if (exts == NULL || at != rd->exts.p + rd->exts.n)
+		r = refuse(rd, "its list of extensions cannot be read");
+	else if ((r = list_exts(rd, exts)) == 0 && (r = read_usage(rd, exts)) == 0)
 		r = read_sans(rd, exts);
 	sk_X509_EXTENSION_pop_free(exts, X509_EXTENSION_free);
 	return r;
@@ -285,7 +370,6 @@ static int read_subject(struct reading *rd)
 	struct csm_buf b;
 	int r;
 
-	rd->to->subject = X509_REQ_get_subject_name(rd->to->req);
 	csm_buf_init(&b, CSM_SUBJECT_MAX, false);
 	r = csm_name_text(rd->to->subject, &b);
 	csm_buf_free(&b);
@@ -307,7 +391,6 @@ int csm_certreq_read(struct csm_bin bytes, struct csm_certreq **ret, char why[st
 	}
 	csm_certreq_free(rd.to);
 	EVP_PKEY_free(rd.key);
-	free(rd.decoded);
 	ERR_clear_error();
 	return r;
 }
@@ -316,9 +399,9 @@ void csm_certreq_free(struct csm_certreq *q)
 {
 	if (q == NULL)
 		return;
-	OPENSSL_free((void *)q->spki.p);
+	free(q->bytes);
+	X509_NAME_free(q->subject);
 	GENERAL_NAMES_free(q->sans);
 	EXTENDED_KEY_USAGE_free(q->eku);
-	X509_REQ_free(q->req);
 	free(q);
 }

@@ -18,15 +18,18 @@ struct csm_requested {
 	bool critical;
 };
 struct csm_certreq {
-	X509_REQ *req;
-	const X509_NAME *subject; /* borrowed from req */
+	uint8_t *bytes;          /* of der and what lies in it */
+	struct csm_bin der;      /* the request */
+	struct csm_bin tbs;      /* what of it is signed */
 	struct csm_bin spki;     /* DER */
+	X509_NAME *subject;
 	int key_type;            /* EVP_PKEY_RSA, EVP_PKEY_EC (P-256, P-384, P-521 by name), EVP_PKEY_ED25519 */
 	int key_bits;
 	GENERAL_NAMES *sans;     /* NULL: none. DNS, IP, URI and e-mail names, well formed, none twice */
 	struct csm_requested exts[CSM_CERTREQ_EXTS_MAX];
 	size_t n_exts;
 	bool wants_ca;
+	bool changes_subject;    /* it has the attribute ChangeSubjectName (RFC 6402) */
 	uint32_t key_usage;      /* KU_ bits asked for; 0: not asked */
 	EXTENDED_KEY_USAGE *eku; /* NULL: not asked */
 };

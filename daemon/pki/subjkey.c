@@ -1,6 +1,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <openssl/core_names.h>
 #include <openssl/ec.h>
 #include <openssl/err.h>
@@ -102,6 +103,7 @@ static pthread_once_t curves_once = PTHREAD_ONCE_INIT;
 struct verifier {
 	EVP_PKEY *key;
 	EVP_PKEY_CTX *ctx;
+	EVP_MD_CTX *hash;
 };
 static pthread_key_t verifiers_key;
 static bool verifiers_keyed;
@@ -111,6 +113,7 @@ static void verifiers_free(void *arg)
 	struct verifier *v = arg;
 
 	for (size_t i = 0; i < CURVES; i++) {
+		EVP_MD_CTX_free(v[i].hash);
 		EVP_PKEY_CTX_free(v[i].ctx);
 		EVP_PKEY_free(v[i].key);
 	}
@@ -195,17 +198,38 @@ static const struct front {
 #undef FRONT
 };
 
-bool csm_subject_point(struct csm_bin spki)
+/* The curve of a key in that form, and its point, which may lie anywhere; NULL: it is something else. */
+static const struct curve *usual_der(struct csm_bin spki, const unsigned char **point)
 {
-	bool good = false;
-
 	(void)pthread_once(&curves_once, make_curves);
 	for (size_t i = 0; i < CURVES; i++)
-		if (spki.n == fronts[i].n - 1 + curves[i].point && memcmp(spki.p, fronts[i].p, fronts[i].n) == 0)
-			good = curves[i].group != NULL && on_curve(&curves[i], spki.p + fronts[i].n - 1);
-	if (!good)
-		ERR_clear_error();
-	return good;
+		if (spki.n == fronts[i].n - 1 + curves[i].point && memcmp(spki.p, fronts[i].p, fronts[i].n) == 0 &&
+			curves[i].group != NULL && curves[i].params != NULL) {
+			*point = spki.p + fronts[i].n - 1;
+			return &curves[i];
+		}
+	return NULL;
+}
+
+bool csm_subject_form(struct csm_bin spki, int *bits)
+{
+	const unsigned char *point = NULL;
+	const struct curve *c = usual_der(spki, &point);
+
+	if (c != NULL)
+		*bits = c->bits;
+	return c != NULL;
+}
+
+bool csm_subject_point(struct csm_bin spki)
+{
+	const unsigned char *point = NULL;
+	const struct curve *c = usual_der(spki, &point);
+
+	if (c != NULL && on_curve(c, point))
+		return true;
+	ERR_clear_error();
+	return false;
 }
 
 static struct verifier *verifier_on(const struct curve *c)
@@ -226,7 +250,9 @@ static struct verifier *verifier_on(const struct curve *c)
 		EVP_PKEY_free(v->key);
 		v->key = NULL;
 	}
-	v->ctx = v->key != NULL ? EVP_PKEY_CTX_new(v->key, NULL) : NULL;
+	if (v->hash == NULL)
+		v->hash = EVP_MD_CTX_new();
+	v->ctx = v->key != NULL && v->hash != NULL ? EVP_PKEY_CTX_new(v->key, NULL) : NULL;
 	if (v->ctx != NULL && EVP_PKEY_verify_init(v->ctx) == 1)
 		return v;
 	EVP_PKEY_CTX_free(v->ctx);
@@ -234,32 +260,51 @@ static struct verifier *verifier_on(const struct curve *c)
 	return NULL;
 }
 
-/* 1: it is; 0: it is not; else it could not be found out. */
-static int verify_on(const struct curve *c, const unsigned char *point, const EVP_MD *md, struct csm_bin tbs, const ASN1_BIT_STRING *sig)
+/* 1: it is; 0: it is not; else it could not be found out, or the point is not on the curve. */
+static int verify_on(const struct curve *c, const unsigned char *point, const EVP_MD *md, struct csm_bin tbs, struct csm_bin sig)
 {
 	struct verifier *v = verifier_on(c);
 	uint8_t digest[EVP_MAX_MD_SIZE];
 	unsigned n = 0;
 
-	if (v == NULL || EVP_PKEY_set1_encoded_public_key(v->key, point, c->point) != 1 ||
-		EVP_Digest(tbs.p, tbs.n, digest, &n, md, NULL) != 1)
+	if (v == NULL || md == NULL || EVP_PKEY_set1_encoded_public_key(v->key, point, c->point) != 1 ||
+		EVP_DigestInit_ex(v->hash, md, NULL) != 1 || EVP_DigestUpdate(v->hash, tbs.p, tbs.n) != 1 ||
+		EVP_DigestFinal_ex(v->hash, digest, &n) != 1)
 		return -1;
-	return EVP_PKEY_verify(v->ctx, ASN1_STRING_get0_data(sig), (size_t)ASN1_STRING_length(sig), digest, n);
+	return EVP_PKEY_verify(v->ctx, sig.p, sig.n, digest, n);
 }
 
-int csm_subject_verify(X509_PUBKEY *pub, const X509_ALGOR *alg, struct csm_bin tbs, const ASN1_BIT_STRING *sig)
+/* ECDSA with a hash that is good enough: AlgorithmIdentifiers in DER, but for their last byte. */
+static const char ecdsa_with[] = "\x30\x0a\x06\x08\x2a\x86\x48\xce\x3d\x04\x03";
+static struct hash {
+	uint8_t last;
+	const char *name;
+	EVP_MD *md; /* looked for once */
+} hashes[] = {{2, "SHA256", NULL}, {3, "SHA384", NULL}, {4, "SHA512", NULL}};
+#define HASHES (sizeof(hashes) / sizeof(hashes[0]))
+static pthread_once_t hashes_once = PTHREAD_ONCE_INIT;
+
+static void find_hashes(void)
+{
+	for (size_t i = 0; i < HASHES; i++)
+		hashes[i].md = EVP_MD_fetch(NULL, hashes[i].name, NULL);
+}
+
+int csm_subject_verify(struct csm_bin spki, struct csm_bin alg, struct csm_bin tbs, struct csm_bin sig)
 {
 	const unsigned char *point = NULL;
-	const struct curve *c = usual(pub, &point);
-	int hash = NID_undef, kind = NID_undef, good;
-	const ASN1_OBJECT *obj = NULL;
+	const struct curve *c = usual_der(spki, &point);
+	size_t i = 0;
+	int good;
 
-	X509_ALGOR_get0(&obj, NULL, NULL, alg);
-	/* a bit string that ends within a byte is no signature to OpenSSL */
-	if (c == NULL || OBJ_find_sigid_algs(OBJ_obj2nid(obj), &hash, &kind) != 1 || kind != NID_X9_62_id_ecPublicKey ||
-		(hash != NID_sha256 && hash != NID_sha384 && hash != NID_sha512) || (sig->flags & 7) != 0)
+	if (c == NULL || alg.n != sizeof(ecdsa_with) || memcmp(alg.p, ecdsa_with, sizeof(ecdsa_with) - 1) != 0)
 		return CSM_EUNSUPPORTED;
-	good = verify_on(c, point, EVP_get_digestbynid(hash), tbs, sig);
+	while (i < HASHES && hashes[i].last != alg.p[alg.n - 1])
+		i++;
+	if (i == HASHES)
+		return CSM_EUNSUPPORTED;
+	(void)pthread_once(&hashes_once, find_hashes);
+	good = verify_on(c, point, hashes[i].md, tbs, sig);
 	ERR_clear_error();
 	return good == 1 ? 0 : good == 0 ? CSM_EINVALID : CSM_EUNSUPPORTED;
 }

@@ -16,8 +16,10 @@ CSM_MUST int csm_subject_key(X509_PUBKEY *pub, EVP_PKEY **ret, char why[static C
 bool csm_subject_key_quick(X509_PUBKEY *pub, int *bits);
 /* The same of a SubjectPublicKeyInfo in DER. */
 bool csm_subject_point(struct csm_bin spki);
-/* Of such a one: is sig the key's over tbs, by alg? CSM_EINVALID: it is not. CSM_EUNSUPPORTED: some other key, kind or form, of which
- * csm_subject_key and OpenSSL know. */
-CSM_MUST int csm_subject_verify(X509_PUBKEY *pub, const X509_ALGOR *alg, struct csm_bin tbs, const ASN1_BIT_STRING *sig);
+/* Has one that form? Where the point lies is not looked at: csm_subject_verify does. */
+bool csm_subject_form(struct csm_bin spki, int *bits);
+/* Of such a one: is sig the key's over tbs, by alg, an AlgorithmIdentifier in DER? CSM_EINVALID: it is not. CSM_EUNSUPPORTED: some
+ * other key, kind or form, or no good point, of which csm_subject_key and OpenSSL know. */
+CSM_MUST int csm_subject_verify(struct csm_bin spki, struct csm_bin alg, struct csm_bin tbs, struct csm_bin sig);
 
 #endif

@@ -63,6 +63,7 @@ static void every_kind_of_key_is_read(void **state)
 		assert_int_equal(q->spki.n, spki.n);
 		assert_memory_equal(q->spki.p, spki.p, spki.n);
 		assert_int_equal(X509_NAME_entry_count(q->subject), 2);
+		assert_true(q->tbs.p > q->der.p && q->tbs.p + q->tbs.n < q->der.p + q->der.n && !q->changes_subject);
 		assert_true(q->sans == NULL && q->n_exts == 0 && !q->wants_ca && q->key_usage == 0 && q->eku == NULL);
 		csm_certreq_free(q);
 	}
@@ -99,6 +100,7 @@ static void der_pem_and_base64_are_the_same(void **state)
 	struct csm_certreq *q;
 	struct csm_buf der;
 	const unsigned char *at;
+	uint8_t *version;
 	char *text, *end, again[8192];
 	X509_REQ *req;
 	BIO *bio = BIO_new(BIO_s_mem());
@@ -128,6 +130,15 @@ static void der_pem_and_base64_are_the_same(void **state)
 	assert_int_equal(csm_certreq_read((struct csm_bin){csm_buf_ptr(&der), der.len}, &q, why), CSM_EINVALID);
 	assert_non_null(strstr(why, "left over"));
 	assert_int_equal(csm_certreq_read((struct csm_bin){csm_buf_ptr(&der), der.len - 2}, &q, why), CSM_EINVALID);
+	/* its version as a BOOLEAN */
+	version = memmem(csm_buf_ptr(&der), der.len, "\x02\x01\x00", 3);
+	assert_non_null(version);
+	*version = V_ASN1_BOOLEAN;
+	assert_int_equal(csm_certreq_read((struct csm_bin){csm_buf_ptr(&der), der.len - 1}, &q, why), CSM_EINVALID);
+	assert_non_null(strstr(why, "not a certificate request"));
+	*version = V_ASN1_INTEGER;
+	assert_int_equal(csm_certreq_read((struct csm_bin){csm_buf_ptr(&der), der.len - 1}, &q, why), 0);
+	csm_certreq_free(q);
 	assert_int_equal(csm_certreq_read((struct csm_bin){(const uint8_t *)"", 0}, &q, why), CSM_EINVALID);
 	X509_REQ_free(req);
 	BIO_free(bio);

@@ -192,58 +192,79 @@ static void other_curves_are_refused(void **state)
 }
 
 /* One thread's verifier takes one key after the other, and none for another's. */
+/* An AlgorithmIdentifier without parameters. */
+static struct csm_bin algorithm(int nid, uint8_t out[static 32])
+{
+	X509_ALGOR *alg = X509_ALGOR_new();
+	unsigned char *at = out;
+	int n;
+
+	assert_int_equal(X509_ALGOR_set0(alg, OBJ_nid2obj(nid), V_ASN1_UNDEF, NULL), 1);
+	assert_in_range(i2d_X509_ALGOR(alg, NULL), 1, 32);
+	n = i2d_X509_ALGOR(alg, &at);
+	X509_ALGOR_free(alg);
+	return (struct csm_bin){out, (size_t)n};
+}
+
+/* Of this key's kind, by others. */
+static void other_signatures(EVP_PKEY *key, const char *curve, struct csm_bin alg, struct csm_bin text, uint8_t *made, size_t n)
+{
+	EVP_PKEY *fresh = EVP_PKEY_Q_keygen(NULL, NULL, "EC", curve);
+	struct csm_bin spki = pki_spki(key);
+	const struct csm_bin sig = {made, n};
+	unsigned char *stranger = NULL;
+	uint8_t sha1[32], off[256];
+	int len = i2d_PUBKEY(fresh, &stranger);
+
+	assert_int_equal(csm_subject_verify((struct csm_bin){stranger, (size_t)len}, alg, text, sig), CSM_EINVALID);
+	OPENSSL_free(stranger);
+	assert_int_equal(csm_subject_verify(spki, alg, text, sig), 0);
+	made[n - 1] ^= 1;
+	assert_int_equal(csm_subject_verify(spki, alg, text, sig), CSM_EINVALID);
+	made[0] ^= 1; /* nothing that can be read: left to OpenSSL's whole way */
+	assert_int_not_equal(csm_subject_verify(spki, alg, text, sig), 0);
+	made[0] ^= 1;
+	made[n - 1] ^= 1;
+	assert_int_equal(csm_subject_verify(spki, algorithm(NID_ecdsa_with_SHA1, sha1), text, sig), CSM_EUNSUPPORTED);
+	assert_int_equal(csm_subject_verify(spki, (struct csm_bin){alg.p, alg.n - 1}, text, sig), CSM_EUNSUPPORTED);
+	/* a point that is not on the curve, and one byte less */
+	memcpy(off, spki.p, spki.n);
+	off[spki.n - 1] ^= 1;
+	assert_int_equal(csm_subject_verify((struct csm_bin){off, spki.n}, alg, text, sig), CSM_EUNSUPPORTED);
+	assert_int_equal(csm_subject_verify((struct csm_bin){spki.p, spki.n - 1}, alg, text, sig), CSM_EUNSUPPORTED);
+	assert_int_equal(csm_subject_verify(spki, alg, text, sig), 0);
+	EVP_PKEY_free(fresh);
+}
+
 static void signatures_are_judged_as_by_openssl(void **state)
 {
-	static const char *const algs[] = {"p256", "p384", "p521", "rsa2048", "ed25519"};
+	static const char *const algs[] = {"p256", "p384", "p521", "rsa2048", "ed25519"}, *const curves[] = {"P-256", "P-384", "P-521", NULL, NULL};
 	static const EVP_MD *(*const hashes[])(void) = {EVP_sha256, EVP_sha384, EVP_sha512};
 	const struct csm_bin text = {(const uint8_t *)"some text", 9}, other = {(const uint8_t *)"same text", 9};
 
 	(void)state;
 	for (size_t i = 0; i < 3 * N_ELEMS(algs); i++) {
-		EVP_PKEY *key = pki_key(algs[i % N_ELEMS(algs)]), *fresh = NULL;
+		EVP_PKEY *key = pki_key(algs[i % N_ELEMS(algs)]);
+		const EVP_MD *md = hashes[i / N_ELEMS(algs)]();
 		bool ec = EVP_PKEY_get_base_id(key) == EVP_PKEY_EC;
-		X509_PUBKEY *pub = NULL, *stranger = NULL;
+		struct csm_bin spki = pki_spki(key), alg;
 		EVP_MD_CTX *ctx = EVP_MD_CTX_new();
-		ASN1_BIT_STRING *sig = ASN1_BIT_STRING_new();
-		X509_ALGOR *alg = X509_ALGOR_new();
-		uint8_t made[1024];
+		uint8_t made[1024], id[32];
 		size_t n = sizeof(made);
-		int nid = NID_undef;
+		int nid = NID_undef, bits = 0;
 
-		if (EVP_PKEY_get_base_id(key) == EVP_PKEY_EC) {
-			fresh = EVP_PKEY_Q_keygen(NULL, NULL, "EC", i % N_ELEMS(algs) == 0 ? "P-256" : i % N_ELEMS(algs) == 1 ? "P-384" : "P-521");
-			assert_int_equal(X509_PUBKEY_set(&stranger, fresh), 1);
-		}
-		assert_int_equal(X509_PUBKEY_set(&pub, key), 1);
-		assert_int_equal(EVP_DigestSignInit(ctx, NULL, i % N_ELEMS(algs) == 4 ? NULL : hashes[i / N_ELEMS(algs)](), NULL, key), 1);
+		assert_int_equal(EVP_DigestSignInit(ctx, NULL, i % N_ELEMS(algs) == 4 ? NULL : md, NULL, key), 1);
 		assert_int_equal(EVP_DigestSign(ctx, made, &n, text.p, text.n), 1);
-		(void)OBJ_find_sigid_by_algs(&nid, EVP_MD_get_type(hashes[i / N_ELEMS(algs)]()), EVP_PKEY_get_base_id(key));
-		assert_int_equal(X509_ALGOR_set0(alg, OBJ_nid2obj(nid != NID_undef ? nid : NID_ED25519), V_ASN1_UNDEF, NULL), 1);
-		assert_int_equal(ASN1_STRING_set(sig, made, (int)n), 1);
-		assert_int_equal(csm_subject_verify(pub, alg, text, sig), ec ? 0 : CSM_EUNSUPPORTED);
-		assert_int_equal(csm_subject_verify(pub, alg, other, sig), ec ? CSM_EINVALID : CSM_EUNSUPPORTED);
-		if (ec) {
-			assert_int_equal(csm_subject_verify(stranger, alg, text, sig), CSM_EINVALID);
-			assert_int_equal(csm_subject_verify(pub, alg, text, sig), 0);
-			sig->data[n - 1] ^= 1;
-			assert_int_equal(csm_subject_verify(pub, alg, text, sig), CSM_EINVALID);
-			sig->data[0] ^= 1; /* nothing that can be read: left to OpenSSL's whole way */
-			assert_int_not_equal(csm_subject_verify(pub, alg, text, sig), 0);
-			sig->data[0] ^= 1;
-			sig->data[n - 1] ^= 1;
-			sig->flags |= ASN1_STRING_FLAG_BITS_LEFT | 1;
-			assert_int_equal(csm_subject_verify(pub, alg, text, sig), CSM_EUNSUPPORTED);
-			assert_int_equal(X509_ALGOR_set0(alg, OBJ_nid2obj(NID_ecdsa_with_SHA1), V_ASN1_UNDEF, NULL), 1);
-			sig->flags &= ~0x0fL;
-			assert_int_equal(csm_subject_verify(pub, alg, text, sig), CSM_EUNSUPPORTED);
-		}
+		(void)OBJ_find_sigid_by_algs(&nid, EVP_MD_get_type(md), EVP_PKEY_get_base_id(key));
+		alg = algorithm(nid != NID_undef ? nid : NID_ED25519, id);
+		assert_int_equal(csm_subject_form(spki, &bits), ec);
+		assert_int_equal(bits, ec ? EVP_PKEY_get_bits(key) : 0);
+		assert_int_equal(csm_subject_verify(spki, alg, text, (struct csm_bin){made, n}), ec ? 0 : CSM_EUNSUPPORTED);
+		assert_int_equal(csm_subject_verify(spki, alg, other, (struct csm_bin){made, n}), ec ? CSM_EINVALID : CSM_EUNSUPPORTED);
+		if (curves[i % N_ELEMS(algs)] != NULL)
+			other_signatures(key, curves[i % N_ELEMS(algs)], alg, text, made, n);
 		assert_int_equal(ERR_peek_error(), 0);
-		ASN1_BIT_STRING_free(sig);
-		X509_ALGOR_free(alg);
 		EVP_MD_CTX_free(ctx);
-		X509_PUBKEY_free(pub);
-		X509_PUBKEY_free(stranger);
-		EVP_PKEY_free(fresh);
 	}
 }
 

@@ -116,6 +116,7 @@ static int begin_tls(struct caller *c, const struct target *t)
 	if ((c->ctx = SSL_CTX_new(TLS_client_method())) == NULL)
 		return CSM_ENOMEM;
 	SSL_CTX_set_verify(c->ctx, SSL_VERIFY_PEER, NULL);
+	SSL_CTX_set_read_ahead(c->ctx, 1); /* as most clients read: a record's head and body at once */
 	if (SSL_CTX_load_verify_locations(c->ctx, t->module, NULL) != 1 || SSL_CTX_use_certificate_chain_file(c->ctx, t->key) != 1 ||
 		SSL_CTX_use_PrivateKey_file(c->ctx, t->key, SSL_FILETYPE_PEM) != 1)
 		return CSM_EINVALID;
