@@ -29,7 +29,7 @@ static int path_of(struct task *t, const char *operation, char path[static 512])
 static int cacerts(struct task *t, struct csm_rest *rest, struct csm_buf *out)
 {
 	char path[512];
-	struct csm_rest_req req = {.method = "GET", .path = path, .accept = ACCEPT};
+	struct csm_rest_req req = {.method = "GET", .path = path, .accept = ACCEPT, .redirects = true};
 	struct csm_rest_res res;
 	int r = path_of(t, "cacerts", path);
 
@@ -92,7 +92,8 @@ static int enrol(struct task *t, struct csm_rest *rest, const char *operation)
 {
 	char path[512];
 	struct csm_rest_req req = {
-		.method = "POST", .path = path, .accept = ACCEPT, .type = "application/pkcs10", .base64 = true};
+		.method = "POST", .path = path, .accept = ACCEPT, .type = "application/pkcs10", .base64 = true,
+		.redirects = true};
 	struct csm_rest_res res;
 	struct csm_buf body;
 	int r = path_of(t, operation, path);

@@ -25,11 +25,12 @@ static bool header_is(const char *p, size_t n, const char *name)
 }
 
 /* A new answer begins: what an interim one (100) had does not count. */
-static void begin_answer(struct csm_rest_res *res)
+static void begin_answer(struct csm_rest *r)
 {
-	res->base64 = false;
-	res->retry_after = false;
-	res->next[0] = '\0';
+	r->res->base64 = false;
+	r->res->retry_after = false;
+	r->res->next[0] = '\0';
+	r->location[0] = '\0';
 }
 
 /* The value of a header that is n bytes long as a whole, its name with the colon k. "" where it is longer than that. */
@@ -57,11 +58,13 @@ size_t rest_on_header(char *p, size_t size, size_t n, void *rest)
 		return 0;
 	}
 	if (n >= 5 && memcmp(p, "HTTP/", 5) == 0)
-		begin_answer(r->res);
+		begin_answer(r);
 	else if (header_is(p, n, "Retry-After"))
 		r->res->retry_after = true;
 	else if (header_is(p, n, "CSM-Next"))
 		take_value(p, n, strlen("CSM-Next:"), r->res->next);
+	else if (header_is(p, n, "Location"))
+		take_value(p, n, strlen("Location:"), r->location);
 	else if (header_is(p, n, "Content-Transfer-Encoding")) {
 		while (k < n && p[k] == ' ')
 			k++;

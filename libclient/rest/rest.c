@@ -298,14 +298,20 @@ static long time_left(const struct csm_rest *r)
 	return (long)left;
 }
 
-static int set_request(struct csm_rest *r, const struct csm_rest_req *req, struct curl_slist *headers, long left)
+static int make_url(const struct csm_rest *r, const struct csm_rest_req *req, char url[static REST_WHOLE_MAX])
+{
+	if (!plain(req->method, 16) || !plain(req->path, REST_PATH_MAX) || req->path[0] != '/' ||
+		(size_t)snprintf(url, REST_WHOLE_MAX, "%s%s", r->base, req->path) >= REST_WHOLE_MAX)
+		return CSM_EINVALID;
+	return 0;
+}
+
+static int set_request(struct csm_rest *r, const struct csm_rest_req *req, const char *url, struct curl_slist *headers, long left)
 {
 	bool get = strcmp(req->method, "GET") == 0, body = req->body.p != NULL || strcmp(req->method, "POST") == 0;
-	char url[CSM_REST_URL_MAX + REST_PATH_MAX + 1];
 	CURLcode bad = CURLE_OK;
 
-	if (!plain(req->method, 16) || !plain(req->path, REST_PATH_MAX) || req->path[0] != '/' || (get && req->body.p != NULL) ||
-		(size_t)snprintf(url, sizeof(url), "%s%s", r->base, req->path) >= sizeof(url))
+	if (get && req->body.p != NULL)
 		return CSM_EINVALID;
 	bad |= curl_easy_setopt(r->curl, CURLOPT_URL, url);
 	bad |= curl_easy_setopt(r->curl, CURLOPT_HTTPGET, 1L);
@@ -329,15 +335,16 @@ static int perform(struct csm_rest *r, struct csm_rest_res *res)
 	r->res = res;
 	r->header_bytes = 0;
 	r->too_large = r->no_memory = false;
-	r->tls_why[0] = r->error[0] = '\0';
+	r->tls_why[0] = r->error[0] = r->location[0] = '\0';
 	c = curl_easy_perform(r->curl);
 	r->res = NULL;
 	return c == CURLE_OK ? rest_judge(r, res) : rest_failed(r, c, res);
 }
 
-int csm_rest_send(struct csm_rest *r, const struct csm_rest_req *req, struct csm_rest_res *res)
+/* Once, to that place. */
+static int send_to(struct csm_rest *r, const struct csm_rest_req *req, const char *url, struct curl_slist *headers,
+	struct csm_rest_res *res)
 {
-	struct curl_slist *headers = NULL;
 	long left = time_left(r);
 	int err;
 
@@ -347,13 +354,32 @@ int csm_rest_send(struct csm_rest *r, const struct csm_rest_req *req, struct csm
 		snprintf(res->why, sizeof(res->why), "the time is over");
 		return CSM_ETIMEOUT;
 	}
-	err = make_headers(r, req, &headers);
-	if (err == 0)
-		err = set_request(r, req, headers, left);
-	if (err == 0)
-		err = perform(r, res);
-	else
+	if ((err = set_request(r, req, url, headers, left)) == 0)
+		return perform(r, res);
+	snprintf(res->why, sizeof(res->why), "the request cannot be made");
+	return err;
+}
+
+int csm_rest_send(struct csm_rest *r, const struct csm_rest_req *req, struct csm_rest_res *res)
+{
+	struct curl_slist *headers = NULL;
+	char url[REST_WHOLE_MAX];
+	int err, moved = 0;
+
+	csm_rest_res_clear(res);
+	if ((err = make_headers(r, req, &headers)) != 0 || (err = make_url(r, req, url)) != 0) {
 		snprintf(res->why, sizeof(res->why), "the request cannot be made");
+		goto out;
+	}
+	err = send_to(r, req, url, headers, res);
+	for (unsigned n = 0; req->redirects && rest_is_redirect(res, req->method); n++) {
+		if (n == CSM_REST_REDIRECTS_MAX || (moved = rest_redirect(r, res, url)) != 0) {
+			err = moved != 0 ? moved : err;
+			break;
+		}
+		err = send_to(r, req, url, headers, res);
+	}
+out:
 	curl_easy_setopt(r->curl, CURLOPT_HTTPHEADER, NULL);
 	curl_slist_free_all(headers);
 	return err;

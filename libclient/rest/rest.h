@@ -1,7 +1,7 @@
 /* A client of csm-server's REST, and of what else csm-enrol speaks HTTPS to: over libcurl and jansson.
  *
- * Trust is given, never the system's. TLS 1.2 or later, the host's name is verified. HTTP/1.1, no redirects, no compression,
- * no cookies, a proxy only where the caller's environment is asked for one. Everything has a limit, and each call as a whole,
+ * Trust is given, never the system's. TLS 1.2 or later, the host's name is verified. HTTP/1.1, no redirects but
+ * those within an origin that a request allows, no compression, no cookies, a proxy only where the caller's environment is asked for one. Everything has a limit, and each call as a whole,
  * from the name's lookup to the last byte, one deadline. A struct csm_rest is used by one thread at a time, and keeps its
  * connection from call to call. Logs nothing; what it sends and gets lies in memory that is wiped. */
 #ifndef CSM_REST_REST_H
@@ -19,6 +19,7 @@
 #define CSM_REST_TIMEOUT_MS 30000u    /* of a call, unless told otherwise */
 #define CSM_REST_NEXT_MAX 512u
 #define CSM_REST_TOKEN_MAX 512u
+#define CSM_REST_REDIRECTS_MAX 5u
 
 /* Once in a program, before its other threads: what libcurl frees is wiped from then on, and what jansson frees, unless the
  * program has given it a heap of its own. CSM_ENOMEM. */
@@ -77,6 +78,8 @@ struct csm_rest_req {
 	const char *accept;      /* NULL: application/json */
 	bool base64;             /* say of the body: Content-Transfer-Encoding: base64 */
 	const char *idempotency; /* Idempotency-Key; NULL: none */
+	bool redirects;          /* where the answer is 301, 302, 307 or 308 (303 too, of a GET) and names a place of the same origin,
+				  * the same request goes there, at most CSM_REST_REDIRECTS_MAX times; any other place is refused */
 };
 /* Ask. `res` has been initialised; what it held goes. 0 for a status of 200 to 299, and then `json` is there if the type says so.
  *

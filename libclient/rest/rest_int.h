@@ -8,6 +8,7 @@
 #define REST_HEADERS_MAX (64u * 1024u) /* of an answer, all of them */
 #define REST_PATH_MAX 4096u
 #define REST_RETRY_MAX_S 86400u
+#define REST_WHOLE_MAX (CSM_REST_URL_MAX + REST_PATH_MAX + 1) /* a URL with its path, and its NUL */
 
 struct csm_rest {
 	CURL *curl;
@@ -27,6 +28,7 @@ struct csm_rest {
 	struct csm_rest_res *res;
 	size_t header_bytes;
 	bool too_large, no_memory;
+	char location[CSM_REST_NEXT_MAX + 1]; /* of the answer; "": none, or one that is too long */
 	char tls_why[128];  /* what tls.c could not do */
 	char error[CURL_ERROR_SIZE];
 };
@@ -49,5 +51,12 @@ CSM_MUST int rest_refusal(struct csm_rest_res *res);
 CSM_MUST int rest_judge(struct csm_rest *r, struct csm_rest_res *res);
 /* There is none: why not. */
 CSM_MUST int rest_failed(struct csm_rest *r, CURLcode c, struct csm_rest_res *res);
+
+
+/* ---- redirect.c ---- */
+/* The answer sends the request elsewhere. */
+bool rest_is_redirect(const struct csm_rest_res *res, const char *method);
+/* Where to, in place of `url`. CSM_EPROTOCOL: that is another origin (RFC 6454), or no place at all; res->why says so. */
+CSM_MUST int rest_redirect(const struct csm_rest *r, struct csm_rest_res *res, char url[static REST_WHOLE_MAX]);
 
 #endif

@@ -79,10 +79,25 @@ def forms(server, enrol, job, key):
     bad(enrol.run({**job, "label": "other"}), "protocol", "no certificate for the key", "another key")
     for form in ("garbage", "html", "empty"):
         bad(enrol.run({**job, "label": form}), "protocol", "no certificates", form)
-    bad(enrol.run({**job, "label": "redirect"}), "protocol", "302", "a redirection")
-    assert not any("/est/simpleenroll nobody" in line for line in server.log()), "a redirection was followed"
+    redirections(server, enrol, job, key)
     bad(enrol.run({**job, "label": "large"}), "too_large", "too large", "an answer without an end")
     bad(enrol.run({**job, "what": "revoke", "serial": "01"}), "unsupported", "EST", "revoke")
+
+
+def redirections(server, enrol, job, key):
+    """Within the origin they are followed, with what was sent; to any other the request does not go, nor the password."""
+    before = len(server.log())
+    good(enrol.run({**job, "label": "redirect"}), key, "a redirection")
+    assert [line.split()[2:4] for line in server.log()[before:before + 2]] == [
+        ["/.well-known/est/redirect/simpleenroll", "basic"], ["/.well-known/est/simpleenroll", "basic"]], server.log()[before:]
+    done = enrol.run({**job, "what": "cacerts", "label": "redirect"})
+    assert server.root in done["anchors"] and server.log()[-1].split()[2] == "/.well-known/est/cacerts?again", server.log()[-3:]
+    before = len(server.log())
+    bad(enrol.run({**job, "label": "away"}), "protocol", "to another server", "a redirection to another origin")
+    assert [line.split()[2] for line in server.log()[before:]] == ["/.well-known/est/away/simpleenroll"], server.log()[before:]
+    before = len(server.log())
+    bad(enrol.run({**job, "label": "circle"}), "protocol", "308", "redirections without an end")
+    assert len(server.log()) - before == 6, server.log()[before:]
 
 
 def trust(server, enrol, job, key):

@@ -10,7 +10,8 @@ The label of the path says in which of the permitted forms it answers:
   busy     503 and Retry-After                            refuse    403 and a text
   other    a certificate for another key                  garbage   200 and no PKCS#7
   html     200 and a page                                 empty     200 and nothing
-  redirect 302 elsewhere                                  large     200 and without an end
+  redirect 302 and 301 to the same without the label      large     200 and without an end
+  away     307 to the same under another name of the host circle    308 to itself
   tell     401 with the password in its text
 
 Who asks: HTTP Basic with the user estuser and the password estpwd, or a client certificate of this CA."""
@@ -120,7 +121,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(200, lines(data, b"\n"), kind, Content_Transfer_Encoding="BASE64")
 
     def operation(self):
-        parts = self.path.split("/")
+        parts = self.path.split("?")[0].split("/")
         if parts[:3] != ["", ".well-known", "est"] or len(parts) not in (4, 5):
             return None, None
         return parts[-1], parts[3] if len(parts) == 5 else ""
@@ -138,6 +139,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.answer(204)
         elif operation != "cacerts":
             self.answer(404, b"no such operation\n", "text/plain")
+        elif form == "redirect":
+            self.answer(301, Location="cacerts?again" if "?" not in self.path else self.path.replace("redirect/", ""))
         else:
             self.certificates(form, [CA, ROOT])
 
@@ -171,7 +174,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if form == "empty":
             return self.answer(200, b"", "application/pkcs7-mime")
         if form == "redirect":
-            return self.answer(302, b"", None, Location=self.path.replace("redirect/", ""))
+            return self.answer(302, b"moved\n", "text/plain", Location=self.path.replace("redirect/", ""))
+        if form == "away":
+            return self.answer(307, Location="https://localhost:%d%s" % (
+                self.server.server_address[1], self.path.replace("away/", "")))
+        if form == "circle":
+            return self.answer(308, Location="https://%s%s" % (self.headers["Host"], self.path))
         if form == "large":
             self.note(200)
             self.send_response(200)
