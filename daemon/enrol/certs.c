@@ -130,6 +130,7 @@ int certs_read_json(const json_t *json, struct csm_buf *out)
 struct cert {
 	X509 *x;
 	struct csm_bin der;
+	bool used; /* in the chain */
 };
 struct list {
 	struct cert c[2 * CERTS_MAX];
@@ -155,6 +156,7 @@ static int list_add(struct list *l, struct csm_bin der)
 		ERR_clear_error();
 		if (l->c[l->n].x == NULL)
 			return CSM_EPROTOCOL;
+		l->c[l->n].used = false;
 		l->c[l->n++].der = (struct csm_bin){at, (size_t)(p - at)};
 	}
 	return 0;
@@ -177,9 +179,9 @@ static bool self_signed(X509 *x)
 	return yes;
 }
 
-static const struct cert *leaf_of(const struct list *l, const EVP_PKEY *key)
+static struct cert *leaf_of(struct list *l, const EVP_PKEY *key)
 {
-	const struct cert *best = NULL;
+	struct cert *best = NULL;
 
 	for (size_t i = 0; i < l->n; i++) {
 		const EVP_PKEY *other = X509_get0_pubkey(l->c[i].x);
@@ -193,35 +195,53 @@ static const struct cert *leaf_of(const struct list *l, const EVP_PKEY *key)
 	return best;
 }
 
-static const struct cert *issuer_of(const struct list *l, const struct cert *c)
+/* A root among the anchors: peers have it, and what issued it as well is nothing to them. */
+static bool by_root(const struct list *anchors, const struct cert *c)
 {
-	for (size_t i = 0; i < l->n; i++)
-		if (&l->c[i] != c && !self_signed(l->c[i].x) && issued(l->c[i].x, c->x))
-			return &l->c[i];
-	return NULL;
+	for (size_t i = 0; i < anchors->n; i++)
+		if (self_signed(anchors->c[i].x) && issued(anchors->c[i].x, c->x))
+			return true;
+	return false;
 }
 
-static int put_chain(const struct list *l, const struct cert *c, struct csm_buf *out)
+/* Of several the one that ends the chain. */
+static struct cert *issuer_of(struct list *l, const struct list *anchors, const struct cert *c)
+{
+	struct cert *best = NULL;
+
+	for (size_t i = 0; i < l->n; i++) {
+		struct cert *it = &l->c[i];
+
+		if (it->used || self_signed(it->x) || !issued(it->x, c->x))
+			continue;
+		if (by_root(anchors, it))
+			return it;
+		best = best != NULL ? best : it;
+	}
+	return best;
+}
+
+static int put_chain(struct list *l, const struct list *anchors, struct cert *c, struct csm_buf *out)
 {
 	int r = 0;
 
-	/* Two that issued each other are no chain without an end. */
 	for (unsigned n = 0; c != NULL && r == 0; n++) {
 		if (n == CSM_CERTS_MAX)
 			return CSM_EPROTOCOL;
+		c->used = true;
 		r = csm_buf_put(out, c->der.p, c->der.n);
-		c = self_signed(c->x) ? NULL : issuer_of(l, c);
+		c = self_signed(c->x) || by_root(anchors, c) ? NULL : issuer_of(l, anchors, c);
 	}
 	return r;
 }
 
-int certs_order(struct csm_bin certs, struct csm_bin more, struct csm_bin csr, struct csm_buf *out)
+int certs_order(struct csm_bin certs, struct csm_bin more, struct csm_bin anchors, struct csm_bin csr, struct csm_buf *out)
 {
 	const unsigned char *at = csr.p;
 	X509_REQ *req = csr.p != NULL ? d2i_X509_REQ(NULL, &at, (long)csr.n) : NULL;
 	const EVP_PKEY *key = req != NULL ? X509_REQ_get0_pubkey(req) : NULL;
-	struct list l = {.n = 0};
-	const struct cert *leaf;
+	struct list l = {.n = 0}, roots = {.n = 0};
+	struct cert *leaf;
 	size_t before = out->len;
 	int r = CSM_EINVALID;
 
@@ -232,13 +252,14 @@ int certs_order(struct csm_bin certs, struct csm_bin more, struct csm_bin csr, s
 		goto out;
 	leaf = leaf_of(&l, key);
 	r = CSM_EPROTOCOL;
-	if (leaf == NULL || (r = list_add(&l, more)) != 0)
+	if (leaf == NULL || (r = list_add(&l, more)) != 0 || (r = list_add(&roots, anchors)) != 0)
 		goto out;
-	r = put_chain(&l, leaf, out);
+	r = put_chain(&l, &roots, leaf, out);
 out:
 	if (r != 0)
 		out->len = before;
 	list_free(&l);
+	list_free(&roots);
 	X509_REQ_free(req);
 	return r;
 }

@@ -16,9 +16,11 @@ CSM_MUST int certs_read(struct csm_bin bytes, struct csm_buf *out);
 CSM_MUST int certs_read_json(const json_t *json, struct csm_buf *out);
 
 /* From `certs`, and what is missing from `more` (p NULL: nothing): the certificate for the key of this request (PKCS#10, DER; of
- * several the one that is valid from the latest), then each one's issuer, as far as there is one; a self-signed one at the end is left
- * out. CSM_EPROTOCOL: there is none for the key; CSM_EINVALID: the request cannot be read. */
-CSM_MUST int certs_order(struct csm_bin certs, struct csm_bin more, struct csm_bin csr, struct csm_buf *out);
+ * several the one that is valid from the latest), then each one's issuer, up to one that a root among `anchors` (p NULL: none) has
+ * issued, or else as far as there is one; none twice, and a self-signed one at the end is left out. (An authority that changes its
+ * root's key gives the new one by the old one and the old one by the new one, RFC 7030 4.1.3: each has issued the other.)
+ * CSM_EPROTOCOL: there is none for the key; CSM_EINVALID: the request cannot be read. */
+CSM_MUST int certs_order(struct csm_bin certs, struct csm_bin more, struct csm_bin anchors, struct csm_bin csr, struct csm_buf *out);
 /* Whether the last certificate of a chain was issued by one of `anchors`. */
 bool certs_end_at(struct csm_bin chain, struct csm_bin anchors);
 /* The certificate with this digest (64 hexadecimal digits). CSM_ENOT_FOUND. */

@@ -66,7 +66,7 @@ out:
 /* Many servers give the certificate alone (RFC 7030 4.2.3): the issuers between it and an anchor are told by cacerts. */
 static int take(struct task *t, struct csm_rest *rest, const struct csm_rest_res *res)
 {
-	struct csm_bin anchors = t->job.anchors.p != NULL ? t->job.anchors : t->pinned, more;
+	struct csm_bin more;
 	struct csm_buf certs, known;
 	int r;
 
@@ -77,7 +77,7 @@ static int take(struct task *t, struct csm_rest *rest, const struct csm_rest_res
 		r = task_fail(t, r, "the server's answer has no certificates");
 	else
 		r = task_take_chain(t, (struct csm_bin){csm_buf_ptr(&certs), certs.len}, (struct csm_bin){NULL, 0});
-	if (r == 0 && !certs_end_at((struct csm_bin){csm_buf_ptr(&t->chain), t->chain.len}, anchors) &&
+	if (r == 0 && !certs_end_at((struct csm_bin){csm_buf_ptr(&t->chain), t->chain.len}, task_anchors(t)) &&
 		cacerts(t, rest, &known) == 0) {
 		csm_buf_reset(&t->chain);
 		more = (struct csm_bin){csm_buf_ptr(&known), known.len};

@@ -71,9 +71,14 @@ bool task_is(const struct task *t, const char *what)
 	return csm_str_eq(t->job.what, what);
 }
 
+struct csm_bin task_anchors(const struct task *t)
+{
+	return t->job.anchors.p != NULL ? t->job.anchors : t->pinned;
+}
+
 int task_take_chain(struct task *t, struct csm_bin certs, struct csm_bin more)
 {
-	int r = certs_order(certs, more, t->job.csr, &t->chain);
+	int r = certs_order(certs, more, task_anchors(t), t->job.csr, &t->chain);
 
 	if (r == CSM_EPROTOCOL)
 		return task_fail(t, r, "the server's answer has no certificate for the key");

@@ -45,6 +45,8 @@ int task_note(struct task *t, const struct csm_rest_res *res, int err);
 /* An end of our own making; err is returned. */
 int task_fail(struct task *t, int err, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 bool task_is(const struct task *t, const char *what);
+/* What the server is trusted by, and where chains are to end. */
+struct csm_bin task_anchors(const struct task *t);
 /* The certificates of an answer, put in order into t->chain; `more` as certs_order has it. */
 CSM_MUST int task_take_chain(struct task *t, struct csm_bin certs, struct csm_bin more);
 

@@ -59,7 +59,7 @@ static void order(struct csm_bin certs, X509 *x)
 		return;
 	csm_buf_init(&chain, CSM_CERT_CHAIN_MAX, false);
 	csm_buf_init(&again, CSM_CERT_CHAIN_MAX, false);
-	if (certs_order(certs, certs, (struct csm_bin){der, (size_t)n}, &chain) == 0) {
+	if (certs_order(certs, certs, certs, (struct csm_bin){der, (size_t)n}, &chain) == 0) {
 		struct csm_bin out = {csm_buf_ptr(&chain), chain.len};
 
 		p = out.p;

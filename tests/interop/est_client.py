@@ -65,7 +65,7 @@ def bad(done, error, why, what):
 
 
 def forms(server, enrol, job, key):
-    for form in ("", "reversed", "der", "pem", "crlf"):
+    for form in ("", "reversed", "der", "pem", "crlf", "rekeyed"):
         good(enrol.run({**job, **({"label": form} if form else {})}), key, form)
     done = enrol.run({**job, "label": "wait"})
     bad(done, "busy", "approval", "202")

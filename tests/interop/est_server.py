@@ -7,6 +7,7 @@ The label of the path says in which of the permitted forms it answers:
   (none)   the certificate alone, base64 in lines         reversed  root, issuer, certificate in that order, one line
   der      DER without base64                             pem       between PEM lines
   crlf     base64 in lines that end with CR LF            wait      202 and Retry-After
+  rekeyed  cacerts has a new root, and each root by the other's key (RFC 7030 4.1.3)
   busy     503 and Retry-After                            refuse    403 and a text
   other    a certificate for another key                  garbage   200 and no PKCS#7
   html     200 and a page                                 empty     200 and nothing
@@ -61,8 +62,10 @@ def issue(subject, public, issuer, issuer_key, ca=False, san=None, server=False)
     return b.sign(issuer_key, hashes.SHA256())
 
 
-ROOT_KEY, CA_KEY, TLS_KEY, OTHER_KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(4))
+ROOT_KEY, CA_KEY, TLS_KEY, OTHER_KEY, NEW_KEY = (ec.generate_private_key(ec.SECP256R1()) for _ in range(5))
 ROOT = issue(name_of("EST root"), ROOT_KEY.public_key(), name_of("EST root"), ROOT_KEY, ca=True)
+NEW_ROOT, NEW_BY_OLD, OLD_BY_NEW = (issue(ROOT.subject, of.public_key(), ROOT.subject, by, ca=True)
+                                    for of, by in ((NEW_KEY, NEW_KEY), (NEW_KEY, ROOT_KEY), (ROOT_KEY, NEW_KEY)))
 CA = issue(name_of("EST issuer"), CA_KEY.public_key(), ROOT.subject, ROOT_KEY, ca=True)
 TLS = issue(name_of("est server"), TLS_KEY.public_key(), CA.subject, CA_KEY, server=True,
             san=x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.DNSName("est.csm.test"),
@@ -142,7 +145,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif form == "redirect":
             self.answer(301, Location="cacerts?again" if "?" not in self.path else self.path.replace("redirect/", ""))
         else:
-            self.certificates(form, [CA, ROOT])
+            self.certificates(form, [CA, ROOT] if form != "rekeyed" else [OLD_BY_NEW, NEW_BY_OLD, NEW_ROOT, CA, ROOT])
 
     def do_POST(self):
         operation, form = self.operation()

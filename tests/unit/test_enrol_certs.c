@@ -237,7 +237,7 @@ static void order_does_not_matter(void **state)
 		csm_buf_reset(&in);
 		csm_buf_reset(&out);
 		put(&in, mixed);
-		assert_int_equal(certs_order(BIN(in), NONE, BIN(csr), &out), 0);
+		assert_int_equal(certs_order(BIN(in), NONE, NONE, BIN(csr), &out), 0);
 		same();
 	}
 }
@@ -252,14 +252,14 @@ static void what_is_missing_comes_from_elsewhere(void **state)
 	PUT(&anchors, root);
 	PUT(&in, leaf);
 	PUT(&want, leaf);
-	assert_int_equal(certs_order(BIN(in), NONE, BIN(csr), &out), 0);
+	assert_int_equal(certs_order(BIN(in), NONE, NONE, BIN(csr), &out), 0);
 	same();
 	assert_false(certs_end_at(BIN(out), BIN(anchors)));
 	csm_buf_reset(&out);
 	csm_buf_reset(&want);
 	PUT(&more, root, foreign, inter);
 	PUT(&want, leaf, inter);
-	assert_int_equal(certs_order(BIN(in), BIN(more), BIN(csr), &out), 0);
+	assert_int_equal(certs_order(BIN(in), BIN(more), NONE, BIN(csr), &out), 0);
 	same();
 	assert_true(certs_end_at(BIN(out), BIN(anchors)));
 	/* A certificate for the key counts only in the answer itself. */
@@ -268,7 +268,7 @@ static void what_is_missing_comes_from_elsewhere(void **state)
 	csm_buf_reset(&more);
 	PUT(&more, leaf);
 	csm_buf_reset(&out);
-	assert_int_equal(certs_order(BIN(in), BIN(more), BIN(csr), &out), CSM_EPROTOCOL);
+	assert_int_equal(certs_order(BIN(in), BIN(more), NONE, BIN(csr), &out), CSM_EPROTOCOL);
 	assert_int_equal(out.len, 0);
 	csm_buf_free(&more);
 	csm_buf_free(&anchors);
@@ -280,11 +280,36 @@ static void circles_have_an_end(void **state)
 	X509 *a0 = make("/CN=a", a, NULL, NULL, true, -DAY), *b0 = make("/CN=b", b, NULL, NULL, true, -DAY);
 	X509 *ab = make("/CN=a", a, b0, b, true, -DAY), *ba = make("/CN=b", b, a0, a, true, -DAY);
 	X509 *x = make("/CN=x", key, a0, a, false, -DAY), *const all[] = {a0, b0, ab, ba, x};
+	struct csm_buf anchors;
 
 	(void)state;
-	PUT(&in, x, ab, ba);
-	assert_int_equal(certs_order(BIN(in), NONE, BIN(csr), &out), CSM_EPROTOCOL);
-	assert_int_equal(out.len, 0);
+	csm_buf_init(&anchors, 65536, false);
+	PUT(&in, ba, x, a0, b0, ab);
+	/* as an authority gives them that has changed its root's key: up to the root that is known, old or new */
+	PUT(&anchors, a0);
+	PUT(&want, x);
+	assert_int_equal(certs_order(BIN(in), NONE, BIN(anchors), BIN(csr), &out), 0);
+	same();
+	csm_buf_reset(&anchors);
+	csm_buf_reset(&want);
+	csm_buf_reset(&out);
+	PUT(&anchors, b0);
+	PUT(&want, x, ab);
+	assert_int_equal(certs_order(BIN(in), NONE, BIN(anchors), BIN(csr), &out), 0);
+	same();
+	assert_true(certs_end_at(BIN(out), BIN(anchors)));
+	/* an anchor that is no root ends nothing: who trusts the root alone needs it */
+	csm_buf_reset(&anchors);
+	csm_buf_reset(&want);
+	csm_buf_reset(&out);
+	PUT(&anchors, ab);
+	PUT(&want, x, ab, ba);
+	assert_int_equal(certs_order(BIN(in), NONE, BIN(anchors), BIN(csr), &out), 0);
+	same();
+	csm_buf_reset(&out);
+	assert_int_equal(certs_order(BIN(in), NONE, NONE, BIN(csr), &out), 0);
+	same();
+	csm_buf_free(&anchors);
 	for (size_t i = 0; i < 5; i++)
 		X509_free(all[i]);
 	EVP_PKEY_free(a);
@@ -295,10 +320,10 @@ static void bad_input_of_order_is_refused(void **state)
 {
 	(void)state;
 	PUT(&in, leaf);
-	assert_int_equal(certs_order(BIN(in), NONE, NONE, &out), CSM_EINVALID);
-	assert_int_equal(certs_order(BIN(in), NONE, BIN(in), &out), CSM_EINVALID);
-	assert_int_equal(certs_order(BIN(csr), NONE, BIN(csr), &out), CSM_EPROTOCOL);
-	assert_int_equal(certs_order(NONE, NONE, BIN(csr), &out), CSM_EPROTOCOL);
+	assert_int_equal(certs_order(BIN(in), NONE, NONE, NONE, &out), CSM_EINVALID);
+	assert_int_equal(certs_order(BIN(in), NONE, NONE, BIN(in), &out), CSM_EINVALID);
+	assert_int_equal(certs_order(BIN(csr), NONE, NONE, BIN(csr), &out), CSM_EPROTOCOL);
+	assert_int_equal(certs_order(NONE, NONE, NONE, BIN(csr), &out), CSM_EPROTOCOL);
 	assert_false(certs_end_at(NONE, BIN(in)));
 	assert_false(certs_end_at(BIN(in), NONE));
 }
