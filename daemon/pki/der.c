@@ -4,6 +4,7 @@
 
 #define HEAD 5u /* tag, and the longest length that is written: 0x83 and three bytes */
 #define LENGTH_MAX 0xffffffu
+#define TIME_LAST 253402300799u /* of the year 9999 */
 
 void csm_der_raw(struct csm_der *d, const void *p, size_t n)
 {
@@ -79,9 +80,30 @@ void csm_der_number(struct csm_der *d, uint64_t v)
 	csm_der_uint(d, be, sizeof(be));
 }
 
+static void object_put(struct csm_der *d, const ASN1_OBJECT *obj)
+{
+	size_t n = obj != NULL ? OBJ_length(obj) : 0;
+
+	if (n > 0)
+		csm_der_put(d, V_ASN1_OBJECT, OBJ_get0_data(obj), n);
+	else if (d->r == 0)
+		d->r = CSM_EINTERNAL;
+}
+
 void csm_der_oid(struct csm_der *d, int nid)
 {
-	csm_der_item(d, ASN1_ITEM_rptr(ASN1_OBJECT), OBJ_nid2obj(nid));
+	object_put(d, OBJ_nid2obj(nid));
+}
+
+void csm_der_oid_text(struct csm_der *d, const char *text)
+{
+	ASN1_OBJECT *obj = OBJ_txt2obj(text, 0);
+
+	if (obj != NULL)
+		object_put(d, obj);
+	else if (d->r == 0)
+		d->r = CSM_EINVALID;
+	ASN1_OBJECT_free(obj);
 }
 
 void csm_der_bits(struct csm_der *d, const void *p, size_t n)
@@ -93,16 +115,34 @@ void csm_der_bits(struct csm_der *d, const void *p, size_t n)
 	csm_der_close(d, at);
 }
 
+static char *two(char *p, int v)
+{
+	*p++ = (char)('0' + v / 10);
+	*p++ = (char)('0' + v % 10);
+	return p;
+}
+
 void csm_der_time(struct csm_der *d, uint64_t at, bool general)
 {
-	ASN1_TIME *t = at <= INT64_MAX ?
-		(general ? ASN1_GENERALIZEDTIME_set(NULL, (time_t)at) : ASN1_TIME_set(NULL, (time_t)at)) : NULL;
+	const time_t t = (time_t)(at <= TIME_LAST ? at : 0);
+	char text[16], *p = text;
+	struct tm tm;
 
-	if (t != NULL)
-		csm_der_put(d, (uint8_t)ASN1_STRING_type(t), ASN1_STRING_get0_data(t), (size_t)ASN1_STRING_length(t));
-	else if (d->r == 0)
-		d->r = CSM_EINTERNAL;
-	ASN1_STRING_free(t);
+	if (at > TIME_LAST || gmtime_r(&t, &tm) == NULL) {
+		d->r = d->r != 0 ? d->r : CSM_EINTERNAL;
+		return;
+	}
+	general = general || tm.tm_year >= 150;
+	if (general)
+		p = two(p, (tm.tm_year + 1900) / 100);
+	p = two(p, tm.tm_year % 100);
+	p = two(p, tm.tm_mon + 1);
+	p = two(p, tm.tm_mday);
+	p = two(p, tm.tm_hour);
+	p = two(p, tm.tm_min);
+	p = two(p, tm.tm_sec);
+	*p++ = 'Z';
+	csm_der_put(d, general ? V_ASN1_GENERALIZEDTIME : V_ASN1_UTCTIME, text, (size_t)(p - text));
 }
 
 void csm_der_item(struct csm_der *d, const ASN1_ITEM *it, const void *value)
@@ -120,7 +160,7 @@ void csm_der_item(struct csm_der *d, const ASN1_ITEM *it, const void *value)
 	OPENSSL_free(der);
 }
 
-static size_t ext_open(struct csm_der *d, int nid, bool critical, size_t *octets)
+size_t csm_der_ext_open(struct csm_der *d, int nid, bool critical, size_t *value)
 {
 	const uint8_t yes = 0xff;
 	size_t at = csm_der_open(d, CSM_DER_SEQ);
@@ -128,24 +168,28 @@ static size_t ext_open(struct csm_der *d, int nid, bool critical, size_t *octets
 	csm_der_oid(d, nid);
 	if (critical)
 		csm_der_put(d, V_ASN1_BOOLEAN, &yes, 1);
-	*octets = csm_der_open(d, V_ASN1_OCTET_STRING);
+	*value = csm_der_open(d, V_ASN1_OCTET_STRING);
 	return at;
+}
+
+void csm_der_ext_close(struct csm_der *d, size_t at, size_t value)
+{
+	csm_der_close(d, value);
+	csm_der_close(d, at);
 }
 
 void csm_der_ext(struct csm_der *d, int nid, bool critical, const ASN1_ITEM *it, const void *value)
 {
-	size_t octets, at = ext_open(d, nid, critical, &octets);
+	size_t in, at = csm_der_ext_open(d, nid, critical, &in);
 
 	csm_der_item(d, it, value);
-	csm_der_close(d, octets);
-	csm_der_close(d, at);
+	csm_der_ext_close(d, at, in);
 }
 
 void csm_der_ext_raw(struct csm_der *d, int nid, bool critical, struct csm_bin value)
 {
-	size_t octets, at = ext_open(d, nid, critical, &octets);
+	size_t in, at = csm_der_ext_open(d, nid, critical, &in);
 
 	csm_der_raw(d, value.p, value.n);
-	csm_der_close(d, octets);
-	csm_der_close(d, at);
+	csm_der_ext_close(d, at, in);
 }

@@ -1,8 +1,9 @@
+#define OPENSSL_SUPPRESS_DEPRECATED
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <openssl/err.h>
-#include <sodium.h>
+#include <openssl/sha.h>
 #include "daemon/pki/issue.h"
 
 #define TBS_MAX (64u * 1024u)
@@ -33,16 +34,20 @@ static bool next_element(struct csm_bin *at, int wanted, struct csm_bin *ret)
 	return true;
 }
 
-/* By hand: OpenSSL would make a key of it, which takes longer than a signature. */
+/* By hand: OpenSSL would make a key of it, which takes longer than a signature. Its SHA-256 is used below EVP, which takes longer than
+ * the hash. */
 int csm_key_id(struct csm_bin spki, uint8_t ret[static CSM_X509_KEY_ID_LEN])
 {
-	uint8_t hash[crypto_hash_sha256_BYTES];
+	uint8_t hash[SHA256_DIGEST_LENGTH];
 	struct csm_bin whole, alg, bits;
+	SHA256_CTX c;
 	int r = CSM_EINVALID;
 
 	if (next_element(&spki, V_ASN1_SEQUENCE, &whole) && spki.n == 0 && next_element(&whole, V_ASN1_SEQUENCE, &alg) &&
 		next_element(&whole, V_ASN1_BIT_STRING, &bits) && whole.n == 0 && bits.n > 1 && bits.p[0] == 0) {
-		crypto_hash_sha256(hash, bits.p + 1, bits.n - 1);
+		SHA256_Init(&c);
+		SHA256_Update(&c, bits.p + 1, bits.n - 1);
+		SHA256_Final(hash, &c);
 		memcpy(ret, hash, CSM_X509_KEY_ID_LEN);
 		r = 0;
 	}
@@ -69,19 +74,11 @@ int csm_issuer_key_id(X509 *issuer, struct csm_buf *out)
 
 void csm_authority_ext(struct csm_der *d, struct csm_bin key_id)
 {
-	struct csm_buf b;
-	struct csm_der v = {&b, 0};
-	size_t seq;
+	size_t in, at = csm_der_ext_open(d, NID_authority_key_identifier, false, &in), seq = csm_der_open(d, CSM_DER_SEQ);
 
-	csm_buf_init(&b, EXT_MAX, false);
-	seq = csm_der_open(&v, CSM_DER_SEQ);
-	csm_der_put(&v, CSM_DER_CONTEXT(0), key_id.p, key_id.n);
-	csm_der_close(&v, seq);
-	if (v.r == 0)
-		csm_der_ext_raw(d, NID_authority_key_identifier, false, (struct csm_bin){csm_buf_ptr(&b), b.len});
-	else if (d->r == 0)
-		d->r = v.r;
-	csm_buf_free(&b);
+	csm_der_put(d, CSM_DER_CONTEXT(0), key_id.p, key_id.n);
+	csm_der_close(d, seq);
+	csm_der_ext_close(d, at, in);
 }
 
 /* ---- what points elsewhere ---- */
@@ -98,54 +95,37 @@ static bool url_valid(const char *url)
 
 void csm_crl_url_ext(struct csm_der *d, int nid, const char *url)
 {
-	struct csm_buf b;
-	struct csm_der v = {&b, 0};
-	size_t all, one, point, full;
+	size_t in, at = csm_der_ext_open(d, nid, false, &in);
+	size_t all = csm_der_open(d, CSM_DER_SEQ), one = csm_der_open(d, CSM_DER_SEQ);
+	size_t point = csm_der_open(d, CSM_DER_CONTEXT_SEQ(0)), full = csm_der_open(d, CSM_DER_CONTEXT_SEQ(0));
 
-	csm_buf_init(&b, EXT_MAX, false);
-	all = csm_der_open(&v, CSM_DER_SEQ);
-	one = csm_der_open(&v, CSM_DER_SEQ);
-	point = csm_der_open(&v, CSM_DER_CONTEXT_SEQ(0));
-	full = csm_der_open(&v, CSM_DER_CONTEXT_SEQ(0));
-	csm_der_put(&v, CSM_DER_CONTEXT(GEN_URI), url, strlen(url));
-	csm_der_close(&v, full);
-	csm_der_close(&v, point);
-	csm_der_close(&v, one);
-	csm_der_close(&v, all);
-	if (v.r == 0)
-		csm_der_ext_raw(d, nid, false, (struct csm_bin){csm_buf_ptr(&b), b.len});
-	else if (d->r == 0)
-		d->r = v.r;
-	csm_buf_free(&b);
+	csm_der_put(d, CSM_DER_CONTEXT(GEN_URI), url, strlen(url));
+	csm_der_close(d, full);
+	csm_der_close(d, point);
+	csm_der_close(d, one);
+	csm_der_close(d, all);
+	csm_der_ext_close(d, at, in);
 }
 
-static void access_put(struct csm_der *v, int nid, const char *url)
+static void access_put(struct csm_der *d, int nid, const char *url)
 {
-	size_t at = csm_der_open(v, CSM_DER_SEQ);
+	size_t at = csm_der_open(d, CSM_DER_SEQ);
 
-	csm_der_oid(v, nid);
-	csm_der_put(v, CSM_DER_CONTEXT(GEN_URI), url, strlen(url));
-	csm_der_close(v, at);
+	csm_der_oid(d, nid);
+	csm_der_put(d, CSM_DER_CONTEXT(GEN_URI), url, strlen(url));
+	csm_der_close(d, at);
 }
 
 static void access_ext(struct csm_der *d, const struct csm_profile *p)
 {
-	struct csm_buf b;
-	struct csm_der v = {&b, 0};
-	size_t seq;
+	size_t in, at = csm_der_ext_open(d, NID_info_access, false, &in), seq = csm_der_open(d, CSM_DER_SEQ);
 
-	csm_buf_init(&b, EXT_MAX, false);
-	seq = csm_der_open(&v, CSM_DER_SEQ);
 	if (p->ocsp_url != NULL)
-		access_put(&v, NID_ad_OCSP, p->ocsp_url);
+		access_put(d, NID_ad_OCSP, p->ocsp_url);
 	if (p->issuer_url != NULL)
-		access_put(&v, NID_ad_ca_issuers, p->issuer_url);
-	csm_der_close(&v, seq);
-	if (v.r == 0)
-		csm_der_ext_raw(d, NID_info_access, false, (struct csm_bin){csm_buf_ptr(&b), b.len});
-	else if (d->r == 0)
-		d->r = v.r;
-	csm_buf_free(&b);
+		access_put(d, NID_ad_ca_issuers, p->issuer_url);
+	csm_der_close(d, seq);
+	csm_der_ext_close(d, at, in);
 }
 
 /* ---- usages and constraints ---- */
@@ -161,45 +141,39 @@ static int path_len_of(const struct csm_cert_order *o)
 
 static void basic_ext(struct csm_der *d, const struct csm_cert_order *o)
 {
-	BASIC_CONSTRAINTS *bc = BASIC_CONSTRAINTS_new();
+	size_t in, at = csm_der_ext_open(d, NID_basic_constraints, true, &in), seq = csm_der_open(d, CSM_DER_SEQ);
+	const uint8_t yes = 0xff;
 	int path = path_len_of(o);
 
-	if (bc != NULL && o->profile->ca) {
-		bc->ca = 0xff;
-		if (path != CSM_PATH_ANY && ((bc->pathlen = ASN1_INTEGER_new()) == NULL || ASN1_INTEGER_set(bc->pathlen, path) != 1))
-			d->r = d->r != 0 ? d->r : CSM_ENOMEM;
+	if (o->profile->ca) {
+		csm_der_put(d, V_ASN1_BOOLEAN, &yes, 1);
+		if (path != CSM_PATH_ANY)
+			csm_der_number(d, (uint64_t)path);
 	}
-	csm_der_ext(d, NID_basic_constraints, true, ASN1_ITEM_rptr(BASIC_CONSTRAINTS), bc);
-	BASIC_CONSTRAINTS_free(bc);
+	csm_der_close(d, seq);
+	csm_der_ext_close(d, at, in);
 }
 
+/* Named bits: none that is zero stands at the end (X.690 11.2.2). */
 static void usage_ext(struct csm_der *d, uint32_t usage)
 {
-	unsigned char bytes[2] = {(unsigned char)usage, (unsigned char)(usage >> 8)};
-	ASN1_BIT_STRING *ku = ASN1_BIT_STRING_new();
+	uint8_t v[3] = {0, (uint8_t)usage, (uint8_t)(usage >> 8)};
+	size_t in, at = csm_der_ext_open(d, NID_key_usage, true, &in), n = v[2] != 0 ? 3 : v[1] != 0 ? 2 : 1;
 
-	if (ku != NULL && ASN1_BIT_STRING_set(ku, bytes, sizeof(bytes)) == 1)
-		csm_der_ext(d, NID_key_usage, true, ASN1_ITEM_rptr(ASN1_BIT_STRING), ku);
-	else if (d->r == 0)
-		d->r = CSM_ENOMEM;
-	ASN1_BIT_STRING_free(ku);
+	if (n > 1)
+		v[0] = (uint8_t)__builtin_ctz(v[n - 1]);
+	csm_der_put(d, V_ASN1_BIT_STRING, v, n);
+	csm_der_ext_close(d, at, in);
 }
 
 static void ekus_ext(struct csm_der *d, const struct csm_profile *p)
 {
-	EXTENDED_KEY_USAGE *all = sk_ASN1_OBJECT_new_null();
+	size_t in, at = csm_der_ext_open(d, NID_ext_key_usage, false, &in), seq = csm_der_open(d, CSM_DER_SEQ);
 
-	for (size_t i = 0; i < p->n_ekus; i++) {
-		ASN1_OBJECT *obj = OBJ_txt2obj(p->ekus[i], 0);
-
-		if (obj == NULL || all == NULL || sk_ASN1_OBJECT_push(all, obj) == 0) {
-			ASN1_OBJECT_free(obj);
-			d->r = d->r != 0 ? d->r : CSM_EINVALID;
-			break;
-		}
-	}
-	csm_der_ext(d, NID_ext_key_usage, false, ASN1_ITEM_rptr(EXTENDED_KEY_USAGE), all);
-	sk_ASN1_OBJECT_pop_free(all, ASN1_OBJECT_free);
+	for (size_t i = 0; i < p->n_ekus; i++)
+		csm_der_oid_text(d, p->ekus[i]);
+	csm_der_close(d, seq);
+	csm_der_ext_close(d, at, in);
 }
 
 static void constraints_ext(struct csm_der *d, const struct csm_profile *p)
@@ -216,26 +190,30 @@ static void constraints_ext(struct csm_der *d, const struct csm_profile *p)
 
 /* ---- the whole ---- */
 
+static void own_id_ext(struct csm_der *d, const uint8_t own[static CSM_X509_KEY_ID_LEN])
+{
+	size_t in, at = csm_der_ext_open(d, NID_subject_key_identifier, false, &in);
+
+	csm_der_put(d, V_ASN1_OCTET_STRING, own, CSM_X509_KEY_ID_LEN);
+	csm_der_ext_close(d, at, in);
+}
+
 static void ids_put(struct csm_der *d, const struct csm_cert_order *o)
 {
 	uint8_t own[CSM_X509_KEY_ID_LEN];
-	ASN1_OCTET_STRING *id = ASN1_OCTET_STRING_new();
 	struct csm_buf above;
 	int r = csm_key_id(o->spki, own);
 
 	csm_buf_init(&above, EXT_MAX, false);
-	if (r == 0 && (id == NULL || ASN1_OCTET_STRING_set(id, own, sizeof(own)) != 1))
-		r = CSM_ENOMEM;
 	if (r == 0)
 		r = o->issuer != NULL ? csm_issuer_key_id(o->issuer, &above) : csm_buf_put(&above, own, sizeof(own));
 	if (r == 0) {
-		csm_der_ext(d, NID_subject_key_identifier, false, ASN1_ITEM_rptr(ASN1_OCTET_STRING), id);
+		own_id_ext(d, own);
 		csm_authority_ext(d, (struct csm_bin){csm_buf_ptr(&above), above.len});
 	} else if (d->r == 0) {
 		d->r = r;
 	}
 	csm_buf_free(&above);
-	ASN1_OCTET_STRING_free(id);
 }
 
 static void exts_put(struct csm_der *d, const struct csm_cert_order *o)

@@ -346,7 +346,8 @@ static void times_are_as_rfc_5280_wants_them(void **state)
 		const char *is;
 	} rows[] = {{0, false, "\x17\x0d" "700101000000Z"}, {2524607999, false, "\x17\x0d" "491231235959Z"},
 		{2524608000, false, "\x18\x0f" "20500101000000Z"}, {253402300799, false, "\x18\x0f" "99991231235959Z"},
-		{0, true, "\x18\x0f" "19700101000000Z"}};
+		{0, true, "\x18\x0f" "19700101000000Z"}, {1792023559, false, "\x17\x0d" "261015001919Z"}};
+	struct csm_der late;
 	struct csm_buf b;
 
 	(void)state;
@@ -360,7 +361,58 @@ static void times_are_as_rfc_5280_wants_them(void **state)
 		assert_int_equal(b.len, strlen(rows[i].is));
 		assert_memory_equal(csm_buf_ptr(&b), rows[i].is, b.len);
 	}
+	/* a year of five digits */
+	late = (struct csm_der){&b, 0};
+	csm_der_time(&late, UINT64_C(253402300800), true);
+	assert_int_not_equal(late.r, 0);
 	csm_buf_free(&b);
+}
+
+/* Byte for byte: usages with each one as the last bit, purposes by name and by number, and a path's length. */
+static void extensions_are_written_as_openssl_writes_them(void **state)
+{
+	struct pki_ca root = pki_ca_make("/CN=Root", "p256", NULL);
+	struct csm_profile p = pki_profile();
+	X509_NAME *name = pki_name("/CN=a.example");
+	struct csm_cert_order o = order_of(&p, &root, pki_key("p256"), name);
+	struct csm_signer s = pki_signer(root.key, NULL);
+	static const int nids[] = {NID_basic_constraints, NID_key_usage, NID_ext_key_usage, NID_subject_key_identifier,
+		NID_authority_key_identifier, NID_crl_distribution_points, NID_info_access};
+	struct csm_buf out;
+
+	(void)state;
+	p.ekus[1] = "1.3.6.1.4.1.99999.1";
+	p.n_ekus = 2;
+	p.crl_url = "http://c.example/crl";
+	p.ocsp_url = "http://c.example/ocsp";
+	p.issuer_url = "http://c.example/ca";
+	for (unsigned bit = 0; bit <= 16; bit++) {
+		X509 *x;
+
+		p.key_usage = bit == 16 ? KU_DIGITAL_SIGNATURE | KU_DECIPHER_ONLY : 1u << bit;
+		p.ca = bit % 2 == 1;
+		p.path_len = bit % 2 == 1 ? 0 : CSM_PATH_ANY;
+		x = pki_issue(&o, &s);
+		assert_int_equal(X509_get_key_usage(x), p.key_usage);
+		for (size_t i = 0; i < N_ELEMS(nids); i++) {
+			X509_EXTENSION *e = X509_get_ext(x, X509_get_ext_by_NID(x, nids[i], -1)), *again;
+			void *v = X509V3_EXT_d2i(e);
+
+			assert_non_null(v);
+			assert_non_null(again = X509V3_EXT_i2d(nids[i], X509_EXTENSION_get_critical(e), v));
+			assert_int_equal(ASN1_STRING_cmp(X509_EXTENSION_get_data(e), X509_EXTENSION_get_data(again)), 0);
+			ASN1_item_free(v, ASN1_ITEM_ptr(X509V3_EXT_get(e)->it));
+			X509_EXTENSION_free(again);
+		}
+		X509_free(x);
+	}
+	p.ekus[1] = "no such purpose";
+	csm_buf_init(&out, 65536, false);
+	assert_int_equal(csm_cert_tbs(&o, &s.scheme, &out, why), CSM_EINVALID);
+	assert_int_equal(out.len, 0);
+	csm_buf_free(&out);
+	X509_NAME_free(name);
+	pki_ca_free(&root);
 }
 
 static void lengths_and_numbers_are_der(void **state)
@@ -473,6 +525,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(lengths_and_numbers_are_der),
 		cmocka_unit_test(times_are_as_rfc_5280_wants_them),
+		cmocka_unit_test(extensions_are_written_as_openssl_writes_them),
 		cmocka_unit_test(openssl_verifies_the_chain_of_every_key),
 		cmocka_unit_test(a_certificate_says_what_the_order_says),
 		cmocka_unit_test(every_scheme_of_a_signer_verifies),
