@@ -189,6 +189,7 @@ int loop_new(struct broker *b, unsigned index, struct loop **ret)
 	l->now_ms = monotonic_ms();
 	pthread_mutex_init(&l->lock, NULL);
 	l->mail_tail = &l->mail;
+	l->gathered.tail = &l->gathered.first;
 	csm_buf_init_message(&l->plain, CSM_MESSAGE_MAX);
 	csm_buf_init(&l->key, CSM_MESSAGE_MAX, true);
 	csm_buf_init_message(&l->spare, CSM_OUT_MAX);

@@ -65,6 +65,11 @@ struct loop {
 	uint64_t contested_ms;    /* when another than the last one asked */
 	size_t served;        /* work since the last turn began, see fair.h */
 	size_t n_ops;         /* operations that are elsewhere */
+	struct gathered {
+		bool on;
+		size_t n;
+		struct op *first, *last, **tail;
+	} gathered;           /* those that are to go to the store together */
 	struct watches {
 		struct watch_op *first; /* see watch.h */
 		struct task wake;

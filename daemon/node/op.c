@@ -4,6 +4,8 @@
 #include "daemon/node/op.h"
 #include "daemon/svc/log.h"
 
+#define GATHER_MAX 16u /* while the store has them, more may be judged */
+
 int op_new(struct req *q, size_t size, void (*clear)(struct op *op), struct op **ret)
 {
 	struct op *op = calloc(1, size);
@@ -151,15 +153,90 @@ void op_signed(struct op *op, const uint8_t id[static CSM_KEY_ID_LEN])
 		counts_add(&op->loop->b->counts, id, op->pid != 0 ? &who : NULL);
 }
 
+/* One piece of mail for all. */
+static void apply_all(struct loop *l, struct task *t)
+{
+	struct op *op = (struct op *)((char *)t - offsetof(struct op, back)), *next;
+
+	(void)l;
+	for (; op != NULL; op = next) {
+		next = op->together;
+		op->apply(op);
+	}
+}
+
+/* Of the last of those that went together; all of them are done. */
 static void store_done(struct csm_store_op *sop)
 {
-	struct op *op = sop->arg;
+	struct op *first = sop->arg, *op = first;
 
-	op->r = sop->r;
-	if (op->r == CSM_ESYSTEM)
-		log_err("the store could not write: %s", strerror(csm_store_last_errno()));
-	if (op_post(op) != 0)
+	do {
+		op->r = op->sop.r;
+		if (op->r == CSM_ESYSTEM)
+			log_err("the store could not write: %s", strerror(csm_store_last_errno()));
+	} while ((op = op->together) != NULL);
+	first->back.run = apply_all;
+	if (!loop_post(first->loop, &first->back))
 		abort();
+}
+
+static int submit(struct op *first, struct op *last, size_t n)
+{
+	struct op *op = first;
+
+	do {
+		op->sop.next = op->together != NULL ? &op->together->sop : NULL;
+		op->sop.done = NULL;
+	} while ((op = op->together) != NULL);
+	last->sop.done = store_done;
+	last->sop.arg = first;
+	return csm_store_submit_all(first->loop->b->store, &first->sop, n);
+}
+
+static void submit_gathered(struct loop *l)
+{
+	struct gathered g = l->gathered;
+	struct op *next;
+	int r;
+
+	if (g.first == NULL)
+		return;
+	l->gathered.n = 0;
+	l->gathered.first = NULL;
+	l->gathered.tail = &l->gathered.first;
+	if ((r = submit(g.first, g.last, g.n)) == 0)
+		return;
+	for (struct op *op = g.first; op != NULL; op = next) {
+		next = op->together;
+		op->r = r;
+		op->apply(op);
+	}
+}
+
+void op_gather(struct loop *l)
+{
+	l->gathered.on = true;
+}
+
+void op_gather_end(struct loop *l)
+{
+	l->gathered.on = false;
+	submit_gathered(l);
+}
+
+static void gather(struct loop *l, struct op *op)
+{
+	*l->gathered.tail = op;
+	l->gathered.tail = &op->together;
+	l->gathered.last = op;
+	if (++l->gathered.n == GATHER_MAX)
+		submit_gathered(l);
+}
+
+/* Those that wait for no other: an operation that is told only when the counter has followed would hold the others up. */
+static bool may_gather(const struct op *op)
+{
+	return op->loop->gathered.on && (op->sop.kind == CSM_OP_ISSUE || op->sop.kind == CSM_OP_SECRET_SET);
 }
 
 int op_to_store(struct op *op, void (*apply)(struct op *))
@@ -167,14 +244,16 @@ int op_to_store(struct op *op, void (*apply)(struct op *))
 	struct csm_store *store = op->loop->b->store;
 
 	op->apply = apply;
-	op->sop.done = store_done;
-	op->sop.arg = op;
+	op->together = NULL;
 	if (store == NULL)
 		return CSM_EUNAVAILABLE;
 	/* No one user fills the queue of all. */
 	if (!op->committing && !(op->committing = admit_commit(&op->loop->b->admit, op->slot)))
 		return CSM_EBUSY;
-	return csm_store_submit(store, &op->sop);
+	if (!may_gather(op))
+		return submit(op, op, 1);
+	gather(op->loop, op);
+	return 0;
 }
 
 void object_copy(struct object *to, const struct object *from)

@@ -240,7 +240,7 @@ struct csm_store_op {
 	struct csm_request_id rid;
 	struct csm_bin answer;           /* result bytes to store with rid; for SECRET_SET the store writes
 	                                  * {version: n} itself */
-	void (*done)(struct csm_store_op *op);
+	void (*done)(struct csm_store_op *op); /* NULL: nobody is told of this one alone */
 	void *arg;
 	/* results */
 	int r;               /* CSM_ECONFLICT for a request_id used for something else */
@@ -251,6 +251,9 @@ struct csm_store_op {
 /* CSM_EBUSY when the queue is full, CSM_ETAMPERED when locked (but for ACCEPT), CSM_ESHUTDOWN; then done is not
  * called. Any thread. */
 CSM_MUST int csm_store_submit(struct csm_store *s, struct csm_store_op *op);
+/* n operations at once, linked by next: one group, as far as they fit into one. They are done in their order, so that the last one's
+ * done may speak for all (but for EPOCH and ACCEPT, which come by themselves). All of them are taken, or none. */
+CSM_MUST int csm_store_submit_all(struct csm_store *s, struct csm_store_op *first, size_t n);
 /* errno of the last failure of this thread in the store, for the log of a CSM_ESYSTEM; 0 if none. */
 int csm_store_last_errno(void);
 /* CSM_OP_REMEMBER's counterpart: read at open or later; *len is capacity on entry. Any thread. */

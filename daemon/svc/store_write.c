@@ -349,25 +349,31 @@ void store_writer_free(struct csm_store *s)
 	pthread_cond_destroy(&s->wake);
 }
 
-int csm_store_submit(struct csm_store *s, struct csm_store_op *op)
+int csm_store_submit_all(struct csm_store *s, struct csm_store_op *first, size_t n)
 {
 	int r = 0;
 
-	op->next = NULL;
 	pthread_mutex_lock(&s->mu);
 	if (s->stopping)
 		r = CSM_ESHUTDOWN;
-	else if (csm_store_locked(s) && op->kind != CSM_OP_ACCEPT)
+	else if (csm_store_locked(s) && first->kind != CSM_OP_ACCEPT)
 		r = CSM_ETAMPERED;
-	else if (s->queued >= CSM_COMMIT_QUEUE_MAX)
+	else if (n > CSM_COMMIT_QUEUE_MAX || s->queued > CSM_COMMIT_QUEUE_MAX - n)
 		r = CSM_EBUSY;
 	if (r == 0) {
-		*s->tail = op;
-		s->tail = &op->next;
-		s->queued++;
+		*s->tail = first;
+		while (*s->tail != NULL)
+			s->tail = &(*s->tail)->next;
+		s->queued += n;
 		if (s->queued >= s->want)
 			pthread_cond_signal(&s->wake);
 	}
 	pthread_mutex_unlock(&s->mu);
 	return r;
+}
+
+int csm_store_submit(struct csm_store *s, struct csm_store_op *op)
+{
+	op->next = NULL;
+	return csm_store_submit_all(s, op, 1);
 }

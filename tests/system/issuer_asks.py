@@ -9,7 +9,7 @@ import threading
 import time
 
 import tbs
-from csmwire import Conn, Refused
+from csmwire import ADMIN, Conn, Refused, openssl_verifies, pack_request
 from tbs import DAY, Issuer, ext, oid, seq, tlv
 
 conn = Conn()
@@ -242,6 +242,61 @@ def race():
         sys.exit(f"FAILED: one serial number eight times at once: {results}")
 
 
+def commits():
+    return next(m["value"] for m in Conn(ADMIN).call("stats")["metrics"] if m["name"] == "csm_store_commits_total")
+
+
+def at_once(c, bodies):
+    c.send_raw(b"".join(pack_request(i, "issue.sign", {"key": "ca", "kind": "certificate", "tbs": body}) for i, body in enumerate(bodies)))
+
+
+def shared_commit(c):
+    """Of sixteen at once all are in one commit; others' commits may come between."""
+    for _ in range(5):
+        before = commits()
+        at_once(c, [ca.leaf(WEB) for _ in range(16)])
+        assert all(c.recv()[2] is None for _ in range(16))
+        if commits() - before == 1:
+            return
+    sys.exit("FAILED: what is sent together has more than one commit")
+
+
+def together():
+    """Many that one connection sends at once: each has its own answer."""
+    bodies = [ca.leaf(WEB) for _ in range(40)]
+    # refused among them: by the reader, by one before it, by policy's idea of a key, by one that is answered already
+    bad = {7: (ca.leaf(WEB, dns="a.example.com"), "denied"), 20: (bodies[2], "exists"), 21: (b"", "invalid"),
+           30: (ca.leaf(WEB, serial=SERIAL), "exists")}
+    for i, (body, _) in bad.items():
+        bodies[i] = body
+    c = Conn()
+    at_once(c, bodies)
+    answers = {}
+    for _ in bodies:
+        _, msgid, error, result = c.recv()
+        assert msgid not in answers, msgid
+        answers[msgid] = error["name"] if error else result["signature"]
+    for i, body in enumerate(bodies):
+        if i in bad:
+            assert answers[i] == bad[i][1], (i, answers[i])
+        else:
+            assert openssl_verifies(CA, answers[i], body), (i, answers[i])
+    shared_commit(c)
+    # whoever goes without waiting has used the numbers, or not: each is signed once at most
+    gone = [ca.leaf(WEB) for _ in range(16)]
+    at_once(c, gone)
+    c.close()
+    for _ in range(2):
+        outcomes = []
+        for body in gone:
+            try:
+                ask(body)
+                outcomes.append("signed")
+            except Refused as e:
+                outcomes.append(e.name)
+    assert set(outcomes) == {"exists"}, outcomes
+
+
 def audited(node):
     """Each that was signed, with what openssl sees in it."""
     lines = []
@@ -269,6 +324,7 @@ if sys.argv[1] == "first":
     below()
     rate()
     race()
+    together()
 elif sys.argv[1] == "again":
     refused("a serial number of before", "exists", "serial number", ca.leaf(WEB, serial=SERIAL))
     refused("a smaller number than before", "conflict", "smaller", ca.crl(number=8), "crl")

@@ -139,6 +139,49 @@ static void test_undone(void **state)
 	free(big);
 }
 
+/* Several at once: one group, in their order, told of by the last; taken as a whole or not at all. */
+static void test_together(void **state)
+{
+	struct batch b = {PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 1};
+	static struct csm_store_op ops[CSM_COMMIT_QUEUE_MAX + 1];
+	const struct csm_bin x = {(const uint8_t *)"x", 1};
+	struct storefix *f = *state;
+	struct csm_store_stat st, after;
+	char v[256];
+
+	assert_int_equal(storefix_domain(f, "web", "db"), 0);
+	for (size_t i = 0; i < CSM_COMMIT_QUEUE_MAX + 1; i++)
+		ops[i] = (struct csm_store_op){.kind = CSM_OP_SECRET_SET, .ns = CSM_STR("web"), .name = CSM_STR("db"), .secret = CSM_STR("a"),
+			.payload = x, .has_expect = true, .expect = i == 0 ? 0 : 1, .next = i < CSM_COMMIT_QUEUE_MAX ? &ops[i + 1] : NULL};
+	assert_int_equal(csm_store_submit_all(f->s, &ops[0], CSM_COMMIT_QUEUE_MAX + 1), CSM_EBUSY);
+	assert_int_equal(storefix_get(f, "web", "db", "a", 0, v), CSM_ENOT_FOUND);
+	ops[2].next = NULL;
+	ops[2].done = batch_done;
+	ops[2].arg = &b;
+	csm_store_stat(f->s, &st);
+	assert_int_equal(csm_store_submit_all(f->s, &ops[0], 3), 0);
+	batch_wait(&b);
+	csm_store_stat(f->s, &after);
+	assert_int_equal(after.commits, st.commits + 1);
+	assert_int_equal(ops[0].r, 0);
+	assert_int_equal(ops[1].r, 0);
+	assert_int_equal(ops[2].r, CSM_ECONFLICT);
+	assert_int_equal(ops[1].version, 2);
+	/* and where nothing is served any more */
+	storefix_close(f);
+	assert_int_equal(csm_store_open(&f->opt, &f->s), 0);
+	b.left = 1;
+	ops[0].next = &ops[1];
+	ops[1].next = &ops[2];
+	ops[2].next = NULL;
+	assert_int_equal(csm_store_submit_all(f->s, &ops[0], 3), 0);
+	csm_store_close(f->s);
+	f->s = NULL;
+	assert_int_equal(b.left, 0);
+	for (size_t i = 0; i < 3; i++)
+		assert_int_equal(ops[i].r, CSM_ESHUTDOWN);
+}
+
 /* Without a writer nothing is served, and closing says so. */
 static void test_shutdown(void **state)
 {
@@ -410,6 +453,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_group),
 		T(test_undone),
+		T(test_together),
 		T(test_shutdown),
 		T(test_racing_creates),
 		cmocka_unit_test(test_full),
