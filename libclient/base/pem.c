@@ -4,6 +4,7 @@
 #include "libclient/base/pem.h"
 
 #define LINE 48u /* bytes of DER in a line of 64 characters */
+#define TEXT_LINE (LINE / 3 * 4 + 1)
 
 static int put_edge(struct csm_buf *b, const char *before, const char *label)
 {
@@ -16,18 +17,24 @@ static int put_edge(struct csm_buf *b, const char *before, const char *label)
 int csm_pem_put(struct csm_buf *b, const char *label, const void *der, size_t n)
 {
 	const uint8_t *p = der;
-	char line[LINE / 3 * 4 + 1];
+	size_t lines = n / LINE + 1, written = 0;
+	uint8_t *to;
 	int r = put_edge(b, "BEGIN", label);
 
-	while (r == 0 && n > 0) {
-		size_t k = n < LINE ? n : LINE;
+	if (r == 0 && n > SIZE_MAX / 4)
+		r = CSM_ETOO_LARGE;
+	/* each line's NUL is where its newline comes to stand */
+	if (r != 0 || (r = csm_buf_reserve(b, lines * TEXT_LINE, &to)) != 0)
+		return r;
+	while (n > 0) {
+		size_t k = n < LINE ? n : LINE, text = (k + 2) / 3 * 4;
 
-		(void)sodium_bin2base64(line, sizeof(line), p, k, sodium_base64_VARIANT_ORIGINAL);
-		if ((r = csm_buf_put(b, line, strlen(line))) == 0)
-			r = csm_buf_put(b, "\n", 1);
+		(void)sodium_bin2base64((char *)to + written, text + 1, p, k, sodium_base64_VARIANT_ORIGINAL);
+		to[written + text] = '\n';
+		written += text + 1;
 		p += k;
 		n -= k;
 	}
-	sodium_memzero(line, sizeof(line));
-	return r == 0 ? put_edge(b, "END", label) : r;
+	csm_buf_commit(b, written);
+	return put_edge(b, "END", label);
 }
