@@ -128,6 +128,9 @@ static void on_close(struct evhttp_connection *evcon, void *arg)
 	c->state = HTTP_DEAD;
 	c->evcon = NULL;
 	c->ssl = NULL;
+	if (c->drain != NULL)
+		event_free(c->drain);
+	c->drain = NULL;
 	if (c->job != NULL)
 		http_job_orphan(c->job);
 	c->job = NULL;
@@ -201,6 +204,32 @@ static void linger(struct http_conn *c)
 	bufferevent_enable(c->bev, EV_READ);
 }
 
+static void on_drain(evutil_socket_t fd, short what, void *arg)
+{
+	char thrown_away[4096];
+	ssize_t n;
+
+	(void)what;
+	n = recv(fd, thrown_away, sizeof(thrown_away), MSG_DONTWAIT);
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+		http_conn_close(arg);
+}
+
+/* The alert that says why is sent. Who speaks TLS 1.3 has sent its request behind its certificate, and would meet a reset in place of
+ * the alert; what it sends is no TLS to us any more, and is read beside the bufferevent. */
+static void linger_refused(struct http_conn *c)
+{
+	evutil_socket_t fd = bufferevent_getfd(c->bev);
+
+	handshake_failed(c);
+	c->state = HTTP_LINGER;
+	c->deadline = http_now_ms() + CSM_HTTP_LINGER_MS;
+	bufferevent_disable(c->bev, EV_READ | EV_WRITE);
+	c->drain = event_new(bufferevent_get_base(c->bev), fd, EV_READ | EV_PERSIST, on_drain, c);
+	if (c->drain == NULL || shutdown(fd, SHUT_WR) != 0 || event_add(c->drain, NULL) != 0)
+		http_conn_close(c);
+}
+
 static void on_event(struct bufferevent *bev, short what, void *arg);
 static void on_write(struct bufferevent *bev, void *arg);
 static void install(struct http_conn *c)
@@ -263,7 +292,10 @@ static void on_event(struct bufferevent *bev, short what, void *arg)
 		if (http_peer_tls_done(c))
 			return;
 	}
-	http_conn_close(c);
+	if ((what & BEV_EVENT_ERROR) && c->state == HTTP_HANDSHAKE && c->ssl != NULL)
+		linger_refused(c);
+	else
+		http_conn_close(c);
 }
 
 /* A short answer goes out in one record, and at once: a socket has room for it almost always, and where not, this changes nothing. */

@@ -94,6 +94,7 @@ struct http_conn {
 	enum http_state state;
 	uint64_t deadline;             /* ms; 0: none */
 	struct bufferevent *bev;       /* a reference of our own */
+	struct event *drain;           /* after a handshake that failed: what still comes on its socket */
 	SSL *ssl;                      /* bev's; NULL without TLS */
 	/* evhttp's connection and what it does with what is there. */
 	struct evhttp_connection *evcon;

@@ -78,6 +78,22 @@ mark
 if asks me; then fail "its own CA: let in"; fi
 seen 'why="self-signed certificate"'
 
+step "a client that asks at once, before it can know, is told by TLS all the same, and not by a reset of the connection"
+py - "$port" <<'PY'
+import socket, ssl, sys, time
+for i in range(20):
+    c = ssl.create_default_context(cafile='root.pem')
+    c.load_cert_chain('foreign.pem', 'foreign.key')
+    with c.wrap_socket(socket.create_connection(('127.0.0.1', int(sys.argv[1])), 10), server_hostname='localhost') as s:
+        try:
+            time.sleep(i % 4 / 100)
+            for _ in range(2):
+                s.sendall(b'GET /v1/cms/ca HTTP/1.1\r\nHost: localhost\r\nX: ' + b'x' * 4000 + b'\r\n\r\n')
+            sys.exit('answered: %r' % s.recv(100))
+        except ssl.SSLError as e:
+            assert 'ALERT' in (e.reason or ''), e
+PY
+
 step "revoked"
 as_admin
 csr web web.example DNS:web.example
