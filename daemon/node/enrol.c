@@ -121,6 +121,7 @@ static void on_tick(struct csm_job *job)
 	for (size_t i = 0; i < ENROL_JOBS_MAX; i++)
 		if (e->jobs[i].id != 0 && e->now.boot_ms >= e->jobs[i].until_ms)
 			enrol_job_lost(e, &e->jobs[i], CSM_ETIMEOUT, "csm-enrol has not come back in time");
+	enrol_before_due(e);
 	errands_due(e);
 	enrol_dispatch(e);
 	enrol_tell(e);

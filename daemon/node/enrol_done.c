@@ -85,11 +85,12 @@ static int check(struct enrol *e, struct entry *en, const struct enrol_op *o, co
 	struct csm_enrolled_want want = {.subject = old->info.asked_subject, .any_subject = en->p->cfg->any_subject,
 		.sans = old->info.asked_san.v, .n_sans = old->info.asked_san.n, .anchors = bin_of(&en->p->anchors),
 		.now = e->now.wall_s, .tls_client = own};
+	char name[CSM_KEY_BESIDE_NAME];
 	struct csm_buf spki;
 	int r;
 
 	csm_buf_init(&spki, CSM_SPKI_MAX, false);
-	if ((r = enrol_spki(e, entry_ns(en), entry_name(en), en->id, &spki, NULL, NULL)) == 0) {
+	if ((r = enrol_spki(e, entry_ns(en), entry_key(en, name), entry_key_id(en), &spki, NULL, NULL)) == 0) {
 		want.spki = bin_of(&spki);
 		r = csm_enrolled_check(bin_of(&o->chain), &want, chain, pool, info, why);
 	}
@@ -128,8 +129,15 @@ static int keep(struct enrol *e, struct entry *en, const struct erecord *old, st
 	rec.info.anchors = old->info.anchors;
 	rec.info.anchors_of = old->info.anchors_of;
 	rec.info.reported = old->info.reported;
+	rec.info.old_key_until = old->info.old_key_until;
+	if (en->turning) {
+		sop.turns = en->id;
+		event.detail = ",\"key\":\"new\"";
+		rec.info.reported = (struct csm_u64){0, false};
+		rec.info.old_key_until = (struct csm_u64){e->now.wall_s + en->p->cfg->overlap_s, true};
+	}
 	*info = rec.info;
-	return erecord_save(e, entry_ns(en), entry_name(en), en->id, &rec, &sop);
+	return erecord_save(e, entry_ns(en), entry_name(en), entry_key_id(en), &rec, &sop);
 }
 
 static void got(struct enrol *e, struct entry *en, const struct enrol_op *o)
@@ -160,6 +168,8 @@ static void got(struct enrol *e, struct entry *en, const struct enrol_op *o)
 	if (r == 0 && (r = keep(e, en, &old, &info, bin_of(&chain))) == 0) {
 		csm_renew_done(&en->item, &e->now, info.renew_at.v, info.not_before.v, info.not_after.v);
 		csm_buf_reset(&en->csr);
+		if (en->turning)
+			enrol_turned(e, en);
 		log_info("enrolment: %s:%s has a certificate until %llu", en->ns, en->name, (unsigned long long)info.not_after.v);
 		changes_note(e->b, entry_ns(en), entry_name(en));
 		entry_reply(e, en, 0, NULL);

@@ -51,21 +51,25 @@ void entry_remove(struct enrol *e, struct entry *en, int r, const char *why)
 	free(en);
 }
 
-/* From the record, after a start. */
-static void entry_restore(struct enrol *e, struct csm_str ns, struct csm_str name, const uint8_t id[static CSM_KEY_ID_LEN])
+/* From the record, after a start. False: nothing is wanted for the key. */
+static bool entry_restore(struct enrol *e, struct csm_str ns, struct csm_str name, const uint8_t id[static CSM_KEY_ID_LEN])
 {
+	bool wanted = false;
 	struct entry *en;
 	struct erecord rec;
-	int at;
+	int at, r;
 
 	erecord_init(&rec);
-	if (erecord_load(e, ns, name, id, &rec) != 0 || rec.info.profile.n == 0)
+	r = erecord_load(e, ns, name, id, &rec);
+	wanted = r != 0 && r != CSM_ENOT_FOUND; /* nobody knows */
+	if (r != 0 || rec.info.profile.n == 0)
 		goto out;
 	if ((at = enrol_profile(e, rec.info.profile)) < 0) {
 		log_warn("enrolment: the profile %.*s of %.*s:%.*s is not in csmd.yaml any more: it is not renewed",
 			(int)rec.info.profile.n, rec.info.profile.p, (int)ns.n, ns.p, (int)name.n, name.p);
 		goto out;
 	}
+	wanted = true;
 	if (entry_new(e, &e->profile[at], ns, name, id, &en) != 0)
 		goto out;
 	csm_renew_remove(&e->renew, &en->item);
@@ -76,12 +80,14 @@ static void entry_restore(struct enrol *e, struct csm_str ns, struct csm_str nam
 	en->item.next_try = rec.info.next_try.v;
 	en->item.off = rec.info.revoked.set;
 	en->reported = rec.info.reported.v;
+	enrol_before_kept(e, en, rec.info.old_key_until.v);
 	csm_renew_add(&e->renew, &en->item, &e->now);
 	e->profile[at].wanted = true;
 	if (csm_str_eq(ns, CSM_OWN_NAMESPACE) && csm_str_eq(name, e->profile[at].cfg->name))
 		e->profile[at].own = en;
 out:
 	erecord_free(&rec);
+	return wanted;
 }
 
 struct loading {
@@ -115,8 +121,8 @@ static int load_namespace(struct enrol *e, struct csm_str ns)
 			return r;
 		r = csm_store_key_list(e->reader, ns, csm_str_of(l.after), next_key, &l);
 		csm_reader_end(e->reader);
-		if (r == 0 && l.any)
-			entry_restore(e, ns, csm_str_of(l.after), l.id);
+		if (r == 0 && l.any && !entry_restore(e, ns, csm_str_of(l.after), l.id))
+			enrol_beside_drop(e, ns, csm_str_of(l.after));
 	}
 	return r;
 }
@@ -188,7 +194,7 @@ static int want_own(struct enrol *e, struct eprofile *p, const uint8_t id[static
 	for (size_t i = 0; r == 0 && p->cfg->node.san[i] != NULL; i++)
 		r = enrol_expand(p->cfg->node.san[i], &who, &rec.pool, &sans[rec.info.asked_san.n++], &why);
 	if (r == 0 && (r = erecord_save(e, who.ns, who.name, id, &rec, NULL)) == 0)
-		entry_restore(e, who.ns, who.name, id);
+		(void)entry_restore(e, who.ns, who.name, id);
 out:
 	if (r != 0)
 		csm_text_put(p->why, sizeof(p->why), "%s", why[0] != '\0' ? why : csm_err_text(r));

@@ -16,6 +16,9 @@ struct entry {
 	struct eprofile *p;
 	char ns[CSM_NAMESPACE_MAX + 1], name[CSM_NAME_MAX + 1];
 	uint8_t id[CSM_KEY_ID_LEN];
+	bool turning;               /* the request is by the next key, which takes this one's place with the certificate */
+	uint8_t next_id[CSM_KEY_ID_LEN];
+	uint64_t before_until_ms;   /* by the boot clock: so long is the key before this one there; 0: there is none */
 	unsigned wanted;            /* how often what is wanted was changed */
 	struct csm_buf csr;         /* of the attempts for one certificate: a CA that waits for a person knows it again */
 	uint8_t once[16];           /* drawn with it: tells the CA a repeated attempt from the next certificate */
@@ -101,7 +104,7 @@ void erecord_free(struct erecord *rec);
 /* CSM_ENOT_FOUND: there is none. An empty one then. */
 CSM_MUST int erecord_load(struct enrol *e, struct csm_str ns, struct csm_str name, const uint8_t id[static CSM_KEY_ID_LEN],
 	struct erecord *rec);
-/* Durable when it returns. sop may bring an event and a request_id; NULL: neither. */
+/* Durable when it returns. sop may bring an event, a request_id and which key this one takes the place of; NULL: neither. */
 CSM_MUST int erecord_save(struct enrol *e, struct csm_str ns, struct csm_str name, const uint8_t id[static CSM_KEY_ID_LEN],
 	const struct erecord *rec, struct csm_store_op *sop);
 CSM_MUST int enrol_commit(struct enrol *e, struct csm_store_op *sop);
@@ -112,9 +115,22 @@ struct csm_str entry_ns(const struct entry *en);
 struct csm_str entry_name(const struct entry *en);
 
 /* ---- enrol_key.c: keys ---- */
-/* A request for the names of the record, by the key of this id, appended. */
+/* A request for the names of the record, by the entry's key, or the next one where it is turning, appended. */
 CSM_MUST int enrol_csr(struct enrol *e, struct entry *en, const struct csm_msg_cert_info *want, struct csm_buf *out,
 	char why[static 128]);
+/* The name in the store of the key that signs its requests; in buf where it is the next one. */
+struct csm_str entry_key(const struct entry *en, char buf[static CSM_KEY_BESIDE_NAME]);
+const uint8_t *entry_key_id(const struct entry *en);
+/* Whether a key of this back end can be made here: CSM_EUNAVAILABLE, CSM_EUNSUPPORTED: the device keeps it. */
+struct enrol_make {
+	struct csm_backend *be;
+	struct csm_plugin_keyspec spec;
+	struct csm_bin tag;            /* of the record */
+	struct csm_str ns, name, object; /* the audit log's */
+	const char *detail;            /* the audit log's, or NULL */
+};
+/* A key in the store, durable. */
+CSM_MUST int enrol_make_key(struct enrol *e, const struct enrol_make *m, uint8_t id[static CSM_KEY_ID_LEN]);
 /* The SubjectPublicKeyInfo, appended; alg may be NULL. */
 CSM_MUST int enrol_spki(struct enrol *e, struct csm_str ns, struct csm_str name, const uint8_t id[static CSM_KEY_ID_LEN],
 	struct csm_buf *out, enum csm_alg *alg, uint64_t *signatures);
@@ -122,6 +138,18 @@ CSM_MUST int enrol_spki(struct enrol *e, struct csm_str ns, struct csm_str name,
 CSM_MUST int enrol_own_backend(struct enrol *e, struct eprofile *p);
 /* The profile's own key: found or made. CSM_EUNSUPPORTED: the back end that it names keeps keys in its device. */
 CSM_MUST int enrol_own_key(struct enrol *e, struct eprofile *p, uint8_t id[static CSM_KEY_ID_LEN]);
+
+/* ---- enrol_turn.c: renewals for another key ---- */
+/* Before a request is made: which key signs it. Whatever was begun and is not wanted any more is deleted. */
+CSM_MUST int enrol_choose_key(struct enrol *e, struct entry *en, const struct erecord *rec, char why[static 128]);
+/* The next key has taken its place. */
+void enrol_turned(struct enrol *e, struct entry *en);
+/* Of an entry from the store: until when the key before it is there, by the wall clock. */
+void enrol_before_kept(struct enrol *e, struct entry *en, uint64_t until_s);
+/* Once a second: deletes those before whose time is over. */
+void enrol_before_due(struct enrol *e);
+/* Nobody looks after the key: what is beside it is deleted. */
+void enrol_beside_drop(struct enrol *e, struct csm_str ns, struct csm_str name);
 
 /* ---- enrol_jobs.c: what csm-enrol is given ---- */
 void enrol_dispatch(struct enrol *e);

@@ -234,7 +234,8 @@ static int tell_entry(struct enrol *e, struct entry *en, struct telling *t)
 	}
 	if (r == 0 && en->csr.len == 0) {
 		randombytes_buf(en->once, sizeof(en->once));
-		r = enrol_csr(e, en, &rec.info, &en->csr, why);
+		if ((r = enrol_choose_key(e, en, &rec, why)) == 0)
+			r = enrol_csr(e, en, &rec.info, &en->csr, why);
 	}
 	if (r == 0) {
 		t->m.once = (struct csm_bin){en->once, sizeof(en->once)};

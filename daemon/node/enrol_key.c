@@ -69,8 +69,19 @@ static int make_csr(struct enrol *e, const struct csm_key_record *rec, const str
 	return r;
 }
 
+struct csm_str entry_key(const struct entry *en, char buf[static CSM_KEY_BESIDE_NAME])
+{
+	return en->turning ? csm_store_key_beside(entry_name(en), CSM_KEY_NEXT, buf) : entry_name(en);
+}
+
+const uint8_t *entry_key_id(const struct entry *en)
+{
+	return en->turning ? en->next_id : en->id;
+}
+
 int enrol_csr(struct enrol *e, struct entry *en, const struct csm_msg_cert_info *want, struct csm_buf *out, char why[static 128])
 {
+	char name[CSM_KEY_BESIDE_NAME];
 	struct csm_key_record rec;
 	struct csm_buf scratch;
 	int r;
@@ -78,9 +89,9 @@ int enrol_csr(struct enrol *e, struct entry *en, const struct csm_msg_cert_info 
 	csm_buf_init(&scratch, CSM_MESSAGE_MAX, true);
 	if ((r = csm_reader_begin(e->reader)) != 0)
 		goto out;
-	r = csm_store_key_get(e->reader, entry_ns(en), entry_name(en), true, &scratch, &rec);
+	r = csm_store_key_get(e->reader, entry_ns(en), entry_key(en, name), true, &scratch, &rec);
 	if (r == 0)
-		r = memcmp(rec.id, en->id, sizeof(en->id)) == 0 ? make_csr(e, &rec, want, out, why) : CSM_ENOT_FOUND;
+		r = memcmp(rec.id, entry_key_id(en), CSM_KEY_ID_LEN) == 0 ? make_csr(e, &rec, want, out, why) : CSM_ENOT_FOUND;
 	csm_reader_end(e->reader);
 out:
 	csm_buf_free(&scratch);
@@ -108,7 +119,7 @@ int enrol_spki(struct enrol *e, struct csm_str ns, struct csm_str name, const ui
 	return r;
 }
 
-/* ---- a profile's own ---- */
+/* ---- keys that are made ---- */
 
 struct make_work {
 	struct csm_backend *be;
@@ -124,6 +135,52 @@ static void make_there(void *arg)
 	w->r = csm_be_generate(w->be, &w->spec, &w->spki, &w->pub, &w->priv);
 }
 
+static int make_and_keep(struct enrol *e, const struct enrol_make *m, struct make_work *w, uint8_t id[static CSM_KEY_ID_LEN])
+{
+	struct csm_store_op sop = {.kind = CSM_OP_KEY_CREATE, .ns = m->ns, .name = m->name};
+	struct csm_audit_event event = {.kind = CSM_AUDIT_CHANGE, .method = "key.create", .object = m->object, .detail = m->detail};
+	int r = csm_backend_run(w->be, make_there, w);
+
+	if (r != 0 || w->r != 0)
+		return r != 0 ? r : w->r;
+	randombytes_buf(sop.key.id, sizeof(sop.key.id));
+	sop.key.backend = csm_str_of(csm_backend_name(w->be));
+	sop.key.protection = csm_str_of(w->be->caps.protection);
+	sop.key.alg = w->spec.alg;
+	sop.key.use = w->spec.use;
+	sop.key.exportable = w->spec.exportable;
+	sop.key.origin = CSM_KEY_MADE;
+	sop.key.created = (uint64_t)time(NULL);
+	sop.key.spki = (struct csm_bin){w->spki.p, w->spki.len};
+	sop.key.pub = (struct csm_bin){w->pub.p, w->pub.len};
+	sop.key.priv = (struct csm_bin){w->priv.p, w->priv.len};
+	sop.key.tag = m->tag;
+	sop.event = &event;
+	if ((r = enrol_commit(e, &sop)) == 0)
+		memcpy(id, sop.key.id, CSM_KEY_ID_LEN);
+	return r;
+}
+
+int enrol_make_key(struct enrol *e, const struct enrol_make *m, uint8_t id[static CSM_KEY_ID_LEN])
+{
+	uint8_t spki[CSM_SPKI_MAX], pub[CSM_PLUGIN_PUB_MAX];
+	struct make_work w = {.be = m->be, .spec = m->spec, .spki = {.p = spki, .cap = sizeof(spki)},
+		.pub = {.p = pub, .cap = sizeof(pub)}, .priv = {.cap = CSM_PLUGIN_PRIV_MAX}};
+	int r;
+
+	if (w.be == NULL || w.be->ctx == NULL)
+		return CSM_EUNAVAILABLE;
+	if (making_needed(w.be) || !csm_backend_has(w.be, m->spec.alg))
+		return CSM_EUNSUPPORTED;
+	if ((w.priv.p = csm_lock_alloc(CSM_PLUGIN_PRIV_MAX)) == NULL)
+		return CSM_ENOMEM;
+	r = make_and_keep(e, m, &w, id);
+	csm_lock_free(w.priv.p);
+	return r;
+}
+
+/* ---- a profile's own ---- */
+
 /* The strongest, or the one that the profile names. A device that keeps what it makes needs more care than a key that is soon
  * made anew: then it is the software back end, and a profile that names one is told. */
 static struct csm_backend *choose(struct enrol *e, const struct eprofile *p)
@@ -137,50 +194,17 @@ static struct csm_backend *choose(struct enrol *e, const struct eprofile *p)
 	return be;
 }
 
-static int make_and_keep(struct enrol *e, struct eprofile *p, struct make_work *w, uint8_t id[static CSM_KEY_ID_LEN])
-{
-	struct csm_store_op sop = {.kind = CSM_OP_KEY_CREATE, .ns = CSM_STR(CSM_OWN_NAMESPACE), .name = csm_str_of(p->cfg->name)};
-	char object[CSM_KEYREF_MAX + 1];
-	struct csm_audit_event event = {.kind = CSM_AUDIT_CHANGE, .method = "key.create"};
-	int r = csm_backend_run(w->be, make_there, w);
-
-	if (r != 0 || w->r != 0)
-		return r != 0 ? r : w->r;
-	(void)snprintf(object, sizeof(object), CSM_OWN_NAMESPACE ":%s", p->cfg->name);
-	event.object = csm_str_of(object);
-	randombytes_buf(sop.key.id, sizeof(sop.key.id));
-	sop.key.backend = csm_str_of(csm_backend_name(w->be));
-	sop.key.protection = csm_str_of(w->be->caps.protection);
-	sop.key.alg = w->spec.alg;
-	sop.key.use = w->spec.use;
-	sop.key.origin = CSM_KEY_MADE;
-	sop.key.created = (uint64_t)time(NULL);
-	sop.key.spki = (struct csm_bin){w->spki.p, w->spki.len};
-	sop.key.pub = (struct csm_bin){w->pub.p, w->pub.len};
-	sop.key.priv = (struct csm_bin){w->priv.p, w->priv.len};
-	sop.event = &event;
-	if ((r = enrol_commit(e, &sop)) == 0) {
-		memcpy(id, sop.key.id, CSM_KEY_ID_LEN);
-		log_info("enrolment: %s: its key was made in the back end %s", p->cfg->name, csm_backend_name(w->be));
-	}
-	return r;
-}
-
 static int make_own(struct enrol *e, struct eprofile *p, uint8_t id[static CSM_KEY_ID_LEN])
 {
-	uint8_t spki[CSM_SPKI_MAX], pub[CSM_PLUGIN_PUB_MAX];
-	struct make_work w = {.be = choose(e, p), .spec = {.alg = CSM_ALG_P256, .use = CSM_USE_SIGN},
-		.spki = {.p = spki, .cap = sizeof(spki)}, .pub = {.p = pub, .cap = sizeof(pub)}, .priv = {.cap = CSM_PLUGIN_PRIV_MAX}};
+	char object[CSM_KEYREF_MAX + 1];
+	struct enrol_make m = {.be = choose(e, p), .spec = {.alg = CSM_ALG_P256, .use = CSM_USE_SIGN}, .ns = CSM_STR(CSM_OWN_NAMESPACE),
+		.name = csm_str_of(p->cfg->name)};
 	int r;
 
-	if (w.be == NULL || w.be->ctx == NULL)
-		return CSM_EUNAVAILABLE;
-	if (making_needed(w.be) || !csm_backend_has(w.be, CSM_ALG_P256))
-		return CSM_EUNSUPPORTED;
-	if ((w.priv.p = csm_lock_alloc(CSM_PLUGIN_PRIV_MAX)) == NULL)
-		return CSM_ENOMEM;
-	r = make_and_keep(e, p, &w, id);
-	csm_lock_free(w.priv.p);
+	(void)snprintf(object, sizeof(object), CSM_OWN_NAMESPACE ":%s", p->cfg->name);
+	m.object = csm_str_of(object);
+	if ((r = enrol_make_key(e, &m, id)) == 0)
+		log_info("enrolment: %s: its key was made in the back end %s", p->cfg->name, csm_backend_name(m.be));
 	return r;
 }
 

@@ -95,7 +95,7 @@ int erecord_save(struct enrol *e, struct csm_str ns, struct csm_str name, const 
 	if (sop == NULL)
 		sop = &own;
 	csm_buf_init(&payload, CSM_MESSAGE_MAX, false);
-	sop->kind = CSM_OP_CERT_SET;
+	sop->kind = sop->turns != NULL ? CSM_OP_KEY_TURN : CSM_OP_CERT_SET;
 	memcpy(sop->key.id, id, CSM_KEY_ID_LEN);
 	if ((r = certinfo_pack(&rec->info, rec->chain, &payload)) == 0) {
 		sop->payload = (struct csm_bin){csm_buf_ptr(&payload), payload.len};

@@ -32,6 +32,7 @@ static int key_is(const struct csm_key_record *rec, struct csm_str want, const c
 static int record_of(struct req *q, struct key_found *f)
 {
 	f->own = NULL;
+	f->before[0] = '\0';
 	if (!connkey_is_name(f->object.name))
 		return csm_store_key_get(f->reader, f->object.ns, f->object.name, false, NULL, &f->rec);
 	f->own = connkey_find(q->conn, f->object.text);
@@ -45,13 +46,30 @@ static int record_of(struct req *q, struct key_found *f)
 /* With it; of a stored key it lies in the loop's buffer, which the caller empties. */
 static int private_of(struct req *q, const struct key_found *f, struct csm_key_record *ret)
 {
+	struct csm_str name = f->before[0] != '\0' ? csm_str_of(f->before) : f->object.name;
+
 	if (f->own == NULL)
-		return csm_store_key_get(f->reader, f->object.ns, f->object.name, true, &q->loop->key, ret);
+		return csm_store_key_get(f->reader, f->object.ns, name, true, &q->loop->key, ret);
 	*ret = f->own->rec;
 	return 0;
 }
 
-int key_look(struct req *q, struct csm_str ref, struct csm_str want, struct key_found *f)
+/* Who still has the certificate from before may use its key: both are of the same name, and the policy has decided on that. */
+static bool is_before(struct key_found *f, struct csm_str want)
+{
+	struct csm_key_record rec;
+	const char *why;
+	struct csm_str name = csm_store_key_beside(f->object.name, CSM_KEY_BEFORE, f->before);
+
+	if (f->own == NULL && csm_store_key_get(f->reader, f->object.ns, name, false, NULL, &rec) == 0 && key_is(&rec, want, &why) == 0) {
+		f->rec = rec;
+		return true;
+	}
+	f->before[0] = '\0';
+	return false;
+}
+
+static int look(struct req *q, struct csm_str ref, struct csm_str want, bool before, struct key_found *f)
 {
 	const char *why = NULL;
 	int r;
@@ -62,6 +80,8 @@ int key_look(struct req *q, struct csm_str ref, struct csm_str want, struct key_
 	r = record_of(q, f);
 	if (r == 0 && want.p != NULL)
 		r = key_is(&f->rec, want, &why);
+	if (r == CSM_ECONFLICT && before && is_before(f, want))
+		r = 0;
 	if (r == 0)
 		return 0;
 	req_end_read(q);
@@ -72,9 +92,14 @@ int key_look(struct req *q, struct csm_str ref, struct csm_str want, struct key_
 	return r;
 }
 
+int key_look(struct req *q, struct csm_str ref, struct csm_str want, struct key_found *f)
+{
+	return look(q, ref, want, false, f);
+}
+
 int key_find(struct req *q, struct csm_str ref, struct csm_str want, unsigned use, struct key_found *f)
 {
-	int r = key_look(q, ref, want, f);
+	int r = look(q, ref, want, true, f);
 	const char *why;
 
 	if (r != 0)

@@ -24,9 +24,10 @@ struct key_found {
 	struct csm_backend *be;
 	struct csm_reader *reader;
 	struct connkey *own; /* a key of this connection, in no store; else NULL */
+	char before[CSM_KEY_BESIDE_NAME]; /* where it is the one whose place another took: its name in the store; else empty */
 };
-/* Name, policy, record, use, back end. want: the request's spki_sha256, p NULL for none: another key is CSM_ECONFLICT. On
- * failure the request has been answered and nothing is open. */
+/* Name, policy, record, use, back end. want: the request's spki_sha256, p NULL for none: another key is CSM_ECONFLICT, but for
+ * the one whose place it took, while that is there. On failure the request has been answered and nothing is open. */
 CSM_MUST int key_find(struct req *q, struct csm_str ref, struct csm_str want, unsigned use, struct key_found *f);
 /* Without a use: for show and public. */
 CSM_MUST int key_look(struct req *q, struct csm_str ref, struct csm_str want, struct key_found *f);

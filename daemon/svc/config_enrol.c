@@ -5,6 +5,7 @@
 #define URL_MAX 1024u
 #define TIMEOUT_S 60u
 #define LIFE_MIN_S 60u
+#define OVERLAP_S 3600u
 #define RENEW_MIN 20u /* what is drawn comes off it, a tenth of the life at most */
 #define RENEW_MAX 90u
 #define LIFE_MAX_S (10u * 366u * 86400u)
@@ -174,20 +175,31 @@ static int read_node(struct reader *rd, const struct csm_yaml_node *n, struct cs
 	return r;
 }
 
-/* {at: 50%} */
+static int read_part(struct reader *rd, const struct csm_yaml_node *n, struct csm_enrol_profile *p)
+{
+	struct csm_str s;
+	int r = csm_yaml_string(n, CSM_TOKEN_STR_MAX, &s, rd->err);
+
+	if (r == 0 && (s.n < 2 || s.p[s.n - 1] != '%' || !csm_parse_number((struct csm_str){s.p, s.n - 1}, RENEW_MAX, &p->renew_percent) ||
+		p->renew_percent < RENEW_MIN))
+		r = csm_yaml_fail(n, rd->err, "must be from %u%% to %u%% of the certificate's life", RENEW_MIN, RENEW_MAX);
+	return r;
+}
+
+/* {at: 50%, new_key: true, overlap: 1h} */
 static int read_renewal(struct reader *rd, const struct csm_yaml_node *n, struct csm_enrol_profile *p)
 {
 	int r = csm_yaml_expect(n, CSM_YAML_MAP, rd->err);
-	struct csm_str s;
 
 	for (const struct csm_yaml_node *c = n->first; r == 0 && c != NULL; c = c->next) {
-		if (!csm_str_eq(c->key, "at"))
-			return csm_yaml_fail(c, rd->err, "unknown key");
-		if ((r = csm_yaml_string(c, CSM_TOKEN_STR_MAX, &s, rd->err)) != 0)
-			return r;
-		if (s.n < 2 || s.p[s.n - 1] != '%' || !csm_parse_number((struct csm_str){s.p, s.n - 1}, RENEW_MAX, &p->renew_percent) ||
-			p->renew_percent < RENEW_MIN)
-			r = csm_yaml_fail(c, rd->err, "must be from %u%% to %u%% of the certificate's life", RENEW_MIN, RENEW_MAX);
+		if (csm_str_eq(c->key, "at"))
+			r = read_part(rd, c, p);
+		else if (csm_str_eq(c->key, "new_key"))
+			r = csm_yaml_bool(c, &p->new_key, rd->err);
+		else if (csm_str_eq(c->key, "overlap"))
+			r = config_read_seconds(rd, c, 0, LIFE_MAX_S, &p->overlap_s);
+		else
+			r = csm_yaml_fail(c, rd->err, "unknown key");
 	}
 	return r;
 }
@@ -256,6 +268,7 @@ static int read_profile(struct reader *rd, const struct csm_yaml_node *n)
 		return CSM_ENOMEM;
 	p = &c->enrol[c->n_enrol++];
 	p->timeout_s = TIMEOUT_S;
+	p->overlap_s = OVERLAP_S;
 	r = config_set(&p->name, n->key);
 	for (const struct csm_yaml_node *k = n->first; r == 0 && k != NULL; k = k->next)
 		r = read_key(rd, k, p);

@@ -28,6 +28,8 @@ struct csm_enrol_profile {
 	} node;
 	uint64_t life_s;                 /* 0: the CA's */
 	uint64_t renew_percent;          /* of a certificate's life, before which it is renewed; 0: two thirds */
+	bool new_key;                    /* a renewal is for another key */
+	uint64_t overlap_s;              /* the one before is there for so long */
 	char *key_backend;               /* tls_key_backend: of the profile's own key; NULL: chosen */
 	uint64_t timeout_s;              /* of one exchange with the CA */
 };

@@ -140,10 +140,16 @@ struct csm_key_record {
  * clear parts are associated data of the seal, which is opened only with want_priv. */
 CSM_MUST int csm_store_key_get(struct csm_reader *r, struct csm_str ns, struct csm_str name, bool want_priv,
 	struct csm_buf *scratch, struct csm_key_record *ret);
-/* The names after `after`, in byte order; calls back until it returns false. */
+/* The names after `after`, in byte order, but those that begin with a dot; calls back until it returns false. */
 typedef bool csm_store_key_fn(void *arg, struct csm_str name, const struct csm_key_record *rec);
 CSM_MUST int csm_store_key_list(struct csm_reader *r, struct csm_str ns, struct csm_str after,
 	csm_store_key_fn *fn, void *arg);
+
+/* A key may have two others beside it, under names that begin with a dot: the one that is to take its place, by
+ * CSM_OP_KEY_TURN, and the one whose place it took. They go with it, and no list has them. */
+#define CSM_KEY_BESIDE_NAME 48u
+enum csm_key_beside { CSM_KEY_NEXT, CSM_KEY_BEFORE };
+struct csm_str csm_store_key_beside(struct csm_str name, enum csm_key_beside which, char buf[static CSM_KEY_BESIDE_NAME]);
 
 /* A key's certificate: what CSM_OP_CERT_SET stored for the key of this id, appended to out. CSM_ENOT_FOUND, also for
  * another key of that name. `installed` may be NULL. */
@@ -196,7 +202,9 @@ CSM_MUST int csm_store_replay(struct csm_reader *r, const struct csm_request_id 
 /* ---- writing: queued, committed in groups ---- */
 enum csm_op_kind {
 	CSM_OP_KEY_CREATE,    /* EEXISTS; makes the namespace's record on demand */
-	CSM_OP_KEY_DELETE,    /* ENOT_FOUND; takes its certificate along */
+	CSM_OP_KEY_DELETE,    /* ENOT_FOUND; takes its certificate along, and what is beside it */
+	CSM_OP_KEY_TURN,      /* the key `turns` gives its place to the next one, key.id, with the certificate `payload`, and is then the
+	                       * one before; that which was the one before is deleted. ENOT_FOUND, ECONFLICT */
 	CSM_OP_CERT_SET,      /* in place of the one before; ENOT_FOUND: no key of this name with the id key.id */
 	CSM_OP_CERT_DELETE,   /* ENOT_FOUND */
 	CSM_OP_DOMAIN_CREATE, /* EEXISTS */
@@ -231,7 +239,8 @@ struct csm_store_op {
 	struct csm_str ns, name, secret; /* name: key or domain */
 	struct csm_key_record key;       /* KEY_CREATE, with priv. KEY_DELETE, CERT_*: just the id of the key that is
 	                                  * meant; CSM_ECONFLICT where another one has its name since; zeros: any */
-	struct csm_bin payload;          /* SECRET_SET, CERT_SET, REMEMBER */
+	struct csm_bin payload;          /* SECRET_SET, CERT_SET, KEY_TURN, REMEMBER */
+	const uint8_t *turns;            /* KEY_TURN: an id */
 	uint64_t expect;                 /* SECRET_SET: the newest version; 0: must not exist */
 	const struct csm_count *counts;
 	size_t n_counts;

@@ -1,5 +1,7 @@
 /* The clear fields of a key's record. They are associated data of the private part's seal, and the set
  * hash covers them. The numbers of algorithms and uses are those of the plugin ABI, which keeps them. */
+#include <sodium.h>
+#include <stdio.h>
 #include <string.h>
 #include "daemon/svc/store_internal.h"
 
@@ -102,4 +104,16 @@ int store_key_clear_get(struct csm_bin clear, struct csm_key_record *ret)
 	rec.protection = (struct csm_str){(const char *)protection.p, protection.n};
 	*ret = rec;
 	return 0;
+}
+
+struct csm_str csm_store_key_beside(struct csm_str name, enum csm_key_beside which, char buf[static CSM_KEY_BESIDE_NAME])
+{
+	uint8_t hash[crypto_hash_sha256_BYTES];
+	char hex[33];
+	int n;
+
+	crypto_hash_sha256(hash, (const uint8_t *)name.p, name.n);
+	sodium_bin2hex(hex, sizeof(hex), hash, 16);
+	n = snprintf(buf, CSM_KEY_BESIDE_NAME, ".%s-%s", which == CSM_KEY_NEXT ? "next" : "before", hex);
+	return (struct csm_str){buf, (size_t)n};
 }

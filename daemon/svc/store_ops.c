@@ -146,7 +146,7 @@ static int cert_drop(struct group *g, struct wscope *ws, const struct dbkey *k)
 	return store_del(g->s, g->txn, g->s->certs, dbkey_bin(k));
 }
 
-static int key_delete(struct group *g, struct csm_store_op *op)
+static int key_delete_one(struct group *g, const struct csm_store_op *op)
 {
 	struct csm_key_record key;
 	struct wscope *ws;
@@ -171,6 +171,86 @@ static int key_delete(struct group *g, struct csm_store_op *op)
 	g->root.n_keys--;
 	g->deleted = true;
 	return 0;
+}
+
+static int beside_delete(struct group *g, const struct csm_store_op *op, enum csm_key_beside which)
+{
+	char name[CSM_KEY_BESIDE_NAME];
+	const struct csm_store_op one = {.ns = op->ns, .name = csm_store_key_beside(op->name, which, name)};
+	int r = key_delete_one(g, &one);
+
+	return r == CSM_ENOT_FOUND ? 0 : r;
+}
+
+static int key_delete(struct group *g, const struct csm_store_op *op)
+{
+	int r = key_delete_one(g, op);
+
+	if (r == 0 && op->name.p[0] != '.' && (r = beside_delete(g, op, CSM_KEY_NEXT)) == 0)
+		r = beside_delete(g, op, CSM_KEY_BEFORE);
+	return r;
+}
+
+/* The row of a key, out of the transaction's memory and opened: header and clear fields in value, the private part in plain. */
+static int row_take(struct group *g, struct wscope *ws, const struct dbkey *k, struct csm_bin v, uint8_t **value, size_t *header,
+	struct csm_buf *plain)
+{
+	const struct kek *kek;
+	struct prk prk;
+	struct rec rec;
+	uint8_t *p;
+	size_t n;
+	int r;
+
+	if ((r = rec_parse(v, REC_KEY, &rec)) != 0)
+		return r;
+	if ((kek = store_scope_kek(&ws->sc, rec.kek_id)) == NULL)
+		return CSM_ETAMPERED;
+	n = rec_plain_len(&rec);
+	if ((r = csm_buf_reserve(plain, n + 1, &p)) != 0)
+		return r;
+	prk_init(&prk, kek->key);
+	r = rec_open(&g->s->aead, &prk, &rec, dbkey_bin(k), p);
+	sodium_memzero(&prk, sizeof(prk));
+	if (r != 0)
+		return r;
+	csm_buf_commit(plain, n);
+	if ((*value = malloc(rec.header.n + n + TAG_LEN)) == NULL)
+		return CSM_ENOMEM;
+	rec_header(*value, REC_KEY, rec.time, ws->sc.kek[0].id, rec.clear.n);
+	memcpy(*value + HDR_LEN, rec.clear.p, rec.clear.n);
+	*header = HDR_LEN + rec.clear.n;
+	return 0;
+}
+
+/* A key under another name: its private part is sealed anew, its counts go by its id and stay. */
+static int key_move(struct group *g, const struct csm_store_op *from, struct csm_str to)
+{
+	struct csm_key_record key;
+	struct csm_bin v, other;
+	uint8_t *value = NULL;
+	struct csm_buf plain;
+	struct dbkey k, at;
+	struct wscope *ws;
+	size_t header;
+	int r;
+
+	csm_buf_init(&plain, PAYLOAD_MAX, true);
+	if ((r = key_row(g, from, &k, &v, &key, &ws)) != 0 || (r = dbkey_key(&at, from->ns, to)) != 0)
+		goto out;
+	r = store_get(g->txn, g->s->keys, dbkey_bin(&at), &other);
+	if (r != CSM_ENOT_FOUND) {
+		r = r == 0 ? CSM_EEXISTS : r;
+		goto out;
+	}
+	if ((r = row_take(g, ws, &k, v, &value, &header, &plain)) != 0 || (r = row_out(ws, REC_KEY, dbkey_bin(&k), v)) != 0 ||
+		(r = store_del(g->s, g->txn, g->s->keys, dbkey_bin(&k))) != 0)
+		goto out;
+	r = row_put(g, ws, REC_KEY, g->s->keys, &at, value, header, (struct csm_bin){csm_buf_ptr(&plain), plain.len});
+out:
+	csm_buf_free(&plain);
+	free(value);
+	return r;
 }
 
 /* ---- certificates ---- */
@@ -201,6 +281,33 @@ static int cert_set(struct group *g, struct csm_store_op *op)
 	r = row_put(g, ws, REC_CERT, g->s->certs, &k, value, HDR_LEN + CSM_KEY_ID_LEN, op->payload);
 	free(value);
 	return r;
+}
+
+static int key_turn(struct group *g, struct csm_store_op *op)
+{
+	char next_name[CSM_KEY_BESIDE_NAME], before_name[CSM_KEY_BESIDE_NAME];
+	struct csm_store_op old = {.ns = op->ns, .name = op->name};
+	struct csm_store_op next = {.ns = op->ns, .name = csm_store_key_beside(op->name, CSM_KEY_NEXT, next_name)};
+	struct wscope *ws;
+	struct dbkey k;
+	int r;
+
+	if (op->turns == NULL || op->name.n == 0)
+		return CSM_EINVALID;
+	memcpy(old.key.id, op->turns, CSM_KEY_ID_LEN);
+	memcpy(next.key.id, op->key.id, CSM_KEY_ID_LEN);
+	if ((r = room(g, op->payload.n)) != 0 || (r = dbkey_key(&k, op->ns, op->name)) != 0 ||
+		(r = scope_for(g, op->ns, CSM_STR(""), &ws)) != 0)
+		return r;
+	if (!ws->present)
+		return CSM_ENOT_FOUND;
+	if ((r = beside_delete(g, op, CSM_KEY_BEFORE)) != 0 ||
+		(r = key_move(g, &old, csm_store_key_beside(op->name, CSM_KEY_BEFORE, before_name))) != 0)
+		return r;
+	r = cert_drop(g, ws, &k);
+	if (r != 0 && r != CSM_ENOT_FOUND)
+		return r;
+	return (r = key_move(g, &next, op->name)) != 0 ? r : cert_set(g, op);
 }
 
 static int cert_delete(struct group *g, struct csm_store_op *op)
@@ -478,6 +585,8 @@ static int op_do(struct group *g, struct csm_store_op *op)
 		return key_create(g, op);
 	case CSM_OP_KEY_DELETE:
 		return key_delete(g, op);
+	case CSM_OP_KEY_TURN:
+		return key_turn(g, op);
 	case CSM_OP_CERT_SET:
 		return cert_set(g, op);
 	case CSM_OP_CERT_DELETE:

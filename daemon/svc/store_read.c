@@ -296,7 +296,8 @@ int csm_store_key_list(struct csm_reader *r, struct csm_str ns, struct csm_str a
 
 		if (!has_prefix(&k, start.p, prefix))
 			return 0;
-		if (k.mv_size == start.n && memcmp(k.mv_data, start.p, start.n) == 0)
+		if ((k.mv_size == start.n && memcmp(k.mv_data, start.p, start.n) == 0) ||
+			(k.mv_size > prefix && ((const char *)k.mv_data)[prefix] == '.'))
 			continue;
 		e = key_fill(r, val_bin(&v), &raw, &rec);
 		if (e == CSM_ENOT_FOUND)

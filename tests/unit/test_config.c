@@ -345,7 +345,7 @@ static void test_enrolment(void **state)
 	     "      token: file:/etc/csm/token\n      subject: /O=x/CN={name}.{hostname}\n"
 	     "      san: [\"dns:{name}.{hostname}\", \"uri:spiffe://x/{unit}\"]\n      names: [\"dns:*.example\"]\n"
 	     "      subject_by: ca\n      life: 90d\n      timeout: 20s\n"
-	     "      renewal: {at: 50%}\n      tls_key_backend: soft\n"
+	     "      renewal: {at: 50%, new_key: true, overlap: 10min}\n      tls_key_backend: soft\n"
 	     "      node: {label: node, subject: \"/CN=n-{hostname}\", san: [\"dns:{hostname}\"]}\n",
 		&c);
 	assert_int_equal(c.usage_interval_s, 300);
@@ -361,6 +361,8 @@ static void test_enrolment(void **state)
 	assert_int_equal(p->timeout_s, 60);
 	assert_int_equal(p->life_s, 0);
 	assert_int_equal(p->renew_percent, 0);
+	assert_false(p->new_key);
+	assert_int_equal(p->overlap_s, 3600);
 	assert_null(p->key_backend);
 	p = csm_config_enrol(&c, "est-1", 5);
 	assert_true(p->est && p->any_subject);
@@ -371,6 +373,8 @@ static void test_enrolment(void **state)
 	assert_string_equal(p->names[0], "dns:*.example");
 	assert_int_equal(p->life_s, 90 * 86400);
 	assert_int_equal(p->renew_percent, 50);
+	assert_true(p->new_key);
+	assert_int_equal(p->overlap_s, 600);
 	assert_string_equal(p->key_backend, "soft");
 	assert_string_equal(p->node.label, "node");
 	assert_string_equal(p->node.san[0], "dns:{hostname}");

@@ -449,6 +449,98 @@ static void test_schema_1_changed(void **state)
 }
 
 #define TEST(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
+/* ---- another key in a key's place ---- */
+
+static const char *beside(const char *name, enum csm_key_beside which)
+{
+	static char buf[2][CSM_KEY_BESIDE_NAME];
+
+	return csm_store_key_beside(csm_str_of(name), which, buf[which]).p;
+}
+
+static int turn(struct storefix *f, const char *name, const uint8_t *old, const uint8_t *next, const char *cert)
+{
+	struct csm_store_op op = {.kind = CSM_OP_KEY_TURN, .ns = CSM_STR("web"), .name = csm_str_of(name), .turns = old,
+		.payload = {(const uint8_t *)cert, strlen(cert)}};
+
+	memcpy(op.key.id, next, CSM_KEY_ID_LEN);
+	return storefix_do(f, &op);
+}
+
+static bool count_one(void *arg, struct csm_str name, const struct csm_key_record *rec)
+{
+	(void)name;
+	(void)rec;
+	(*(size_t *)arg)++;
+	return true;
+}
+
+static size_t listed_keys(struct storefix *f)
+{
+	size_t n = 0;
+
+	assert_int_equal(csm_reader_begin(f->r), 0);
+	assert_int_equal(csm_store_key_list(f->r, CSM_STR("web"), CSM_STR(""), count_one, &n), 0);
+	csm_reader_end(f->r);
+	return n;
+}
+
+static uint64_t all_keys(struct storefix *f)
+{
+	struct csm_store_stat st;
+
+	csm_store_stat(f->s, &st);
+	return st.keys;
+}
+
+static void test_turn(void **state)
+{
+	static const uint8_t none[CSM_KEY_ID_LEN] = {9};
+	struct storefix *f = *state;
+	struct csm_key_record rec;
+	uint8_t first[CSM_KEY_ID_LEN], second[CSM_KEY_ID_LEN], third[CSM_KEY_ID_LEN];
+
+	id_of(f, "web", "tls", first);
+	assert_int_equal(set(f, "web", "tls", "one"), 0);
+	/* there is none to take its place */
+	assert_int_equal(turn(f, "tls", first, none, "two"), CSM_ENOT_FOUND);
+	assert_int_equal(storefix_key(f, "web", beside("tls", CSM_KEY_NEXT), "the next"), 0);
+	id_of(f, "web", beside("tls", CSM_KEY_NEXT), second);
+	/* another one is there than is meant, on either side; nothing is done then */
+	assert_int_equal(turn(f, "tls", none, second, "two"), CSM_ECONFLICT);
+	assert_int_equal(turn(f, "tls", first, none, "two"), CSM_ECONFLICT);
+	assert_int_equal(storefix_key_get(f, "web", "tls", "private", &rec), 0);
+	assert_string_equal(look(f, "web", "tls", 0), "one");
+	assert_int_equal(storefix_key_get(f, "web", beside("tls", CSM_KEY_BEFORE), NULL, &rec), CSM_ENOT_FOUND);
+	assert_int_equal(listed_keys(f), 2);
+	/* key and certificate at once; the one before is beside it */
+	assert_int_equal(turn(f, "tls", first, second, "two"), 0);
+	assert_int_equal(storefix_key_get(f, "web", "tls", "the next", &rec), 0);
+	assert_memory_equal(rec.id, second, CSM_KEY_ID_LEN);
+	assert_string_equal(look(f, "web", "tls", 0), "two");
+	assert_int_equal(storefix_key_get(f, "web", beside("tls", CSM_KEY_BEFORE), "private", &rec), 0);
+	assert_memory_equal(rec.id, first, CSM_KEY_ID_LEN);
+	assert_int_equal(storefix_key_get(f, "web", beside("tls", CSM_KEY_NEXT), NULL, &rec), CSM_ENOT_FOUND);
+	assert_int_equal(listed_keys(f), 2);
+	reopen(f);
+	assert_int_equal(storefix_key_get(f, "web", "tls", "the next", &rec), 0);
+	assert_string_equal(look(f, "web", "tls", 0), "two");
+	/* once more: of those before there is one */
+	assert_int_equal(storefix_key(f, "web", beside("tls", CSM_KEY_NEXT), "the third"), 0);
+	id_of(f, "web", beside("tls", CSM_KEY_NEXT), third);
+	assert_int_equal(turn(f, "tls", second, third, "three"), 0);
+	assert_int_equal(storefix_key_get(f, "web", beside("tls", CSM_KEY_BEFORE), "the next", &rec), 0);
+	assert_int_equal(all_keys(f), 4);
+	/* they go with it */
+	assert_int_equal(storefix_key(f, "web", beside("tls", CSM_KEY_NEXT), "the fourth"), 0);
+	struct csm_store_op del = {.kind = CSM_OP_KEY_DELETE, .ns = CSM_STR("web"), .name = CSM_STR("tls")};
+	assert_int_equal(storefix_do(f, &del), 0);
+	assert_int_equal(all_keys(f), 2);
+	assert_int_equal(storefix_key_get(f, "web", beside("tls", CSM_KEY_NEXT), NULL, &rec), CSM_ENOT_FOUND);
+	assert_int_equal(storefix_key_get(f, "web", beside("tls", CSM_KEY_BEFORE), NULL, &rec), CSM_ENOT_FOUND);
+	reopen(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -463,6 +555,7 @@ int main(void)
 		TEST(test_orphan),
 		TEST(test_schema_1_is_taken_over),
 		TEST(test_schema_1_changed),
+		TEST(test_turn),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

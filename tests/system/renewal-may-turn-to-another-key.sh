@@ -1,0 +1,145 @@
+#!/bin/bash
+# A profile may say that a renewal is for another key. Key and certificate then change together: who asks meets a pair, and who has
+# the certificate from before signs with its key until the overlap is over, and then no more. csmd that is killed while it
+# renews has one pair or the other, and in the end no key that nobody can name. The old key is nobody's by another name.
+# bound: 120
+# coverage
+. "$(dirname "$0")/../lib/system.sh"
+in_node --backend soft --server
+
+restart() {
+    node_csmd_stop "$node"
+    node_csmd_start "$node" || fail "csmd does not start: $(tail -n 5 "$node/csmd.log")"
+}
+await_that() { node_await 30 "$@" || fail "in vain: $*"; }
+spki() { csm key show "$1" --json | json spki_sha256; }
+sign_as() { # KEY SPKI: with this key and no other
+    py - "$1" "$2" <<'PY'
+import sys
+import csmwire
+with csmwire.Conn() as c:
+    try:
+        c.call("key.sign", {"key": sys.argv[1], "digest": bytes(32), "spki_sha256": sys.argv[2]})
+    except csmwire.Refused as e:
+        print(e.name)
+        sys.exit(1)
+PY
+}
+keys_now() { CSM_SOCKET=$CSM_ADMIN_SOCKET csm status --json | json keys; }
+keys_at_most() { [ "$(keys_now)" -le "$1" ]; }
+
+step "without the option a renewal keeps the key"
+ok csm key create web
+ok csm cert enrol web --san dns:web.example.org
+first=$(spki web)
+ok csm cert renew web
+expect_equal "the key" "$(spki web)" "$first"
+# web, the profile's own, the authority's, and its responder's, which is made a moment later
+all=4
+responds() { [ "$(keys_now)" = "$all" ]; }
+await_that responds
+
+step "with it the next one is another key, with a certificate of its own; the one before signs meanwhile"
+printf '      renewal: {new_key: true, overlap: 3s}\n' >>"$node/csmd.yaml"
+restart
+ok csm cert renew web
+second=$(spki web)
+[ "$second" != "$first" ] || fail "the key is the same"
+ok csm cert export web "$PWD/pair"
+ok openssl verify -CAfile "$CSM_CACERT" pair/cert.pem
+expect_equal "the certificate's key" "$(openssl x509 -in pair/cert.pem -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum | cut -d' ' -f1)" \
+    "$second"
+sign_as web "$second" || fail "the new key does not sign"
+sign_as web "$first" || fail "the old key does not sign in the overlap"
+[ "$(csm cert show web --json | json old_key_until)" -gt 0 ] || fail "until when the old key is there is not told"
+expect_equal "listed" "$(csm key list --json | json keys 2>/dev/null | grep -c before)" 0
+hidden=.before-$(printf web | sha256sum | cut -c1-32)
+py - "$hidden" <<'PY' || fail "what is beside a key can be named"
+import sys
+import csmwire
+with csmwire.Conn() as c:
+    for method in "key.show", "key.public", "key.sign", "key.delete", "cert.get":
+        params = {"key": sys.argv[1]}
+        if method == "key.sign":
+            params["digest"] = bytes(32)
+        csmwire.refused(("not_found", "invalid", "denied"), c.call, method, params)
+PY
+ok csm key create other
+expect_equal "the old key by another name" "$(sign_as other "$first")" conflict
+expect_equal "the old key, to be deleted by its digest" "$(py - "$first" <<'PY'
+import sys
+import csmwire
+with csmwire.Conn() as c:
+    print(csmwire.refused("conflict", c.call, "key.delete", {"key": "web", "spki_sha256": sys.argv[1]})["name"])
+PY
+)" conflict
+as_uid $uid_a sh -c "! csm sign uid-0:web /dev/null 2>/dev/null" || fail "another user signs"
+
+step "and no more when it is over"
+gone() { ! sign_as web "$first" >refusal; }
+await_that gone
+expect_equal "why" "$(cat refusal)" conflict
+sign_as web "$second" || fail "the new key does not sign"
+await_that keys_at_most "$((all + 1))"
+ok csm key delete other
+
+step "killed while it renews, again and again: who asks meets pairs alone, and whose key signs"
+py - <<'PY' &
+import hashlib
+import os
+import sys
+import time
+import csmwire
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+
+digest = bytes(range(32))
+conn, seen, signed = None, set(), 0
+while not os.path.exists("enough"):
+    try:
+        conn = conn or csmwire.Conn()
+        chain = conn.call("cert.get", {"key": "web"})["chain"]
+        leaf = x509.load_der_x509_certificate(chain[: 4 + int.from_bytes(chain[2:4], "big")]).public_key()
+        spki = leaf.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+        name = hashlib.sha256(spki).hexdigest()
+        answer = conn.call("key.sign", {"key": "web", "digest": digest, "spki_sha256": name})
+        leaf.verify(answer["signature"], digest, ec.ECDSA(utils.Prehashed(hashes.SHA256())))
+        shown = conn.call("key.show", {"key": "web"})
+        assert shown["certificate"]["fingerprint"], "a key without its certificate"
+        seen.add(name)
+        signed += 1
+    except (csmwire.Closed, ConnectionError, FileNotFoundError):
+        conn = None
+        time.sleep(0.01)
+    except csmwire.Refused as e:
+        if e.name == "conflict":
+            raise
+        time.sleep(0.01)
+assert signed > 20 and len(seen) > 1, (signed, len(seen))
+PY
+asking=$!
+rounds=$(count 4 40)
+for ((i = 0; i < rounds; i++)); do
+    broker=$(CSM_SOCKET=$CSM_ADMIN_SOCKET csm status --json | json pid)
+    csm cert renew web >/dev/null 2>&1 &
+    renewing=$!
+    sleep "0.0$((i * 7 % 10))$((i * 3 % 10))"
+    kill -9 "$broker"
+    wait $renewing || true
+    serves() { csm key show web >/dev/null 2>&1; }
+    await_that serves
+    kill -0 $asking 2>/dev/null || fail "a pair did not match"
+done
+renewed() { csm cert renew web >/dev/null 2>&1; }
+await_that renewed
+touch enough
+wait $asking || fail "a pair did not match, or hardly anything was asked"
+await_that keys_at_most "$all"
+
+step "the option is gone: what was begun is not kept"
+sed -i '/renewal: {new_key/d' "$node/csmd.yaml"
+restart
+ok csm cert renew web
+await_that keys_at_most "$all"
+ok "$node_build/bin/csm" audit verify
