@@ -380,9 +380,10 @@ int ca_issue(struct central *c, const struct ca_ask *ask, struct ca_answer *ret,
 		goto out;
 	if ((r = replay(&j, "issue", ret)) != CSM_ENOT_FOUND)
 		goto out;
-	waits = ca_waits(ask->by, j.profile, false);
-	if ((!waits && (r = check_token(&j)) != 0) || (r = read_request(&j, &life)) != 0)
+	if ((r = read_request(&j, &life)) != 0)
 		goto out;
+	/* what was paid for when the profile let it wait is there, though it lets nobody wait any more */
+	waits = ca_waits(ask->by, j.profile, false) || check_token(&j) != 0;
 	if (waits && ((r = wait_find(&j)) != 0 || (!j.wait.found && (r = check_token(&j)) != 0)))
 		goto out;
 	if (ask->by->role == CALLER_TOKEN && (r = ca_token_names(&ask->by->token, j.q, &j.pool, why)) != 0)

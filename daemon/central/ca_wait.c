@@ -15,7 +15,7 @@ static bool by_hand(const struct caller *by, const struct profile_config *p, boo
 	/* who is root of this host could write another server.yaml */
 	bool local = by->role == CALLER_ADMINISTRATOR && by->cert.serial.n == 0;
 
-	return !local && (p->approval == APPROVAL_ALL || (p->approval == APPROVAL_FIRST && !renewal));
+	return !local && p->approval != APPROVAL_NONE && (p->approval != APPROVAL_FIRST || !renewal);
 }
 
 bool ca_waits(const struct caller *by, const struct profile_config *p, bool renewal)
@@ -143,6 +143,22 @@ static int add(struct ca_wait *w)
 	return ca_refuse(w->why, r, "the database: %s", csm_err_text(r));
 }
 
+/* The profile may have become another one since it was stored: a person has to approve now, or need not any more. What somebody has
+ * decided stands. */
+static int follow_profile(struct ca_wait *w)
+{
+	enum db_request_state now = by_hand(w->ask->by, w->profile, w->renews.n > 0) ? DB_WAITING : DB_APPROVED;
+	int r;
+
+	if ((w->row.state != DB_WAITING && w->row.state != DB_APPROVED) || w->row.state == now || w->row.decided_by.n > 0)
+		return 0;
+	if ((r = db_request_turn(w->c->db, w->id, now, w->now)) == CSM_ESTATE)
+		return db_request_get(w->c->db, w->id, w->now, w->pool, &w->row); /* somebody was first */
+	if (r == 0)
+		w->row.state = now;
+	return r;
+}
+
 int ca_wait_turn(struct ca_wait *w, struct ca_answer *ret, bool *issued)
 {
 	int r = 0;
@@ -150,6 +166,8 @@ int ca_wait_turn(struct ca_wait *w, struct ca_answer *ret, bool *issued)
 	*issued = false;
 	if (!w->found && (r = add(w)) != 0)
 		return r;
+	if (w->found && (r = follow_profile(w)) != 0)
+		return ca_refuse(w->why, r == CSM_ENOT_FOUND ? CSM_EBUSY : r, "the database: %s", csm_err_text(r));
 	switch (w->row.state) {
 	case DB_WAITING:
 		ca_wait_tell(w, ret);
@@ -168,7 +186,52 @@ int ca_wait_turn(struct ca_wait *w, struct ca_answer *ret, bool *issued)
 
 /* ---- a person decides ---- */
 
-static int may_decide(const struct caller *by, const struct db_request *q, const struct profile_config *p, char *why)
+/* A token or a certificate by which was asked, as its id. */
+struct payer {
+	bool token, cert;
+	uint8_t id[DB_SERIAL_MAX > DB_TOKEN_ID_LEN ? DB_SERIAL_MAX : DB_TOKEN_ID_LEN];
+	size_t n;
+};
+
+/* "token ID", "cert SERIAL"; neither where it is something else. */
+static int read_payer(struct csm_str who, struct payer *ret)
+{
+	static const char token[] = "token ", cert[] = "cert ";
+	struct payer p = {.token = who.n > sizeof(token) && memcmp(who.p, token, sizeof(token) - 1) == 0,
+		.cert = who.n > sizeof(cert) && memcmp(who.p, cert, sizeof(cert) - 1) == 0};
+	size_t head = p.token ? sizeof(token) - 1 : sizeof(cert) - 1;
+
+	if ((p.token || p.cert) && sodium_hex2bin(p.id, sizeof(p.id), who.p + head, who.n - head, NULL, &p.n, NULL) != 0)
+		return CSM_ETAMPERED;
+	*ret = p;
+	return 0;
+}
+
+/* Who made the token by which was asked, by that certificate or another one of the same subject. */
+static int not_the_maker(struct central *c, const struct caller *by, const struct db_request *q, struct csm_pool *pool, char *why)
+{
+	struct payer asked, maker = {.cert = false};
+	struct db_token t;
+	struct db_cert x;
+	bool same;
+	int r = read_payer(q->requester, &asked);
+
+	if (r != 0 || !asked.token)
+		return r;
+	/* one that is gone stands against an approval anyway */
+	if ((r = db_token_get(c->db, asked.id, pool, &t)) != 0)
+		return r == CSM_ENOT_FOUND ? 0 : r;
+	same = csm_str_eq(t.by, by->name);
+	if (!same && by->cert.subject.n > 0 && (r = read_payer(t.by, &maker)) == 0 && maker.cert &&
+		(r = db_cert_get(c->db, (struct csm_bin){maker.id, maker.n}, pool, &x)) == 0)
+		same = csm_str_same(x.subject, by->cert.subject);
+	if (same)
+		return ca_refuse(why, CSM_EDENIED, "the token of this request was made by who decides: its profile wants another person");
+	return r == CSM_ENOT_FOUND ? 0 : r;
+}
+
+static int may_decide(struct central *c, const struct caller *by, const struct db_request *q, const struct profile_config *p,
+	struct csm_pool *pool, char *why)
 {
 	bool strong = p != NULL && (p->x509.ca || strcmp(p->role, "operator") == 0 || strcmp(p->role, "administrator") == 0);
 
@@ -179,28 +242,23 @@ static int may_decide(const struct caller *by, const struct db_request *q, const
 		return ca_refuse(why, CSM_EDENIED, "nobody decides about a request of his own");
 	if (strong && by->role != CALLER_ADMINISTRATOR)
 		return ca_refuse(why, CSM_EDENIED, "what profile %s gives is an administrator's to give", p->name);
-	return 0;
+	return p != NULL && p->approval == APPROVAL_TWO ? not_the_maker(c, by, q, pool, why) : 0;
 }
 
 /* Is it still there by what was asked? */
 static int payer_stands(struct central *c, const struct db_request *q, struct csm_pool *pool, char *why)
 {
-	static const char token[] = "token ", cert[] = "cert ";
-	uint8_t bytes[DB_SERIAL_MAX > DB_TOKEN_ID_LEN ? DB_SERIAL_MAX : DB_TOKEN_ID_LEN];
-	bool is_token = q->requester.n > sizeof(token) && memcmp(q->requester.p, token, sizeof(token) - 1) == 0;
-	size_t head = is_token ? sizeof(token) - 1 : sizeof(cert) - 1, n = 0;
+	struct payer by;
 	struct db_token t;
-	struct db_cert x;
-	int r;
+	struct db_cert x = {.state = DB_VALID};
+	int r = read_payer(q->requester, &by);
 
-	if (q->requester.n <= head || (!is_token && memcmp(q->requester.p, cert, head) != 0))
-		return 0;
-	if (sodium_hex2bin(bytes, sizeof(bytes), q->requester.p + head, q->requester.n - head, NULL, &n, NULL) != 0)
-		return CSM_ETAMPERED;
-	r = is_token ? db_token_get(c->db, bytes, pool, &t) : db_cert_get(c->db, (struct csm_bin){bytes, n}, pool, &x);
-	if (r == CSM_ENOT_FOUND || (r == 0 && !is_token && x.state != DB_VALID))
-		return ca_refuse(why, CSM_ESTATE, "%s by which was asked is %s", is_token ? "the token" : "the certificate",
-			is_token ? "withdrawn" : "revoked");
+	if (r != 0 || (!by.token && !by.cert))
+		return r;
+	r = by.token ? db_token_get(c->db, by.id, pool, &t) : db_cert_get(c->db, (struct csm_bin){by.id, by.n}, pool, &x);
+	if (r == CSM_ENOT_FOUND || (r == 0 && by.cert && x.state != DB_VALID))
+		return ca_refuse(why, CSM_ESTATE, "%s by which was asked is %s", by.token ? "the token" : "the certificate",
+			by.token ? "withdrawn" : "revoked");
 	return r == 0 ? 0 : ca_refuse(why, r, "the database: %s", csm_err_text(r));
 }
 
@@ -233,7 +291,8 @@ int ca_decide(struct central *c, const struct caller *by, const uint8_t id[stati
 	csm_pool_init(&pool, POOL_MAX);
 	if ((r = db_request_get(c->db, id, now, &pool, &q)) == 0) {
 		p = profiles_get(ca_profiles(c->ca), q.profile);
-		r = may_decide(by, &q, p, why);
+		if ((r = may_decide(c, by, &q, p, &pool, why)) != 0 && r != CSM_EDENIED)
+			(void)ca_refuse(why, r, "the database: %s", csm_err_text(r));
 		if (r == 0 && yes)
 			r = check_again(c, &q, p, &pool, why);
 		if (r == 0 && (r = db_request_decide(c->db, id, yes ? DB_APPROVED : DB_REFUSED, reason, csm_str_of(by->name), now)) != 0)

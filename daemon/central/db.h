@@ -198,6 +198,9 @@ CSM_MUST int db_request_any(struct central_db *db, struct csm_str who, bool *ret
 /* DB_APPROVED or DB_REFUSED. CSM_ENOT_FOUND; CSM_ESTATE: it was decided before. */
 CSM_MUST int db_request_decide(struct central_db *db, const uint8_t id[static DB_REQUEST_ID_LEN], enum db_request_state state,
 	struct csm_str reason, struct csm_str by, uint64_t now);
+/* One about which nobody has decided: that it waits (DB_WAITING), or needs nobody (DB_APPROVED), as its profile is now. CSM_ESTATE: it is
+ * in neither state, or somebody has decided. */
+CSM_MUST int db_request_turn(struct central_db *db, const uint8_t id[static DB_REQUEST_ID_LEN], enum db_request_state state, uint64_t now);
 /* In the order in which their times end, after the cursor ("": the first; CSM_EINVALID). state -1: any.
  * Bounded work, as db_cert_list. `csr` is not told. */
 CSM_MUST int db_request_list(struct central_db *db, int state, struct csm_str after, size_t limit, uint64_t now, struct csm_pool *pool,

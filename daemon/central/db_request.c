@@ -395,6 +395,35 @@ static int decide_once(struct plan *p, struct csm_engine_txn *t, const void *arg
 	return plan_turn(p, t, &q, row, &next);
 }
 
+/* What it was asked by is paid already: nothing else changes. */
+static int turn_once(struct plan *p, struct csm_engine_txn *t, const void *arg)
+{
+	const struct deciding *in = arg;
+	struct db_request q, next;
+	struct csm_bin row;
+	int r = find(p->db, t, in->id, in->now, &p->mem, &q, &row);
+
+	if (r != 0)
+		return r;
+	if (q.state == in->state)
+		return 0;
+	if (!is_open(&q) || q.decided_by.n > 0)
+		return CSM_ESTATE;
+	next = q;
+	next.state = in->state;
+	plan_event_request(p, in->now, in->state == DB_WAITING ? "approval-wanted" : "approval-not-wanted", q.id, q.requester);
+	return plan_turn(p, t, &q, row, &next);
+}
+
+int db_request_turn(struct central_db *db, const uint8_t id[static DB_REQUEST_ID_LEN], enum db_request_state state, uint64_t now)
+{
+	struct deciding in = {.id = id, .state = state, .now = now};
+
+	if (state != DB_WAITING && state != DB_APPROVED)
+		return CSM_EINVALID;
+	return plan_rounds(db, CONDS, CHANGES, false, turn_once, &in);
+}
+
 int db_request_decide(struct central_db *db, const uint8_t id[static DB_REQUEST_ID_LEN], enum db_request_state state,
 	struct csm_str reason, struct csm_str by, uint64_t now)
 {

@@ -183,7 +183,8 @@ static int read_ask(struct reading *rd, const struct csm_yaml_node *n, struct pr
 
 static int read_approval(struct reading *rd, const struct csm_yaml_node *n, struct profile_config *p)
 {
-	static const struct word kinds[] = {{"none", APPROVAL_NONE}, {"first", APPROVAL_FIRST}, {"manual", APPROVAL_ALL}};
+	static const struct word kinds[] = {{"none", APPROVAL_NONE}, {"first", APPROVAL_FIRST}, {"manual", APPROVAL_ALL},
+		{"two-person", APPROVAL_TWO}};
 	unsigned which = 0;
 	int r = csm_yaml_expect(n, CSM_YAML_SCALAR, rd->err);
 

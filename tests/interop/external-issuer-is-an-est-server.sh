@@ -150,6 +150,33 @@ as_token "$t"
 asked hand hand
 got 201
 
+step "a profile that wants an approval after all has it for what was not issued yet; with another issuer it is issued by that one"
+reread() { # PROFILE OF wait
+    sed "s/^  wait: {issuer.*/  wait: $1/" "$ca/server.yaml" >"$ca/new.yaml"
+    cat "$ca/new.yaml" >"$ca/server.yaml"
+    seen=$(grep -c 'was read' "$ca/log" || true)
+    kill -HUP "$(cat "$ca/pid")"
+    read_again() { [ "$(grep -c 'was read' "$ca/log")" -gt "$seen" ]; }
+    node_await 20 read_again || fail "SIGHUP: $(cat "$ca/log")"
+}
+slow=$(token any_name :true profile wait)
+as_token "$slow"
+send POST /v1/cms/certificates csr "@$ca/slow.csr" profile wait && got 202
+id=$(field request)
+ask GET "/v1/cms/requests/$id" && got 200
+expect_equal 'without a person' "$(field state)" approved
+reread '{issuer: wait, subject: {CN: "*"}, san: ["dns:**"], approval: manual}'
+send POST /v1/cms/certificates csr "@$ca/slow.csr" profile wait && got 202
+ask GET "/v1/cms/requests/$id" && got 200
+expect_equal 'with one' "$(field state)" waiting
+as_admin
+send POST "/v1/cms/requests/$id/approve" && got 200
+reread '{subject: {CN: "*"}, san: ["dns:**"]}'
+as_token "$slow"
+send POST /v1/cms/certificates csr "@$ca/slow.csr" profile wait && got 201
+expect_equal 'who issued it' "$(field issuer)" default
+as_admin
+
 step "revoked here, which the other authority does not know"
 as_admin
 send POST "/v1/cms/certificates/$(cat "$ca/web.serial")/revoke" reason superseded && got 200

@@ -13,8 +13,10 @@ profiles() {
     printf 'profiles:
   default: {subject: {CN: "*"}, san: ["dns:**"], max_life: %s, life: 20d, approval: manual}
   first: {subject: {CN: "*"}, san: ["dns:**"], approval: first}
+  two: {subject: {CN: "*"}, san: ["dns:**"], approval: two-person}
+  swing: {subject: {CN: "*"}, san: ["dns:**"], approval: %s}
   operator: {role: operator, subject: {CN: "*"}, ekus: [clientAuth], ask: [token, administrator, operator]}
-  strong: {role: operator, subject: {CN: "*"}, ekus: [clientAuth], approval: manual}\n' "$1"
+  strong: {role: operator, subject: {CN: "*"}, ekus: [clientAuth], approval: manual}\n' "$1" "${2:-manual}"
 }
 ca_start "$(profiles 30d)"
 # shellcheck disable=SC2119 # options of its own: none
@@ -134,6 +136,42 @@ as_token "$t"
 want op2 && waits
 as_cert op && decide approve && got 403
 as_admin && decide approve && got 200
+
+step 'where two persons are wanted, nobody approves by a token that he made himself'
+csr op-again 'some operator'
+t=$(token profile operator)
+as_token "$t"
+issue op-again operator
+as_cert op
+send POST /v1/cms/tokens any_name :true profile two && got 201
+as_token "$(field token)"
+want mine && waits
+for self in op op-again; do
+    as_cert $self
+    decide approve && got 403
+    field error.message | contains 'made by who decides' || fail "$(cat "$ca/answer")"
+done
+as_admin && decide approve && got 200
+
+step 'a profile that wants no approval any more lets those who wait have their certificate; one that wants it again takes back no decision'
+swing=$(token any_name :true profile swing)
+as_token "$swing"
+want mine && waits
+reread() { # APPROVAL
+    sed "s/^  swing: .*/  swing: {subject: {CN: \"*\"}, san: [\"dns:**\"], approval: $1}/" "$ca/server.yaml" >"$ca/new.yaml"
+    cat "$ca/new.yaml" >"$ca/server.yaml"
+    seen=$(grep -c 'was read' "$ca/log" || true)
+    kill -HUP "$(cat "$ca/pid")"
+    read_again() { [ "$(grep -c 'was read' "$ca/log")" -gt "$seen" ]; }
+    node_await 20 read_again || fail "SIGHUP: $(cat "$ca/log")"
+}
+reread none
+want mine && got 201
+want one && got 403
+as_admin
+ask GET "/v1/cms/requests/$id" && got 200
+expect_equal 'nobody decided' "$(field state) $(grep -c decided_by "$ca/answer" || true)" 'issued 0'
+reread manual
 
 step 'EST: 202 with Retry-After, then the certificate'
 pass=$(token any_name :true)
