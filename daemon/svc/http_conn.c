@@ -7,7 +7,6 @@
 #include "daemon/svc/http_int.h"
 
 #define ACCEPT_BURST 16u
-#define READ_AT_ONCE 65536u
 #define RECORD_MAX 16384u /* of TLS */
 #define WRITE_SLICE (2u * 1024u * 1024u) /* of an answer, in the time for a small one */
 
@@ -337,7 +336,8 @@ void http_look_at_fresh(struct csm_http *h)
 		c->evcon = evcon;
 		evhttp_connection_set_closecb(c->evcon, on_close, c);
 		install(c);
-		bufferevent_setwatermark(c->bev, EV_READ, 0, READ_AT_ONCE);
+		/* Its input has a head at most, and a read beyond: a watermark would have libevent make room for as much at each. */
+		bufferevent_setwatermark(c->bev, EV_READ, 0, 0);
 		c->state = c->door->door == CSM_HTTP_TLS ? HTTP_HANDSHAKE : HTTP_IDLE;
 		c->deadline = http_now_ms() + (c->ssl != NULL ? h->opt.limits.handshake_ms : h->opt.limits.head_ms);
 		if (!http_peer_take(c, bufferevent_getfd(c->bev)) || (c->state == HTTP_HANDSHAKE && c->ssl == NULL) || h->stopping) {
