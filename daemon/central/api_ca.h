@@ -11,6 +11,7 @@
 
 csm_http_handler api_cert_issue;   /* POST /v1/cms/certificates */
 csm_http_handler api_cert_renew;   /* POST /v1/cms/renew */
+csm_http_together api_cert_issue_together, api_cert_renew_together;
 csm_http_handler api_cert_revoke;  /* POST /v1/cms/certificates/{serial}/revoke */
 
 csm_http_handler api_token_create; /* POST /v1/cms/tokens */

@@ -5,6 +5,7 @@
 #include <openssl/pem.h>
 #include <sodium.h>
 #include "daemon/central/api_int.h"
+#include "daemon/central/asking.h"
 #include "daemon/pki/crl.h"
 #include "libclient/base/hex.h"
 #include "libclient/base/pem.h"
@@ -133,64 +134,69 @@ static void answer(struct csm_http_res *res, const struct ca_answer *a)
 
 /* ---- issue and renew ---- */
 
-typedef int make_fn(struct central *c, const struct ca_ask *ask, struct ca_answer *ret, char why[static CA_WHY]);
-
-static void make(struct central *c, make_fn *fn, const struct ca_ask *ask, struct csm_http_res *res)
+static void tell(struct csm_http_res *res, int r, const struct ca_answer *a, const char *why)
 {
-	struct ca_answer a = {.serial_len = 0};
-	char why[CA_WHY];
-	int r = fn(c, ask, &a, why);
-
-	if (r == 0 && a.waits)
-		api_wait_answer(res, &a);
-	else if (r == 0)
-		answer(res, &a);
-	else
+	if (r != 0)
 		csm_http_fail(res, r, "%s", why);
-	if (r == 0)
-		ca_answer_free(&a);
+	else if (a->waits)
+		api_wait_answer(res, a);
+	else
+		answer(res, a);
 }
 
 /* "serial" is for renewals. */
-static void ask_for(struct central *c, const struct csm_http_req *req, make_fn *fn, bool renewal, struct csm_http_res *res)
+static bool read_asked(struct central *c, const struct csm_http_req *req, bool renewal, struct asking *a, struct csm_http_res *res)
 {
-	uint8_t serial[DB_SERIAL_MAX];
 	struct csm_str csr = {NULL, 0}, hex = {NULL, 0};
-	struct ca_ask ask = {.profile = CSM_STR("")};
 	const struct body_field fields[] = {
-		{"csr", BODY_STR, true, CSR_TEXT_MAX, &csr}, {"profile", BODY_STR, false, API_NAME_MAX, &ask.profile},
-		{"ttl", BODY_U64, false, TTL_MAX, &ask.ttl}, {"serial", BODY_STR, false, API_SERIAL_TEXT_MAX, &hex},
+		{"csr", BODY_STR, true, CSR_TEXT_MAX, &csr}, {"profile", BODY_STR, false, API_NAME_MAX, &a->ask.profile},
+		{"ttl", BODY_U64, false, TTL_MAX, &a->ask.ttl}, {"serial", BODY_STR, false, API_SERIAL_TEXT_MAX, &hex},
 	};
 	char why[BODY_WHY];
-	struct csm_pool pool;
-	struct caller by;
-	json_t *root = NULL;
 	int r;
 
-	if (!api_caller(c, req, &pool, &by, res) || !api_idempotency(req, &ask.idempotency, res))
-		goto out;
-	if ((r = body_read(req, fields, renewal ? 4 : 3, &root, why)) != 0) {
+	if (!api_caller(c, req, &a->pool, &a->by, res) || !api_idempotency(req, &a->ask.idempotency, res))
+		return false;
+	if ((r = body_read(req, fields, renewal ? 4 : 3, &a->root, why)) != 0) {
 		csm_http_fail(res, r, "%s", why);
-		goto out;
+		return false;
 	}
-	if (hex.p != NULL && !api_serial(hex, res, serial, &ask.renews))
-		goto out;
-	ask.by = &by;
-	ask.csr = (struct csm_bin){(const uint8_t *)csr.p, csr.n};
-	make(c, fn, &ask, res);
-out:
-	json_decref(root);
-	csm_pool_free(&pool);
+	if (hex.p != NULL && !api_serial(hex, res, a->serial, &a->ask.renews))
+		return false;
+	a->ask.csr = (struct csm_bin){(const uint8_t *)csr.p, csr.n};
+	return true;
 }
+
+static bool read_issue(struct central *c, const struct csm_http_req *req, struct asking *a, struct csm_http_res *res)
+{
+	return read_asked(c, req, false, a, res);
+}
+
+static bool read_renewal(struct central *c, const struct csm_http_req *req, struct asking *a, struct csm_http_res *res)
+{
+	return read_asked(c, req, true, a, res);
+}
+
+static const struct asking_way issue = {false, read_issue, tell}, renew = {true, read_renewal, tell};
 
 void api_cert_issue(void *arg, const struct csm_http_req *req, struct csm_http_res *res)
 {
-	ask_for(arg, req, ca_issue, false, res);
+	asking_alone(&issue, arg, req, res);
+}
+
+void api_cert_issue_together(void *arg, struct csm_http_one *v, size_t n)
+{
+	asking_together(&issue, arg, v, n);
 }
 
 void api_cert_renew(void *arg, const struct csm_http_req *req, struct csm_http_res *res)
 {
-	ask_for(arg, req, ca_renew, true, res);
+	asking_alone(&renew, arg, req, res);
+}
+
+void api_cert_renew_together(void *arg, struct csm_http_one *v, size_t n)
+{
+	asking_together(&renew, arg, v, n);
 }
 
 /* ---- revoke ---- */

@@ -11,10 +11,12 @@
 #include "daemon/svc/log.h"
 
 #define ISSUERS_MAX 16u
+#define SLOW_MS 25u /* for a signature, with all that csmd does for it */
 
 struct kept {
 	struct ca_issuer i;
 	atomic_uint refs;
+	atomic_bool slow;
 	struct csm_buf der, pem;
 };
 
@@ -26,6 +28,7 @@ struct ca {
 	bool asked[ISSUERS_MAX];                /* csmd has said what it has */
 	unsigned changes;
 	struct ca_tls tls;
+	struct ca_lines lines;
 	pthread_mutex_t making;
 };
 
@@ -182,6 +185,7 @@ int ca_new(struct central *c, const struct profiles *profiles, struct ca **ret)
 	(void)pthread_mutex_init(&ca->lock, NULL);
 	(void)pthread_mutex_init(&ca->tls.lock, NULL);
 	(void)pthread_mutex_init(&ca->making, NULL);
+	ca_lines_init(&ca->lines);
 	*ret = ca;
 	return 0;
 }
@@ -195,6 +199,7 @@ void ca_free(struct ca *ca)
 	(void)pthread_mutex_destroy(&ca->lock);
 	(void)pthread_mutex_destroy(&ca->tls.lock);
 	(void)pthread_mutex_destroy(&ca->making);
+	ca_lines_free(&ca->lines);
 	free(ca);
 }
 
@@ -474,64 +479,26 @@ unsigned ca_changes(struct ca *ca)
 	return n;
 }
 
-/* ---- signing ---- */
+/* ---- how long its key takes ---- */
 
-static bool names_key(const struct ca_signing *s)
+void ca_issuer_took(const struct ca_issuer *i, uint64_t ms)
 {
-	return strcmp(s->kind, "certificate") == 0 && s->issuer->spki_sha256[0] != '\0';
+	atomic_store(&((struct kept *)(uintptr_t)i)->slow, ms > SLOW_MS);
 }
 
-static int give(const struct csm_reply *reply, uint8_t *sig, size_t *n)
+bool ca_is_slow(struct ca *ca, const struct issuer_config *config)
 {
-	size_t len = 0;
-	const void *p = csm_view_bin(csm_reply_view(reply), "signature", &len);
+	bool slow;
+	size_t at;
 
-	if (p == NULL || len > CSM_SIGNATURE_MAX)
-		return CSM_EPROTOCOL;
-	memcpy(sig, p, len);
-	*n = len;
-	return 0;
+	(void)pthread_mutex_lock(&ca->lock);
+	at = index_of(ca, config);
+	slow = at != SIZE_MAX && ca->issuers[at] != NULL && atomic_load(&((struct kept *)ca->issuers[at])->slow);
+	(void)pthread_mutex_unlock(&ca->lock);
+	return slow;
 }
 
-/* By the key that the certificate is of, and no other that has come to have its name. */
-static int sign_by_key(struct ca_signing *s, struct csm_bin tbs, const char *scheme, uint8_t *sig, size_t *n)
+struct ca_lines *ca_lines(struct ca *ca)
 {
-	struct csm_request *req = NULL;
-	struct csm_reply *reply = NULL;
-	int r;
-
-	if ((r = csm_request_new("issue.sign", &req)) == 0 && (r = csm_request_str(req, "key", s->issuer->config->key)) == 0 &&
-		(r = csm_request_str(req, "spki_sha256", s->issuer->spki_sha256)) == 0 &&
-		(r = csm_request_str(req, "kind", s->kind)) == 0 && (r = csm_request_str(req, "scheme", scheme)) == 0 &&
-		(r = csm_request_bin(req, "tbs", tbs.p, tbs.n)) == 0)
-		r = csm_call(s->csm, req, &reply);
-	if (r == 0)
-		r = give(reply, sig, n);
-	csm_reply_free(reply);
-	csm_request_free(req);
-	return r == CSM_ECONFLICT ? CSM_EBACKEND : r;
-}
-
-static int sign(void *arg, struct csm_bin tbs, const struct csm_scheme *scheme, uint8_t *sig, size_t *n)
-{
-	struct ca_signing *s = arg;
-	const char *name = csm_scheme_name(scheme);
-	size_t len = CSM_SIGNATURE_MAX;
-	int r;
-
-	if (names_key(s))
-		r = sign_by_key(s, tbs, name, sig, &len);
-	else
-		r = csm_issue_sign(s->csm, s->issuer->config->key, s->kind, name, tbs.p, tbs.n, sig, &len);
-	if (r != 0)
-		return ca_csmd_error(r, s->why);
-	*n = len;
-	return 0;
-}
-
-struct csm_signer ca_signer(struct ca_signing *s)
-{
-	s->why[0] = '\0';
-	return (struct csm_signer){
-		.pub = s->issuer->pub, .scheme = s->issuer->scheme, .believed = names_key(s), .sign = sign, .arg = s};
+	return &ca->lines;
 }

@@ -86,6 +86,21 @@ CSM_MUST int ca_issue(struct central *c, const struct ca_ask *ask, struct ca_ans
 CSM_MUST int ca_issue_check(struct central *c, const struct ca_ask *ask, char why[static CA_WHY]);
 /* The successor of a certificate: the same names, profile and role; under the certificate itself, or its node's. */
 CSM_MUST int ca_renew(struct central *c, const struct ca_ask *ask, struct ca_answer *ret, char why[static CA_WHY]);
+/* Several at once, at most DB_TOGETHER_MAX: each as by ca_issue or ca_renew, as if they came one after the other in some order. They
+ * share what has to be waited for, so that none is among them that may take long: what waits for a person or another authority, or is
+ * of another issuer than the first, or of one whose key is slow, is not done here (`alone`). `settled` is called for each of those, and
+ * for each that is answered without a signature, before the signatures are asked for; the others are told by the return. */
+struct ca_one {
+	const struct ca_ask *ask;
+	bool renewal;
+	/* what came of it: as ca_issue tells it; or nothing, where it is for ca_issue or ca_renew to do */
+	int r;
+	bool alone;
+	struct ca_answer answer;
+	char why[CA_WHY];
+};
+typedef void ca_settled(void *arg, size_t i);
+void ca_together(struct central *c, struct ca_one *v, size_t n, ca_settled *settled, void *arg);
 /* An administrator or operator any certificate, a node those of its node, a service its own. CSM_ECONFLICT: the idempotency key. */
 CSM_MUST int ca_revoke(struct central *c, const struct caller *by, struct csm_bin serial, int reason, const struct db_asked *asked,
 	char why[static CA_WHY]);

@@ -17,6 +17,40 @@ CSM_MUST int ca_scheme(const struct issuer_config *config, EVP_PKEY *pub, struct
 /* The chain beside the issuer's key in csmd, and from now on here. */
 CSM_MUST int ca_install(struct ca *ca, const struct issuer_config *config, struct csm_bin chain, char why[static CA_WHY]);
 
+/* ---- certificates signed together (ca_sign.c) ---- */
+
+#define CA_TOGETHER_MAX DB_TOGETHER_MAX
+struct ca_to_sign {
+	const struct ca_issuer *issuer;
+	struct csm_bin tbs;
+	char *why;       /* CA_WHY bytes */
+	/* what came of it; as ca_signer's words */
+	int r;
+	uint8_t sig[CSM_SIGNATURE_MAX];
+	size_t n;
+	uint64_t asked;
+};
+/* n to-be-signed certificates, n at least 1, by one exchange with csmd; each has its own result. They wait for each other, so that they
+ * should be of one issuer. */
+void ca_sign_together(struct central *c, struct ca_to_sign *const *v, size_t n);
+/* For csm_signed_put: the signature that is there; believed as that of ca_signer is. */
+struct csm_signer ca_signed(struct ca_to_sign *s);
+
+/* Connections for that, with nothing on its way. */
+#define CA_LINES_MAX 8u
+struct ca_lines {
+	pthread_mutex_t lock;
+	struct csm_async *idle[CA_LINES_MAX];
+	size_t n;
+};
+struct ca_lines *ca_lines(struct ca *ca);
+void ca_lines_init(struct ca_lines *l);
+void ca_lines_free(struct ca_lines *l);
+
+/* So long did its last signature take. By that it is slow, or not. */
+void ca_issuer_took(const struct ca_issuer *i, uint64_t ms);
+bool ca_is_slow(struct ca *ca, const struct issuer_config *config);
+
 /* ---- how an issuer comes to be (ca_init.c) ---- */
 
 /* What is made by ca_init_* is made by one at a time, between these: whether there is an issuer already, its key, its certificate. */

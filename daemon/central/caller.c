@@ -180,7 +180,7 @@ int caller_find(struct central *c, const struct csm_http_req *req, struct csm_ht
 	snprintf(res->who, sizeof(res->who), "%s", found.name);
 	if (r == CSM_EUNAUTHENTICATED && csm_rates_take(c->refused_rates, key.p, key.n, now_ms, NULL) != 0)
 		return CSM_EBUSY;
-	if (r == 0 && found.role != CALLER_NONE && req->door != CSM_HTTP_LOCAL)
+	if (r == 0 && found.role != CALLER_NONE && req->door != CSM_HTTP_LOCAL && !req->again)
 		r = csm_rates_take(c->caller_rates, found.name, strlen(found.name), now_ms, NULL);
 	if (r == 0)
 		*ret = found;

@@ -176,34 +176,101 @@ void plan_event_cert(struct plan *p, uint64_t at, const char *what, struct csm_b
 		plan_event(p, at, what, csm_str_of(sodium_bin2hex(hex, sizeof(hex), serial.p, serial.n)), by);
 }
 
+static struct csm_engine_batch plan_batch(const struct plan *p)
+{
+	return (struct csm_engine_batch){
+		.conds = p->conds, .n_conds = p->n_conds, .changes = p->changes, .n_changes = p->n_changes, .urgent = p->urgent};
+}
+
 int plan_write(struct plan *p)
 {
-	const struct csm_engine_batch b = {.conds = p->conds, .n_conds = p->n_conds, .changes = p->changes, .n_changes = p->n_changes,
-		.urgent = p->urgent};
+	const struct csm_engine_batch b = plan_batch(p);
 
 	return p->r != 0 ? p->r : p->db->ops->write(p->db->engine, &b, NULL);
 }
 
+/* ---- rounds ---- */
+
+/* Which of several are in this round, and what is written of them. */
+struct round {
+	struct plan plan[PLAN_TOGETHER_MAX];
+	struct csm_engine_batch batch[PLAN_TOGETHER_MAX];
+	const struct csm_engine_batch *of[PLAN_TOGETHER_MAX];
+	int results[PLAN_TOGETHER_MAX];
+	size_t who[PLAN_TOGETHER_MAX], n;
+};
+
+/* Read in one view; what is refused, or needs no writing, leaves the round. */
+static int round_read(struct round *o, const struct plan_work *w, const void *const *args, int *results, size_t n)
+{
+	struct csm_engine_txn *t;
+	int r = w->db->ops->begin(w->db->engine, &t);
+
+	o->n = 0;
+	for (size_t i = 0; i < n && r == 0; i++) {
+		struct plan *p = &o->plan[o->n];
+
+		if (results[i] != CSM_ECONFLICT)
+			continue;
+		plan_init(p, w->db, w->conds, w->changes);
+		p->urgent = w->urgent;
+		results[i] = p->r != 0 ? p->r : w->once(p, t, args[i]);
+		if (results[i] == 0 && (results[i] = p->r) == 0) {
+			o->batch[o->n] = plan_batch(p);
+			o->of[o->n] = &o->batch[o->n];
+			o->who[o->n++] = i;
+		} else {
+			plan_free(p);
+		}
+	}
+	if (r == 0)
+		w->db->ops->end(t);
+	return r;
+}
+
+static void round_write(struct round *o, const struct plan_work *w, int *results)
+{
+	if (o->n == 0)
+		return;
+	/* the first that is not 0 is told as each one's own, too */
+	(void)w->db->ops->write_all(w->db->engine, o->of, o->n, o->results);
+	for (size_t i = 0; i < o->n; i++) {
+		results[o->who[i]] = o->results[i];
+		plan_free(&o->plan[i]);
+	}
+}
+
+static bool any_conflict(const int *results, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (results[i] == CSM_ECONFLICT)
+			return true;
+	return false;
+}
+
+void plan_rounds_together(const struct plan_work *w, const void *const *args, int *results, size_t n)
+{
+	struct round *o = malloc(sizeof(*o));
+	int r = o == NULL ? CSM_ENOMEM : 0;
+
+	for (size_t i = 0; i < n; i++)
+		results[i] = CSM_ECONFLICT;
+	for (unsigned round = 0; r == 0 && round < DB_ROUNDS && any_conflict(results, n); round++)
+		if ((r = round_read(o, w, args, results, n)) == 0)
+			round_write(o, w, results);
+	for (size_t i = 0; i < n; i++)
+		if (results[i] == CSM_ECONFLICT)
+			results[i] = r != 0 ? r : CSM_EBUSY;
+	free(o);
+}
+
 int plan_rounds(struct central_db *db, size_t conds, size_t changes, bool urgent, plan_fn *once, const void *arg)
 {
-	for (unsigned round = 0; round < DB_ROUNDS; round++) {
-		struct csm_engine_txn *t;
-		struct plan p;
-		int r = db->ops->begin(db->engine, &t);
+	const struct plan_work w = {db, conds, changes, urgent, once};
+	int r;
 
-		if (r != 0)
-			return r;
-		plan_init(&p, db, conds, changes);
-		p.urgent = urgent;
-		r = p.r != 0 ? p.r : once(&p, t, arg);
-		db->ops->end(t);
-		if (r == 0)
-			r = plan_write(&p);
-		plan_free(&p);
-		if (r != CSM_ECONFLICT)
-			return r;
-	}
-	return CSM_EBUSY;
+	plan_rounds_together(&w, &arg, &r, 1);
+	return r;
 }
 
 /* ---- reading ---- */

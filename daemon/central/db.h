@@ -88,6 +88,16 @@ struct db_issue {
  * new_node, and the name is taken. CSM_ECONFLICT: the same idempotency key with another request. Nothing has changed then. With *replayed the one before is the answer: its serial is in
  * `serial`, and nothing is written. */
 CSM_MUST int db_issue(struct central_db *db, const struct db_issue *in, bool *replayed, struct csm_buf *serial);
+/* Several, at most DB_TOGETHER_MAX, stored with one wait: each as db_issue would, as if they came one after the other in this order. */
+#define DB_TOGETHER_MAX 16u
+struct db_issuing {
+	struct db_issue in;
+	struct csm_buf *serial;
+	/* what came of it */
+	int r;
+	bool replayed;
+};
+void db_issue_together(struct central_db *db, struct db_issuing *v, size_t n);
 /* Is there an answer to that already? CSM_ENOT_FOUND, CSM_ECONFLICT. */
 CSM_MUST int db_replay(struct central_db *db, const struct db_asked *in, uint64_t now, struct csm_buf *outcome);
 /* What was done outside of the database was done: `outcome` (at most DB_SERIAL_MAX bytes) is what db_replay tells of it. CSM_EDENIED,

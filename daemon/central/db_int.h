@@ -93,9 +93,19 @@ CSM_MUST int plan_write(struct plan *p);
  * faster. CSM_EBUSY after DB_ROUNDS of them; what once says; p->r. */
 typedef int plan_fn(struct plan *p, struct csm_engine_txn *t, const void *arg);
 CSM_MUST int plan_rounds(struct central_db *db, size_t conds, size_t changes, bool urgent, plan_fn *once, const void *arg);
+/* The same for several things of one kind, n of them, each with its own result: written together with one wait, each by itself and as
+ * if it came after those before it. What one of them changes, and another rests on, is decided anew for that one. */
+#define PLAN_TOGETHER_MAX DB_TOGETHER_MAX
+struct plan_work {
+	struct central_db *db;
+	size_t conds, changes;
+	bool urgent;
+	plan_fn *once;
+};
+void plan_rounds_together(const struct plan_work *w, const void *const *args, int *results, size_t n);
 
-/* What else a plan_fn may say: an answer was given before, and nothing is to be written; or under its idempotency key something else was
- * asked. */
+/* What else a plan_fn may say, never CSM_ECONFLICT: an answer was given before, and nothing is to be written; or under its idempotency
+ * key something else was asked. */
 #define PLAN_AGAIN (-1)
 #define PLAN_OTHER (-2)
 #define PLAN_ASKED_CONDS 2u

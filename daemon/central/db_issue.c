@@ -95,19 +95,26 @@ static void plan_cert(struct plan *p, const struct db_issue *in)
 
 /* ---- */
 
-static int issue_once(struct central_db *db, struct csm_engine_txn *t, const struct db_issue *in, struct plan *p, struct csm_buf *serial)
+static struct db_asked asked_of(const struct db_issue *in)
 {
+	return (struct db_asked){.idempotency = in->idempotency, .caller = in->caller, .request_hash = in->request_hash};
+}
+
+static int issue_once(struct plan *p, struct csm_engine_txn *t, const void *arg)
+{
+	const struct db_issuing *one = arg;
+	const struct db_issue *in = &one->in;
 	const struct db_payment by = {.token = in->token, .spare = in->spare, .now = in->now};
-	const struct db_asked asked = {.idempotency = in->idempotency, .caller = in->caller, .request_hash = in->request_hash};
+	const struct db_asked asked = asked_of(in);
 	struct rec_ref ref;
 	struct dbk k;
-	int r = plan_replay(p, t, &asked, in->now, in->cert->serial, serial);
+	int r = plan_replay(p, t, &asked, in->now, in->cert->serial, one->serial);
 
 	if (r != 0)
 		return r;
 	dbk_start(&k, DB_T_SERIAL);
 	dbk_serial(&k, in->cert->serial);
-	if ((r = db_row(db, t, &k, &rec_ref, NULL, &ref, NULL)) != CSM_ENOT_FOUND)
+	if ((r = db_row(p->db, t, &k, &rec_ref, NULL, &ref, NULL)) != CSM_ENOT_FOUND)
 		return r == 0 ? CSM_EEXISTS : r;
 	if ((r = plan_payment(p, t, &by, in->request != NULL)) != 0 ||
 		(in->request != NULL && (r = plan_request_issued(p, t, in->request, in->cert, in->now)) != 0) ||
@@ -128,39 +135,37 @@ static int issue_check(const struct db_issue *in)
 	return in->idempotency.n > 0 && in->request_hash.n != 32 ? CSM_EINVALID : 0;
 }
 
+void db_issue_together(struct central_db *db, struct db_issuing *v, size_t n)
+{
+	const struct plan_work w = {db, CONDS, CHANGES, false, issue_once};
+	struct db_issuing *of[DB_TOGETHER_MAX];
+	const void *args[DB_TOGETHER_MAX];
+	int results[DB_TOGETHER_MAX];
+	size_t m = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		v[i].replayed = false;
+		v[i].r = m == DB_TOGETHER_MAX ? CSM_EINTERNAL : issue_check(&v[i].in);
+		if (v[i].r == 0) {
+			of[m] = &v[i];
+			args[m++] = &v[i];
+		}
+	}
+	if (m > 0)
+		plan_rounds_together(&w, args, results, m);
+	for (size_t i = 0; i < m; i++) {
+		const struct db_asked asked = asked_of(&of[i]->in);
+
+		of[i]->r = db_asked_result(db, &asked, of[i]->in.now, results[i], &of[i]->replayed);
+	}
+}
+
 int db_issue(struct central_db *db, const struct db_issue *in, bool *replayed, struct csm_buf *serial)
 {
-	int r = issue_check(in);
+	struct db_issuing one = {.in = *in, .serial = serial};
 
-	if (r != 0)
-		return r;
-	for (unsigned round = 0; round < DB_ROUNDS; round++) {
-		struct csm_engine_txn *t;
-		struct plan p;
-		bool write;
-
-		if ((r = db->ops->begin(db->engine, &t)) != 0)
-			return r;
-		plan_init(&p, db, CONDS, CHANGES);
-		r = p.r != 0 ? p.r : issue_once(db, t, in, &p, serial);
-		db->ops->end(t);
-		write = r == 0;
-		if (write)
-			r = plan_write(&p);
-		plan_free(&p);
-		if (r == PLAN_AGAIN) {
-			*replayed = true;
-			return 0;
-		}
-		if (r == PLAN_OTHER)
-			return CSM_ECONFLICT;
-		if (r == 0) {
-			*replayed = false;
-			if (in->idempotency.n > 0)
-				db_prune(db, in->now);
-		}
-		if (!write || r != CSM_ECONFLICT)
-			return r;
-	}
-	return CSM_EBUSY;
+	db_issue_together(db, &one, 1);
+	if (one.r == 0)
+		*replayed = one.replayed;
+	return one.r;
 }

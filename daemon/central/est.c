@@ -1,12 +1,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "daemon/central/asking.h"
 #include "daemon/central/body.h"
 #include "daemon/central/est.h"
 #include "daemon/pki/certsonly.h"
 
 #define FORM_MAX (CSM_CERT_CHAIN_MAX + 1024u)
-#define POOL_MAX (256u * 1024u)
 
 /* ---- answers ---- */
 
@@ -139,7 +139,7 @@ static bool caller_ok(struct central *c, const struct csm_http_req *req, struct 
 	return r == 0;
 }
 
-static void send_answer(struct csm_http_res *res, int r, struct ca_answer *a, const char *why)
+static void send_answer(struct csm_http_res *res, int r, const struct ca_answer *a, const char *why)
 {
 	char id[sizeof(a->request) + 1] = "";
 
@@ -161,67 +161,64 @@ static void send_answer(struct csm_http_res *res, int r, struct ca_answer *a, co
 		fail(res, r, why);
 }
 
-void est_post_enroll(void *arg, const struct csm_http_req *req, struct csm_http_res *res)
+static bool read_enroll(struct central *c, const struct csm_http_req *req, struct asking *a, struct csm_http_res *res)
 {
-	struct central *c = arg;
-	struct caller who = {.role = CALLER_NONE};
-	struct ca_ask ask = {.by = &who, .csr = req->body, .profile = label_of(req), .idempotency = CSM_STR("")};
-	struct ca_answer a = {.serial_len = 0};
-	struct csm_pool pool;
-	char why[CA_WHY] = "";
-
-	if (!type_ok(req, res) || (label_of(req).n > 0 && profile_of(c, req, res) == NULL))
-		return;
-	csm_pool_init(&pool, POOL_MAX);
-	if (caller_ok(c, req, res, &pool, &who)) {
-		int r = ca_issue(c, &ask, &a, why);
-
-		send_answer(res, r, &a, why);
-		if (r == 0)
-			ca_answer_free(&a);
-	}
-	csm_pool_free(&pool);
+	if (!type_ok(req, res) || (label_of(req).n > 0 && profile_of(c, req, res) == NULL) || !caller_ok(c, req, res, &a->pool, &a->by))
+		return false;
+	a->ask.csr = req->body;
+	a->ask.profile = label_of(req);
+	return true;
 }
 
-static int renew(struct central *c, const struct csm_http_req *req, const struct caller *who, struct ca_answer *a,
-	char why[static CA_WHY])
+/* The names of the request are those of the certificate under which it comes. */
+static int names_stay(const struct csm_http_req *req, char why[static CA_WHY])
 {
-	struct ca_ask ask = {.by = who, .csr = req->body, .profile = label_of(req), .idempotency = CSM_STR("")};
 	struct csm_certreq *q = NULL;
 	char bad[CSM_CERTREQ_WHY] = "";
 	int r = csm_certreq_read(req->body, &q, bad);
 
-	if (r != 0) {
+	if (r != 0)
 		csm_text_put(why, CA_WHY, "the request: %s", bad);
-		return r;
-	}
-	if ((r = est_same_names(req->peer_cert, q, why)) == 0)
-		r = ca_renew(c, &ask, a, why);
+	else
+		r = est_same_names(req->peer_cert, q, why);
 	csm_certreq_free(q);
 	return r;
 }
 
+static bool read_reenroll(struct central *c, const struct csm_http_req *req, struct asking *a, struct csm_http_res *res)
+{
+	char why[CA_WHY] = "";
+	int r;
+
+	if (!read_enroll(c, req, a, res))
+		return false;
+	if (req->peer_cert == NULL) {
+		fail(res, CSM_EDENIED, "renewal is under the certificate that is renewed, shown in TLS");
+		return false;
+	}
+	if ((r = names_stay(req, why)) != 0)
+		fail(res, r, why);
+	return r == 0;
+}
+
+static const struct asking_way enroll = {false, read_enroll, send_answer}, reenroll = {true, read_reenroll, send_answer};
+
+void est_post_enroll(void *arg, const struct csm_http_req *req, struct csm_http_res *res)
+{
+	asking_alone(&enroll, arg, req, res);
+}
+
+void est_enroll_together(void *arg, struct csm_http_one *v, size_t n)
+{
+	asking_together(&enroll, arg, v, n);
+}
+
 void est_post_reenroll(void *arg, const struct csm_http_req *req, struct csm_http_res *res)
 {
-	struct central *c = arg;
-	struct caller who = {.role = CALLER_NONE};
-	struct ca_answer a = {.serial_len = 0};
-	struct csm_pool pool;
-	char why[CA_WHY] = "";
+	asking_alone(&reenroll, arg, req, res);
+}
 
-	if (!type_ok(req, res) || (label_of(req).n > 0 && profile_of(c, req, res) == NULL))
-		return;
-	csm_pool_init(&pool, POOL_MAX);
-	if (!caller_ok(c, req, res, &pool, &who)) {
-		/* answered */
-	} else if (req->peer_cert == NULL) {
-		fail(res, CSM_EDENIED, "renewal is under the certificate that is renewed, shown in TLS");
-	} else {
-		int r = renew(c, req, &who, &a, why);
-
-		send_answer(res, r, &a, why);
-		if (r == 0)
-			ca_answer_free(&a);
-	}
-	csm_pool_free(&pool);
+void est_reenroll_together(void *arg, struct csm_http_one *v, size_t n)
+{
+	asking_together(&reenroll, arg, v, n);
 }

@@ -13,6 +13,7 @@ csm_http_handler est_get_cacerts;
 csm_http_handler est_post_enroll;
 csm_http_handler est_post_reenroll;
 csm_http_handler est_get_csrattrs;
+csm_http_together est_enroll_together, est_reenroll_together;
 
 /* ---- what they are made of (est_form.c). Pure functions, any thread ---- */
 

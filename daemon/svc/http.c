@@ -191,7 +191,7 @@ int csm_http_new(const struct csm_http_options *opt, struct csm_http **ret)
 	if ((r = csm_rates_new(h->opt.limits.new_per_address, CSM_HTTP_NEW_BURST, &h->new_rates)) != 0 ||
 		(r = csm_rates_new(h->opt.limits.requests_per_address, 2 * h->opt.limits.requests_per_address,
 			 &h->request_rates)) != 0 ||
-		(r = make_base(h)) != 0 || (r = open_door(h, &h->door[0], CSM_HTTP_TLS, opt->tls_fd)) != 0 ||
+		(r = http_kinds_new(h)) != 0 || (r = make_base(h)) != 0 || (r = open_door(h, &h->door[0], CSM_HTTP_TLS, opt->tls_fd)) != 0 ||
 		(r = open_door(h, &h->door[1], CSM_HTTP_PLAIN, opt->plain_fd)) != 0 ||
 		(r = open_door(h, &h->door[2], CSM_HTTP_LOCAL, opt->local_fd)) != 0) {
 		csm_http_free(h, 0);
@@ -283,6 +283,7 @@ void csm_http_free(struct csm_http *h, unsigned wait_ms)
 	SSL_CTX_free(h->tls);
 	csm_rates_free(h->new_rates);
 	csm_rates_free(h->request_rates);
+	free(h->kinds);
 	pthread_mutex_destroy(&h->lock);
 	free(h);
 }

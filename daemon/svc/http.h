@@ -29,6 +29,7 @@ struct csm_http_req {
 	char peer[64];                 /* address and port, or "uid N", for the log */
 	struct csm_str param[4];       /* what stood for {...} in the route's path, percent-decoded, in order; never empty */
 	size_t n_params;
+	bool again;                    /* csm_http_serve_alone: it has been counted and looked at before */
 	const struct csm_http_route *route;
 	const void *impl;
 };
@@ -70,6 +71,18 @@ void csm_http_res_share(struct csm_http_res *res, const void *p, size_t n, void 
 void csm_http_fail(struct csm_http_res *res, int error, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 typedef void csm_http_handler(void *arg, const struct csm_http_req *req, struct csm_http_res *res);
+/* Requests of one route that wait at the same time, served together by one thread. When the handler returns, those are answered that
+ * are not yet. While a few threads are at it (csm_http_options.together), more of them gather; none waits for others to come. */
+#define CSM_HTTP_TOGETHER_MAX 16u
+struct csm_http_one {
+	const struct csm_http_req *req; /* NULL: answered, or taken away */
+	struct csm_http_res *res;
+};
+/* This one is answered now: what becomes of the others takes longer. */
+void csm_http_answer_now(struct csm_http_one *one);
+/* This one is what others should not wait for: whatever was put into its answer goes, and the route's `handler` serves it, in its turn. */
+void csm_http_serve_alone(struct csm_http_one *one);
+typedef void csm_http_together(void *arg, struct csm_http_one *v, size_t n); /* n: 1 to CSM_HTTP_TOGETHER_MAX */
 /* Of the routes that fit, the first one that has the method. */
 struct csm_http_route {
 	const char *method;  /* "GET"; HEAD is served by it as well */
@@ -78,6 +91,7 @@ struct csm_http_route {
 	size_t body_max;     /* 0: no body; at most CSM_HTTP_BODY_MAX */
 	csm_http_handler *handler;
 	const char *type;    /* what a body must be, "application/json": 415 else; NULL: the handler looks by itself */
+	csm_http_together *together; /* serves what `handler` would, several at once; NULL: each by itself */
 };
 
 /* 0: as limits.h has it (CSM_HTTP_*). Times in ms. */
@@ -110,6 +124,7 @@ struct csm_http_options {
 	void (*stranger)(void *arg, const char *peer, const char *why);
 	struct csm_http_limits limits;
 	unsigned workers;
+	unsigned together;  /* of them, at the same route's requests together; 0: as many as processors, at least 2 */
 	/* Listening sockets, opened by the caller before it drops its privileges; -1: no such door. */
 	int tls_fd, plain_fd, local_fd;
 };

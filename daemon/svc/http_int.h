@@ -45,6 +45,7 @@ struct csm_http {
 	struct event *tick, *soon, *finished;
 	int finished_fd;               /* eventfd: a worker has finished something */
 	struct csm_workq *workers;
+	struct csm_job_kind *kinds;    /* of each route */
 	pthread_t thread;
 	bool started;
 
@@ -180,6 +181,8 @@ int http_decode(struct csm_str s, bool plus, char *to, struct csm_str *ret);
 int http_decode_query(struct csm_str query, char *to, struct http_param *ret, size_t *n);
 
 /* ---- http_job.c: requests on their way through a worker ---- */
+/* A kind of jobs for each route. */
+int http_kinds_new(struct csm_http *h);
 /* evhttp has a request of the current connection. */
 void http_on_request(struct evhttp_request *ev, void *door);
 void http_finish_jobs(struct csm_http *h);

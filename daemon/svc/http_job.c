@@ -168,23 +168,101 @@ static void job_free(struct http_job *j)
 	free(j);
 }
 
+/* Worker: those from first to last, linked, are answered. */
+static void give_back(struct csm_http *h, struct http_job *first, struct http_job *last)
+{
+	uint64_t one = 1;
+	bool alone;
+
+	pthread_mutex_lock(&h->lock);
+	alone = h->done == NULL;
+	last->next = h->done;
+	h->done = first;
+	pthread_mutex_unlock(&h->lock);
+	if (alone && write(h->finished_fd, &one, sizeof(one)) < 0)
+		return; /* it is there already */
+}
+
 /* Worker. */
 static void run_job(struct csm_job *job)
 {
 	struct http_job *j = (struct http_job *)job;
-	struct csm_http *h = j->h;
-	uint64_t one = 1;
-	bool first;
 
-	j->route->handler(h->opt.arg, &j->req, &j->res);
-	pthread_mutex_lock(&h->lock);
-	first = h->done == NULL;
-	j->next = h->done;
-	h->done = j;
-	pthread_mutex_unlock(&h->lock);
-	if (first && write(h->finished_fd, &one, sizeof(one)) < 0)
-		return; /* it is there already */
+	j->route->handler(j->h->opt.arg, &j->req, &j->res);
+	give_back(j->h, j, j);
 }
+
+/* ---- several at once ---- */
+
+_Static_assert(CSM_HTTP_TOGETHER_MAX == CSM_JOBS_MAX, "what the queue gives");
+
+static struct http_job *job_of(struct csm_http_one *one)
+{
+	const struct csm_http_req *req = one->req;
+
+	*one = (struct csm_http_one){NULL, NULL};
+	/* cppcheck-suppress nullPointer ; csm_http_one is that of a request */
+	return (struct http_job *)(uintptr_t)req->impl;
+}
+
+void csm_http_answer_now(struct csm_http_one *one)
+{
+	struct http_job *j = job_of(one);
+
+	give_back(j->h, j, j);
+}
+
+void csm_http_serve_alone(struct csm_http_one *one)
+{
+	struct http_job *j = job_of(one);
+
+	http_res_clear(&j->res);
+	http_res_init(&j->res);
+	j->job.kind = NULL;
+	j->req.again = true;
+	if (csm_workq_push_again(j->h->workers, &j->job) != 0)
+		run_job(&j->job);
+}
+
+/* Worker. */
+static void run_together(struct csm_job *const *jobs, size_t n)
+{
+	struct http_job *first = NULL, *last = NULL, *j = (struct http_job *)jobs[0];
+	struct csm_http_one v[CSM_HTTP_TOGETHER_MAX];
+	struct csm_http *h = j->h;
+
+	for (size_t i = 0; i < n; i++) {
+		j = (struct http_job *)jobs[i];
+		v[i] = (struct csm_http_one){&j->req, &j->res};
+	}
+	j->route->together(h->opt.arg, v, n);
+	for (size_t i = 0; i < n; i++) {
+		if (v[i].req == NULL)
+			continue;
+		j = job_of(&v[i]);
+		j->next = first;
+		first = j;
+		last = last != NULL ? last : j;
+	}
+	if (first != NULL)
+		give_back(h, first, last);
+}
+
+int http_kinds_new(struct csm_http *h)
+{
+	long processors = sysconf(_SC_NPROCESSORS_ONLN);
+	unsigned busy = h->opt.together > 0 ? h->opt.together : processors > 2 ? (unsigned)processors : 2;
+	size_t n = 0;
+
+	while (h->opt.routes[n].path != NULL)
+		n++;
+	h->kinds = calloc(n + 1, sizeof(*h->kinds));
+	for (size_t i = 0; h->kinds != NULL && i < n; i++)
+		h->kinds[i] = (struct csm_job_kind){.run = run_together, .busy_max = busy};
+	return h->kinds != NULL ? 0 : CSM_ENOMEM;
+}
+
+/* ---- from the request to the queue ---- */
 
 void http_job_orphan(struct http_job *j)
 {
@@ -247,7 +325,8 @@ static int job_new(struct http_conn *c, struct evhttp_request *ev, struct http_j
 	j->ev = ev;
 	j->route = c->route;
 	j->asked = c->asked;
-	j->job = (struct csm_job){.run = run_job, .user = turn_of(c)};
+	j->job = (struct csm_job){.run = run_job, .user = turn_of(c),
+		.kind = c->route->together != NULL ? &c->h->kinds[c->route - c->h->opt.routes] : NULL};
 	j->req.door = c->door->door;
 	j->req.peer_uid = c->uid;
 	j->req.route = c->route;

@@ -1,18 +1,19 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/queue.h>
 #include <time.h>
 #include "daemon/svc/workq.h"
 #include "libclient/base/lockmem.h"
 
 #define USER_BUCKETS 64u
 
-/* One user's waiting jobs; on the ring while there are any. */
+/* One user's waiting jobs; among the turns while there are any. */
 struct lane {
 	uint32_t user;
 	size_t n;
 	struct csm_job *head, **tail;
-	struct lane *next_turn; /* ring of lanes with work, singly linked from the one served last */
+	TAILQ_ENTRY(lane) turn;
 	struct lane *next_hash;
 };
 
@@ -23,8 +24,8 @@ struct csm_workq {
 	pthread_t *threads;
 	unsigned started;
 	bool stopping;
-	size_t depth;
-	struct lane *last; /* ring; last->next_turn is served next */
+	size_t depth, held;      /* held: of it, jobs of kinds that have all the threads that they may have */
+	TAILQ_HEAD(, lane) turns; /* the first is served next */
 	struct lane *hash[USER_BUCKETS];
 };
 
@@ -55,39 +56,88 @@ static void lane_free(struct csm_workq *q, struct lane *l)
 	free(l);
 }
 
-static void ring_add(struct csm_workq *q, struct lane *l)
+static bool is_full(const struct csm_job_kind *k)
 {
-	if (q->last == NULL) {
-		l->next_turn = l;
-	} else {
-		l->next_turn = q->last->next_turn;
-		q->last->next_turn = l;
-	}
-	q->last = l;
+	return k != NULL && k->busy >= k->busy_max;
 }
 
-/* The next job in turn; the lane moves to the end of the ring, or goes when it is empty. */
-static struct csm_job *take(struct csm_workq *q)
+/* The first job of the lane that may be taken now; only: of that kind. */
+static struct csm_job **job_at(struct lane *l, const struct csm_job_kind *only)
 {
-	struct lane *l = q->last->next_turn;
-	struct csm_job *job = l->head;
+	struct csm_job **at = &l->head;
 
-	l->head = job->next;
-	if (l->head == NULL)
-		l->tail = &l->head;
+	while (*at != NULL && (only != NULL ? (*at)->kind != only : is_full((*at)->kind)))
+		at = &(*at)->next;
+	return at;
+}
+
+/* The lane moves to the end of the turns, or goes when it is empty. */
+static struct csm_job *lane_take(struct csm_workq *q, struct lane *l, struct csm_job **at)
+{
+	struct csm_job *job = *at;
+
+	*at = job->next;
+	if (*at == NULL)
+		l->tail = at;
 	l->n--;
 	q->depth--;
-	if (l->n > 0) {
-		q->last = l;
-	} else {
-		if (l == q->last && l->next_turn == l) {
-			q->last = NULL;
-		} else {
-			q->last->next_turn = l->next_turn;
-		}
+	if (job->kind != NULL)
+		job->kind->waiting--;
+	TAILQ_REMOVE(&q->turns, l, turn);
+	if (l->n > 0)
+		TAILQ_INSERT_TAIL(&q->turns, l, turn);
+	else
 		lane_free(q, l);
-	}
 	return job;
+}
+
+/* The next job in turn; NULL: none. */
+static struct csm_job *take(struct csm_workq *q, const struct csm_job_kind *only)
+{
+	struct csm_job **at;
+	struct lane *l;
+
+	TAILQ_FOREACH(l, &q->turns, turn)
+		if (*(at = job_at(l, only)) != NULL)
+			return lane_take(q, l, at);
+	return NULL;
+}
+
+/* As many of its kind as wait, in turn; the thread is at them from now on. */
+static size_t take_kind(struct csm_workq *q, struct csm_job *first, struct csm_job *jobs[static CSM_JOBS_MAX])
+{
+	struct csm_job_kind *k = first->kind;
+	size_t n = 1;
+
+	jobs[0] = first;
+	while (k->waiting > 0 && n < CSM_JOBS_MAX)
+		jobs[n++] = take(q, k);
+	k->busy++;
+	k->called = k->waiting == 0 || k->called == 0 ? 0 : k->called - 1;
+	if (is_full(k))
+		q->held += k->waiting;
+	return n;
+}
+
+static void kind_done(struct csm_workq *q, struct csm_job_kind *k)
+{
+	if (is_full(k))
+		q->held -= k->waiting;
+	k->busy--;
+}
+
+/* A thread for what waits, unless those that are on their way will take it all. */
+static void call_thread(struct csm_workq *q, struct csm_job_kind *k)
+{
+	if (k == NULL || k->busy + k->called >= k->busy_max || k->waiting <= (size_t)k->called * CSM_JOBS_MAX)
+		return;
+	k->called++;
+	pthread_cond_signal(&q->wake);
+}
+
+static bool has_work(const struct csm_workq *q)
+{
+	return q->depth > q->held;
 }
 
 /* Wait for work. False: time to end. Sets *idle when idle_ms passed without any. */
@@ -101,36 +151,58 @@ static bool wait_work(struct csm_workq *q, bool may_idle, bool *idle)
 		until.tv_nsec += (long)q->opt.idle_ms * 1000000L;
 		until.tv_sec += until.tv_nsec / 1000000000L;
 		until.tv_nsec %= 1000000000L;
-		while (q->depth == 0 && !q->stopping)
+		while (!has_work(q) && !q->stopping)
 			if (pthread_cond_timedwait(&q->wake, &q->lock, &until) == ETIMEDOUT) {
-				*idle = q->depth == 0;
+				*idle = !has_work(q);
 				break;
 			}
-		return q->depth > 0 || !q->stopping;
+		return has_work(q) || !q->stopping;
 	}
-	while (q->depth == 0 && !q->stopping)
+	while (!has_work(q) && !q->stopping)
 		pthread_cond_wait(&q->wake, &q->lock);
-	return q->depth > 0;
+	return has_work(q);
+}
+
+/* Under the lock, which is given back meanwhile. last: the kind that this thread was at before, as whose jobs may have gathered
+ * meanwhile; what it is at now is told. */
+static struct csm_job_kind *run_next(struct csm_workq *q, struct csm_job_kind *last)
+{
+	struct csm_job *jobs[CSM_JOBS_MAX], *job = take(q, NULL);
+	struct csm_job_kind *k = job->kind;
+	size_t n = k != NULL ? take_kind(q, job, jobs) : 1;
+
+	call_thread(q, k);
+	if (last != k)
+		call_thread(q, last);
+	pthread_mutex_unlock(&q->lock);
+	if (k != NULL)
+		k->run(jobs, n);
+	else
+		job->run(job);
+	pthread_mutex_lock(&q->lock);
+	if (k != NULL)
+		kind_done(q, k);
+	return k;
 }
 
 static void *serve(void *arg)
 {
 	struct csm_workq *q = arg;
+	struct csm_job_kind *last = NULL;
 	bool may_idle = true, idle;
 
 	pthread_setname_np(pthread_self(), q->opt.name);
 	csm_lock_stack();
 	pthread_mutex_lock(&q->lock);
 	while (wait_work(q, may_idle, &idle)) {
-		struct csm_job *job = q->depth > 0 ? take(q) : NULL;
-
-		pthread_mutex_unlock(&q->lock);
-		if (job != NULL)
-			job->run(job);
-		else if (idle)
+		may_idle = has_work(q);
+		if (may_idle) {
+			last = run_next(q, last);
+		} else if (idle) {
+			pthread_mutex_unlock(&q->lock);
 			q->opt.idle(q->opt.arg);
-		may_idle = job != NULL;
-		pthread_mutex_lock(&q->lock);
+			pthread_mutex_lock(&q->lock);
+		}
 	}
 	pthread_mutex_unlock(&q->lock);
 	return NULL;
@@ -144,6 +216,7 @@ int csm_workq_new(const struct csm_workq_options *opt, struct csm_workq **ret)
 	if (q == NULL)
 		return CSM_ENOMEM;
 	q->opt = *opt;
+	TAILQ_INIT(&q->turns);
 	pthread_mutex_init(&q->lock, NULL);
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -181,8 +254,6 @@ static int push_locked(struct csm_workq *q, struct csm_job *job, bool own)
 {
 	struct lane *l;
 
-	if (q->stopping)
-		return CSM_ESHUTDOWN;
 	if (!own && q->depth >= q->opt.max)
 		return CSM_EBUSY;
 	l = lane_of(q, job->user);
@@ -191,13 +262,19 @@ static int push_locked(struct csm_workq *q, struct csm_job *job, bool own)
 	if (!own && l->n >= q->opt.max_per_user)
 		return CSM_EBUSY;
 	if (l->n == 0)
-		ring_add(q, l);
+		TAILQ_INSERT_TAIL(&q->turns, l, turn);
 	job->next = NULL;
 	*l->tail = job;
 	l->tail = &job->next;
 	l->n++;
 	q->depth++;
-	pthread_cond_signal(&q->wake);
+	if (job->kind == NULL) {
+		pthread_cond_signal(&q->wake);
+		return 0;
+	}
+	job->kind->waiting++;
+	q->held += is_full(job->kind);
+	call_thread(q, job->kind);
 	return 0;
 }
 
@@ -206,7 +283,17 @@ int csm_workq_push(struct csm_workq *q, struct csm_job *job)
 	int r;
 
 	pthread_mutex_lock(&q->lock);
-	r = push_locked(q, job, false);
+	r = q->stopping ? CSM_ESHUTDOWN : push_locked(q, job, false);
+	pthread_mutex_unlock(&q->lock);
+	return r;
+}
+
+int csm_workq_push_again(struct csm_workq *q, struct csm_job *job)
+{
+	int r;
+
+	pthread_mutex_lock(&q->lock);
+	r = push_locked(q, job, true);
 	pthread_mutex_unlock(&q->lock);
 	return r;
 }
@@ -239,7 +326,7 @@ int csm_workq_call(struct csm_workq *q, void (*fn)(void *arg), void *arg)
 	pthread_mutex_init(&c.lock, NULL);
 	pthread_cond_init(&c.done, NULL);
 	pthread_mutex_lock(&q->lock);
-	r = push_locked(q, &c.job, true);
+	r = q->stopping ? CSM_ESHUTDOWN : push_locked(q, &c.job, true);
 	pthread_mutex_unlock(&q->lock);
 	if (r == 0) {
 		pthread_mutex_lock(&c.lock);

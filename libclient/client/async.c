@@ -631,6 +631,24 @@ int csm_process(struct csm_async *a)
 	return r == CSM_ECLOSED ? 0 : r;
 }
 
+int csm_process_all(struct csm_async *a)
+{
+	int last = 0;
+
+	while (a->pending > 0) {
+		int r = csm_process(a), ms = csm_timeout_ms(a);
+		struct pollfd p = {.fd = a->conn.fd, .events = csm_events(a)};
+
+		if (r == CSM_ESTATE)
+			return r;
+		last = r != 0 ? r : last;
+		/* without a descriptor it only waits */
+		if (a->pending > 0 && ms != 0 && poll(&p, 1, ms) < 0 && errno != EINTR)
+			return client_err_errno(CSM_ESYSTEM, "poll");
+	}
+	return last;
+}
+
 void csm_async_free(struct csm_async *a)
 {
 	if (a == NULL || a->freed)

@@ -112,6 +112,42 @@ static void test_many_in_flight_answered_backward(void **state)
 	assert_int_equal(csm_timeout_ms(async), -1);
 }
 
+/* Without a loop of the program's: all at once, answered in any order; what is lost, late or refused is told. */
+static void test_process_all(void **state)
+{
+	uint64_t i;
+
+	(void)state;
+	assert_int_equal(csm_process_all(async), 0);
+	fake.hold = 16;
+	fake.mode = FAKE_BACKWARD;
+	for (i = 1; i <= 16; i++)
+		submit_ping(i, 0, done);
+	assert_int_equal(csm_process_all(async), 0);
+	assert_int_equal(seen.ok, 16);
+	assert_int_equal(seen.order_bad, 0);
+	fake.lose = 1;
+	fake.mode = FAKE_LOSE;
+	for (i = 1; i <= 3; i++)
+		submit_ping(i, 0, done);
+	assert_int_equal(csm_process_all(async), 0);
+	assert_int_equal(seen.ok, 19);
+	fake.mode = FAKE_SILENT;
+	for (i = 1; i <= 3; i++)
+		submit_ping(i, 100, done);
+	assert_int_equal(csm_process_all(async), 0);
+	assert_int_equal(seen.called, 22);
+	assert_int_equal(seen.last_error, CSM_ETIMEOUT);
+	assert_int_equal(unlink(fake.path), 0);
+	fake.lose = 2;
+	fake.mode = FAKE_LOSE;
+	submit_ping(1, 0, done);
+	assert_int_equal(csm_process_all(async), CSM_EUNREACHABLE);
+	assert_int_equal(seen.called, 23);
+	assert_int_equal(seen.last_error, CSM_EUNREACHABLE);
+	assert_int_equal(csm_pending(async), 0);
+}
+
 /* More than the daemon allows in flight: the rest waits here. */
 static void test_more_than_in_flight(void **state)
 {
@@ -468,7 +504,8 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_many_in_flight_answered_backward), T(test_more_than_in_flight), T(test_lost_connection_asks_again),
+		T(test_many_in_flight_answered_backward), T(test_process_all),
+		T(test_process_all), T(test_more_than_in_flight), T(test_lost_connection_asks_again),
 		T(test_proof), T(test_proof_refused), T(test_proof_without_nonce), T(test_deadlines), T(test_unreachable), T(test_full_listener), T(test_malformed_answer_fails_all),
 		T(test_daemon_error_is_for_one), T(test_streams), T(test_submit_in_callback), T(test_submit_while_all_fails),
 		T(test_free_in_callback), T(test_fork), T(test_refused_submissions),

@@ -88,11 +88,12 @@ static void done(void *arg, const struct csm_http_done *d)
 }
 
 #define ALL (CSM_HTTP_TLS | CSM_HTTP_PLAIN | CSM_HTTP_LOCAL)
-static const struct csm_http_route routes[] = {{"GET", "/echo", ALL, 0, echo, NULL}, {"POST", "/echo", ALL, 1000, echo, NULL},
-	{"POST", "/json", ALL, 1000, echo, "application/json"}, {"GET", "/a/{x}/b", ALL, 0, echo, NULL},
-	{"GET", "/rest/{x*}", ALL, 0, echo, NULL}, {"DELETE", "/echo", ALL, 0, echo, NULL}, {"GET", "/fails", ALL, 0, fails, NULL},
-	{"GET", "/nothing", ALL, 0, says_nothing, NULL}, {"GET", "/slow", ALL, 0, slow, NULL}, {"GET", "/large", ALL, 0, large, NULL},
-	{"GET", "/local", CSM_HTTP_LOCAL, 0, echo, NULL}, {NULL, NULL, 0, 0, NULL, NULL}};
+static const struct csm_http_route routes[] = {{"GET", "/echo", ALL, 0, echo, NULL, NULL}, {"POST", "/echo", ALL, 1000, echo, NULL, NULL},
+	{"POST", "/json", ALL, 1000, echo, "application/json", NULL}, {"GET", "/a/{x}/b", ALL, 0, echo, NULL, NULL},
+	{"GET", "/rest/{x*}", ALL, 0, echo, NULL, NULL}, {"DELETE", "/echo", ALL, 0, echo, NULL, NULL},
+	{"GET", "/fails", ALL, 0, fails, NULL, NULL}, {"GET", "/nothing", ALL, 0, says_nothing, NULL, NULL},
+	{"GET", "/slow", ALL, 0, slow, NULL, NULL}, {"GET", "/large", ALL, 0, large, NULL, NULL},
+	{"GET", "/local", CSM_HTTP_LOCAL, 0, echo, NULL, NULL}, {NULL, NULL, 0, 0, NULL, NULL, NULL}};
 
 static int listen_tcp(void)
 {

@@ -71,9 +71,9 @@ static void shares_and_says_nothing(void *arg, const struct csm_http_req *req, s
 	res->status = 304;
 }
 
-static const struct csm_http_route routes[] = {{"GET", "/list", CSM_HTTP_PLAIN, 0, shares, NULL},
-	{"GET", "/replaced", CSM_HTTP_PLAIN, 0, shares_in_place_of, NULL}, {"GET", "/failed", CSM_HTTP_PLAIN, 0, shares_and_fails, NULL},
-	{"GET", "/same", CSM_HTTP_PLAIN, 0, shares_and_says_nothing, NULL}, {NULL, NULL, 0, 0, NULL, NULL}};
+static const struct csm_http_route routes[] = {{"GET", "/list", CSM_HTTP_PLAIN, 0, shares, NULL, NULL},
+	{"GET", "/replaced", CSM_HTTP_PLAIN, 0, shares_in_place_of, NULL, NULL}, {"GET", "/failed", CSM_HTTP_PLAIN, 0, shares_and_fails, NULL, NULL},
+	{"GET", "/same", CSM_HTTP_PLAIN, 0, shares_and_says_nothing, NULL, NULL}, {NULL, NULL, 0, 0, NULL, NULL, NULL}};
 
 static int set_up(void **state)
 {

@@ -241,6 +241,152 @@ static void free_runs_what_is_queued_and_takes_no_more(void **state)
 	csm_workq_free(NULL);
 }
 
+/* ---- kinds: jobs that are taken together ---- */
+
+static struct csm_workq *of_kinds;
+static struct {
+	atomic_int n, at_once, most;
+	size_t size[64];
+} batches;
+
+static void note_together(struct csm_job *const *jobs, size_t n)
+{
+	int at = atomic_fetch_add(&batches.n, 1), now = atomic_fetch_add(&batches.at_once, 1) + 1;
+
+	if (now > atomic_load(&batches.most))
+		atomic_store(&batches.most, now);
+	if (at < (int)N_ELEMS(batches.size))
+		batches.size[at] = n;
+	for (size_t i = 0; i < n; i++)
+		note(jobs[i]);
+	atomic_fetch_sub(&batches.at_once, 1);
+}
+
+/* A batch that holds a job without a tag waits in the gate. */
+static void gate_together(struct csm_job *const *jobs, size_t n)
+{
+	if (((struct job *)jobs[0])->tag == 0)
+		gate(jobs[0]);
+	note_together(jobs, n);
+}
+
+static void forget_batches(void)
+{
+	atomic_store(&batches.n, 0);
+	atomic_store(&batches.most, 0);
+}
+
+static void push_kind(struct csm_workq *q, struct job *j, struct csm_job_kind *k, uint32_t user, int tag)
+{
+	*j = (struct job){.job = {.run = note, .user = user, .kind = k}, .tag = tag};
+	assert_int_equal(csm_workq_push(q, &j->job), 0);
+}
+
+static void until_ran(int n)
+{
+	for (int i = 0; i < 20000 && atomic_load(&n_ran) < n; i++)
+		usleep(1000);
+	assert_int_equal(atomic_load(&n_ran), n);
+}
+
+/* As many as wait, in the order of the turns, no more than fit; others have theirs in between. */
+static void a_kind_is_taken_together_in_turn(void **state)
+{
+	static const int expected[] = {11, 21, 31, 12, 13, 14, 32};
+	struct csm_job_kind kind = {.run = note_together, .busy_max = 1};
+	struct job g, jobs[8], more[40];
+	struct csm_workq *q = queue(100, 100);
+
+	(void)state;
+	forget_batches();
+	stop_at_gate(q, &g);
+	push_kind(q, &jobs[0], &kind, 1, 11);
+	push_kind(q, &jobs[1], &kind, 1, 12);
+	push_kind(q, &jobs[2], &kind, 1, 13);
+	push_kind(q, &jobs[3], &kind, 2, 21);
+	push_kind(q, &jobs[4], NULL, 3, 32); /* first of its lane, not of the kind: the one behind it may go */
+	push_kind(q, &jobs[5], &kind, 3, 31);
+	push_kind(q, &jobs[6], &kind, 1, 14);
+	sem_post(&open_gate);
+	until_ran(N_ELEMS(expected));
+	assert_memory_equal(order, expected, sizeof(expected));
+	assert_int_equal(batches.n, 1);
+	assert_int_equal(batches.size[0], 6);
+
+	forget_batches();
+	stop_at_gate(q, &g);
+	for (size_t i = 0; i < N_ELEMS(more); i++)
+		push_kind(q, &more[i], &kind, 1, (int)i + 1);
+	sem_post(&open_gate);
+	csm_workq_free(q);
+	assert_int_equal(batches.n, 3);
+	assert_true(batches.size[0] == CSM_JOBS_MAX && batches.size[1] == CSM_JOBS_MAX && batches.size[2] == 8);
+}
+
+/* While as many threads as may are at it the rest gathers, and the other threads are for others. */
+static void a_kind_keeps_to_its_threads(void **state)
+{
+	struct csm_workq_options opt = {.name = "test", .threads = 4, .max = 100, .max_per_user = 100};
+	struct csm_job_kind kind = {.run = gate_together, .busy_max = 2};
+	struct job first, second, jobs[5], other[20];
+	struct csm_workq *q = NULL;
+
+	(void)state;
+	forget_batches();
+	assert_int_equal(csm_workq_new(&opt, &q), 0);
+	push_kind(q, &first, &kind, 1, 0);
+	sem_wait(&at_gate);
+	push_kind(q, &second, &kind, 1, 0);
+	sem_wait(&at_gate);
+	for (size_t i = 0; i < N_ELEMS(jobs); i++)
+		push_kind(q, &jobs[i], &kind, (uint32_t)i, 1);
+	for (size_t i = 0; i < N_ELEMS(other); i++)
+		push_kind(q, &other[i], NULL, 1, 2);
+	until_ran(N_ELEMS(other)); /* though the lane begins with what may not go */
+	assert_int_equal(csm_workq_depth(q), N_ELEMS(jobs));
+	assert_int_equal(batches.n, 0);
+	sem_post(&open_gate);
+	until_ran(N_ELEMS(other) + 1 + N_ELEMS(jobs));
+	assert_int_equal(batches.n, 2);
+	assert_int_equal(batches.size[1], N_ELEMS(jobs));
+	sem_post(&open_gate);
+	csm_workq_free(q);
+	assert_int_equal(n_ran, N_ELEMS(other) + 2 + N_ELEMS(jobs));
+}
+
+static void each_again(struct csm_job *const *jobs, size_t n)
+{
+	struct csm_workq *q = of_kinds;
+
+	for (size_t i = 0; i < n; i++) {
+		jobs[i]->kind = NULL;
+		assert_int_equal(csm_workq_push_again(q, jobs[i]), 0);
+	}
+}
+
+/* What was taken once is taken back, however full it is there, and at the end too. */
+static void what_was_taken_may_be_queued_again(void **state)
+{
+	struct csm_job_kind kind = {.run = each_again, .busy_max = 1};
+	struct job g, jobs[6], more[4];
+
+	(void)state;
+	of_kinds = queue(N_ELEMS(jobs), N_ELEMS(jobs));
+	stop_at_gate(of_kinds, &g);
+	for (size_t i = 0; i < N_ELEMS(jobs); i++)
+		push_kind(of_kinds, &jobs[i], &kind, 1, 1);
+	sem_post(&open_gate);
+	until_ran(N_ELEMS(jobs));
+	stop_at_gate(of_kinds, &g);
+	for (size_t i = 0; i < N_ELEMS(more); i++)
+		push_kind(of_kinds, &more[i], &kind, (uint32_t)i, 1);
+	sem_post(&open_gate);
+	csm_workq_free(of_kinds);
+	assert_int_equal(n_ran, N_ELEMS(jobs) + N_ELEMS(more));
+}
+
+static struct csm_job_kind stress[2] = {{.run = note_together, .busy_max = 1}, {.run = note_together, .busy_max = 2}};
+
 static void *pusher(void *arg)
 {
 	static struct job jobs[4][500];
@@ -249,7 +395,7 @@ static void *pusher(void *arg)
 	int me = atomic_fetch_add(&next, 1) % 4;
 
 	for (size_t i = 0; i < N_ELEMS(jobs[0]); i++) {
-		jobs[me][i] = (struct job){.job = {.run = note, .user = (uint32_t)(i % 7)}};
+		jobs[me][i] = (struct job){.job = {.run = note, .user = (uint32_t)(i % 7), .kind = i % 3 > 0 ? &stress[i % 3 - 1] : NULL}};
 		while (csm_workq_push(q, &jobs[me][i].job) == CSM_EBUSY)
 			usleep(100);
 	}
@@ -263,6 +409,7 @@ static void many_threads_run_each_job_once(void **state)
 	pthread_t t[4];
 
 	(void)state;
+	forget_batches();
 	assert_int_equal(csm_workq_new(&opt, &q), 0);
 	for (size_t i = 0; i < N_ELEMS(t); i++)
 		assert_int_equal(pthread_create(&t[i], NULL, pusher, q), 0);
@@ -270,6 +417,8 @@ static void many_threads_run_each_job_once(void **state)
 		pthread_join(t[i], NULL);
 	csm_workq_free(q);
 	assert_int_equal(n_ran, 2000);
+	assert_in_range(batches.most, 1, 3);
+	assert_int_equal(stress[0].busy + stress[1].busy + stress[0].waiting + stress[1].waiting, 0);
 }
 
 int main(void)
@@ -281,6 +430,9 @@ int main(void)
 		cmocka_unit_test_setup(call_waits_and_is_never_too_much, setup),
 		cmocka_unit_test_setup(idle_comes_once_after_work, setup),
 		cmocka_unit_test_setup(free_runs_what_is_queued_and_takes_no_more, setup),
+		cmocka_unit_test_setup(a_kind_is_taken_together_in_turn, setup),
+		cmocka_unit_test_setup(a_kind_keeps_to_its_threads, setup),
+		cmocka_unit_test_setup(what_was_taken_may_be_queued_again, setup),
 		cmocka_unit_test_setup(many_threads_run_each_job_once, setup),
 	};
 

@@ -174,6 +174,9 @@ int csm_timeout_ms(const struct csm_async *a);
 /* Connect, send, receive and call back, without waiting. 0, or the error that has just ended the
  * connection; the requests concerned have been told, and the next csm_submit begins anew. */
 int csm_process(struct csm_async *a);
+/* For a program without a loop: until nothing is pending, at most as long as the requests' times. All that was submitted goes out
+ * together. What csm_process said when it was not 0 last, else 0. CSM_ESTATE. */
+int csm_process_all(struct csm_async *a);
 /* Requests submitted and not answered. */
 size_t csm_pending(const struct csm_async *a);
 
