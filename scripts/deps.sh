@@ -17,7 +17,7 @@ check=(
     libtpm2-pkcs11-1 libtpm2-pkcs11-tools tpm2-abrmd libtss2-tcti-tabrmd0 dbus-daemon dbus-bin
     python3 python3-msgpack python3-yaml python3-jsonschema procps util-linux git man-db groff-base strace netcat-openbsd xxd
     tpm2-openssl python3-cryptography
-    nginx stunnel4 wrk curl openssh-server gnutls-bin libengine-pkcs11-openssl openjdk-17-jdk-headless
+    nginx stunnel4 systemd wrk curl openssh-server gnutls-bin libengine-pkcs11-openssl openjdk-17-jdk-headless
 )
 packages=("${build[@]}" "${check[@]}")
 if [ "${1:-}" = --have-build ]; then

@@ -1,7 +1,7 @@
 #!/bin/bash
-# The sidecar of the examples (nginx, its key in the TPM) enrols at csm-server and is renewed by csmd, with csm-deliver's folder and
-# reload: while wrk opens a new connection for each request, in both directions, no request fails by wrk's own count, and each new
-# certificate is served within five seconds of its renewal. A sidecar that is stopped and started in place of reloaded fails by it.
+# The sidecars of the examples (nginx and stunnel, the key in the TPM) enrol at csm-server and are renewed by csmd, with csm-deliver's
+# folder and reload: while wrk opens a new connection for each request, in both directions, no request fails by wrk's own count, and
+# each new certificate is served within five seconds of its renewal. A sidecar that is stopped and started in place of it fails by it.
 # bound: 180
 . "$(dirname "$0")/../lib/system.sh"
 . "$(dirname "$0")/../lib/spaces.sh"
@@ -12,7 +12,8 @@ in_own_namespaces
 in_node --backend tpm2 --server
 examples=$top/scripts/examples
 group=/system.slice/nginx.service
-make_groups $group
+stunnel_group=/system.slice/system-stunnel.slice/stunnel@sidecar.service
+make_groups $group $stunnel_group
 front_ends
 as_installed
 # Its processes may read the /etc that was there when they began.
@@ -26,13 +27,18 @@ ok csm policy reload
 cp "$CSM_CACERT" /etc/nginx/trust.pem
 ok csm key create web:tls
 ok csm cert enrol web:tls --subject /CN=web --san dns:web.example.org --san uri:spiffe://example.org/web
-# What systemd does for `systemctl`: csm-deliver's own words for it, and the ExecReload of nginx.service, in the unit.
+# What systemd does for `systemctl`: csm-deliver's own words for it, and the ExecReload of the unit: that of Debian's nginx.service,
+# and the one in the example's file for stunnel.
+reload=$(sed -n 's/^ExecReload=//p' "$examples/stunnel/reload.conf")
 cat >systemctl <<SH2
 #!/bin/bash
 case "\$*" in
 "--quiet --no-ask-password is-active -- nginx.service") test -s /run/nginx.pid || exit 3 ;;
 "--quiet --no-ask-password reload -- nginx.service")
     echo \$\$ >$cgroup_root$group/cgroup.procs && exec env $environment /usr/sbin/nginx -g 'daemon off;' -s reload ;;
+"--quiet --no-ask-password is-active -- stunnel@sidecar.service") test -s $work/stunnel.pid || exit 3 ;;
+"--quiet --no-ask-password reload -- stunnel@sidecar.service")
+    export MAINPID=\$(cat $work/stunnel.pid) && $reload ;;
 *) exit 1 ;;
 esac
 SH2
@@ -85,8 +91,6 @@ end_loads() {
 # By wrk's report: it prints a line of errors where there is one.
 requests() { sed -nE 's/^ *([0-9]+) requests in .*/\1/p' "$1.log"; }
 lossless() { [ "$(requests "$1")" -gt 0 ] && ! grep -qE 'Socket errors|Non-2xx' "$1.log"; }
-# Answered so far: by the half that wrk calls, and by both halves in a row.
-answered() { wc -l </var/log/nginx/direct.log && wc -l </var/log/nginx/access.log; }
 more_than() { # BEFORE: of both loads
     answered | paste -sd ' ' - >now
     read -r direct outgoing <now
@@ -100,28 +104,35 @@ go_on() { # while the sidecar is as it is now, requests of both loads come and a
 loads=()
 rounds=$(count 4 100)
 
-step "$rounds renewals, one after the other, under load"
+renewals() { # ROUNDS: under the load of both; `answered` says how many requests each has had so far
+    local before began took round
+    load direct https://web.example.org:444/
+    load outgoing http://127.0.0.1:8081/
+    for ((round = 1; round <= $1; round++)); do
+        go_on
+        before=$(answered | paste -sd ' ' -)
+        began=$(date +%s%N)
+        ok csm cert renew web:tls
+        wanted=$(serial)
+        node_await 20 is_served "$wanted" || fail "$wanted is not served: $(status_field deliveries; tail -n 8 stunnel.log 2>&1)"
+        took=$((($(date +%s%N) - began) / 1000000))
+        more_than "$before" || fail "no requests from before the renewal to the new certificate: $before, $(answered | xargs)"
+        echo "certificate $round after $took ms"
+        [ "$took" -lt 5000 ] || fail "certificate $wanted was served after $took ms"
+        go_on
+    done
+    end_loads
+    for name in direct outgoing; do
+        lossless $name || { cat $name.log >&2 && fail "$name: requests failed"; }
+        echo "$name: $(requests $name) requests, none failed"
+    done
+}
+
+step "nginx: $rounds renewals, one after the other, under load"
+# by the half that wrk calls, and by both halves in a row
+answered() { wc -l </var/log/nginx/direct.log && wc -l </var/log/nginx/access.log; }
 signatures=$(csm key show web:tls --json | json signatures)
-load direct https://web.example.org:444/
-load outgoing http://127.0.0.1:8081/
-for ((round = 1; round <= rounds; round++)); do
-    go_on
-    before=$(answered | paste -sd ' ' -)
-    began=$(date +%s%N)
-    ok csm cert renew web:tls
-    wanted=$(serial)
-    node_await 20 is_served "$wanted" || fail "$wanted is not served: $(tail -3 /var/log/nginx/error.log; status_field deliveries)"
-    took=$((($(date +%s%N) - began) / 1000000))
-    more_than "$before" || fail "no requests from before the renewal to the new certificate: $before, $(answered | xargs)"
-    echo "certificate $round after $took ms"
-    [ "$took" -lt 5000 ] || fail "certificate $wanted was served after $took ms"
-    go_on
-done
-end_loads
-for name in direct outgoing; do
-    lossless $name || { cat $name.log >&2 && tail -n 20 /var/log/nginx/error.log >&2 && fail "$name: requests failed"; }
-    echo "$name: $(requests $name) requests, none failed"
-done
+renewals "$rounds"
 expect_equal "requests of a connection" "$(sort -u /var/log/nginx/direct.log)" 1
 # Each is a whole handshake with the node's key; whom the outgoing half calls saw its certificate.
 signed=$(($(csm key show web:tls --json | json signatures) - signatures))
@@ -147,4 +158,28 @@ begin
 end_loads
 grep -q 'Socket errors: connect' direct.log || fail "wrk does not count what failed: $(cat direct.log)"
 ! lossless direct || fail "taken for lossless: $(cat direct.log)"
+stop "$nginx"
+
+step "stunnel: $((rounds / 2)) renewals under load"
+cp "$examples/deliver/stunnel.yaml" "$node/deliver.yaml"
+ok csm policy reload
+node_await 20 test -s /etc/stunnel/tls/fullchain.pem || fail "nothing was delivered: $(status_field deliveries)"
+cp "$CSM_CACERT" /etc/stunnel/trust.pem
+# As for nginx; its own part for wrk is named `direct`.
+sed 's/orders.example.org:8443/web.example.org:443/; s/^checkHost = .*/checkHost = web.example.org/' "$examples/stunnel/sidecar.conf" \
+    >/etc/stunnel/sidecar.conf
+sed -n '/^\[incoming/,/^$/p' "$examples/stunnel/sidecar.conf" |
+    sed 's/incoming/direct/; s/^accept = 443/accept = 444/; /^requireCert/d; /^verifyChain/d' >>/etc/stunnel/sidecar.conf
+# What systemd does for the example's socket unit: its sockets, and the one for wrk, are there before stunnel.
+sockets=()
+for listen in $(sed -n 's/^ListenStream=//p' "$examples/stunnel/sidecar.socket") 444; do sockets+=(--listen "$listen"); done
+start stunnel bash -c 'echo $$ >"$0" && exec env "$@"' "$cgroup_root$stunnel_group/cgroup.procs" "$environment" \
+    systemd-socket-activate "${sockets[@]}" --setenv OPENSSL_CONF --setenv PATH /usr/bin/stunnel4 /etc/stunnel/sidecar.conf
+echo "$started" >stunnel.pid
+serves 444 stunnel
+answered() {
+    grep -c 'Service \[direct\] accepted' stunnel.log || true
+    grep -c 'Service \[outgoing\] accepted' stunnel.log || true
+}
+renewals $((rounds / 2))
 
