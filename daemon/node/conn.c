@@ -390,10 +390,8 @@ static size_t take_messages(struct conn *c, const uint8_t *p, size_t n)
 
 	borrow_out(c);
 	l->batch_reads = true;
-	op_gather(l);
 	used = handle_messages(c, p, n);
 	l->batch_reads = false;
-	op_gather_end(l);
 	loop_end_read(l);
 	return used;
 }

@@ -89,6 +89,15 @@ static void check_drained(struct loop *l)
 		event_base_loopbreak(l->base);
 }
 
+/* Behind all that was found readable with what made it active. */
+static void on_submit(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	op_submit_gathered(arg);
+	conn_flush_dirty(arg);
+}
+
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
 	struct loop *l = arg;
@@ -207,6 +216,7 @@ int loop_new(struct broker *b, unsigned index, struct loop **ret)
 		return CSM_ESYSTEM;
 	}
 	fair_init(l);
+	event_assign(&l->submit_event, l->base, -1, 0, on_submit, l);
 	event_assign(&l->mail_event, l->base, l->mail_fd, EV_READ | EV_PERSIST, on_mail, l);
 	event_assign(&l->tick_event, l->base, l->tick_fd, EV_READ | EV_PERSIST, on_tick, l);
 	if (event_add(&l->mail_event, NULL) != 0 || event_add(&l->tick_event, NULL) != 0) {
@@ -244,6 +254,7 @@ void loop_free(struct loop *l)
 	if (l->base != NULL) {
 		fair_free(l);
 		if (event_initialized(&l->mail_event)) {
+			event_del(&l->submit_event);
 			event_del(&l->mail_event);
 			event_del(&l->tick_event);
 		}

@@ -66,10 +66,10 @@ struct loop {
 	size_t served;        /* work since the last turn began, see fair.h */
 	size_t n_ops;         /* operations that are elsewhere */
 	struct gathered {
-		bool on;
 		size_t n;
 		struct op *first, *last, **tail;
 	} gathered;           /* those that are to go to the store together */
+	struct event submit_event; /* active while there are some */
 	struct watches {
 		struct watch_op *first; /* see watch.h */
 		struct task wake;

@@ -193,7 +193,7 @@ static int submit(struct op *first, struct op *last, size_t n)
 	return csm_store_submit_all(first->loop->b->store, &first->sop, n);
 }
 
-static void submit_gathered(struct loop *l)
+void op_submit_gathered(struct loop *l)
 {
 	struct gathered g = l->gathered;
 	struct op *next;
@@ -213,30 +213,21 @@ static void submit_gathered(struct loop *l)
 	}
 }
 
-void op_gather(struct loop *l)
-{
-	l->gathered.on = true;
-}
-
-void op_gather_end(struct loop *l)
-{
-	l->gathered.on = false;
-	submit_gathered(l);
-}
-
 static void gather(struct loop *l, struct op *op)
 {
 	*l->gathered.tail = op;
 	l->gathered.tail = &op->together;
 	l->gathered.last = op;
 	if (++l->gathered.n == GATHER_MAX)
-		submit_gathered(l);
+		op_submit_gathered(l);
+	else if (l->gathered.n == 1)
+		event_active(&l->submit_event, 0, 0);
 }
 
 /* Those that wait for no other: an operation that is told only when the counter has followed would hold the others up. */
 static bool may_gather(const struct op *op)
 {
-	return op->loop->gathered.on && (op->sop.kind == CSM_OP_ISSUE || op->sop.kind == CSM_OP_SECRET_SET);
+	return op->sop.kind == CSM_OP_ISSUE || op->sop.kind == CSM_OP_SECRET_SET;
 }
 
 int op_to_store(struct op *op, void (*apply)(struct op *))

@@ -45,12 +45,11 @@ void op_signed(struct op *op, const uint8_t id[static CSM_KEY_ID_LEN]);
 CSM_MUST int op_to_backend(struct op *op, struct csm_backend *be, void (*work)(struct op *), void (*apply)(struct op *));
 /* To the workers, for what is slow and no back end's. */
 CSM_MUST int op_to_worker(struct op *op, void (*work)(struct op *), void (*apply)(struct op *));
-/* What a connection has sent together goes to the store together, and comes back so. What the store then refuses to take is applied
+/* What the loop has read in one go goes to the store together, and comes back so. What the store then refuses to take is applied
  * with that as its result. */
 CSM_MUST int op_to_store(struct op *op, void (*apply)(struct op *));
-/* From here on, up to the end, what goes to the store is gathered. */
-void op_gather(struct loop *l);
-void op_gather_end(struct loop *l);
+/* Send what has been gathered: the loop's, when it has served all that was readable. */
+void op_submit_gathered(struct loop *l);
 CSM_MUST int op_post(struct op *op); /* from elsewhere back to its loop, to apply */
 /* Answers; nothing where the connection is gone. */
 void op_result(struct op *op, const struct csm_msgdef *def, const void *result);

@@ -9,7 +9,7 @@ import threading
 import time
 
 import tbs
-from csmwire import ADMIN, Conn, Refused, openssl_verifies, pack_request
+from csmwire import Conn, Refused, openssl_verifies, pack_request
 from tbs import DAY, Issuer, ext, oid, seq, tlv
 
 conn = Conn()
@@ -242,23 +242,8 @@ def race():
         sys.exit(f"FAILED: one serial number eight times at once: {results}")
 
 
-def commits():
-    return next(m["value"] for m in Conn(ADMIN).call("stats")["metrics"] if m["name"] == "csm_store_commits_total")
-
-
 def at_once(c, bodies):
     c.send_raw(b"".join(pack_request(i, "issue.sign", {"key": "ca", "kind": "certificate", "tbs": body}) for i, body in enumerate(bodies)))
-
-
-def shared_commit(c):
-    """Of sixteen at once all are in one commit; others' commits may come between."""
-    for _ in range(5):
-        before = commits()
-        at_once(c, [ca.leaf(WEB) for _ in range(16)])
-        assert all(c.recv()[2] is None for _ in range(16))
-        if commits() - before == 1:
-            return
-    sys.exit("FAILED: what is sent together has more than one commit")
 
 
 def together():
@@ -281,7 +266,6 @@ def together():
             assert answers[i] == bad[i][1], (i, answers[i])
         else:
             assert openssl_verifies(CA, answers[i], body), (i, answers[i])
-    shared_commit(c)
     # whoever goes without waiting has used the numbers, or not: each is signed once at most
     gone = [ca.leaf(WEB) for _ in range(16)]
     at_once(c, gone)

@@ -1,13 +1,17 @@
 /* domain.*, secret.*, seal, unseal, random, and request ids, by requests to a whole broker. */
+#include <dlfcn.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include <cmocka.h>
 #include "daemon/node/conn.h"
+#include "libclient/wire/frame.h"
 #include "tests/lib/brokerfix.h"
 
 #define N_ELEMS(a) (sizeof(a) / sizeof((a)[0]))
@@ -529,6 +533,78 @@ static void ids_that_are_too_long(void **state)
 	assert_int_equal(create_with(pub, "long", NULL, id, hash), 0);
 }
 
+/* ---- together ---- */
+
+#define TOGETHER 12u
+
+/* How often this thread, the loop's, has woken another one. */
+static _Thread_local unsigned wakes;
+__attribute__((visibility("default"))) int pthread_cond_signal(pthread_cond_t *cond)
+{
+	static int (*real)(pthread_cond_t *);
+
+	if (real == NULL)
+		*(void **)&real = dlsym(RTLD_NEXT, "pthread_cond_signal");
+	wakes++;
+	return real(cond);
+}
+
+/* As many sets, by turns from two connections, all of which can be read when the loop looks. */
+static void send_together(int other)
+{
+	for (uint32_t c = 0; c < 2; c++) {
+		struct csm_buf b;
+
+		csm_buf_init(&b, CSM_MESSAGE_MAX, false);
+		for (uint32_t i = c; i < TOGETHER; i += 2) {
+			struct csm_msg_pair pair = {.name = CSM_STR("a"), .value = {(const uint8_t *)"x", 1}};
+			struct csm_msg_secret_set_req set = {
+				.secret = CSM_STR("together/s"), .pairs = {&pair, 1}, .expect = {99, i == 4}};
+
+			assert_int_equal(csm_frame_request(&b, i, "secret.set", CSM_DEF(secret_set_req), &set), 0);
+		}
+		assert_int_equal(send(c == 0 ? pub : other, csm_buf_ptr(&b), b.len, MSG_NOSIGNAL), (ssize_t)b.len);
+		csm_buf_free(&b);
+	}
+}
+
+/* They are one commit, for which the writer is woken once; each has its own answer, and one that is refused harms no other. */
+static void what_is_read_in_one_go_is_one_commit(void **state)
+{
+	int other = fix_connect(CSM_R_PUBLIC);
+	struct csm_store_stat before, after;
+
+	(void)state;
+	assert_int_equal(fix_domain(pub, "domain.create", "together"), 0);
+	csm_store_stat(fix.t.b.store, &before);
+	send_together(other);
+	wakes = 0;
+	for (unsigned i = 0; i < TOGETHER; i++) {
+		int r = fix_next(i < TOGETHER / 2 ? pub : other);
+
+		assert_true(fix.last.msgid < TOGETHER && fix.last.msgid % 2 == (i < TOGETHER / 2 ? 0 : 1));
+		assert_int_equal(r, fix.last.msgid == 4 ? CSM_ECONFLICT : 0);
+	}
+	assert_int_equal(wakes, 1);
+	csm_store_stat(fix.t.b.store, &after);
+	assert_int_equal(after.commits, before.commits + 1);
+	assert_int_equal(after.commit_ops, before.commit_ops + TOGETHER - 1);
+	fix_close(other);
+}
+
+/* The last of all: nothing is written any more. */
+static void what_the_store_does_not_take_is_answered(void **state)
+{
+	int other = fix_connect(CSM_R_PUBLIC);
+
+	(void)state;
+	csm_store_stop(fix.t.b.store);
+	send_together(other);
+	for (unsigned i = 0; i < TOGETHER; i++)
+		assert_int_equal(fix_next(i < TOGETHER / 2 ? pub : other), CSM_ESHUTDOWN);
+	fix_close(other);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -547,6 +623,8 @@ int main(void)
 		FIX_TEST(a_refusal_is_not_kept),
 		FIX_TEST(both_in_flight),
 		FIX_TEST(ids_that_are_too_long),
+		FIX_TEST(what_is_read_in_one_go_is_one_commit),
+		FIX_TEST(what_the_store_does_not_take_is_answered),
 	};
 
 	if (!fix_prepare(120, "generate=delay:50ms", policy))
