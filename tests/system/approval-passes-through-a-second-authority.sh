@@ -23,7 +23,7 @@ profiles:
   prompt: {issuer: prompt, subject: {CN: '*'}, san: ['dns:**']}"
     # shellcheck disable=SC2119 # options of its own: none
     ca_init
-    at_outer() { CSM_SERVER_ADMIN_SOCKET=$outer/admin.sock csm ca request "$@"; }
+    at_outer() { CSM_SERVER_ADMIN_SOCKET=$outer/ca/admin.sock csm ca request "$@"; }
     want() { send POST /v1/cms/certificates csr "@$ca/$1.csr" profile outer; }
     # until the outer authority has the request
     asked() {
@@ -107,28 +107,16 @@ profiles:
 fi
 
 in_node --backend soft
-export CSM_SERVER_ADMIN_SOCKET=$work/admin.sock
-port=$(py -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-mkdir -m 0700 state
-chown 59141 state
-cat >server.yaml <<YAML
-listen: "127.0.0.1:$port"
-admin_socket: $CSM_SERVER_ADMIN_SOCKET
-state_dir: $work/state
-csmd_socket: $CSM_SOCKET
-user: "59141"
-hostnames: [localhost]
-profiles:
+# shellcheck source=tests/lib/ca.sh
+. "$top/tests/lib/ca.sh"
+ca_start 'profiles:
   node: {role: node, subject: {CN: "*"}, san: ["dns:**"]}
   slow: {approval: manual, ask: [node], subject: {CN: "*"}, san: ["dns:**"]}
-  prompt: {ask: [node], subject: {CN: "*"}, san: ["dns:**"]}
-YAML
-"$node_build/bin/csm-server" --config server.yaml 2>server.log &
-server=$!
-trap 'kill -CONT $server; kill $server; wait $server || true' EXIT
-node_await 20 test -S "$CSM_SERVER_ADMIN_SOCKET" || fail "csm-server does not start: $(cat server.log)"
-ca_init() { csm ca init --subject "/CN=outer CA" --admin "$work/admin" -o root.pem >out 2>err; }
-node_await 20 ca_init || fail "no authority: $(cat err server.log)"
+  prompt: {ask: [node], subject: {CN: "*"}, san: ["dns:**"]}'
+read -r outer_pid <"$ca/pid"
+trap 'kill -CONT $outer_pid; ca_stop' EXIT
+export CSM_SERVER_ADMIN_SOCKET=$ca/admin.sock
+ok csm ca init --subject "/CN=outer CA" --admin "$work/admin" -o root.pem
 csm token create --profile node --name cn:proxy >secret
 csm token create --profile node --name cn:proxy2 >secret2
 chmod 600 secret secret2
@@ -154,7 +142,7 @@ enrolment:
       names: ["/CN=*", "dns:**"]
       node: {label: node, subject: "/CN=proxy2"}
 YAML
-"$top/scripts/with-node.sh" --backend soft --config csmd.yaml -- env CSM_TEST_OUTER="$work" CSM_TEST_OUTER_PID="$server" "$self" || {
-    cat server.log >&2
+"$top/scripts/with-node.sh" --backend soft --config csmd.yaml -- env CSM_TEST_OUTER="$work" CSM_TEST_OUTER_PID="$outer_pid" "$self" || {
+    cat "$ca/log" >&2
     fail "as above"
 }

@@ -55,24 +55,12 @@ if [ -n "${CSM_TEST_NODE:-}" ]; then
 fi
 
 in_node --backend soft
-export CSM_SERVER_ADMIN_SOCKET=$work/admin.sock
-port=$(py -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
-mkdir -m 0700 state
-chown 59141 state
-cat >server.yaml <<YAML
-listen: "127.0.0.1:$port"
-admin_socket: $CSM_SERVER_ADMIN_SOCKET
-state_dir: $work/state
-csmd_socket: $CSM_SOCKET
-user: "59141"
-hostnames: [localhost]
-YAML
-"$node_build/bin/csm-server" --config server.yaml 2>server.log &
-server=$!
-trap 'kill $server; wait $server || true' EXIT
-node_await 20 test -S "$CSM_SERVER_ADMIN_SOCKET" || fail "csm-server does not start: $(cat server.log)"
-ca_init() { csm ca init --subject "/CN=test CA" --admin "$work/admin" -o root.pem >out 2>err; }
-node_await 20 ca_init || fail "no authority: $(cat err server.log)"
+# shellcheck source=tests/lib/ca.sh
+. "$top/tests/lib/ca.sh"
+# shellcheck disable=SC2119 # the profiles that are there by themselves
+ca_start
+export CSM_SERVER_ADMIN_SOCKET=$ca/admin.sock
+ok csm ca init --subject "/CN=test CA" --admin "$work/admin" -o root.pem
 for name in est token; do
     # two profiles, one node: a token for any name would not get the other's
     token=$(csm token create --profile node --name cn:node-1 --name dns:node-1.nodes.test) || fail "no token"
@@ -98,7 +86,7 @@ YAML
     done
 } >csmd.yaml
 "$top/scripts/with-node.sh" --backend soft --config csmd.yaml -- env CSM_TEST_NODE="$work" "$self" || {
-    cat server.log inner.log >&2
+    cat "$ca/log" inner.log >&2
     fail "as above"
 }
 
@@ -109,4 +97,4 @@ status=$(curl -s -m 20 -o answer -w '%{http_code}' --cacert root.pem -H "Authori
     -H 'Content-Type: application/json' --data @thief.json "https://localhost:$port/v1/cms/certificates")
 case $status in 401 | 403) ;; *) fail "a spent token: $status: $(cat answer)" ;; esac
 [ "${#token}" -gt 20 ] || fail "the token is '$token'"
-! grep -rqF -- "$token" server.log inner.log "$node/csmd.log" || fail "the token is in a log"
+! grep -rqF -- "$token" "$ca/log" inner.log "$node/csmd.log" || fail "the token is in a log"
