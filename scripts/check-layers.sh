@@ -33,6 +33,7 @@ BEGIN {
     lib("^msgpack", "^(libclient/wire|tests)/")
     lib("^openssl/", "^(plugins|daemon|tests|libclient/(p11|provider|tpmfmt|cli|rest))/")
     lib("^tss2/", "^(plugins/tpm2|libclient/tpmfmt|libclient/cli|tests)/")
+    lib("^bsd/sys/tree\\.h$", "^daemon/svc/engine_rows\\.c$")
     lib("^lmdb\\.h$", "^(daemon/svc/(store|engine_lmdb|lmdb_file)|tests/)")
     lib("^event2/(http|bufferevent)", "^(daemon/svc/http|tests/)")
     lib("^event2/", "^(daemon/(svc|node|central)|tests)/")

@@ -7,7 +7,7 @@ set -euo pipefail
 
 build=(
     gcc make pkg-config libc6-dev linux-libc-dev
-    libevent-dev libssl-dev libtss2-dev libmsgpack-dev libsodium-dev liblmdb-dev
+    libevent-dev libssl-dev libtss2-dev libmsgpack-dev libsodium-dev liblmdb-dev libbsd-dev
     libyaml-dev libjansson-dev libseccomp-dev libp11-kit-dev libgfshare-dev libcurl4-openssl-dev libc-ares-dev
 )
 check=(

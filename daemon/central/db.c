@@ -376,7 +376,9 @@ static int schema_check(struct central_db *db, const struct db_options *opt)
 
 int db_open(const struct db_options *opt, struct central_db **ret)
 {
-	const struct csm_engine_options eo = {.dir = opt->dir, .map_size = opt->map_size, .why = opt->why, .why_len = opt->why_len};
+	CSM_WIPED(journal, CSM_ENGINE_SECRET_LEN);
+	const struct csm_engine_options eo = {.dir = opt->dir, .map_size = opt->map_size, .key = journal,
+		.journal_ms = opt->journal_ms, .why = opt->why, .why_len = opt->why_len};
 	struct central_db *db = calloc(1, sizeof(*db));
 	int r = CSM_ENOMEM;
 
@@ -387,6 +389,7 @@ int db_open(const struct db_options *opt, struct central_db **ret)
 	if (db->key == NULL)
 		goto out;
 	rec_key_init(db->key, opt->key);
+	rec_key_engine(opt->key, journal);
 	if ((r = db->ops->open(&eo, &db->engine)) != 0 || (r = schema_check(db, opt)) != 0)
 		goto out;
 	*ret = db;

@@ -19,6 +19,7 @@ struct db_options {
 	const char *dir;    /* 0700, ours; made where it is not there */
 	size_t map_size;    /* of the file, sparse */
 	const uint8_t *key; /* DB_KEY_LEN bytes: each record has a tag under it. Copied */
+	unsigned journal_ms; /* csm_engine_options */
 	char *why;          /* may be NULL: a line that says why opening failed, for the log */
 	size_t why_len;
 };

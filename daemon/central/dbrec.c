@@ -146,6 +146,16 @@ void rec_key_init(struct rec_key *k, const uint8_t key[static DB_KEY_LEN])
 	sodium_memzero(&top, sizeof(top));
 }
 
+void rec_key_engine(const uint8_t key[static DB_KEY_LEN], uint8_t ret[static 32])
+{
+	static const char label[] = "csm-server journal 1";
+	struct prk top;
+
+	prk_init(&top, key);
+	prk_mac(&top, &(struct part){label, sizeof(label)}, 1, ret);
+	sodium_memzero(&top, sizeof(top));
+}
+
 void rec_secret(const struct rec_key *k, struct csm_bin of, uint8_t ret[static 32])
 {
 	prk_mac(&k->secrets, &(struct part){of.p, of.n}, 1, ret);

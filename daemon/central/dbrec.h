@@ -47,6 +47,8 @@ struct rec_key {
 	struct prk rows, secrets;
 };
 void rec_key_init(struct rec_key *k, const uint8_t key[static DB_KEY_LEN]);
+/* What the engine gets: another key, derived from it. */
+void rec_key_engine(const uint8_t key[static DB_KEY_LEN], uint8_t ret[static 32]);
 
 /* 32 bytes that follow from the key and `of`, and tell nothing of tags. */
 void rec_secret(const struct rec_key *k, struct csm_bin of, uint8_t ret[static 32]);

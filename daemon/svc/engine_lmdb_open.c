@@ -10,9 +10,7 @@
 #include "daemon/svc/engine_lmdb_int.h"
 #include "daemon/svc/lmdb_file.h"
 
-#define RESERVE (16u * 1024u * 1024u) /* of the map, behind what is told as its size: for what is urgent */
 #define READERS_MAX 512u
-#define LOW_DISK (64u * 1024u * 1024u)
 
 /* ---- opening ---- */
 
@@ -59,7 +57,7 @@ static int env_open(struct csm_engine *e, const struct csm_engine_options *opt)
 	MDB_txn *txn;
 	int rc, r;
 
-	if ((rc = mdb_env_create(&e->env)) != 0 || (rc = mdb_env_set_mapsize(e->env, opt->map_size + RESERVE)) != 0 ||
+	if ((rc = mdb_env_create(&e->env)) != 0 || (rc = mdb_env_set_mapsize(e->env, opt->map_size + ENGINE_RESERVE)) != 0 ||
 		(rc = mdb_env_set_maxreaders(e->env, READERS_MAX)) != 0 ||
 		(rc = mdb_env_open(e->env, opt->dir, MDB_NOTLS | MDB_NORDAHEAD, 0600)) != 0 ||
 		(rc = mdb_reader_check(e->env, NULL)) != 0)
@@ -79,6 +77,7 @@ void engine_lmdb_close(struct csm_engine *e)
 {
 	if (e == NULL)
 		return;
+	engine_journal_close(e);
 	while (e->spare != NULL) {
 		struct csm_engine_txn *t = e->spare;
 
@@ -93,6 +92,7 @@ void engine_lmdb_close(struct csm_engine *e)
 		close(e->statm_fd);
 	if (e->lock_fd >= 0)
 		close(e->lock_fd);
+	pthread_cond_destroy(&e->moved);
 	pthread_cond_destroy(&e->gathered);
 	pthread_mutex_destroy(&e->mu);
 	free(e);
@@ -148,8 +148,10 @@ int engine_lmdb_open(const struct csm_engine_options *opt, struct csm_engine **r
 	pthread_condattr_init(&attr);
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&e->gathered, &attr);
+	pthread_cond_init(&e->moved, &attr);
 	pthread_condattr_destroy(&attr);
-	if ((r = folder_lock(e, opt)) != 0 || (r = seed(opt)) != 0 || (r = env_open(e, opt)) != 0) {
+	if ((r = engine_journal_init(e, opt)) != 0 || (r = folder_lock(e, opt)) != 0 || (r = seed(opt)) != 0 ||
+		(r = env_open(e, opt)) != 0) {
 		engine_lmdb_close(e);
 		return r;
 	}
@@ -157,6 +159,10 @@ int engine_lmdb_open(const struct csm_engine_options *opt, struct csm_engine **r
 	e->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
 	find_map(e);
 	e->resident_max = engine_resident(e) + ENGINE_RESIDENT_MAX;
+	if ((r = engine_journal_open(e, opt)) != 0) {
+		engine_lmdb_close(e);
+		return r;
+	}
 	*ret = e;
 	return 0;
 }
@@ -199,9 +205,10 @@ void engine_lmdb_stat(struct csm_engine *e, struct csm_engine_stat *ret)
 
 	pthread_mutex_lock(&e->mu);
 	*ret = e->st;
+	r = r != 0 ? r : e->stuck;
 	pthread_mutex_unlock(&e->mu);
 	ret->used = used;
 	ret->size = e->map_size;
-	ret->low_space = r != 0 || used >= e->map_size / 100 * ENGINE_LOW_PERCENT || csm_lmdb_disk_left(e->env) < LOW_DISK;
+	ret->low_space = r != 0 || used >= e->map_size / 100 * ENGINE_LOW_PERCENT || csm_lmdb_disk_left(e->env) < ENGINE_LOW_DISK;
 	ret->failed = atomic_load(&e->failed);
 }

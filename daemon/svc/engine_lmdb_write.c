@@ -1,17 +1,19 @@
-/* Writers of the LMDB engine: who leads, groups, batches. */
+/* Writers of the LMDB engine. Whoever writes waits in a queue; the first of them leads: it takes what is queued, judges each batch by what
+ * stands behind the ones before it, makes those that hold durable by one entry of the journal, and tells the others. What the journal
+ * does not take is committed by LMDB at once: a disk or a map that is nearly full, what is too large, a journal that cannot be synced.
+ * There a transaction that fails as a whole is made again with each batch by itself, so that only what cannot be done is refused. */
 #include <errno.h>
 #include <string.h>
 #include "daemon/svc/engine_lmdb_int.h"
 #include "daemon/svc/lmdb_file.h"
 
 #define GROUP_MAX 64u /* writers; each has some batches */
-#define GROUP_BYTES (4u * 1024u * 1024u)
-#define BATCH_PAGES (16u * 4096u) /* what a batch may take beside its bytes: split pages, branches */
+#define GROUP_BYTES (1024u * 1024u)
 #define GATHER_NS 1000000u
 
 struct item {
 	const struct csm_engine_batch *batch;
-	size_t bytes, failed;
+	size_t bytes, failed; /* bytes: of keys and values */
 	int r;
 	struct item *next;
 };
@@ -23,28 +25,55 @@ struct writer {
 	struct writer *next;
 };
 
-static uint64_t monotonic_ns(void)
-{
-	struct timespec t;
+/* ---- judging ---- */
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+static bool holds(const struct csm_engine_cond *c, int found, struct csm_bin v)
+{
+	if (c->need == CSM_ENGINE_ABSENT || found != 0)
+		return c->need == CSM_ENGINE_ABSENT && found != 0;
+	return c->need == CSM_ENGINE_PRESENT || (v.n == c->value.n && (v.n == 0 || memcmp(v.p, c->value.p, v.n) == 0));
 }
 
-static int judge(MDB_txn *txn, MDB_dbi dbi, const struct csm_engine_cond *c)
-{
-	MDB_val k = engine_val(c->key), v;
-	int rc = mdb_get(txn, dbi, &k, &v);
-	bool holds;
+typedef int get_fn(void *from, struct csm_bin key, struct csm_bin *value);
 
-	if (rc != 0 && rc != MDB_NOTFOUND)
-		return csm_lmdb_err(rc);
-	if (c->need == CSM_ENGINE_ABSENT)
-		holds = rc == MDB_NOTFOUND;
-	else
-		holds = rc == 0 && (c->need == CSM_ENGINE_PRESENT ||
-			(v.mv_size == c->value.n && (v.mv_size == 0 || memcmp(v.mv_data, c->value.p, v.mv_size) == 0)));
-	return holds ? 0 : CSM_ECONFLICT;
+/* What was refused is in it->r; an error is one of reading. */
+static int judge(struct item *it, get_fn *get, void *from)
+{
+	const struct csm_engine_batch *b = it->batch;
+
+	it->r = 0;
+	for (size_t i = 0; i < b->n_conds && it->r == 0; i++) {
+		struct csm_bin v = {NULL, 0};
+		int r = get(from, b->conds[i].key, &v);
+
+		if (r != 0 && r != CSM_ENOT_FOUND)
+			return r;
+		if (!holds(&b->conds[i], r, v)) {
+			it->r = CSM_ECONFLICT;
+			it->failed = i;
+		}
+	}
+	return 0;
+}
+
+/* ---- by LMDB ---- */
+
+struct direct {
+	struct csm_engine *e;
+	MDB_txn *txn;
+	uint64_t room;
+	bool changed;
+};
+
+static int direct_get(void *from, struct csm_bin key, struct csm_bin *value)
+{
+	struct direct *d = from;
+	MDB_val k = engine_val(key), v;
+	int rc = mdb_get(d->txn, d->e->dbi, &k, &v);
+
+	if (rc == 0)
+		*value = engine_bin(&v);
+	return csm_lmdb_err(rc);
 }
 
 static int change(MDB_txn *txn, MDB_dbi dbi, const struct csm_engine_change *c)
@@ -58,87 +87,127 @@ static int change(MDB_txn *txn, MDB_dbi dbi, const struct csm_engine_change *c)
 	return rc == MDB_NOTFOUND ? 0 : csm_lmdb_err(rc);
 }
 
-/* What was refused is in it->r; an error here is one of the transaction, which is then good for nothing. */
-static int batch_apply(struct csm_engine *e, MDB_txn *txn, struct item *it, uint64_t *room, bool *changed)
+/* An error here is one of the transaction, which is then good for nothing. */
+static int direct_apply(struct direct *d, struct item *it)
 {
 	const struct csm_engine_batch *b = it->batch;
-	uint64_t need = 2 * (uint64_t)it->bytes + BATCH_PAGES;
-	int r;
+	uint64_t need = engine_need(it->bytes);
+	int r = judge(it, direct_get, d);
 
-	it->r = 0;
-	for (size_t i = 0; i < b->n_conds; i++) {
-		r = judge(txn, e->dbi, &b->conds[i]);
-		if (r == CSM_ECONFLICT) {
-			it->r = r;
-			it->failed = i;
-			return 0;
-		}
-		if (r != 0)
-			return r;
-	}
-	if (!b->urgent && need > *room) {
+	if (r != 0 || it->r != 0)
+		return r;
+	if (!b->urgent && need > d->room) {
 		it->r = CSM_ENO_SPACE;
 		return 0;
 	}
-	*room -= need < *room ? need : *room;
+	d->room -= need < d->room ? need : d->room;
 	for (size_t i = 0; i < b->n_changes; i++) {
-		if ((r = change(txn, e->dbi, &b->changes[i])) != 0)
+		if ((r = change(d->txn, d->e->dbi, &b->changes[i])) != 0)
 			return r;
-		*changed = true;
+		d->changed = true;
 	}
 	return 0;
 }
 
-/* A disk that fills in the midst of a write is told by LMDB as EIO. When its very last write fails, nobody knows what the disk has,
- * and it refuses all further work. */
-static int commit(struct csm_engine *e, MDB_txn *txn)
+static int direct_run(struct csm_engine *e, struct item *first, const struct item *end)
 {
-	int rc = mdb_txn_commit(txn), again;
-	MDB_txn *probe;
-
-	if (rc == 0)
-		return 0;
-	again = mdb_txn_begin(e->env, NULL, MDB_RDONLY, &probe);
-	if (again == 0) {
-		mdb_txn_abort(probe);
-	} else if (again == MDB_PANIC) {
-		atomic_store(&e->failed, true);
-		return CSM_EUNAVAILABLE;
-	}
-	return rc == EIO && csm_lmdb_disk_left(e->env) < ENGINE_NO_DISK ? CSM_ENO_SPACE : csm_lmdb_err(rc);
-}
-
-static int group_run(struct csm_engine *e, struct item *first, const struct item *end)
-{
-	bool changed = false;
-	uint64_t used, room;
-	MDB_txn *txn;
+	struct direct d = {.e = e};
+	uint64_t used;
 	int r;
 
-	if ((r = engine_used(e, &used)) != 0 || (r = csm_lmdb_err(mdb_txn_begin(e->env, NULL, 0, &txn))) != 0)
+	if ((r = engine_used(e, &used)) != 0 || (r = csm_lmdb_err(mdb_txn_begin(e->env, NULL, 0, &d.txn))) != 0)
 		return r;
-	room = used < e->map_size ? e->map_size - used : 0;
+	d.room = used < e->map_size ? e->map_size - used : 0;
 	for (struct item *it = first; it != end && r == 0; it = it->next)
-		r = batch_apply(e, txn, it, &room, &changed);
-	if (r != 0 || !changed)
-		mdb_txn_abort(txn);
-	else
-		r = commit(e, txn);
+		r = direct_apply(&d, it);
+	if (r == 0 && d.changed)
+		r = engine_mark_next(e, d.txn);
+	if (r != 0 || !d.changed) {
+		mdb_txn_abort(d.txn);
+		return r;
+	}
+	if ((r = engine_commit(e, d.txn)) == 0)
+		engine_marked(e);
+	return r;
+}
+
+static void direct_serve(struct csm_engine *e, struct item *first)
+{
+	int r, taken;
+
+	engine_taking(e, true);
+	r = taken = engine_take_all(e);
+	if (r == 0)
+		r = direct_run(e, first, NULL);
+	for (struct item *it = first; it != NULL && r != 0; it = it->next) {
+		/* Where the disk is lost for one, it is for the next. */
+		int mine = taken == 0 && first->next != NULL && !atomic_load(&e->failed) ? direct_run(e, it, it->next) : r;
+
+		if (mine != 0)
+			it->r = mine;
+	}
+	engine_taking(e, false);
+	engine_resident_look(e);
+}
+
+/* ---- by the journal ---- */
+
+static int journal_get(void *from, struct csm_bin key, struct csm_bin *value)
+{
+	return engine_lmdb_get(from, key, value);
+}
+
+static int journal_apply(struct csm_engine *e, struct csm_engine_txn *t, struct item *it)
+{
+	const struct csm_engine_batch *b = it->batch;
+	int r = judge(it, journal_get, t);
+
+	for (size_t i = 0; i < b->n_changes && r == 0 && it->r == 0; i++)
+		r = engine_group_add(e, &b->changes[i]);
+	return r;
+}
+
+/* All of it, or nothing. */
+static int journal_serve(struct csm_engine *e, struct item *first, uint64_t need)
+{
+	struct csm_engine_txn *t;
+	int r;
+
+	if ((r = engine_group_begin(e)) != 0 || (r = engine_lmdb_begin(e, true, &t)) != 0)
+		return r;
+	for (struct item *it = first; it != NULL && r == 0; it = it->next)
+		r = journal_apply(e, t, it);
+	engine_lmdb_end(t);
+	if (r == 0)
+		r = engine_group_end(e, need);
+	if (r != 0)
+		engine_rows_undo(e->rows[0], e->number + 1);
 	return r;
 }
 
 static void group_serve(struct csm_engine *e, struct item *first)
 {
-	int r = group_run(e, first, NULL);
+	bool urgent = true;
+	uint64_t need = 0;
+	size_t bytes = 0;
 
-	for (struct item *it = first; it != NULL && r != 0; it = it->next) {
-		/* Where the disk is lost for one, it is for the next. */
-		int mine = first->next != NULL && !atomic_load(&e->failed) ? group_run(e, it, it->next) : r;
-
-		if (mine != 0)
-			it->r = mine;
+	for (const struct item *it = first; it != NULL; it = it->next) {
+		need += engine_need(it->bytes);
+		bytes += it->bytes + it->batch->n_changes * JOURNAL_ROW_HEAD;
+		urgent = urgent && it->batch->urgent;
 	}
+	if (engine_journal_ready(e, bytes, need, urgent) && journal_serve(e, first, need) == 0)
+		return;
+	direct_serve(e, first);
+	if (!e->journal[0].dead && !e->journal[1].dead)
+		return;
+	/* An entry that was refused may be on the disk, and nothing outdates it. */
+	atomic_store(&e->failed, true);
+	for (struct item *it = first; it != NULL; it = it->next)
+		it->r = CSM_EUNAVAILABLE;
 }
+
+/* ---- writers ---- */
 
 /* Under the lock. Clients that are answered together ask again together: so as many as the last group had, and were queued when it
  * ended, are waited for, for a part of what a commit takes; else they would fall into two groups that never meet. */
@@ -150,7 +219,7 @@ static void gather(struct csm_engine *e)
 
 	if (e->expected < 2 || e->queued >= e->expected)
 		return;
-	ns = monotonic_ns() + e->commit_ns / 4;
+	ns = engine_now() + e->commit_ns / 4;
 	until = (struct timespec){(time_t)(ns / 1000000000u), (long)(ns % 1000000000u)};
 	e->want = e->expected;
 	while (e->queued < e->want && rc == 0)
@@ -202,10 +271,9 @@ static void lead(struct csm_engine *e)
 	n = group_take(e, group);
 	pthread_mutex_unlock(&e->mu);
 	batches = items_link(group, n, &first);
-	began = monotonic_ns();
+	began = engine_now();
 	group_serve(e, first);
-	took = monotonic_ns() - began;
-	engine_resident_look(e);
+	took = engine_now() - began;
 	pthread_mutex_lock(&e->mu);
 	e->commit_ns = took < GATHER_NS ? took : GATHER_NS;
 	e->expected = n + e->queued < GROUP_MAX ? n + e->queued : GROUP_MAX;
@@ -215,6 +283,7 @@ static void lead(struct csm_engine *e)
 		group[i]->done = true;
 		pthread_cond_signal(&group[i]->cond);
 	}
+	engine_journal_look(e);
 	e->led = e->head != NULL;
 	if (e->led) {
 		e->head->leads = true;
@@ -222,17 +291,22 @@ static void lead(struct csm_engine *e)
 	}
 }
 
+static bool key_ok(struct csm_bin key)
+{
+	return key.n > 0 && key.n <= CSM_ENGINE_KEY_MAX && key.p[0] != 0;
+}
+
 static int batch_check(const struct csm_engine_batch *b, size_t *bytes)
 {
 	size_t n = 0;
 
 	for (size_t i = 0; i < b->n_conds; i++)
-		if (b->conds[i].key.n == 0 || b->conds[i].key.n > CSM_ENGINE_KEY_MAX)
+		if (!key_ok(b->conds[i].key))
 			return CSM_EINVALID;
 	for (size_t i = 0; i < b->n_changes; i++) {
 		const struct csm_engine_change *c = &b->changes[i];
 
-		if (c->key.n == 0 || c->key.n > CSM_ENGINE_KEY_MAX)
+		if (!key_ok(c->key))
 			return CSM_EINVALID;
 		if (c->value.n > CSM_ENGINE_BATCH_MAX || n + c->key.n + c->value.n > CSM_ENGINE_BATCH_MAX)
 			return CSM_ETOO_LARGE;

@@ -40,7 +40,7 @@ bool csm_journal_takes(const struct csm_journal *j, size_t n);
 /* JOURNAL_HEAD bytes of b, filled in here, and rows: on the disk when it returns 0. Whatever it returns, b's bytes stay. */
 CSM_MUST int csm_journal_append(struct csm_journal *j, struct csm_buf *b, uint64_t number);
 /* An entry that could not be appended was refused: it must not count at a start. CSM_EUNAVAILABLE: it may, and the journal is dead. */
-CSM_MUST int csm_journal_undo(struct csm_journal *j);
+int csm_journal_undo(struct csm_journal *j);
 
 /* Is its first entry a genuine one of that number? */
 bool csm_journal_begins(struct csm_journal *j, uint64_t number);

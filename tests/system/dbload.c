@@ -2,6 +2,7 @@
  *
  * usage: dbload [--broker] load DIR LOG ROUND    threads in pairs, each pair racing for tokens of one use; what was answered goes to
  *                                                LOG, a line in one write. Goes on until it is killed, 20 s at most
+ *        dbload [--broker] small DIR LOG ROUND   the same with so little room for its files that there is no journal
  *        dbload verify DIR LOG                   everything in LOG is there, no token was used twice
  *
  * --broker is what tests/fault/powercut.c asks for. */
@@ -11,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 #include "daemon/central/db.h"
@@ -35,7 +37,7 @@ static void open_db(const char *dir)
 {
 	static const uint8_t key[DB_KEY_LEN] = {1, 2, 3};
 	static char why[256] = "?";
-	const struct db_options opt = {.dir = dir, .map_size = 256u << 20, .key = key, .why = why, .why_len = sizeof(why)};
+	const struct db_options opt = {.dir = dir, .map_size = 256u << 20, .key = key, .journal_ms = 2, .why = why, .why_len = sizeof(why)};
 
 	must(db_open(&opt, &db) == 0, why);
 }
@@ -211,7 +213,8 @@ int main(int argc, char **argv)
 		db_close(db);
 		return 0;
 	}
-	must(argc == 5 && strcmp(argv[1], "load") == 0, "usage");
+	must(argc == 5 && (strcmp(argv[1], "load") == 0 || strcmp(argv[1], "small") == 0), "usage");
+	must(strcmp(argv[1], "small") != 0 || setrlimit(RLIMIT_FSIZE, &(struct rlimit){60000000, 60000000}) == 0, "limit");
 	log_fd = open(argv[3], O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	must(log_fd >= 0, argv[3]);
 	round_no = (uint16_t)strtoul(argv[4], NULL, 10);

@@ -187,9 +187,11 @@ static void make(struct dbfix *f)
 
 static struct csm_engine *raw_open(struct dbfix *f)
 {
-	const struct csm_engine_options opt = {.dir = f->dir, .map_size = f->map_size};
+	uint8_t key[CSM_ENGINE_SECRET_LEN];
+	const struct csm_engine_options opt = {.dir = f->dir, .map_size = f->map_size, .key = key};
 	struct csm_engine *e;
 
+	rec_key_engine(f->key, key);
 	assert_int_equal(csm_engine_lmdb.open(&opt, &e), 0);
 	return e;
 }

@@ -24,7 +24,7 @@ struct fix {
 
 static int reopen(struct fix *x)
 {
-	const struct csm_engine_options opt = {.dir = x->f.dir, .map_size = x->f.map_size, .why = x->f.why, .why_len = sizeof(x->f.why)};
+	const struct csm_engine_options opt = {.dir = x->f.dir, .map_size = x->f.map_size, .key = x->f.key, .why = x->f.why, .why_len = sizeof(x->f.why)};
 
 	ops->close(x->e);
 	x->e = NULL;
