@@ -5,6 +5,8 @@
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+#include <openssl/err.h>
+#include <openssl/x509.h>
 #include "daemon/enrol/certs.h"
 #include "daemon/enrol/find.h"
 #include "daemon/enrol/task.h"
@@ -15,6 +17,7 @@
 #define TIMEOUT_MAX_MS (15 * 60 * 1000)
 #define CERTS_BYTES (256u * 1024u) /* of an answer, as DER */
 #define SECRET_PART 8u             /* so much of a token's beginning is a token */
+#define EARLY_MAX_S 30             /* so long is waited until a certificate is valid */
 #define AGAIN_MAX_S 16             /* csmd has no work for us yet, as while its store is locked: 1, 2, 4 ... */
 
 static const struct protocol *const protocols[] = {&protocol_cms, &protocol_est};
@@ -266,6 +269,21 @@ static int run_job(struct task *t)
 	return r;
 }
 
+/* A CA whose clock is a little ahead of ours gives what is valid in a moment, and would give the like again: csmd, which takes nothing
+ * that is not valid, gets it then. */
+static void await_valid(const struct task *t)
+{
+	const unsigned char *p = csm_buf_ptr(&t->chain);
+	X509 *leaf = t->chain.len > 0 ? d2i_X509(NULL, &p, (long)t->chain.len) : NULL;
+	int days = 0, s = 0;
+
+	if (leaf != NULL && ASN1_TIME_diff(&days, &s, NULL, X509_get0_notBefore(leaf)) == 1 && days == 0 && s > 0 && s <= EARLY_MAX_S &&
+		csm_channel_now_ms() + s * 1000 < t->deadline_ms)
+		nanosleep(&(struct timespec){s, 0}, NULL);
+	X509_free(leaf);
+	ERR_clear_error();
+}
+
 /* ---- the loop ---- */
 
 static const char *name_of(int r)
@@ -357,6 +375,8 @@ static int serve_one(struct task *t, int *again_s)
 	*again_s = 1;
 	atomic_fetch_add(&running, 1);
 	result = run_job(t);
+	if (result == 0)
+		await_valid(t);
 	r = tell(t, result);
 	if (atomic_fetch_sub(&running, 1) == 1 && result == CSM_EUNREACHABLE && find_is_stale()) {
 		log_info("the name service's files are others by now: csm-enrol starts anew");

@@ -1,4 +1,5 @@
 """csm-enrol at est_server.py; csmd's side is by hand."""
+import datetime
 import hashlib
 import os
 import subprocess
@@ -67,6 +68,8 @@ def bad(done, error, why, what):
 def forms(server, enrol, job, key):
     for form in ("", "reversed", "der", "pem", "crlf", "rekeyed"):
         good(enrol.run({**job, **({"label": form} if form else {})}), key, form)
+    chain = enrolbroker.certificates(good(enrol.run({**job, "label": "early"}), key, "early"))
+    assert chain[0].not_valid_before <= datetime.datetime.utcnow(), "csmd would not take it yet"
     done = enrol.run({**job, "label": "wait"})
     bad(done, "busy", "approval", "202")
     assert done["retry_after_s"] == 77, done

@@ -13,7 +13,7 @@ The label of the path says in which of the permitted forms it answers:
   html     200 and a page                                 empty     200 and nothing
   redirect 302 and 301 to the same without the label      large     200 and without an end
   away     307 to the same under another name of the host circle    308 to itself
-  tell     401 with the password in its text
+  tell     401 with the password in its text              early     valid in three seconds, by a clock that is ahead
 
 Who asks: HTTP Basic with the user estuser and the password estpwd, or a client certificate of this CA."""
 import base64
@@ -45,9 +45,9 @@ def name_of(text):
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
-def issue(subject, public, issuer, issuer_key, ca=False, san=None, server=False):
+def issue(subject, public, issuer, issuer_key, ca=False, san=None, server=False, begin=NOW - datetime.timedelta(minutes=5)):
     b = (x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(public)
-         .serial_number(x509.random_serial_number()).not_valid_before(NOW - datetime.timedelta(minutes=5))
+         .serial_number(x509.random_serial_number()).not_valid_before(begin)
          .not_valid_after(NOW + datetime.timedelta(days=30 if not ca else 300))
          .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
          .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
@@ -72,13 +72,13 @@ TLS = issue(name_of("est server"), TLS_KEY.public_key(), CA.subject, CA_KEY, ser
                                              x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]))
 
 
-def of_request(csr):
+def of_request(csr, **more):
     public = csr.public_key()
     try:
         san = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         san = None
-    return issue(csr.subject, public, CA.subject, CA_KEY, san=san)
+    return issue(csr.subject, public, CA.subject, CA_KEY, san=san, **more)
 
 
 def lines(data, end):
@@ -195,6 +195,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return None
         if form == "other":
             return self.certificates("", [issue(csr.subject, OTHER_KEY.public_key(), CA.subject, CA_KEY)])
+        if form == "early":
+            ahead = datetime.datetime.utcnow().replace(microsecond=0) + datetime.timedelta(seconds=3)
+            return self.certificates("", [of_request(csr, begin=ahead)])
         leaf = of_request(csr)
         return self.certificates(form, [ROOT, CA, leaf] if form == "reversed" else [leaf])
 
