@@ -142,7 +142,7 @@ static void committed(struct op *op)
 		(void)snprintf(i->why, sizeof(i->why), "the key has used this serial number");
 	else if (r == CSM_ECONFLICT)
 		(void)snprintf(i->why, sizeof(i->why), "the number is smaller than that of the last list, or the key is another one by now");
-	else if (r == CSM_EBUSY)
+	else if (op->sop.r == CSM_EBUSY) /* else the store's queue is full */
 		(void)snprintf(i->why, sizeof(i->why), "the key's rate of this hour is used up");
 	if (r != 0) {
 		fail(op, r);
