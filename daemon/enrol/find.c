@@ -61,15 +61,16 @@ static int wait_for(ares_channel ch, const bool *done, int64_t deadline_ms)
 	while (!*done) {
 		ares_socket_t socks[ARES_GETSOCK_MAXNUM];
 		struct pollfd p[ARES_GETSOCK_MAXNUM];
-		int mask = ares_getsock(ch, socks, ARES_GETSOCK_MAXNUM);
+		unsigned mask = (unsigned)ares_getsock(ch, socks, ARES_GETSOCK_MAXNUM); /* read, then write: 16 bits each */
 		int64_t left = deadline_ms - csm_channel_now_ms();
 		struct timeval most = {left / 1000, left % 1000 * 1000}, room, *next;
 		nfds_t n = 0;
 
 		if (left <= 0)
 			return CSM_ETIMEOUT;
-		for (int i = 0; i < ARES_GETSOCK_MAXNUM; i++) {
-			short events = (short)((ARES_GETSOCK_READABLE(mask, i) ? POLLIN : 0) | (ARES_GETSOCK_WRITABLE(mask, i) ? POLLOUT : 0));
+		for (unsigned i = 0; i < ARES_GETSOCK_MAXNUM; i++) {
+			/* c-ares' own macros shift a bit into the sign of an int */
+			short events = (short)((mask & 1u << i ? POLLIN : 0) | (mask & 1u << (i + ARES_GETSOCK_MAXNUM) ? POLLOUT : 0));
 
 			if (events != 0)
 				p[n++] = (struct pollfd){.fd = socks[i], .events = events};

@@ -85,6 +85,7 @@ def forms(server, enrol, job, key):
     redirections(server, enrol, job, key)
     bad(enrol.run({**job, "label": "large"}), "too_large", "too large", "an answer without an end")
     bad(enrol.run({**job, "what": "revoke", "serial": "01"}), "unsupported", "EST", "revoke")
+    bad(enrol.run({**job, "url": "https://nowhere.invalid:1"}), "unreachable", "no address", "a name that nobody knows")
 
 
 def redirections(server, enrol, job, key):
@@ -143,7 +144,7 @@ def main():
     key = ec.generate_private_key(ec.SECP256R1())
     for version in ("1.3", "1.2"):
         server = Server("est" + version, **({"EST_TLS12": "1"} if version == "1.2" else {}))
-        enrol = enrolbroker.Enrol(ENROL, env=os.environ)
+        enrol = enrolbroker.Enrol(ENROL, "--dns", "127.0.0.1:9", env=os.environ)  # nobody there
         job = {"what": "enrol", "protocol": "est", "url": server.url, "anchors": server.root, "token": b"estuser:estpwd",
                "csr": request(key)}
         if version == "1.3":
