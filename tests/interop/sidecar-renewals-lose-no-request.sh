@@ -3,6 +3,7 @@
 # folder and reload: while wrk opens a new connection for each request, in both directions, no request fails by wrk's own count, and
 # each new certificate is served within five seconds of its renewal. A sidecar that is stopped and started in place of it fails by it.
 # bound: 180
+# alone
 . "$(dirname "$0")/../lib/system.sh"
 . "$(dirname "$0")/../lib/spaces.sh"
 . "$(dirname "$0")/../lib/programs.sh"
@@ -102,21 +103,21 @@ go_on() { # while the sidecar is as it is now, requests of both loads come and a
     node_await 20 more_than "$before" || fail "no requests: $(answered | xargs)"
 }
 loads=()
-rounds=$(count 4 100)
+rounds=$(count 3 100)
 
-renewals() { # ROUNDS: under the load of both; `answered` says how many requests each has had so far
-    local before began took round
+# Under the load of both, which begins before the first and ends after the last, and of which some is answered before and after
+# each; `answered` says how many requests each has had so far.
+renewals() { # ROUNDS
+    local began took round
     load direct https://web.example.org:444/
     load outgoing http://127.0.0.1:8081/
     for ((round = 1; round <= $1; round++)); do
         go_on
-        before=$(answered | paste -sd ' ' -)
         began=$(date +%s%N)
         ok csm cert renew web:tls
         wanted=$(serial)
         node_await 20 is_served "$wanted" || fail "$wanted is not served: $(status_field deliveries; tail -n 8 stunnel.log 2>&1)"
         took=$((($(date +%s%N) - began) / 1000000))
-        more_than "$before" || fail "no requests from before the renewal to the new certificate: $before, $(answered | xargs)"
         echo "certificate $round after $took ms"
         [ "$took" -lt 5000 ] || fail "certificate $wanted was served after $took ms"
         go_on
