@@ -153,6 +153,21 @@ static bool next_namespace(void *arg, struct csm_str ns)
 	return true;
 }
 
+static int want_own(struct enrol *e, struct eprofile *p, const uint8_t id[static CSM_KEY_ID_LEN]);
+
+/* While it has no certificate, its names are those that the configuration says now. */
+static void name_anew(struct enrol *e, struct eprofile *p)
+{
+	uint8_t id[CSM_KEY_ID_LEN];
+
+	if (p->own == NULL || p->own->item.not_after != 0)
+		return;
+	memcpy(id, p->own->id, sizeof(id));
+	entry_remove(e, p->own, CSM_ESTATE, NULL);
+	if (want_own(e, p, id) != 0)
+		log_warn("enrolment: %s: %s", p->cfg->name, p->why);
+}
+
 void enrol_load(struct enrol *e)
 {
 	struct namespaces all = {0};
@@ -167,6 +182,8 @@ void enrol_load(struct enrol *e)
 	for (size_t i = 0; r == 0 && !all.failed && i < all.n; i++)
 		r = load_namespace(e, csm_str_of(all.v[i]));
 	free(all.v);
+	for (size_t i = 0; i < e->n_profiles; i++)
+		name_anew(e, &e->profile[i]);
 	e->loaded = true;
 	if (r != 0 || all.failed)
 		log_err("enrolment: not all records could be read: %s", csm_err_name(r));
@@ -181,6 +198,7 @@ static int want_own(struct enrol *e, struct eprofile *p, const uint8_t id[static
 	const struct enrol_who who = {.hostname = e->hostname, .ns = CSM_STR(CSM_OWN_NAMESPACE), .name = csm_str_of(p->cfg->name)};
 	struct csm_str sans[CSM_ENROL_LIST_MAX];
 	const char *why = "";
+	struct csm_msg_cert_info old;
 	struct erecord rec;
 	int r;
 
@@ -189,10 +207,15 @@ static int want_own(struct enrol *e, struct eprofile *p, const uint8_t id[static
 		goto out;
 	/* one that was installed by hand keeps its dates */
 	rec.info.profile = csm_str_of(p->cfg->name);
+	old = rec.info;
 	rec.info.asked_san = (struct csm_strs){sans, 0};
 	r = enrol_expand(p->cfg->node.subject, &who, &rec.pool, &rec.info.asked_subject, &why);
 	for (size_t i = 0; r == 0 && p->cfg->node.san[i] != NULL; i++)
 		r = enrol_expand(p->cfg->node.san[i], &who, &rec.pool, &sans[rec.info.asked_san.n++], &why);
+	if (r == 0 && !erecord_is_for(&old, rec.info.asked_subject, &rec.info.asked_san)) { /* what was refused before says nothing of these */
+		rec.info.next_try = rec.info.attempts = (struct csm_u64){0, false};
+		rec.info.last_error = CSM_STR("");
+	}
 	if (r == 0 && (r = erecord_save(e, who.ns, who.name, id, &rec, NULL)) == 0)
 		(void)entry_restore(e, who.ns, who.name, id);
 out:

@@ -107,6 +107,8 @@ CSM_MUST int erecord_load(struct enrol *e, struct csm_str ns, struct csm_str nam
 /* Durable when it returns. sop may bring an event, a request_id and which key this one takes the place of; NULL: neither. */
 CSM_MUST int erecord_save(struct enrol *e, struct csm_str ns, struct csm_str name, const uint8_t id[static CSM_KEY_ID_LEN],
 	const struct erecord *rec, struct csm_store_op *sop);
+/* Are these the names that it asks for, in this order? */
+bool erecord_is_for(const struct csm_msg_cert_info *info, struct csm_str subject, const struct csm_strs *sans);
 CSM_MUST int enrol_commit(struct enrol *e, struct csm_store_op *sop);
 /* A line of the audit log, not waited for. */
 void enrol_audit_refused(struct enrol *e, const struct entry *en, int r);

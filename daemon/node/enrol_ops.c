@@ -3,16 +3,6 @@
 #include <string.h>
 #include "daemon/node/enrol_int.h"
 
-static bool same_names(const struct csm_msg_cert_info *a, const struct enrol_op *o)
-{
-	if (!csm_str_same(a->asked_subject, o->subject) || a->asked_san.n != o->sans.n || a->asked_ttl.v != o->ttl)
-		return false;
-	for (size_t i = 0; i < o->sans.n; i++)
-		if (!csm_str_same(a->asked_san.v[i], o->sans.v[i]))
-			return false;
-	return true;
-}
-
 /* What is wanted is written down; then it is asked for. */
 static int want(struct enrol *e, struct enrol_op *o, struct entry **ret)
 {
@@ -27,7 +17,8 @@ static int want(struct enrol *e, struct enrol_op *o, struct entry **ret)
 	r = erecord_load(e, obj->ns, obj->name, o->key_id, &rec);
 	if (r != 0 && r != CSM_ENOT_FOUND)
 		goto out;
-	same = r == 0 && csm_str_eq(rec.info.profile, p->cfg->name) && same_names(&rec.info, o);
+	same = r == 0 && csm_str_eq(rec.info.profile, p->cfg->name) && erecord_is_for(&rec.info, o->subject, &o->sans) &&
+		rec.info.asked_ttl.v == o->ttl;
 	rec.info.profile = csm_str_of(p->cfg->name);
 	rec.info.asked_subject = o->subject;
 	rec.info.asked_san = o->sans;

@@ -55,6 +55,16 @@ int erecord_load(struct enrol *e, struct csm_str ns, struct csm_str name, const 
 	return r;
 }
 
+bool erecord_is_for(const struct csm_msg_cert_info *info, struct csm_str subject, const struct csm_strs *sans)
+{
+	if (!csm_str_same(info->asked_subject, subject) || info->asked_san.n != sans->n)
+		return false;
+	for (size_t i = 0; i < sans->n; i++)
+		if (!csm_str_same(info->asked_san.v[i], sans->v[i]))
+			return false;
+	return true;
+}
+
 struct waiting {
 	sem_t done;
 };

@@ -40,6 +40,11 @@ if [ -n "${CSM_TEST_NODE:-}" ]; then
     expect_exit 3 csm cert enrol third --san dns:third.elsewhere.test
     csm cert enrol third --profile stale 2>err && fail "a certificate by a token that nobody made"
     grep -qF "of the profile stale: the CA does not take the token of $CSM_TEST_NODE/stale: " err || fail "which token: $(cat err)"
+    step "other names for the node itself are taken as long as it has no certificate"
+    sed -i "s|$CSM_TEST_NODE/stale|$CSM_TEST_NODE/late|; /^    stale:/,\$ s/node-1/node-9/g" "$CSM_NODE_DIR/csmd.yaml"
+    node_csmd_stop "$CSM_NODE_DIR"
+    node_csmd_start "$CSM_NODE_DIR" || fail "csmd does not start: $(tail -n 5 "$CSM_NODE_DIR/csmd.log")"
+    ok csm cert enrol third --profile stale
     step "the same by EST"
     ok csm key create est
     ok csm cert enrol est --profile est
@@ -67,6 +72,7 @@ for name in est token; do
     printf '%s' "$token" >$name
     chmod 600 $name
 done
+(umask 077 && csm token create --profile node --name cn:node-9 --name dns:node-9.nodes.test -o late) || fail "no token"
 (umask 077 && echo nobody-made-this-token-0123456789-abcdefgh >stale)
 digest=$(openssl x509 -in root.pem -outform DER | sha256sum | cut -d' ' -f1)
 {
