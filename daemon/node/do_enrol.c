@@ -171,11 +171,17 @@ static void enrol_begin(struct req *q, const struct csm_msg_cert_enrol_req *m, c
 
 static void no_profile(struct req *q, struct csm_str name)
 {
-	char why[CSM_NAMESPACE_MAX + 64];
+	const struct csm_config *cfg = &q->loop->b->cfg;
+	char have[CSM_ERROR_TEXT_MAX + 1] = "", why[CSM_ERROR_TEXT_MAX + 1];
+	size_t at = 0;
 
-	(void)snprintf(why, sizeof(why), "csmd.yaml has no enrolment profile %.*s", name.n > 0 ? (int)name.n : 7,
-		name.n > 0 ? name.p : "default");
-	req_error(q, CSM_EINVALID, q->loop->b->cfg.n_enrol > 0 ? why : "csmd.yaml has no enrolment profiles");
+	for (size_t i = 0; i < cfg->n_enrol && at < sizeof(have) - 1; i++) {
+		csm_text_put(have + at, sizeof(have) - at, "%s%s", i > 0 ? ", " : "", cfg->enrol[i].name);
+		at += strlen(have + at);
+	}
+	csm_text_put(why, sizeof(why), "csmd.yaml has no enrolment profile %.*s, but %s", name.n > 0 ? (int)name.n : 7,
+		name.n > 0 ? name.p : "default", have);
+	req_error(q, CSM_EINVALID, cfg->n_enrol > 0 ? why : "csmd.yaml has no enrolment profiles");
 }
 
 void do_CERT_ENROL(struct req *q)
@@ -257,7 +263,7 @@ void do_CERT_REVOKE(struct req *q)
 	if (req_object(q, m->key, &o) != 0 || req_authorize(q, &o) != 0)
 		return;
 	if (!is_reason(m->reason)) {
-		req_error(q, CSM_EINVALID, "there is no such reason to revoke a certificate");
+		req_error(q, CSM_EINVALID, "a reason is unspecified, keyCompromise, affiliationChanged, superseded or cessationOfOperation");
 		return;
 	}
 	if (req_replayed(q, &o, m->request_id, &rid, who) || key_look(q, m->key, KEY_ANY, &f) != 0)

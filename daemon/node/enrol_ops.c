@@ -140,7 +140,7 @@ void enrol_start_renew(struct enrol *e, struct enrol_op *o)
 	int r;
 
 	if (en == NULL || memcmp(en->id, o->key_id, CSM_KEY_ID_LEN) != 0) {
-		enrol_reply(o, CSM_ESTATE, "no profile renews it: see cert.enrol");
+		enrol_reply(o, CSM_ESTATE, "no profile renews it: a certificate that was asked for by cert.enrol is renewed by that profile");
 		return;
 	}
 	/* what is on its way already is what was asked for */
