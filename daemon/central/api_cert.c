@@ -1,13 +1,10 @@
 /* Certificates over REST: issued, renewed, revoked. */
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 #include <openssl/pem.h>
 #include <sodium.h>
 #include "daemon/central/api_int.h"
 #include "daemon/central/asking.h"
 #include "daemon/pki/crl.h"
-#include "libclient/base/hex.h"
 #include "libclient/base/pem.h"
 
 #define CSR_TEXT_MAX (2u * CSM_CSR_MAX)
@@ -76,60 +73,25 @@ bool api_asked(const struct csm_http_req *req, const struct caller *by, const ch
 	return true;
 }
 
-static int put_cert(struct csm_buf *to, const struct ca_answer *a)
+static json_t *pem_of(const struct ca_answer *a)
 {
 	struct csm_buf pem;
-	int r;
+	json_t *v = NULL;
 
 	csm_buf_init(&pem, PEM_MAX, false);
-	if ((r = csm_pem_put(&pem, PEM_STRING_X509, csm_buf_ptr(&a->der), a->der.len)) == 0)
-		r = body_put_text(to, (struct csm_str){(const char *)csm_buf_ptr(&pem), pem.len});
+	if (csm_pem_put(&pem, PEM_STRING_X509, csm_buf_ptr(&a->der), a->der.len) == 0)
+		v = json_stringn_nocheck((const char *)csm_buf_ptr(&pem), pem.len);
 	csm_buf_free(&pem);
-	return r;
-}
-
-static int put_word(struct csm_buf *to, const char *text)
-{
-	return csm_buf_put(to, text, strlen(text));
-}
-
-/* The text of api_cert_json, which most answers are: written, not built. */
-static int put_answer(struct csm_buf *to, const struct ca_answer *a)
-{
-	const struct ca_issuer *i = a->issuer;
-	char hex[2 * DB_SERIAL_MAX + 1], number[48];
-	uint8_t *room;
-	int r = csm_buf_reserve(to, a->der.len * 2 + i->chain_pem.n * 2 + 512, &room); /* in one piece */
-
-	csm_hex(a->serial, a->serial_len, hex);
-	(void)snprintf(number, sizeof(number), ",\"not_after\":%" PRIu64 ",\"issuer\":", a->not_after);
-	if (r != 0 || (r = put_word(to, "{\"serial\":\"")) != 0 || (r = put_word(to, hex)) != 0 ||
-		(r = put_word(to, "\",\"certificate\":")) != 0 || (r = put_cert(to, a)) != 0 || (r = put_word(to, ",\"chain\":")) != 0 ||
-		(r = body_put_text(to, i->chain_pem)) != 0 || (r = put_word(to, number)) != 0 ||
-		(r = body_put_text(to, csm_str_of(i->config->name))) != 0)
-		return r;
-	return put_word(to, "}");
+	return v;
 }
 
 json_t *api_cert_json(const struct ca_answer *a)
 {
-	struct csm_buf text;
-	json_t *v = NULL;
+	const struct ca_issuer *i = a->issuer;
 
-	csm_buf_init(&text, CSM_HTTP_ANSWER_MAX, false);
-	if (put_answer(&text, a) == 0)
-		v = json_loadb((const char *)csm_buf_ptr(&text), text.len, 0, NULL);
-	csm_buf_free(&text);
-	return v;
-}
-
-static void answer(struct csm_http_res *res, const struct ca_answer *a)
-{
-	csm_buf_reset(&res->body);
-	if (put_answer(&res->body, a) != 0)
-		csm_http_fail(res, CSM_EBUSY, "no memory for the answer");
-	else
-		res->status = 201;
+	return json_pack("{s:o, s:o, s:o, s:I, s:s}", "serial", body_hex((struct csm_bin){a->serial, a->serial_len}),
+		"certificate", pem_of(a), "chain", body_str(i->chain_pem), "not_after", (json_int_t)a->not_after,
+		"issuer", i->config->name);
 }
 
 /* ---- issue and renew ---- */
@@ -141,7 +103,7 @@ static void tell(struct csm_http_res *res, int r, const struct ca_answer *a, con
 	else if (a->waits)
 		api_wait_answer(res, a);
 	else
-		answer(res, a);
+		body_answer(res, 201, api_cert_json(a));
 }
 
 /* "serial" is for renewals. */

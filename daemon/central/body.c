@@ -178,42 +178,6 @@ int body_put(struct csm_buf *to, json_t *value)
 	return r;
 }
 
-/* What stands in a string as it is. */
-static bool is_plain(unsigned char c)
-{
-	return c >= 0x20 && c != '"' && c != '\\';
-}
-
-static int put_special(struct csm_buf *to, unsigned char c)
-{
-	char text[8] = {'\\', (char)(c == '\n' ? 'n' : c)};
-	int n = 2;
-
-	if (c < 0x20 && c != '\n')
-		n = snprintf(text, sizeof(text), "\\u%04x", c);
-	return csm_buf_put(to, text, (size_t)n);
-}
-
-int body_put_text(struct csm_buf *to, struct csm_str text)
-{
-	size_t before = to->len;
-	int r = csm_utf8_valid(text.p, text.n) ? csm_buf_put(to, "\"", 1) : CSM_EINVALID;
-
-	for (size_t i = 0, n; i < text.n && r == 0; i += n) {
-		for (n = 0; i + n < text.n && is_plain((unsigned char)text.p[i + n]);)
-			n++;
-		if (n > 0)
-			r = csm_buf_put(to, text.p + i, n);
-		else if ((r = put_special(to, (unsigned char)text.p[i])) == 0)
-			n = 1;
-	}
-	if (r == 0)
-		r = csm_buf_put(to, "\"", 1);
-	if (r != 0)
-		to->len = before;
-	return r;
-}
-
 void body_answer(struct csm_http_res *res, int status, json_t *value)
 {
 	csm_buf_reset(&res->body);

@@ -35,8 +35,6 @@ void body_shown(struct csm_str name, char shown[static BODY_SHOWN]);
 
 /* The value's text, appended, or nothing; it is taken over, NULL: there was no memory. CSM_ENOMEM, CSM_ETOO_LARGE. */
 CSM_MUST int body_put(struct csm_buf *to, json_t *value);
-/* A text as a JSON string, appended. CSM_EINVALID: it is not UTF-8. */
-CSM_MUST int body_put_text(struct csm_buf *to, struct csm_str text);
 /* Answer with the value, likewise. */
 void body_answer(struct csm_http_res *res, int status, json_t *value);
 /* A string of bytes that are UTF-8. */

@@ -139,42 +139,6 @@ static void values_are_appended(void **state)
 }
 
 /* As jansson writes it, or as another way to say the same. */
-static void texts_are_written(void **state)
-{
-	static const char *const bad[] = {"\xff", "a\xc3", "\xed\xa0\x80"};
-	struct csm_buf out, want;
-
-	(void)state;
-	csm_buf_init(&out, 64, false);
-	csm_buf_init(&want, 64, false);
-	for (int c = 0; c < 0x80; c++) {
-		const char text[] = {'a', (char)c, (char)c, 'b'};
-		json_t *v;
-
-		assert_int_equal(body_put_text(&out, (struct csm_str){text, 4}), 0);
-		v = json_loadb((const char *)csm_buf_ptr(&out), out.len, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
-		assert_int_equal(json_string_length(v), 4);
-		assert_memory_equal(json_string_value(v), text, 4);
-		json_decref(v);
-		csm_buf_reset(&out);
-	}
-	for (size_t i = 0; i < 2; i++) {
-		struct csm_str s = i == 0 ? CSM_STR("") : CSM_STR("\"\\\n\xc3\xa9 /\x7f");
-
-		assert_int_equal(body_put_text(&out, s), 0);
-		assert_int_equal(body_put(&want, json_stringn(s.p, s.n)), 0);
-		assert_int_equal(out.len, want.len);
-		assert_memory_equal(csm_buf_ptr(&out), csm_buf_ptr(&want), out.len);
-	}
-	for (size_t i = 0; i < 3; i++)
-		assert_int_equal(body_put_text(&out, csm_str_of(bad[i])), CSM_EINVALID);
-	/* nothing of what has no room */
-	assert_int_equal(body_put_text(&out, CSM_STR("0123456789012345678901234567890123456789012345678901234567890123")), CSM_ETOO_LARGE);
-	assert_int_equal(out.len, want.len);
-	csm_buf_free(&want);
-	csm_buf_free(&out);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -183,7 +147,6 @@ int main(void)
 		cmocka_unit_test(lists_and_depth_are_bounded),
 		cmocka_unit_test(hex_is_read_and_written),
 		cmocka_unit_test(values_are_appended),
-		cmocka_unit_test(texts_are_written),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
