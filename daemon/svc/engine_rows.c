@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include "daemon/svc/bytes.h"
 #include "daemon/svc/engine_rows.h"
 
 #define CHUNK 65536u
@@ -17,6 +18,7 @@ struct version {
 struct node {
 	RB_ENTRY(node) tree;
 	struct version *newest; /* NULL: only a group that has not come to pass had it */
+	uint64_t front;         /* of the key, as a number: most are told apart by it */
 	struct csm_bin key;
 };
 struct chunk {
@@ -41,8 +43,19 @@ int engine_bin_cmp(struct csm_bin a, struct csm_bin b)
 	return c != 0 ? c : (a.n > b.n) - (a.n < b.n);
 }
 
+/* The bytes behind the first, which names a table. */
+static struct node look_for(struct csm_bin key)
+{
+	uint8_t p[9] = {0};
+
+	memcpy(p, key.p, key.n < sizeof(p) ? key.n : sizeof(p));
+	return (struct node){.key = key, .front = get64(p + 1)};
+}
+
 static int by_key(const struct node *a, const struct node *b)
 {
+	if (a->key.p[0] == b->key.p[0] && a->front != b->front)
+		return a->front < b->front ? -1 : 1;
 	return engine_bin_cmp(a->key, b->key);
 }
 
@@ -122,29 +135,26 @@ static struct csm_bin copy(uint8_t *to, struct csm_bin from)
 
 int engine_rows_add(struct engine_rows *rows, uint64_t group, const struct csm_engine_change *c)
 {
-	struct node *node = RB_FIND(tree, &rows->tree, &(struct node){.key = c->key});
-	size_t value = c->del ? 0 : c->value.n, fresh = node == NULL ? sizeof(*node) + c->key.n : 0;
-	struct version *v = take(rows, sizeof(*v) + fresh + value);
-	bool known = node != NULL;
+	size_t value = c->del ? 0 : c->value.n;
+	struct node *node, *known;
+	struct version *v = take(rows, sizeof(*v) + sizeof(*node) + c->key.n + value);
 	uint8_t *p;
 
 	if (v == NULL)
 		return CSM_ENOMEM;
-	p = (uint8_t *)(v + 1);
-	if (!known) {
-		node = (struct node *)(v + 1);
-		p = (uint8_t *)(node + 1);
-		*node = (struct node){.key = copy(p, c->key)};
-		p += c->key.n;
-	}
-	*v = (struct version){.older = node->newest, .node = node, .group = group, .del = c->del};
-	v->value = copy(p, (struct csm_bin){c->value.p, value});
+	/* The node is for nothing where the key has one: fewer keys have than have not. */
+	node = (struct node *)(v + 1);
+	p = (uint8_t *)(node + 1);
+	*node = look_for(copy(p, c->key));
+	*v = (struct version){.group = group, .del = c->del, .value = copy(p + c->key.n, (struct csm_bin){c->value.p, value})};
 	v->before = rows->last != NULL && rows->last->group == group ? rows->last : NULL;
 	rows->last = v;
 	pthread_rwlock_wrlock(&rows->lock);
+	if ((known = RB_INSERT(tree, &rows->tree, node)) != NULL)
+		node = known;
+	v->node = node;
+	v->older = node->newest;
 	node->newest = v;
-	if (!known)
-		RB_INSERT(tree, &rows->tree, node);
 	pthread_rwlock_unlock(&rows->lock);
 	return 0;
 }
@@ -173,11 +183,11 @@ static bool version_of(const struct node *node, uint64_t seen, struct engine_fou
 
 bool engine_rows_find(struct engine_rows *rows, uint64_t seen, struct csm_bin key, struct engine_found *ret)
 {
-	struct node *node;
+	struct node looked = look_for(key), *node;
 	bool found;
 
 	pthread_rwlock_rdlock(&rows->lock);
-	node = RB_FIND(tree, &rows->tree, &(struct node){.key = key});
+	node = RB_FIND(tree, &rows->tree, &looked);
 	found = node != NULL && version_of(node, seen, ret);
 	pthread_rwlock_unlock(&rows->lock);
 	return found;
@@ -185,10 +195,10 @@ bool engine_rows_find(struct engine_rows *rows, uint64_t seen, struct csm_bin ke
 
 bool engine_rows_next(struct engine_rows *rows, uint64_t seen, struct csm_bin key, bool at, struct engine_found *ret)
 {
-	struct node *node;
+	struct node looked = look_for(key), *node;
 
 	pthread_rwlock_rdlock(&rows->lock);
-	node = RB_NFIND(tree, &rows->tree, &(struct node){.key = key});
+	node = RB_NFIND(tree, &rows->tree, &looked);
 	if (node != NULL && !at && engine_bin_cmp(node->key, key) == 0)
 		node = RB_NEXT(tree, &rows->tree, node);
 	while (node != NULL && !version_of(node, seen, ret))
@@ -199,10 +209,10 @@ bool engine_rows_next(struct engine_rows *rows, uint64_t seen, struct csm_bin ke
 
 bool engine_rows_prev(struct engine_rows *rows, uint64_t seen, struct csm_bin key, struct engine_found *ret)
 {
-	struct node *node;
+	struct node looked = look_for(key), *node;
 
 	pthread_rwlock_rdlock(&rows->lock);
-	node = RB_NFIND(tree, &rows->tree, &(struct node){.key = key});
+	node = RB_NFIND(tree, &rows->tree, &looked);
 	node = node != NULL ? RB_PREV(tree, &rows->tree, node) : RB_MAX(tree, &rows->tree);
 	while (node != NULL && !version_of(node, seen, ret))
 		node = RB_PREV(tree, &rows->tree, node);

@@ -395,35 +395,59 @@ static void test_changed(void **state)
 }
 
 /* Two databases that were one: their numbers are the same, but nothing of one follows on the other. */
+static const char *fork_value;
+static bool forks(struct fix *x)
+{
+	return put(x, "a", fork_value) == 0 && put(x, "b", "b") == 0 && put(x, "c", "c") == 0;
+}
+
+/* What one of them has in its files: NAME.db, NAME.0, NAME.1. */
+static void fork_off(struct fix *x, const char *name, const char *first, const char *value)
+{
+	char to[32];
+
+	copy(x, "base", "data.mdb");
+	copy(x, "none", "journal.0");
+	copy(x, "none", "journal.1");
+	assert_int_equal(reopen(x), 0);
+	assert_int_equal(put(x, "first", first), 0);
+	shut(x);
+	fork_value = value;
+	crash(x, forks);
+	snprintf(to, sizeof(to), "%s.db", name);
+	copy(x, "data.mdb", to);
+	for (unsigned i = 0; i < 2; i++) {
+		snprintf(to, sizeof(to), "%s.%u", name, i);
+		copy(x, i == 0 ? "journal.0" : "journal.1", to);
+	}
+}
+
 static void test_of_a_fork(void **state)
 {
 	struct fix *x = *state;
-	uint8_t p[PAGE];
+	uint8_t p[PAGE], q[PAGE];
 	char name[16];
 
 	copy(x, "data.mdb", "base");
-	crash(x, writes_abc);
-	snprintf(name, sizeof(name), "%s", live(x));
-	copy(x, name, "first");
+	fork_off(x, "one", "same", "1");
 	page_get(x, 2, p);
-	copy(x, "base", "data.mdb");
-	copy(x, "base", name); /* no journal */
-	assert_int_equal(reopen(x), 0);
-	assert_int_equal(put(x, "other", "v"), 0);
-	shut(x);
-	copy(x, "data.mdb", "forked");
-	crash(x, writes_abc);
-	copy(x, live(x), "whole");
+	fork_off(x, "two", "same", "2");
 	snprintf(name, sizeof(name), "%s", live(x));
+	page_get(x, 2, q);
+	assert_memory_equal(p, q, 24); /* number, length */
 	page_put(x, name, 2, p);
-	expect(x, 2); /* for the end of it, as if it were torn: its number is an older one */
-	shut(x);
-	copy(x, "forked", "data.mdb");
-	copy(x, "first", name);
 	assert_int_equal(reopen(x), CSM_ETAMPERED);
-	copy(x, "whole", name);
+	page_put(x, name, 2, q);
 	expect(x, 3);
-	assert_true(has(x, "other"));
+	shut(x);
+	/* A whole journal beside the other's database. */
+	fork_off(x, "three", "another", "2");
+	copy(x, "two.0", "journal.0");
+	copy(x, "two.1", "journal.1");
+	assert_int_equal(reopen(x), CSM_ETAMPERED);
+	copy(x, "three.0", "journal.0");
+	copy(x, "three.1", "journal.1");
+	expect(x, 3);
 }
 
 /* What LMDB has taken is not put on top of what came later. */
