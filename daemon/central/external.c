@@ -10,10 +10,10 @@
 #include "daemon/svc/log.h"
 #include "daemon/svc/thread.h"
 
-#define THREADS 4u
-#define PER_ISSUER 2u /* of them at most wait for one authority */
-#define JOBS_MAX 32u
-#define OF_ISSUER 24u /* so that one that hangs leaves places to others */
+#define PER_ISSUER 2u /* threads that wait for one authority at most: those of others are others' */
+#define THREADS_MAX (PER_ISSUER * PROFILES_ISSUERS_MAX)
+#define OF_ISSUER 24u /* requests; one that hangs leaves places to others */
+#define JOBS_MAX (OF_ISSUER * PROFILES_ISSUERS_MAX)
 #define WAIT_MS 2000u /* so long a worker waits: who answers at once is passed on at once */
 #define KEPT_S 60u    /* what came is kept at least so long for who asks again */
 #define STOP_S 2
@@ -26,7 +26,7 @@ struct xjob {
 	const struct issuer_config *issuer;
 	struct csm_buf csr, chain;
 	uint32_t ttl;
-	uint64_t number, done_at;
+	uint64_t number, begun_ms, done_at;
 	int r;
 	char why[CA_WHY];
 };
@@ -35,8 +35,8 @@ struct external {
 	struct csm *csm; /* of these threads alone */
 	pthread_mutex_t lock;
 	pthread_cond_t todo, done;
-	pthread_t thread[THREADS];
-	size_t n_threads;
+	pthread_t thread[THREADS_MAX];
+	size_t n_threads, busy; /* started when there is work for one more */
 	unsigned waiters, waiters_max;
 	bool stop;
 	uint64_t last;
@@ -59,13 +59,32 @@ static unsigned running(const struct external *x, const struct issuer_config *is
 	return n;
 }
 
-static unsigned under_way(const struct external *x, const struct issuer_config *issuer)
+static unsigned places(const struct external *x, const struct issuer_config *issuer)
 {
 	unsigned n = 0;
 
 	for (size_t i = 0; i < JOBS_MAX; i++)
-		n += x->jobs[i].state != JOB_DONE && is_of(&x->jobs[i], issuer);
+		n += is_of(&x->jobs[i], issuer);
 	return n;
+}
+
+static uint64_t now_ms(void)
+{
+	struct timespec t;
+
+	(void)clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+}
+
+/* It has not answered somebody for so long that nobody's worker waits for it. */
+static bool is_slow(const struct external *x, const struct issuer_config *issuer)
+{
+	uint64_t now = now_ms();
+
+	for (size_t i = 0; i < JOBS_MAX; i++)
+		if (x->jobs[i].state == JOB_RUNNING && is_of(&x->jobs[i], issuer) && now - x->jobs[i].begun_ms > WAIT_MS)
+			return true;
+	return false;
 }
 
 static struct xjob *next(struct external *x)
@@ -96,17 +115,19 @@ static struct xjob *find(struct external *x, const uint8_t *id)
 	return NULL;
 }
 
-/* A free place, or that of the answer that has lain there longest. */
-static struct xjob *place(struct external *x, uint64_t now)
+/* A free place, or that of the answer that has lain there longest: of the same issuer, where that has as many as it may. */
+static struct xjob *place(struct external *x, const struct issuer_config *issuer, uint64_t now)
 {
+	bool own = places(x, issuer) >= OF_ISSUER;
 	struct xjob *old = NULL;
 
 	for (size_t i = 0; i < JOBS_MAX; i++) {
 		struct xjob *j = &x->jobs[i];
 
-		if (j->state == JOB_FREE)
+		if (j->state == JOB_FREE && !own)
 			return j;
-		if (j->state == JOB_DONE && j->done_at + KEPT_S <= now && (old == NULL || j->done_at < old->done_at))
+		if (j->state == JOB_DONE && j->done_at + KEPT_S <= now && (!own || is_of(j, issuer)) &&
+			(old == NULL || j->done_at < old->done_at))
 			old = j;
 	}
 	if (old != NULL)
@@ -114,13 +135,27 @@ static struct xjob *place(struct external *x, uint64_t now)
 	return old;
 }
 
+static void *run(void *arg);
+
+/* CSM_ESYSTEM: there is none, and none could be started. */
+static int enough_threads(struct external *x)
+{
+	int r = 0;
+
+	if (x->busy == x->n_threads && x->n_threads < THREADS_MAX)
+		x->n_threads += (r = csm_thread_start(&x->thread[x->n_threads], run, x)) == 0;
+	return x->n_threads > 0 ? 0 : r;
+}
+
 static int begin(struct external *x, const struct external_ask *ask, struct xjob **ret)
 {
-	struct xjob *j = under_way(x, ask->issuer->config) < OF_ISSUER ? place(x, ask->now) : NULL;
+	struct xjob *j = place(x, ask->issuer->config, ask->now);
 	int r;
 
 	if (j == NULL)
 		return CSM_EBUSY;
+	if ((r = enough_threads(x)) != 0)
+		return r;
 	csm_buf_init(&j->csr, CSM_CSR_MAX, false);
 	csm_buf_init(&j->chain, CSM_CERT_CHAIN_MAX, false);
 	if ((r = csm_buf_put(&j->csr, ask->csr.p, ask->csr.n)) != 0) {
@@ -178,9 +213,12 @@ static void *run(void *arg)
 			continue;
 		}
 		j->state = JOB_RUNNING;
+		j->begun_ms = now_ms();
+		x->busy++;
 		(void)pthread_mutex_unlock(&x->lock);
 		work(x, j);
 		(void)pthread_mutex_lock(&x->lock);
+		x->busy--;
 		j->state = JOB_DONE;
 		j->done_at = x->c->now();
 		(void)pthread_cond_broadcast(&x->done);
@@ -210,7 +248,7 @@ static struct xjob *await(struct external *x, const uint8_t *id)
 
 	in_ms(&until, WAIT_MS);
 	/* some workers are always left to others */
-	if (x->waiters < x->waiters_max) {
+	if (j != NULL && x->waiters < x->waiters_max && !is_slow(x, j->issuer)) {
 		x->waiters++;
 		while (j != NULL && j->state != JOB_DONE && r == 0) {
 			r = pthread_cond_timedwait(&x->done, &x->lock, &until);
@@ -226,10 +264,9 @@ static int take(struct external *x, const struct external_ask *ask, struct csm_b
 	struct xjob *j = find(x, ask->id);
 	int r;
 
-	if (x->n_threads == 0)
-		return ca_refuse(why, CSM_EUNAVAILABLE, "issuer %s: nothing asks it", ask->issuer->config->name);
 	if (j == NULL && (r = begin(x, ask, &j)) != 0)
-		return ca_refuse(why, r, "issuer %s: too many requests wait for it", ask->issuer->config->name);
+		return ca_refuse(why, r == CSM_EBUSY ? r : CSM_EUNAVAILABLE, r == CSM_EBUSY ? "issuer %s: too many requests wait for it" :
+			"issuer %s: csm-server has neither memory nor threads to ask it", ask->issuer->config->name);
 	if ((j = await(x, ask->id)) == NULL) {
 		*waits = true;
 		return 0;
@@ -320,28 +357,6 @@ int external_ask(struct external *x, const struct external_ask *ask, struct csm_
 
 /* ---- start and stop ---- */
 
-static bool any_external(const struct profiles *p)
-{
-	const struct issuer_config *config;
-
-	for (size_t i = 0; (config = profiles_issuer_at(p, i)) != NULL; i++)
-		if (config->external != NULL)
-			return true;
-	return false;
-}
-
-static int start(struct external *x)
-{
-	int r;
-
-	if ((r = csm_new(&x->csm)) != 0 || (r = csm_set_socket(x->csm, x->c->config->csmd_socket)) != 0)
-		return r;
-	csm_set_connections(x->csm, THREADS);
-	for (; r == 0 && x->n_threads < THREADS; x->n_threads += r == 0)
-		r = csm_thread_start(&x->thread[x->n_threads], run, x);
-	return x->n_threads > 0 ? 0 : r;
-}
-
 int external_new(struct central *c, struct external **ret)
 {
 	struct external *x = calloc(1, sizeof(*x));
@@ -358,10 +373,11 @@ int external_new(struct central *c, struct external **ret)
 	(void)pthread_cond_init(&x->todo, NULL);
 	(void)pthread_cond_init(&x->done, &attr);
 	(void)pthread_condattr_destroy(&attr);
-	if (any_external(c->config->profiles) && (r = start(x)) != 0) {
+	if ((r = csm_new(&x->csm)) != 0 || (r = csm_set_socket(x->csm, c->config->csmd_socket)) != 0) {
 		external_free(x);
 		return r;
 	}
+	csm_set_connections(x->csm, THREADS_MAX);
 	*ret = x;
 	return 0;
 }

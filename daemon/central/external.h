@@ -1,13 +1,13 @@
 /* Issuers that are other authorities: csm-server asks the csmd beside it, which forwards the request by csm-enrol under one of its
- * enrolment profiles. Threads of their own wait for that, some at a time and few of each issuer, so that one that hangs holds up no
- * worker for more than a moment, and no other issuer. What comes back is believed once it was checked. Any thread. */
+ * enrolment profiles. Threads of their own wait for that, as many as there is work for and few of each issuer, so that those that hang hold
+ * up no worker for more than a moment, and no other issuer. What comes back is believed once it was checked. Any thread. */
 #ifndef CSM_CENTRAL_EXTERNAL_H
 #define CSM_CENTRAL_EXTERNAL_H
 
 #include "daemon/central/ca.h"
 
 struct external;
-/* Starts nothing where no issuer is external. */
+/* Starts nothing before somebody asks. */
 CSM_MUST int external_new(struct central *c, struct external **ret);
 void external_free(struct external *x); /* NULL is a no-op */
 

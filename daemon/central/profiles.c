@@ -12,7 +12,6 @@
 
 #define N_ELEMS(a) (sizeof(a) / sizeof((a)[0]))
 #define POOL_MAX (4u * 1024u * 1024u)
-#define ISSUERS_MAX 16u
 #define PROFILES_MAX 64u
 #define RULES_MAX 256u
 #define TEXT_MAX 512u
@@ -513,8 +512,8 @@ static int read_issuers(struct reading *rd, const struct csm_yaml_node *n)
 	}
 	if ((r = csm_yaml_expect(n, CSM_YAML_MAP, rd->err)) != 0)
 		return r;
-	if (n->n == 0 || n->n > ISSUERS_MAX)
-		return csm_yaml_fail(n, rd->err, "must have 1 to %u issuers", ISSUERS_MAX);
+	if (n->n == 0 || n->n > PROFILES_ISSUERS_MAX)
+		return csm_yaml_fail(n, rd->err, "must have 1 to %u issuers", PROFILES_ISSUERS_MAX);
 	if ((to->issuers = csm_pool_alloc(&to->pool, n->n * sizeof(*to->issuers))) == NULL)
 		return CSM_ENOMEM;
 	for (const struct csm_yaml_node *one = n->first; one != NULL; one = one->next) {

@@ -10,6 +10,8 @@
 enum profile_ask { ASK_TOKEN = 1, ASK_SERVICE = 2, ASK_NODE = 4, ASK_OPERATOR = 8, ASK_ADMINISTRATOR = 16 };
 
 /* Which certificates a person approves. */
+#define PROFILES_ISSUERS_MAX 16u
+
 enum profile_approval { APPROVAL_NONE, APPROVAL_FIRST, APPROVAL_ALL, APPROVAL_TWO }; /* TWO: as ALL, and not by who made the token */
 
 struct issuer_config {

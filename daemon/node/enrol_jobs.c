@@ -8,6 +8,7 @@
 
 #define CHANNEL_GRACE_MS 15000u /* after the time that the job itself has */
 #define ERRANDS_MAX 1024u
+#define CHANNELS_LEFT 2u
 #define WAIT_LEAST_S 5u
 
 /* ---- errands ---- */
@@ -118,12 +119,36 @@ static bool has_token(const struct enrol *e, const struct eprofile *p)
 	return e->b->setup.enrol_tokens[p->index].n > 0;
 }
 
+static size_t jobs_of(const struct enrol *e, const struct eprofile *p)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < ENROL_JOBS_MAX; i++)
+		n += e->jobs[i].id != 0 && ((e->jobs[i].errand != NULL && e->jobs[i].errand->p == p) ||
+			(e->jobs[i].entry != NULL && e->jobs[i].entry->p == p));
+	return n;
+}
+
+/* A profile whose server hangs leaves channels to others that have none: two such profiles hold up no third one. */
+static bool has_channel(const struct enrol *e, const struct eprofile *p)
+{
+	size_t parked = 0, without = 0;
+
+	if (jobs_of(e, p) == 0)
+		return true;
+	for (const struct enrol_op *o = e->parked; o != NULL; o = o->next)
+		parked++;
+	for (size_t i = 0; i < e->n_profiles; i++)
+		without += jobs_of(e, &e->profile[i]) == 0;
+	return parked > (without < CHANNELS_LEFT ? without : CHANNELS_LEFT);
+}
+
 static bool may_ask(const struct csm_renew_item *item, void *arg)
 {
 	const struct entry *en = (const struct entry *)item;
 	const struct enrol *e = arg;
 
-	return is_own(en) || own_is_valid(e, en->p);
+	return (is_own(en) || own_is_valid(e, en->p)) && has_channel(e, en->p);
 }
 
 /* Those who wait for a profile whose own key has no certificate learn why. */
@@ -329,7 +354,7 @@ static struct ejob *free_job(struct enrol *e)
 static struct errand *next_errand(struct enrol *e)
 {
 	for (struct errand *d = e->errands; d != NULL; d = d->next)
-		if (!d->under_way && own_is_valid(e, d->p))
+		if (!d->under_way && own_is_valid(e, d->p) && has_channel(e, d->p))
 			return d;
 	return NULL;
 }

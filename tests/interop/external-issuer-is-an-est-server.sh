@@ -11,8 +11,20 @@ if [ -z "${CSM_TEST_INSIDE:-}" ]; then
     /usr/bin/python3 "$top/tests/interop/est_server.py" "$folder/est" <"$folder/end" 2>/dev/null &
     server=$!
     exec 9>"$folder/end"
-    trap 'kill -CONT $server || true; exec 9>&-; wait $server || true; rm -rf "$folder"' EXIT
+    deaf=
+    trap 'kill -CONT $server || true; exec 9>&-; wait $server $deaf || true; rm -rf "$folder"' EXIT
     node_await 20 test -e "$folder/est/port" || fail "est_server.py does not start"
+    # two authorities that take connections, and never say anything
+    /usr/bin/python3 -c 'import os, socket, sys
+deaf = [socket.socket() for _ in range(2)]
+for s in deaf:
+    s.bind(("127.0.0.1", 0))
+    s.listen(64)
+open(sys.argv[1] + ".new", "w").write("".join("%d\n" % s.getsockname()[1] for s in deaf))
+os.rename(sys.argv[1] + ".new", sys.argv[1])
+sys.stdin.read()' "$folder/deaf" <"$folder/end" 9>&- &
+    deaf=$!
+    node_await 20 test -e "$folder/deaf" || fail "nobody hangs"
     printf 'estuser:estpwd' >"$folder/token"
     chmod 600 "$folder/token"
     for profile in leaf wait refuse other; do
@@ -27,6 +39,11 @@ if [ -z "${CSM_TEST_INSIDE:-}" ]; then
       names: ["/CN=*", "dns:**"]
 YAML
     done >"$folder/profiles"
+    for i in 1 2; do
+        printf '    deaf%s:\n      protocol: est\n      url: https://127.0.0.1:%s\n      anchors: %s\n      token: file:%s\n      timeout: 60s\n' \
+            $i "$(sed -n ${i}p "$folder/deaf")" "$folder/est/root.pem" "$folder/token"
+        printf '      subject: "/CN={name}"\n      names: ["/CN=*", "dns:**"]\n'
+    done >>"$folder/profiles"
     { printf 'enrolment:\n  profiles:\n' && cat "$folder/profiles"; } >"$folder/csmd.yaml"
     "$top/scripts/with-node.sh" --backend soft --config "$folder/csmd.yaml" -- \
         env CSM_TEST_INSIDE="$(realpath "$0")" CSM_TEST_FOLDER="$folder" CSM_TEST_EST="$server" "$0" 9>&-
@@ -57,7 +74,7 @@ profiles='profiles:
   short: {issuer: leaf, subject: {CN: "*"}, san: ["dns:**"], max_life: 5d}
   hand: {issuer: leaf, subject: {CN: "*"}, san: ["dns:**"], approval: manual}
 '
-for name in leaf wait refuse other; do
+for name in leaf wait refuse other deaf1 deaf2; do
     issuers+="  $name: {external: $name, chain: $folder/chain.pem}
 "
     profiles+="  $name: {issuer: $name, subject: {CN: \"*\"}, san: [\"dns:**\"]}
@@ -183,6 +200,24 @@ send POST "/v1/cms/certificates/$(cat "$ca/web.serial")/revoke" reason supersede
 expect_equal 'published' "$(field published)" false
 as_cert web
 send POST /v1/cms/renew csr "@$ca/web.csr" && got 401
+
+step "while two others hang, each with more requests than it is sent at a time, this one is asked"
+t=$(token any_name :true uses :20)
+as_token "$t"
+deafened=()
+for i in $(seq 10); do
+    csr "deaf$i" "deaf$i" "DNS:deaf$i.example" && json_of csr "@$ca/deaf$i.csr" profile "deaf$((i % 2 + 1))" >"$ca/deaf.$i"
+    curl -sS -m 30 "${who[@]}" -H 'Content-Type: application/json' --data-binary @"$ca/deaf.$i" -o /dev/null -w '%{http_code}\n' \
+        "$base/v1/cms/certificates" >>"$ca/deafened" &
+    deafened+=($!)
+done
+wait "${deafened[@]}"
+expect_equal 'those who asked them' "$(sort -u "$ca/deafened")" 202
+before=$(date +%s)
+csr hears hears.example DNS:hears.example
+asked hears leaf
+got 201
+[ $(($(date +%s) - before)) -lt 25 ] || fail "only when the others were given up"
 
 step "while it hangs, others are served, and who asks is told to come again"
 as_admin

@@ -439,6 +439,37 @@ static void a_channel_whose_end_was_refused_has_other_jobs(void **state)
 	assert_int_equal(answer_of(pub, 72, &info), 0);
 }
 
+/* Its second job is handed out only while a channel is left to the other profile, which has none. */
+static void a_profile_that_hangs_leaves_channels_to_others(void **state)
+{
+	struct csm_msg_cert_info info = {0};
+	int hangs = chan, left;
+
+	(void)state;
+	assert_int_equal(fix_create(pub, "web:h1", "p256", NULL, NULL), 0);
+	assert_int_equal(fix_create(pub, "web:h2", "p256", NULL, NULL), 0);
+	ask_enrol(pub, "web:h1", 75);
+	next_job("enrol");
+	testreader_free(&reader);
+	testreader_init(&reader);
+	ask_enrol(pub, "web:h2", 76);
+	chan = fix_connect(CSM_R_ENROL);
+	ask_next();
+	assert_int_equal(take_job(300), CSM_ETIMEOUT);
+	left = fix_connect(CSM_R_ENROL);
+	assert_int_equal(testbroker_request(&fix.t, left, 77, "enrol.next", &(struct csm_msg_empty){0}), 0);
+	assert_int_equal(take_job(ANSWER_MS), 0);
+	done_with(&(struct certspec){.subject = "/CN=h2", .san = "DNS:h2.example.org", .serial = "0B0F"});
+	assert_int_equal(answer_of(pub, 76, &info), 0);
+	fix_close(hangs);
+	assert_int_equal(answer_of(pub, 75, &info), CSM_EUNAVAILABLE);
+	fix_close(left);
+	ask_enrol(pub, "web:h1", 78);
+	next_job("enrol");
+	done_with(&(struct certspec){.subject = "/CN=h1", .san = "DNS:h1.example.org", .serial = "0B10"});
+	assert_int_equal(answer_of(pub, 78, &info), 0);
+}
+
 /* What was sent is where it waits. */
 static void settle(void)
 {
@@ -618,6 +649,7 @@ int main(void)
 		T(names_need_the_profiles_leave), T(a_ca_that_fails_is_asked_again), T(a_request_made_elsewhere_is_forwarded),
 		T(changes_are_told), T(others_watch_nothing), T(a_revoked_one_is_not_renewed), T(a_channel_that_is_gone_costs_no_attempt),
 		T(a_channel_whose_end_was_refused_has_other_jobs),
+		T(a_profile_that_hangs_leaves_channels_to_others),
 		T(a_retry_enrols_nothing_twice), T(a_retry_with_a_request_enrols_nothing_twice), T(who_may_not_watch_any_more_is_told),
 		T(what_is_gone_is_not_renewed),
 	};
