@@ -235,7 +235,7 @@ check-plugin: $(CONFORMANCE) programs-asan ## conformance suite over one back en
 	$(Q)for t in $^; do $(if $(P),CSM_PLUGIN=$(P)) timeout 300 $$t || exit 1; done
 
 # What scripts/check.sh runs; at full counts the parts with threads once more under the thread sanitizer.
-TSAN_UNIT := $(filter unit/test_store% unit/test_db% unit/test_engine unit/test_async unit/test_client% unit/test_lockmem unit/test_lockheap unit/test_workq unit/test_counts \
+TSAN_UNIT := $(filter unit/test_store% unit/test_db% unit/test_engine% unit/test_async unit/test_client% unit/test_lockmem unit/test_lockheap unit/test_workq unit/test_counts \
 	unit/test_admit unit/test_fair unit/test_audit% unit/test_thread unit/test_backend unit/test_keycache unit/test_http% unit/test_dispatch unit/test_conn unit/test_proof unit/test_ident unit/test_do_% unit/test_p11_threads unit/test_provider_threads unit/test_remote%,$(UNIT))
 .PHONY: tests-built tests-built-long
 tests-built-long: tests-built programs-tsan $(TSAN_UNIT:%=$(B)/tsan/tests/%)

@@ -7,7 +7,7 @@
 #include "daemon/central/db_int.h"
 #include "libclient/base/lockmem.h"
 
-#define SCHEMA 1u
+#define SCHEMA 2u /* 2: the journal, which an older csm-server would leave out. One of 1 is taken over */
 
 /* ---- keys ---- */
 
@@ -333,23 +333,32 @@ static int why(const struct db_options *opt, int r, const char *text)
 	return r;
 }
 
-static int schema_make(struct central_db *db, struct csm_engine_txn *t, const struct dbk *k, const struct db_options *opt)
+/* was: NULL where there is none yet. */
+static int schema_put(struct central_db *db, const struct dbk *k, const struct csm_bin *was)
 {
 	const struct rec_schema schema = {SCHEMA};
-	struct csm_engine_row row;
 	struct plan p;
-	int r = db->ops->next(t, (struct csm_bin){(const uint8_t *)"", 1}, true, &row);
+	int r;
 
-	if (r == 0)
-		return why(opt, CSM_ETAMPERED, "the record of its form is gone, or it is something else");
-	if (r != CSM_ENOT_FOUND)
-		return r;
 	plan_init(&p, db, 1, 1);
-	plan_absent(&p, k);
+	if (was == NULL)
+		plan_absent(&p, k);
+	else
+		plan_same(&p, k, *was);
 	plan_put(&p, k, &rec_schema, &schema);
 	r = plan_write(&p);
 	plan_free(&p);
 	return r;
+}
+
+static int schema_make(struct central_db *db, struct csm_engine_txn *t, const struct dbk *k, const struct db_options *opt)
+{
+	struct csm_engine_row row;
+	int r = db->ops->next(t, (struct csm_bin){(const uint8_t *)"", 1}, true, &row);
+
+	if (r == 0)
+		return why(opt, CSM_ETAMPERED, "the record of its form is gone, or it is something else");
+	return r != CSM_ENOT_FOUND ? r : schema_put(db, k, NULL);
 }
 
 /* Also: is it this key's? */
@@ -357,15 +366,18 @@ static int schema_check(struct central_db *db, const struct db_options *opt)
 {
 	struct rec_schema schema = {0};
 	struct csm_engine_txn *t;
+	struct csm_bin row;
 	struct dbk k;
 	int r = db->ops->begin(db->engine, &t);
 
 	if (r != 0)
 		return r;
 	dbk_start(&k, DB_T_SCHEMA);
-	r = db_row(db, t, &k, &rec_schema, NULL, &schema, NULL);
+	r = db_row(db, t, &k, &rec_schema, NULL, &schema, &row);
 	if (r == CSM_ENOT_FOUND)
 		r = schema_make(db, t, &k, opt);
+	else if (r == 0 && schema.version == SCHEMA - 1)
+		r = schema_put(db, &k, &row);
 	else if (r == 0 && schema.version != SCHEMA)
 		r = why(opt, CSM_EUNSUPPORTED, "it has the form of another version of csm-server");
 	else if (r != 0)

@@ -270,6 +270,40 @@ static void test_file_changed(void **state)
 	free(rows);
 }
 
+/* A database of the form before this one is taken over, one of a later form is refused. */
+static void test_schema(void **state)
+{
+	static const uint8_t name[] = {'M'};
+	struct rec_schema schema;
+	struct dbfix *f = *state;
+	struct csm_engine_row row;
+	struct csm_engine_txn *t;
+	struct csm_engine *e;
+	struct rec_key key;
+	struct csm_buf b;
+
+	make(f);
+	rec_key_init(&key, f->key);
+	for (uint64_t v = 1; v <= 3; v += 2) {
+		csm_buf_init(&b, 4096, false);
+		assert_int_equal(rec_put(&key, &rec_schema, (struct csm_bin){name, 1}, &(struct rec_schema){v}, &b), 0);
+		e = raw_open(f);
+		assert_int_equal(csm_engine_lmdb.write(e, &(struct csm_engine_batch){.changes = &(struct csm_engine_change){{name, 1},
+			{csm_buf_ptr(&b), b.len}, false}, .n_changes = 1}, NULL), 0);
+		csm_engine_lmdb.close(e);
+		csm_buf_free(&b);
+		assert_int_equal(dbfix_open(f), v == 1 ? 0 : CSM_EUNSUPPORTED);
+		dbfix_close(f);
+		e = raw_open(f);
+		assert_int_equal(csm_engine_lmdb.begin(e, &t), 0);
+		assert_int_equal(csm_engine_lmdb.next(t, (struct csm_bin){name, 1}, true, &row), 0);
+		assert_int_equal(rec_get(&key, &rec_schema, (struct csm_bin){name, 1}, row.value, NULL, &schema), 0);
+		assert_int_equal(schema.version, v == 1 ? 2 : 3);
+		csm_engine_lmdb.end(t);
+		csm_engine_lmdb.close(e);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -277,6 +311,7 @@ int main(void)
 		cmocka_unit_test(test_tag),
 		cmocka_unit_test(test_bounds),
 		cmocka_unit_test_setup_teardown(test_file_changed, dbfix_setup, dbfix_teardown),
+		cmocka_unit_test_setup_teardown(test_schema, dbfix_setup, dbfix_teardown),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
