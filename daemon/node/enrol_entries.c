@@ -40,6 +40,8 @@ int entry_new(struct enrol *e, struct eprofile *p, struct csm_str ns, struct csm
 void entry_remove(struct enrol *e, struct entry *en, int r, const char *why)
 {
 	entry_reply(e, en, r, why);
+	if (r == CSM_ENOT_FOUND)
+		enrol_beside_drop(e, entry_ns(en), entry_name(en));
 	for (size_t i = 0; i < ENROL_JOBS_MAX; i++)
 		if (e->jobs[i].entry == en)
 			e->jobs[i].id = 0;

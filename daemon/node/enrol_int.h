@@ -170,6 +170,7 @@ void enrol_job_back(struct ejob *job);
 struct entry *entry_find(struct enrol *e, struct csm_str ns, struct csm_str name);
 CSM_MUST int entry_new(struct enrol *e, struct eprofile *p, struct csm_str ns, struct csm_str name,
 	const uint8_t id[static CSM_KEY_ID_LEN], struct entry **ret);
+/* r, why: for who waits; CSM_ENOT_FOUND: nothing is wanted for the key any more. */
 void entry_remove(struct enrol *e, struct entry *en, int r, const char *why);
 /* All that the records tell; not complete where they cannot be read. */
 void enrol_load(struct enrol *e);

@@ -26,7 +26,8 @@ const char *time_text(uint64_t t, char buf[static 32])
 static void number_text(const struct csm_field *f, uint64_t v, char buf[static 32])
 {
 	static const char *const times[] = {
-		"created", "installed", "not_before", "not_after", "renew_at", "next_try", "delivered", "revoked"};
+		"created", "installed", "not_before", "not_after", "renew_at", "next_try", "delivered", "revoked",
+		"old_key_until"};
 	bool is_time = false;
 
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)

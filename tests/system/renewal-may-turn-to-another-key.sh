@@ -51,7 +51,8 @@ expect_equal "the certificate's key" "$(openssl x509 -in pair/cert.pem -noout -p
     "$second"
 sign_as web "$second" || fail "the new key does not sign"
 sign_as web "$first" || fail "the old key does not sign in the overlap"
-[ "$(csm cert show web --json | json old_key_until)" -gt 0 ] || fail "until when the old key is there is not told"
+csm cert show web >shown
+contains '^old_key_until: *20..-' shown || fail "until when the old key is there is not told: $(cat shown)"
 expect_equal "listed" "$(csm key list --json | json keys 2>/dev/null | grep -c before)" 0
 hidden=.before-$(printf web | sha256sum | cut -c1-32)
 py - "$hidden" <<'PY' || fail "what is beside a key can be named"
@@ -137,9 +138,22 @@ touch enough
 wait $asking || fail "a pair did not match, or hardly anything was asked"
 await_that keys_at_most "$all"
 
-step "the option is gone: what was begun is not kept"
+step "the CA is away: the next key is kept for the next attempt; the option is gone: it is not kept"
+kept=$(spki web)
+node_server_stop "$node"
+expect_exit 6 csm cert renew web
+expect_equal "the key" "$(spki web)" "$kept"
+expect_equal "keys" "$(keys_now)" "$((all + 1))"
+expect_exit 6 csm cert renew web
+expect_equal "keys" "$(keys_now)" "$((all + 1))"
 sed -i '/renewal: {new_key/d' "$node/csmd.yaml"
+node_server_start "$node" || fail "csm-server does not start"
 restart
 ok csm cert renew web
+expect_equal "the key" "$(spki web)" "$kept"
 await_that keys_at_most "$all"
+csm audit tail -n 1000 --json >log
+for what in '"key.create".*"key": *"next"' '"cert.renew".*"key": *"new"' '"key.delete".*"key": *"before"' '"key.delete".*"key": *"next"'; do
+    tr -d '\n' <log | sed 's/}/}\n/g' | contains "$what" || fail "the audit log does not tell $what"
+done
 ok "$node_build/bin/csm" audit verify
