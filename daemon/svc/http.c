@@ -40,6 +40,7 @@ static void on_soon(evutil_socket_t fd, short what, void *arg)
 	http_look_at_fresh(h);
 	http_go_on(h);
 	http_bury(h);
+	http_jobs_go(h);
 }
 
 /* ---- stopping ---- */

@@ -46,6 +46,7 @@ struct csm_http {
 	int finished_fd;               /* eventfd: a worker has finished something */
 	struct csm_workq *workers;
 	struct csm_job_kind *kinds;    /* of each route */
+	struct csm_job_kind *pushed;   /* of what was pushed in this turn of the events, last; NULL */
 	pthread_t thread;
 	bool started;
 
@@ -183,6 +184,8 @@ int http_decode_query(struct csm_str query, char *to, struct http_param *ret, si
 /* ---- http_job.c: requests on their way through a worker ---- */
 /* A kind of jobs for each route. */
 int http_kinds_new(struct csm_http *h);
+/* What came in this turn of the events goes to the workers. */
+void http_jobs_go(struct csm_http *h);
 /* evhttp has a request of the current connection. */
 void http_on_request(struct evhttp_request *ev, void *door);
 void http_finish_jobs(struct csm_http *h);

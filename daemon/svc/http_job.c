@@ -343,6 +343,27 @@ static int job_new(struct http_conn *c, struct evhttp_request *ev, struct http_j
 	return 0;
 }
 
+void http_jobs_go(struct csm_http *h)
+{
+	if (h->pushed != NULL)
+		csm_workq_go(h->workers, h->pushed);
+	h->pushed = NULL;
+}
+
+static int push(struct csm_http *h, struct http_job *j)
+{
+	struct csm_job_kind *kind = j->job.kind;
+	int r = csm_workq_push(h->workers, &j->job);
+
+	if (r != 0 || kind == NULL)
+		return r;
+	if (h->pushed != kind)
+		http_jobs_go(h);
+	h->pushed = kind;
+	http_soon(h);
+	return 0;
+}
+
 void http_on_request(struct evhttp_request *ev, void *door)
 {
 	struct http_door *d = door;
@@ -357,7 +378,7 @@ void http_on_request(struct evhttp_request *ev, void *door)
 	}
 	if (c->refusal.status == 0) {
 		r = job_new(c, ev, &j);
-		if (r == 0 && (r = csm_workq_push(d->h->workers, &j->job)) != 0)
+		if (r == 0 && (r = push(d->h, j)) != 0)
 			job_free(j);
 		if (r == 0) {
 			c->job = j;

@@ -274,7 +274,8 @@ static int push_locked(struct csm_workq *q, struct csm_job *job, bool own)
 	}
 	job->kind->waiting++;
 	q->held += is_full(job->kind);
-	call_thread(q, job->kind);
+	if (job->kind->waiting >= CSM_JOBS_MAX)
+		call_thread(q, job->kind);
 	return 0;
 }
 
@@ -286,6 +287,13 @@ int csm_workq_push(struct csm_workq *q, struct csm_job *job)
 	r = q->stopping ? CSM_ESHUTDOWN : push_locked(q, job, false);
 	pthread_mutex_unlock(&q->lock);
 	return r;
+}
+
+void csm_workq_go(struct csm_workq *q, struct csm_job_kind *kind)
+{
+	pthread_mutex_lock(&q->lock);
+	call_thread(q, kind);
+	pthread_mutex_unlock(&q->lock);
 }
 
 int csm_workq_push_again(struct csm_workq *q, struct csm_job *job)

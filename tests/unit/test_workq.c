@@ -280,6 +280,7 @@ static void push_kind(struct csm_workq *q, struct job *j, struct csm_job_kind *k
 {
 	*j = (struct job){.job = {.run = note, .user = user, .kind = k}, .tag = tag};
 	assert_int_equal(csm_workq_push(q, &j->job), 0);
+	csm_workq_go(q, k);
 }
 
 static void until_ran(int n)
@@ -321,6 +322,39 @@ static void a_kind_is_taken_together_in_turn(void **state)
 	csm_workq_free(q);
 	assert_int_equal(batches.n, 3);
 	assert_true(batches.size[0] == CSM_JOBS_MAX && batches.size[1] == CSM_JOBS_MAX && batches.size[2] == 8);
+}
+
+/* What comes at the same time is one batch, though a thread waits for it; a full batch is not waited with. */
+static void no_thread_is_woken_before_all_are_there(void **state)
+{
+	struct csm_job_kind kind = {.run = note_together, .busy_max = 1};
+	struct csm_workq *q = queue(100, 100);
+	struct job jobs[5], more[CSM_JOBS_MAX];
+	bool together = false;
+
+	(void)state;
+	for (unsigned try = 0; try < 100; try++) { /* a thread that is not asleep yet takes what it sees */
+		forget_batches();
+		atomic_store(&n_ran, 0);
+		for (size_t i = 0; i < N_ELEMS(jobs); i++) {
+			jobs[i] = (struct job){.job = {.run = note, .user = 1, .kind = &kind}};
+			assert_int_equal(csm_workq_push(q, &jobs[i].job), 0);
+		}
+		usleep(20000);
+		together = csm_workq_depth(q) == N_ELEMS(jobs);
+		csm_workq_go(q, &kind);
+		until_ran(N_ELEMS(jobs));
+		if (together)
+			break;
+	}
+	assert_true(together);
+	assert_int_equal(batches.n, 1);
+	for (size_t i = 0; i < N_ELEMS(more); i++) {
+		more[i] = (struct job){.job = {.run = note, .user = 1, .kind = &kind}};
+		assert_int_equal(csm_workq_push(q, &more[i].job), 0);
+	}
+	until_ran(N_ELEMS(jobs) + N_ELEMS(more));
+	csm_workq_free(q);
 }
 
 /* While as many threads as may are at it the rest gathers, and the other threads are for others. */
@@ -398,6 +432,7 @@ static void *pusher(void *arg)
 		jobs[me][i] = (struct job){.job = {.run = note, .user = (uint32_t)(i % 7), .kind = i % 3 > 0 ? &stress[i % 3 - 1] : NULL}};
 		while (csm_workq_push(q, &jobs[me][i].job) == CSM_EBUSY)
 			usleep(100);
+		csm_workq_go(q, i % 3 > 0 ? &stress[i % 3 - 1] : NULL);
 	}
 	return NULL;
 }
@@ -431,6 +466,7 @@ int main(void)
 		cmocka_unit_test_setup(idle_comes_once_after_work, setup),
 		cmocka_unit_test_setup(free_runs_what_is_queued_and_takes_no_more, setup),
 		cmocka_unit_test_setup(a_kind_is_taken_together_in_turn, setup),
+		cmocka_unit_test_setup(no_thread_is_woken_before_all_are_there, setup),
 		cmocka_unit_test_setup(a_kind_keeps_to_its_threads, setup),
 		cmocka_unit_test_setup(what_was_taken_may_be_queued_again, setup),
 		cmocka_unit_test_setup(many_threads_run_each_job_once, setup),
