@@ -201,7 +201,6 @@ static struct http_job *job_of(struct csm_http_one *one)
 	const struct csm_http_req *req = one->req;
 
 	*one = (struct csm_http_one){NULL, NULL};
-	/* cppcheck-suppress nullPointer ; csm_http_one is that of a request */
 	return (struct http_job *)(uintptr_t)req->impl;
 }
 

@@ -25,7 +25,7 @@ struct csm_workq {
 	unsigned started;
 	bool stopping;
 	size_t depth, held;      /* held: of it, jobs of kinds that have all the threads that they may have */
-	TAILQ_HEAD(, lane) turns; /* the first is served next */
+	TAILQ_HEAD(lanes, lane) turns; /* the first is served next */
 	struct lane *hash[USER_BUCKETS];
 };
 
@@ -164,16 +164,16 @@ static bool wait_work(struct csm_workq *q, bool may_idle, bool *idle)
 }
 
 /* Under the lock, which is given back meanwhile. last: the kind that this thread was at before, as whose jobs may have gathered
- * meanwhile; what it is at now is told. */
-static struct csm_job_kind *run_next(struct csm_workq *q, struct csm_job_kind *last)
+ * meanwhile; what it is at now is told. What it leaves is for another thread: whoever was woken for a job may have taken a kind's that
+ * came before it. */
+static struct csm_job_kind *run_next(struct csm_workq *q, const struct csm_job_kind *last)
 {
 	struct csm_job *jobs[CSM_JOBS_MAX], *job = take(q, NULL);
 	struct csm_job_kind *k = job->kind;
 	size_t n = k != NULL ? take_kind(q, job, jobs) : 1;
 
-	call_thread(q, k);
-	if (last != k)
-		call_thread(q, last);
+	if ((k != NULL || last != NULL) && has_work(q))
+		pthread_cond_signal(&q->wake);
 	pthread_mutex_unlock(&q->lock);
 	if (k != NULL)
 		k->run(jobs, n);

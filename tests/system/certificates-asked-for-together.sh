@@ -20,6 +20,6 @@ as_local
 send POST /v1/cms/ca subject /O=Example/CN=Second issuer second
 got 201
 csr web web.example DNS:web.example
-py "$top/tests/system/certificates_together.py" "$ca" "$port" "$(cat "$ca/pid")" "$CSM_PID" "$(count 6 100)" >told 2>&1 ||
+py "$top/tests/system/certificates_together.py" "$ca" "$port" "$(cat "$ca/pid")" "$CSM_PID" "$(count 4 100)" >told 2>&1 ||
     { cat told "$ca/log" >&2 && fail "see above"; }
 step "$(tail -n 1 told)"

@@ -357,6 +357,28 @@ static void no_thread_is_woken_before_all_are_there(void **state)
 	csm_workq_free(q);
 }
 
+/* The thread that was woken for a job takes what comes before it: another one is there for the job. */
+static void a_kind_takes_no_jobs_thread(void **state)
+{
+	struct csm_workq_options opt = {.name = "test", .threads = 2, .max = 100, .max_per_user = 100};
+	struct csm_job_kind kind = {.run = gate_together, .busy_max = 2};
+	struct csm_workq *q = NULL;
+	struct job first, other;
+
+	(void)state;
+	forget_batches();
+	assert_int_equal(csm_workq_new(&opt, &q), 0);
+	usleep(20000);
+	first = (struct job){.job = {.run = note, .user = 1, .kind = &kind}};
+	assert_int_equal(csm_workq_push(q, &first.job), 0);
+	push_kind(q, &other, NULL, 2, 1);
+	sem_wait(&at_gate);
+	until_ran(1);
+	sem_post(&open_gate);
+	csm_workq_free(q);
+	assert_int_equal(n_ran, 2);
+}
+
 /* While as many threads as may are at it the rest gathers, and the other threads are for others. */
 static void a_kind_keeps_to_its_threads(void **state)
 {
@@ -467,6 +489,7 @@ int main(void)
 		cmocka_unit_test_setup(free_runs_what_is_queued_and_takes_no_more, setup),
 		cmocka_unit_test_setup(a_kind_is_taken_together_in_turn, setup),
 		cmocka_unit_test_setup(no_thread_is_woken_before_all_are_there, setup),
+		cmocka_unit_test_setup(a_kind_takes_no_jobs_thread, setup),
 		cmocka_unit_test_setup(a_kind_keeps_to_its_threads, setup),
 		cmocka_unit_test_setup(what_was_taken_may_be_queued_again, setup),
 		cmocka_unit_test_setup(many_threads_run_each_job_once, setup),
