@@ -64,16 +64,7 @@ static int read_name(struct reading *rd, const struct csm_yaml_node *n, const ch
 
 static int read_life(struct reading *rd, const struct csm_yaml_node *n, uint64_t *ret)
 {
-	static const struct config_unit units[] = {{"s", 1}, {"min", 60}, {"h", 3600}, {"d", DAY}, {"y", 365 * DAY}};
-	uint64_t v = 0;
-	int r = config_read_measure(&(struct reader){.err = rd->err}, n, units, N_ELEMS(units), "90d", &v);
-
-	if (r != 0)
-		return r;
-	if (v == 0 || v > LIFE_MAX)
-		return csm_yaml_fail(n, rd->err, "must be a time with a unit (s, min, h, d, y), as 90d, of at most 100 years");
-	*ret = v;
-	return 0;
+	return config_read_seconds(&(struct reader){.err = rd->err}, n, 1, LIFE_MAX, ret);
 }
 
 struct word {

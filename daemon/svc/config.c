@@ -229,16 +229,7 @@ static int read_audit_size(struct reader *rd, const struct csm_yaml_node *n, voi
 
 static int read_epoch_interval(struct reader *rd, const struct csm_yaml_node *n, void *to)
 {
-	static const struct config_unit units[] = {{"s", 1}, {"min", 60}, {"h", 3600}};
-	uint64_t v = 0;
-	int r = config_read_measure(rd, n, units, 3, "10min", &v);
-
-	if (r != 0)
-		return r;
-	if (v < 1 || v > EPOCH_INTERVAL_MAX_S)
-		return csm_yaml_fail(n, rd->err, "must be from 1s to 24h");
-	*(uint64_t *)to = v;
-	return 0;
+	return config_read_seconds(rd, n, 1, EPOCH_INTERVAL_MAX_S, to);
 }
 
 static int read_connections(struct reader *rd, const struct csm_yaml_node *n, void *to)

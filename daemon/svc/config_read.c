@@ -1,4 +1,5 @@
 #include "daemon/svc/config_read.h"
+#include "libclient/base/duration.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -229,14 +230,17 @@ int config_read_map_size(struct reader *rd, const struct csm_yaml_node *n, void 
 
 int config_read_seconds(struct reader *rd, const struct csm_yaml_node *n, uint64_t min, uint64_t max, uint64_t *ret)
 {
-	static const struct config_unit units[] = {{"s", 1}, {"min", 60}, {"h", 3600}, {"d", 86400}};
+	char least[CSM_DURATION_TEXT], most[CSM_DURATION_TEXT];
+	struct csm_str s;
 	uint64_t v = 0;
-	int r = config_read_measure(rd, n, units, 4, "10s", &v);
+	int r = csm_yaml_string(n, 32, &s, rd->err);
 
 	if (r != 0)
 		return r;
-	if (v < min || v > max)
-		return csm_yaml_fail(n, rd->err, "must be from %us to %us", (unsigned)min, (unsigned)max);
+	if ((r = csm_duration_parse(s, max, &v)) == CSM_EINVALID)
+		return csm_yaml_fail(n, rd->err, "must be a number with a unit (" CSM_DURATION_UNITS "), as 10min");
+	if (r != 0 || v < min)
+		return csm_yaml_fail(n, rd->err, "must be from %s to %s", csm_duration_text(min, least), csm_duration_text(max, most));
 	*ret = v;
 	return 0;
 }

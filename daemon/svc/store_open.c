@@ -343,7 +343,8 @@ static int root_check(struct csm_store *s, MDB_txn *txn, struct root *root)
 		store_names_add(bad, NULL, "root");
 	else if (r != 0)
 		return r;
-	if ((r = store_root_read(s, txn, &s->aead, root)) != 0 || (r = store_scan_check(s, txn, root, bad)) != 0 || (r = store_pins_sum(s, txn, root, pins)) != 0)
+	if ((r = store_root_read(s, txn, &s->aead, root)) != 0 || (r = store_scan_check(s, txn, root, bad)) != 0 ||
+		(r = store_pins_sum(s, txn, root, pins)) != 0)
 		return r;
 	if (sodium_memcmp(pins, root->pins, SUM_LEN) != 0)
 		store_names_add(bad, NULL, "root");

@@ -7,12 +7,12 @@
 #include <time.h>
 #include <unistd.h>
 #include <sodium.h>
+#include "libclient/base/duration.h"
 #include "libclient/base/lockmem.h"
 #include "libclient/base/pem.h"
 #include "libclient/cli/cli.h"
 
 #define CHUNK 16384u
-#define DAY_S UINT64_C(86400)
 
 int parse_u64(const char *what, const char *s, uint64_t max, uint64_t *ret)
 {
@@ -29,24 +29,12 @@ int parse_u64(const char *what, const char *s, uint64_t max, uint64_t *ret)
 
 int parse_life(const char *what, const char *s, uint64_t max, uint64_t *ret)
 {
-	static const struct {
-		char letter;
-		uint64_t seconds;
-	} units[] = {{'s', 1}, {'m', 60}, {'h', 3600}, {'d', DAY_S}, {'w', 7 * DAY_S}, {'y', 365 * DAY_S}};
-	size_t n = strlen(s), i = 0;
-	char digits[16];
-	uint64_t v;
+	char most[CSM_DURATION_TEXT];
+	int r = csm_duration_parse(csm_str_of(s), max, ret);
 
-	while (n > 1 && i < sizeof(units) / sizeof(units[0]) && units[i].letter != s[n - 1])
-		i++;
-	if (n < 2 || n > sizeof(digits) || i == sizeof(units) / sizeof(units[0]))
-		return cli_usage("%s: not a number with s, m, h, d, w or y: %s", what, s);
-	memcpy(digits, s, n - 1);
-	digits[n - 1] = '\0';
-	if (parse_u64(what, digits, max / units[i].seconds, &v) != 0)
-		return -EXIT_USAGE;
-	*ret = v * units[i].seconds;
-	return 0;
+	if (r == CSM_ETOO_LARGE)
+		return cli_usage("%s: at most %s", what, csm_duration_text(max, most));
+	return r == 0 ? 0 : cli_usage("%s: not a number with a unit (" CSM_DURATION_UNITS "): %s", what, s);
 }
 
 static bool parse_date(const char *s, uint64_t *ret)

@@ -76,7 +76,7 @@ const struct opt cli_opts[O__COUNT] = {
 	[O_ACCEPT_COUNTER] = {"accept-counter", 0, NULL, NULL,
 		"the TPM is another one, or was cleared, and its counter with it: take the store for the newest one all the same"},
 	[O_MAX_LIFE] = {"max-life", 0, "TIME", NULL,
-		"of an issuer's key: the longest life of what it signs, like 90d or 10y (s, m, h, d, w, y of 365 days)"},
+		"of an issuer's key: the longest life of what it signs, like 90d or 10y (s, m or min, h, d, w, y of 365 days)"},
 	[O_PATH_LEN] = {"path-len", 0, "N", NULL,
 		"of an issuer's key: how many CAs may stand below it; 0 (it issues to no CA) unless given"},
 	[O_PERMIT] = {"permit", 0, "TYPE:NAME", "dns: ip: uri: email:",

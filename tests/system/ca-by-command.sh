@@ -21,6 +21,7 @@ export CSM_SERVER_ADMIN_SOCKET=$ca/admin.sock
 step "an authority of its own, and the first administrator"
 expect_exit 1 csm ca show
 expect_exit 2 csm ca init
+expect_exit 2 csm ca init --subject /O=Example/CN=Root --max-life 4
 expect_exit 2 csm ca init --subject /O=Example/CN=Root --max-life 1h
 grep -q 'max_life: at least 86400 seconds' err || fail "$(cat err)"
 [ ! -e admin.key ] || fail "a key of nobody"
@@ -49,6 +50,9 @@ expect_exit 3 csm token create --name dns:a.example
 grep -q '^csm: unauthenticated\|^csm: denied' err || fail "$(cat err)"
 export CSM_ADMIN_CERT=$work/admin.pem CSM_ADMIN_KEY=$work/admin.key
 CSM_CACERT='' expect_exit 2 csm ca show
+expect_exit 2 csm token create --name dns:a.example --ttl 4
+grep -q "ttl: not a number with a unit (s, m or min" err || fail "$(cat err)"
+ok csm token create --any-name --ttl 4min -o brief.token
 ok csm token create --name dns:a.example --name b.example --uses 2 --ttl 90s --json
 cp out made
 expect_equal "names" "$(json names <made)" '["dns:a.example", "dns:b.example"]'

@@ -93,9 +93,9 @@ static void refused(void **state)
 		{"listen: localhost:1\n",
 			"listen: must be an address in numbers and a port, as 0.0.0.0:8443 or \"[::]:8443\""},
 		{"hostnames: []\n", "hostnames: must have 1 to 16 entries"},
-		{"profiles: {p: {max_life: 5}}\n", "profiles.p.max_life: must be a number with a unit, as 90d"},
+		{"profiles: {p: {max_life: 5}}\n", "profiles.p.max_life: must be a number with a unit (s, m or min, h, d, w, y), as 10min"},
 		{"profiles: {p: {max_life: 0d}}\n",
-			"profiles.p.max_life: must be a time with a unit (s, min, h, d, y), as 90d, of at most 100 years"},
+			"profiles.p.max_life: must be from 1s to 36600d"},
 	};
 
 	(void)state;
