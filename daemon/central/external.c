@@ -215,6 +215,9 @@ static void *run(void *arg)
 		j->state = JOB_RUNNING;
 		j->begun_ms = now_ms();
 		x->busy++;
+		/* it was asked for while this thread was to be had still */
+		if (next(x) != NULL)
+			(void)enough_threads(x);
 		(void)pthread_mutex_unlock(&x->lock);
 		work(x, j);
 		(void)pthread_mutex_lock(&x->lock);

@@ -131,6 +131,9 @@ static int set_next(struct pages *g, const char *next)
 {
 	if (strlen(next) > CSM_REST_NEXT_MAX || g->asked > PAGES_MAX)
 		return client_err(CSM_EPROTOCOL, "csm-server's list has no end");
+	for (const char *at = next; *at != '\0'; at++)
+		if (*at <= ' ' || *at > '~') /* it is told at a terminal */
+			return client_err(CSM_EPROTOCOL, "csm-server's list goes on at what is no cursor");
 	memmove(g->after, next, strlen(next) + 1);
 	g->more = *next != '\0';
 	return 0;
