@@ -1,5 +1,6 @@
 /* key.sign, and signatures of long messages in parts. */
 #include <openssl/evp.h>
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 #include "daemon/node/connkey.h"
@@ -78,6 +79,7 @@ struct stream {
 	char key[CSM_KEYREF_MAX + 1]; /* full name */
 	size_t key_len;
 	uint8_t key_id[CSM_KEY_ID_LEN]; /* a key made anew under the name is another one */
+	char spki_sha256[2 * crypto_hash_sha256_BYTES + 1]; /* by which it is found after a renewal for another */
 	struct csm_scheme scheme;
 	EVP_MD_CTX *md;
 	struct stream *next;
@@ -107,6 +109,7 @@ void dispatch_forget(struct conn *c)
 
 static int stream_new(struct conn *c, const struct key_found *f, const struct csm_scheme *scheme, struct stream **ret)
 {
+	uint8_t hash[crypto_hash_sha256_BYTES];
 	struct stream *s = calloc(1, sizeof(*s));
 
 	if (s == NULL)
@@ -120,6 +123,8 @@ static int stream_new(struct conn *c, const struct key_found *f, const struct cs
 	s->key_len = f->object.text.n;
 	memcpy(s->key, f->object.text.p, s->key_len);
 	memcpy(s->key_id, f->rec.id, CSM_KEY_ID_LEN);
+	crypto_hash_sha256(hash, f->rec.spki.p, f->rec.spki.n);
+	sodium_bin2hex(s->spki_sha256, sizeof(s->spki_sha256), hash, sizeof(hash));
 	s->scheme = *scheme;
 	s->next = c->streams;
 	c->streams = s;
@@ -191,7 +196,7 @@ static void finish_stream(struct req *q, struct stream *s)
 	}
 	call.in = (struct csm_bin){digest, n};
 	/* Name, policy and use are judged anew. */
-	if (key_find(q, (struct csm_str){s->key, s->key_len}, KEY_ANY, CSM_USE_SIGN, &f) != 0)
+	if (key_find(q, (struct csm_str){s->key, s->key_len}, csm_str_of(s->spki_sha256), CSM_USE_SIGN, &f) != 0)
 		return;
 	if (memcmp(f.rec.id, s->key_id, CSM_KEY_ID_LEN) != 0) {
 		req_end_read(q);

@@ -54,14 +54,16 @@ static int private_of(struct req *q, const struct key_found *f, struct csm_key_r
 	return 0;
 }
 
-/* Who still has the certificate from before may use its key: both are of the same name, and the policy has decided on that. */
-static bool is_before(struct key_found *f, struct csm_str want)
+/* Who still has the certificate from before may use its key: both are of the same name, and the policy has decided on that. Without
+ * profiles nobody ends its time: then it is over. */
+static bool is_before(struct req *q, struct key_found *f, struct csm_str want)
 {
 	struct csm_key_record rec;
 	const char *why;
 	struct csm_str name = csm_store_key_beside(f->object.name, CSM_KEY_BEFORE, f->before);
 
-	if (f->own == NULL && csm_store_key_get(f->reader, f->object.ns, name, false, NULL, &rec) == 0 && key_is(&rec, want, &why) == 0) {
+	if (f->own == NULL && q->loop->b->cfg.n_enrol > 0 &&
+		csm_store_key_get(f->reader, f->object.ns, name, false, NULL, &rec) == 0 && key_is(&rec, want, &why) == 0) {
 		f->rec = rec;
 		return true;
 	}
@@ -80,7 +82,7 @@ static int look(struct req *q, struct csm_str ref, struct csm_str want, bool bef
 	r = record_of(q, f);
 	if (r == 0 && want.p != NULL)
 		r = key_is(&f->rec, want, &why);
-	if (r == CSM_ECONFLICT && before && is_before(f, want))
+	if (r == CSM_ECONFLICT && before && is_before(q, f, want))
 		r = 0;
 	if (r == 0)
 		return 0;

@@ -25,6 +25,16 @@ with csmwire.Conn() as c:
         sys.exit(1)
 PY
 }
+sign_in_parts() { # KEY SPKI
+    py - "$1" "$2" <<'PY'
+import sys
+import csmwire
+with csmwire.Conn() as c:
+    stream = c.call("key.sign_init", {"key": sys.argv[1], "spki_sha256": sys.argv[2]})["stream"]
+    c.call("key.sign_update", {"stream": stream, "data": b"one"})
+    assert c.call("key.sign_final", {"stream": stream})["signature"]
+PY
+}
 keys_now() { CSM_SOCKET=$CSM_ADMIN_SOCKET csm status --json | json keys; }
 keys_at_most() { [ "$(keys_now)" -le "$1" ]; }
 
@@ -51,6 +61,7 @@ expect_equal "the certificate's key" "$(openssl x509 -in pair/cert.pem -noout -p
     "$second"
 sign_as web "$second" || fail "the new key does not sign"
 sign_as web "$first" || fail "the old key does not sign in the overlap"
+sign_in_parts web "$first" || fail "the old key does not sign in parts in the overlap"
 csm cert show web >shown
 contains '^old_key_until: *20..-' shown || fail "until when the old key is there is not told: $(cat shown)"
 expect_equal "listed" "$(csm key list --json | json keys 2>/dev/null | grep -c before)" 0
@@ -152,6 +163,19 @@ restart
 ok csm cert renew web
 expect_equal "the key" "$(spki web)" "$kept"
 await_that keys_at_most "$all"
+
+step "without profiles nobody ends the overlap: then it is over"
+printf '      renewal: {new_key: true, overlap: 1h}\n' >>"$node/csmd.yaml"
+restart
+ok csm cert renew web
+sign_as web "$kept" || fail "the old key does not sign in the overlap"
+cp "$node/csmd.yaml" with
+sed -i '/^enrolment:/,$d' "$node/csmd.yaml"
+restart
+expect_equal "the old key" "$(sign_as web "$kept")" conflict
+sign_as web "$(spki web)" || fail "the new key does not sign"
+cp with "$node/csmd.yaml"
+restart
 csm audit tail -n 1000 --json >log
 for what in '"key.create".*"key": *"next"' '"cert.renew".*"key": *"new"' '"key.delete".*"key": *"before"' '"key.delete".*"key": *"next"'; do
     tr -d '\n' <log | sed 's/}/}\n/g' | contains "$what" || fail "the audit log does not tell $what"
