@@ -114,8 +114,13 @@ static int seal(struct csm_engine *e)
 	e->rows[0] = rows;
 	e->need[0] = 0;
 	e->since = 0;
-	e->sealed_number = e->number;
 	memcpy(e->sealed_head, e->journal[e->at].head, JOURNAL_MAC);
+	if (e->journal[e->at].dead) {
+		/* An entry that was refused may be behind them, of the next number, which is old by this, too. */
+		e->number++;
+		randombytes_buf(e->sealed_head, JOURNAL_MAC);
+	}
+	e->sealed_number = e->number;
 	e->at ^= 1;
 	csm_journal_restart(&e->journal[e->at], e->sealed_head);
 	return 0;
@@ -334,6 +339,20 @@ int engine_group_end(struct csm_engine *e, uint64_t need)
 	}
 	pthread_mutex_unlock(&e->mu);
 	return 0;
+}
+
+void engine_group_undo(struct csm_engine *e)
+{
+	struct engine_rows *was = e->rows[0], *rows;
+
+	engine_rows_undo(was, e->number + 1);
+	/* Without a group nobody else has them, and they never become old: what is refused again and again would stay in memory. */
+	if (e->since != 0 || (rows = engine_rows_new()) == NULL)
+		return;
+	pthread_mutex_lock(&e->mu);
+	e->rows[0] = rows;
+	pthread_mutex_unlock(&e->mu);
+	engine_rows_unref(was);
 }
 
 /* ---- opening ---- */

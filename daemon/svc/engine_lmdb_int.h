@@ -103,9 +103,11 @@ bool engine_journal_ready(struct csm_engine *e, size_t bytes, uint64_t need, boo
 void engine_journal_look(struct csm_engine *e);
 CSM_MUST int engine_group_begin(struct csm_engine *e);
 CSM_MUST int engine_group_add(struct csm_engine *e, const struct csm_engine_change *c);
-/* Durable when it returns 0, and seen. Else the caller takes it back from rows[0], and commits something that outdates the entry if
- * one of the journals is dead. */
+/* Durable when it returns 0, and seen. Else the caller takes it back, and commits something that outdates the entry if one of the
+ * journals is dead. */
 CSM_MUST int engine_group_end(struct csm_engine *e, uint64_t need);
+/* No snapshot has it any more. */
+void engine_group_undo(struct csm_engine *e);
 /* Begin and end writing to LMDB. */
 void engine_taking(struct csm_engine *e, bool on);
 /* In between: LMDB takes all that the journal has. Why it cannot. */

@@ -181,7 +181,7 @@ static int journal_serve(struct csm_engine *e, struct item *first, uint64_t need
 	if (r == 0)
 		r = engine_group_end(e, need);
 	if (r != 0)
-		engine_rows_undo(e->rows[0], e->number + 1);
+		engine_group_undo(e);
 	return r;
 }
 

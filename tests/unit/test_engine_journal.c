@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +29,8 @@ struct fix {
 };
 
 /* LMDB's too. */
-static atomic_uint syncs_fail;
+static atomic_uint syncs_fail, syncs_until_crash;
+static atomic_bool zeros_fail; /* so that what was written stays */
 static atomic_bool lmdb_waits, lmdb_fails;
 static bool is_lmdb(int fd)
 {
@@ -44,10 +46,23 @@ __attribute__((visibility("default"))) int fdatasync(int fd)
 {
 	while (atomic_load(&lmdb_waits) && is_lmdb(fd))
 		usleep(1000);
+	if (atomic_load(&syncs_until_crash) > 0 && atomic_fetch_sub(&syncs_until_crash, 1) == 1)
+		_exit(0);
 	if ((!atomic_load(&lmdb_fails) || !is_lmdb(fd)) && atomic_load(&syncs_fail) == 0)
 		return (int)syscall(SYS_fdatasync, fd);
 	if (atomic_load(&syncs_fail) > 0)
 		atomic_fetch_sub(&syncs_fail, 1);
+	errno = EIO;
+	return -1;
+}
+
+__attribute__((visibility("default"))) ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
+{
+	const uint8_t *byte = p;
+	bool zero = n > 0 && byte[0] == 0 && memcmp(byte, byte + 1, n - 1) == 0;
+
+	if (!zero || !atomic_load(&zeros_fail) || is_lmdb(fd))
+		return syscall(SYS_pwrite64, fd, p, n, at);
 	errno = EIO;
 	return -1;
 }
@@ -522,6 +537,52 @@ static void test_syncs_fail(void **state)
 	}
 }
 
+/* The entry that was refused stays on the disk, and the process ends before anything outdates it, or between the commit that takes what
+ * came before it and the one that it is in: it counts or does not, and a start is possible. */
+static bool crash_beside_entry(struct fix *x)
+{
+	if (put(x, "a", "a") != 0)
+		return false;
+	atomic_store(&zeros_fail, true);
+	atomic_store(&syncs_fail, 1);
+	atomic_store(&syncs_until_crash, failing);
+	(void)put(x, "b", "b");
+	return false;
+}
+
+static void test_entry_stays(void **state)
+{
+	struct fix *x = *state;
+
+	/* syncs: of the entry, of what LMDB takes, of the batch by itself */
+	for (failing = 2; failing <= 3; failing++) {
+		crash(x, crash_beside_entry);
+		assert_int_equal(reopen(x), 0);
+		assert_true(has(x, "a"));
+		assert_int_equal(put(x, "c", "c"), 0);
+		assert_int_equal(reopen(x), 0);
+		assert_true(has(x, "c"));
+		shut(x);
+	}
+}
+
+/* Each sync of an entry fails, and LMDB commits instead: nothing of that stays in memory. */
+static void test_refused_memory(void **state)
+{
+	struct fix *x = *state;
+	size_t before = 0;
+
+	assert_int_equal(reopen(x), 0);
+	for (unsigned i = 0; i < 40; i++) {
+		if (i == 10)
+			before = mallinfo2().uordblks + mallinfo2().hblkhd;
+		atomic_store(&syncs_fail, 1);
+		assert_int_equal(put_big(x, i % 4), 0);
+		assert_int_equal(atomic_load(&syncs_fail), 0);
+	}
+	assert_in_range(mallinfo2().uordblks + mallinfo2().hblkhd, 0, before + 10 * BIG);
+}
+
 /* LMDB can take nothing: what was answered stays, nothing more is taken, a start needs none of it, and it goes on when it can. */
 static void test_stuck(void **state)
 {
@@ -568,6 +629,8 @@ int main(void)
 		T(test_old_journal),
 		T(test_other_key),
 		T(test_syncs_fail),
+		T(test_entry_stays),
+		T(test_refused_memory),
 		T(test_stuck),
 	};
 
