@@ -361,8 +361,8 @@ static int schema_make(struct central_db *db, struct csm_engine_txn *t, const st
 	return r != CSM_ENOT_FOUND ? r : schema_put(db, k, NULL);
 }
 
-/* Also: is it this key's? */
-static int schema_check(struct central_db *db, const struct db_options *opt)
+/* Also: is it this key's? *taken: it was of the form before. */
+static int schema_check(struct central_db *db, const struct db_options *opt, bool *taken)
 {
 	struct rec_schema schema = {0};
 	struct csm_engine_txn *t;
@@ -377,7 +377,7 @@ static int schema_check(struct central_db *db, const struct db_options *opt)
 	if (r == CSM_ENOT_FOUND)
 		r = schema_make(db, t, &k, opt);
 	else if (r == 0 && schema.version == SCHEMA - 1)
-		r = schema_put(db, &k, &row);
+		*taken = (r = schema_put(db, &k, &row)) == 0;
 	else if (r == 0 && schema.version != SCHEMA)
 		r = why(opt, CSM_EUNSUPPORTED, "it has the form of another version of csm-server");
 	else if (r != 0)
@@ -392,6 +392,7 @@ int db_open(const struct db_options *opt, struct central_db **ret)
 	const struct csm_engine_options eo = {.dir = opt->dir, .map_size = opt->map_size, .key = journal,
 		.journal_ms = opt->journal_ms, .why = opt->why, .why_len = opt->why_len};
 	struct central_db *db = calloc(1, sizeof(*db));
+	bool taken = false;
 	int r = CSM_ENOMEM;
 
 	if (db == NULL)
@@ -402,8 +403,15 @@ int db_open(const struct db_options *opt, struct central_db **ret)
 		goto out;
 	rec_key_init(db->key, opt->key);
 	rec_key_engine(opt->key, journal);
-	if ((r = db->ops->open(&eo, &db->engine)) != 0 || (r = schema_check(db, opt)) != 0)
+	if ((r = db->ops->open(&eo, &db->engine)) != 0 || (r = schema_check(db, opt, &taken)) != 0)
 		goto out;
+	if (taken) {
+		/* An older csm-server does not read the journal: nothing else may be in it before LMDB has the form, as it has by this. */
+		db->ops->close(db->engine);
+		db->engine = NULL;
+		if ((r = db->ops->open(&eo, &db->engine)) != 0)
+			goto out;
+	}
 	*ret = db;
 out:
 	if (r != 0)
