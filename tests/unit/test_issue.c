@@ -206,10 +206,25 @@ static void orders_beyond_profile_or_issuer_are_refused(void **state)
 	const struct csm_cert_order fine = order_of(&p, &mid, pki_key("p384"), name);
 	struct csm_cert_order o = fine;
 	struct csm_signer s = pki_signer(mid.key, NULL);
-	X509 *leaf = pki_issue(&o, &s);
+	X509 *leaf = pki_issue(&o, &s), *signs, *lists;
+	static const char *const san = "dns:a.example";
+	GENERAL_NAMES *sans = pki_sans(&san, 1);
+	char url[600];
 	struct csm_buf out;
 
 	(void)state;
+	memset(url, 'a', sizeof(url));
+	url[4] = ':';
+	url[513] = '\0'; /* one byte too long */
+	/* the one usage without being a CA, and a CA without that usage */
+	p.key_usage = KU_KEY_CERT_SIGN;
+	signs = pki_issue(&o, &s);
+	o.issuer = root.cert;
+	s = pki_signer(root.key, NULL);
+	p.key_usage = KU_CRL_SIGN;
+	p.ca = true;
+	lists = pki_issue(&o, &s);
+	s = pki_signer(mid.key, NULL);
 	csm_buf_init(&out, 65536, false);
 #define BAD(set, error, reason) \
 	do { \
@@ -227,15 +242,24 @@ static void orders_beyond_profile_or_issuer_are_refused(void **state)
 	BAD((p.max_life = UINT64_MAX, o.not_after = 253402300800), CSM_EINVALID, "9999");
 	BAD((p.max_life = UINT64_MAX, o.not_after = PKI_NOW + 3649 * PKI_DAY + 1), CSM_EDENIED, "outlive");
 	BAD(o.issuer = leaf, CSM_EDENIED, "not a CA");
+	BAD(o.issuer = signs, CSM_EDENIED, "not a CA");
+	BAD(o.issuer = lists, CSM_EDENIED, "not a CA");
 	BAD(o.issuer = NULL, CSM_EDENIED, "only a CA's");
 	BAD((p.ca = true, p.key_usage = KU_KEY_CERT_SIGN), CSM_EDENIED, "path length");
 	BAD(o.subject = none, CSM_EINVALID, "no name");
 	BAD(p.crl_url = "nowhere", CSM_EINVALID, "URL");
+	BAD((p.ca = true, o.subject = none, o.sans = sans), CSM_EINVALID, "no name");
 	BAD(p.ocsp_url = "http://a b", CSM_EINVALID, "URL");
+	BAD(p.issuer_url = "http://a\tb", CSM_EINVALID, "URL");
+	BAD(p.delta_url = "http://a\x7f", CSM_EINVALID, "URL");
+	BAD(p.crl_url = url, CSM_EINVALID, "URL");
 	BAD(o.spki.n--, CSM_EINVALID, "public key");
 	BAD((p.ekus[0] = "nosuch"), CSM_EINVALID, "extended");
 #undef BAD
 	csm_buf_free(&out);
+	GENERAL_NAMES_free(sans);
+	X509_free(signs);
+	X509_free(lists);
 	X509_free(leaf);
 	X509_NAME_free(name);
 	X509_NAME_free(none);
@@ -368,7 +392,7 @@ static void times_are_as_rfc_5280_wants_them(void **state)
 	csm_buf_free(&b);
 }
 
-/* Byte for byte: usages with each one as the last bit, purposes by name and by number, and a path's length. */
+/* Read and written again: usages with each one as the last bit, purposes by name and by number, and a path's length. */
 static void extensions_are_written_as_openssl_writes_them(void **state)
 {
 	struct pki_ca root = pki_ca_make("/CN=Root", "p256", NULL);
