@@ -132,7 +132,8 @@ static int keep(struct enrol *e, struct entry *en, const struct erecord *old, st
 	rec.info.old_key_until = old->info.old_key_until;
 	if (en->turning) {
 		sop.turns = en->id;
-		event.detail = ",\"key\":\"new\"";
+		/* the one before goes in the same commit */
+		event.detail = en->before_until_ms != 0 ? ",\"key\":\"new\",\"deleted\":\"before\"" : ",\"key\":\"new\"";
 		rec.info.reported = (struct csm_u64){0, false};
 		rec.info.old_key_until = (struct csm_u64){e->now.wall_s + en->p->cfg->overlap_s, true};
 	}

@@ -19,6 +19,7 @@ struct entry {
 	bool turning;               /* the request is by the next key, which takes this one's place with the certificate */
 	uint8_t next_id[CSM_KEY_ID_LEN];
 	uint64_t before_until_ms;   /* by the boot clock: so long is the key before this one there; 0: there is none */
+	uint8_t before_id[CSM_KEY_ID_LEN]; /* its, where it was there in this process; who asks may have met it still */
 	unsigned wanted;            /* how often what is wanted was changed */
 	struct csm_buf csr;         /* of the attempts for one certificate: a CA that waits for a person knows it again */
 	uint8_t once[16];           /* drawn with it: tells the CA a repeated attempt from the next certificate */

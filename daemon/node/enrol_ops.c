@@ -139,6 +139,9 @@ void enrol_start_renew(struct enrol *e, struct enrol_op *o)
 	struct entry *en = entry_find(e, obj->ns, obj->name);
 	int r;
 
+	/* the renewal before it has changed the key meanwhile */
+	if (en != NULL && en->before_until_ms != 0 && memcmp(en->before_id, o->key_id, CSM_KEY_ID_LEN) == 0)
+		memcpy(o->key_id, en->id, CSM_KEY_ID_LEN);
 	if (en == NULL || memcmp(en->id, o->key_id, CSM_KEY_ID_LEN) != 0) {
 		enrol_reply(o, CSM_ESTATE, "no profile renews it: a certificate that was asked for by cert.enrol is renewed by that profile");
 		return;

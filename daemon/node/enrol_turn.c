@@ -107,6 +107,7 @@ int enrol_choose_key(struct enrol *e, struct entry *en, const struct erecord *re
 
 void enrol_turned(struct enrol *e, struct entry *en)
 {
+	memcpy(en->before_id, en->id, CSM_KEY_ID_LEN);
 	memcpy(en->id, en->next_id, CSM_KEY_ID_LEN);
 	en->turning = false;
 	en->reported = 0;

@@ -85,7 +85,7 @@ static void make_chain(struct certspec s, struct csm_buf *out)
 	X509_REQ_free(req);
 }
 
-void done_with(const struct certspec *s)
+void send_done(const struct certspec *s)
 {
 	struct csm_msg_enrol_done_req m = {.job = job.id};
 	struct csm_buf chain;
@@ -93,8 +93,22 @@ void done_with(const struct certspec *s)
 	csm_buf_init(&chain, CSM_MESSAGE_MAX, false);
 	make_chain(*s, &chain);
 	m.chain = (struct csm_bin){csm_buf_ptr(&chain), chain.len};
-	assert_int_equal(call_chan("enrol.done", &m), 0);
+	assert_int_equal(testbroker_request(&fix.t, chan, ++msgid, "enrol.done", &m), 0);
 	csm_buf_free(&chain);
+}
+
+void take_done(void)
+{
+	struct testanswer a;
+
+	assert_int_equal(testbroker_answer(&fix.t, chan, &reader, ANSWER_MS, &a), 0);
+	assert_int_equal(a.error, 0);
+}
+
+void done_with(const struct certspec *s)
+{
+	send_done(s);
+	take_done();
 }
 
 void done_badly(const char *error, const char *why, uint64_t retry)

@@ -36,6 +36,9 @@ void next_job(const char *what);
 int call_chan(const char *method, const void *params);
 /* The end of the job: a certificate for its request, but for what the spec says. */
 void done_with(const struct certspec *s);
+/* The same in two steps. */
+void send_done(const struct certspec *s);
+void take_done(void);
 void done_badly(const char *error, const char *why, uint64_t retry);
 
 /* As a client. */

@@ -176,8 +176,12 @@ expect_equal "the old key" "$(sign_as web "$kept")" conflict
 sign_as web "$(spki web)" || fail "the new key does not sign"
 cp with "$node/csmd.yaml"
 restart
+
+step "the next renewal in the overlap deletes the key before it, and the audit log tells that"
+ok csm cert renew web
+expect_equal "keys" "$(keys_now)" "$((all + 1))"
 csm audit tail -n 1000 --json >log
-for what in '"key.create".*"key": *"next"' '"cert.renew".*"key": *"new"' '"key.delete".*"key": *"before"' '"key.delete".*"key": *"next"'; do
+for what in '"key.create".*"key": *"next"' '"cert.renew".*"key": *"new"' '"cert.renew".*"deleted": *"before"' '"key.delete".*"key": *"before"' '"key.delete".*"key": *"next"'; do
     tr -d '\n' <log | sed 's/}/}\n/g' | contains "$what" || fail "the audit log does not tell $what"
 done
 ok "$node_build/bin/csm" audit verify
