@@ -16,19 +16,13 @@
 
 /* ---- one line ---- */
 
-static void put_safe(const char *p, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		fputc((unsigned char)p[i] < 0x20 || p[i] == 0x7f ? '?' : p[i], stdout);
-}
-
 static void put_field(const json_t *row, const char *name, const char *before)
 {
 	const json_t *v = json_object_get(row, name);
 
 	if (json_is_string(v)) {
 		fputs(before, stdout);
-		put_safe(json_string_value(v), json_string_length(v));
+		put_plain(stdout, json_string_value(v), json_string_length(v), false);
 	} else if (json_is_integer(v)) {
 		printf("%s%lld", before, (long long)json_integer_value(v));
 	}
@@ -41,7 +35,7 @@ static void put_text(const char *p, size_t n)
 
 	if (!json_is_object(row)) {
 		fputs("? ", stdout);
-		put_safe(p, n);
+		put_plain(stdout, p, n, false);
 	} else {
 		fputs(time_text((uint64_t)json_integer_value(json_object_get(row, "time")), when), stdout);
 		put_field(row, "seq", " ");

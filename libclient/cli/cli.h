@@ -154,6 +154,8 @@ CSM_MUST int io_read(const char *path, struct csm_buf *b);
 /* The next n bytes at most; *got 0 at the end. path is what an error names; "-" is standard input. */
 CSM_MUST int io_read_some(int fd, const char *path, void *p, size_t n, size_t *got);
 CSM_MUST int io_write(int fd, const void *p, size_t n);
+/* Somebody else's text for a terminal: '?' for each byte of what it would act on, newlines excepted where they are wanted. */
+void put_plain(FILE *f, const char *p, size_t n, bool lines);
 /* Where output goes: -o FILE or stdout. Binary output is refused on a terminal. A file is made 0600, or,
  * where the command is OUTPUT_PUBLIC, as the umask says or as the one that it replaces; it gets its name only when
  * it is whole. */

@@ -126,6 +126,19 @@ int io_read(const char *path, struct csm_buf *b)
 	return r;
 }
 
+void put_plain(FILE *f, const char *p, size_t n, bool lines)
+{
+	for (size_t i = 0; i < n; i++) {
+		unsigned char c = (unsigned char)p[i];
+		/* of UTF-8, the C1 controls (U+0080 to U+009F) too; c2 begins a sequence only */
+		bool c1 = c == 0xc2 && i + 1 < n && (unsigned char)p[i + 1] <= 0x9f;
+
+		i += c1;
+		fputs(c1 ? "?" : "", f);
+		fputc((c < 0x20 && !(lines && c == '\n')) || c == 0x7f || c1 ? '?' : c, f);
+	}
+}
+
 int io_write(int fd, const void *p, size_t n)
 {
 	const uint8_t *at = p;

@@ -43,8 +43,7 @@ static void number_text(const struct csm_field *f, uint64_t v, char buf[static 3
 /* Text from the daemon on a terminal: control characters stay out, newlines of PEM excepted. */
 static void put_text(const char *s, bool lines)
 {
-	for (; *s != '\0'; s++)
-		fputc(((unsigned char)*s < 0x20 && !(lines && *s == '\n')) || *s == 0x7f ? '?' : *s, stdout);
+	put_plain(stdout, s, strlen(s), lines);
 }
 
 static void put_strs(const struct csm_strs *list)

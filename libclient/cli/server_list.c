@@ -18,13 +18,6 @@ static bool is_time(const char *name)
 	return false;
 }
 
-/* What a server sends is not believed to be fit for a terminal. */
-static void put_plain(FILE *f, const char *s)
-{
-	for (; *s != '\0'; s++)
-		fputc((unsigned char)*s < 0x20 || *s == 0x7f ? '?' : *s, f);
-}
-
 static void put_value(FILE *f, const char *name, const json_t *v)
 {
 	char buf[32];
@@ -32,7 +25,7 @@ static void put_value(FILE *f, const char *name, const json_t *v)
 	size_t i;
 
 	if (json_is_string(v)) {
-		put_plain(f, json_string_value(v));
+		put_plain(f, json_string_value(v), json_string_length(v), false);
 	} else if (json_is_integer(v) && is_time(name) && json_integer_value(v) > 0) {
 		fputs(time_text((uint64_t)json_integer_value(v), buf), f);
 	} else if (json_is_integer(v)) {
@@ -61,7 +54,7 @@ int server_print(struct cli *cli, json_t *j)
 		/* PEM is for --json, and for those commands that print nothing else */
 		if (json_is_object(v) || (json_is_string(v) && strstr(json_string_value(v), "-----BEGIN") != NULL))
 			continue;
-		put_plain(stdout, name);
+		put_plain(stdout, name, strlen(name), false);
 		printf(":%*s", (int)(strlen(name) < 15 ? 16 - strlen(name) : 1), "");
 		put_value(stdout, name, v);
 		fputc('\n', stdout);
