@@ -537,6 +537,31 @@ static void test_syncs_fail(void **state)
 	}
 }
 
+/* An entry was overwritten, as its sync failed, and LMDB could not do it instead: it was refused, and is not there after a crash. */
+static bool refused_twice(struct fix *x)
+{
+	struct csm_engine_stat st;
+
+	if (put(x, "a", "a") != 0)
+		return false;
+	atomic_store(&lmdb_fails, true);
+	atomic_store(&syncs_fail, 1);
+	if (put(x, "b", "b") == 0)
+		return false;
+	ops->stat(x->e, &st);
+	return !st.failed && !has(x, "b");
+}
+
+static void test_refused_twice(void **state)
+{
+	struct fix *x = *state;
+
+	crash(x, refused_twice);
+	assert_int_equal(reopen(x), 0);
+	assert_true(has(x, "a"));
+	assert_false(has(x, "b"));
+}
+
 /* The entry that was refused stays on the disk, and the process ends before anything outdates it, or between the commit that takes what
  * came before it and the one that it is in: it counts or does not, and a start is possible. */
 static bool crash_beside_entry(struct fix *x)
@@ -629,6 +654,7 @@ int main(void)
 		T(test_old_journal),
 		T(test_other_key),
 		T(test_syncs_fail),
+		T(test_refused_twice),
 		T(test_entry_stays),
 		T(test_refused_memory),
 		T(test_stuck),
