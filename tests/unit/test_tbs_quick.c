@@ -81,12 +81,13 @@ static void the_unusual_is_not(void **state)
 	NOT_QUICK(f.rules.max_life.v = PKI_DAY);
 	NOT_QUICK(f.key.now = PKI_NOW - 2 * PKI_DAY);
 	NOT_QUICK(f.key.chain.n = 0);
+	NOT_QUICK(memset(f.order.serial, 0, sizeof(f.order.serial) - 7));
 	NOT_QUICK(tbsfix_beside(&f, f.root.cert, NULL));
 	NOT_QUICK((X509_NAME_free(f.name), f.order.subject = f.name = pki_name("/emailAddress=a@a.example")));
 #undef NOT_QUICK
 }
 
-enum edit { DROPPED, TWICE, CRITICAL };
+enum edit { DROPPED, TWICE, CRITICAL, SAID_NOT_TO_BE };
 
 static void edited(struct csm_der *d, struct csm_bin whole, enum edit edit)
 {
@@ -106,7 +107,7 @@ static void edited(struct csm_der *d, struct csm_bin whole, enum edit edit)
 		assert_true(tbs_take(&one, &tag, &rest, NULL));
 	at = csm_der_open(d, CSM_DER_SEQ);
 	csm_der_raw(d, oid.p, oid.n);
-	csm_der_put(d, V_ASN1_BOOLEAN, "\xff", 1);
+	csm_der_put(d, V_ASN1_BOOLEAN, edit == CRITICAL ? "\xff" : "\x00", 1);
 	csm_der_raw(d, one.p, one.n);
 	csm_der_close(d, at);
 }
@@ -142,7 +143,8 @@ static bool edit(struct tbsfix *f, struct csm_bin whole, unsigned i, enum edit e
 	return found;
 }
 
-static void extensions_come_once_and_the_issuers_always(void **state)
+/* How many of the nine it cannot do without. */
+static unsigned needed_with(const char *subject)
 {
 	unsigned needed = 0, n = 0;
 	struct csm_tbs found;
@@ -150,8 +152,7 @@ static void extensions_come_once_and_the_issuers_always(void **state)
 	struct csm_buf whole;
 	struct csm_bin tbs;
 
-	(void)state;
-	usual_begin(&f, "/CN=a.example");
+	usual_begin(&f, subject);
 	assert_int_equal(tbsfix_cert(&f, &found), 0);
 	csm_buf_init(&whole, f.tbs.len, false);
 	assert_int_equal(csm_buf_put(&whole, csm_buf_ptr(&f.tbs), f.tbs.len), 0);
@@ -160,13 +161,22 @@ static void extensions_come_once_and_the_issuers_always(void **state)
 		assert_int_equal(tbsfix_judge(&f, CSM_TBS_CERTIFICATE, &found), CSM_EINVALID);
 		edit(&f, tbs, n, DROPPED);
 		needed += tbsfix_judge(&f, CSM_TBS_CERTIFICATE, &found) != 0;
+		edit(&f, tbs, n, SAID_NOT_TO_BE); /* a default that is written out */
+		assert_int_equal(tbsfix_judge(&f, CSM_TBS_CERTIFICATE, &found), CSM_EINVALID);
 		edit(&f, tbs, n, CRITICAL);
 		assert_int_equal(by_quick_reader(&f), tbsfix_judge(&f, CSM_TBS_CERTIFICATE, &found) == 0);
 	}
 	assert_int_equal(n, 9);
-	assert_int_equal(needed, 1); /* the authority key identifier */
 	csm_buf_free(&whole);
 	tbsfix_end(&f);
+	return needed;
+}
+
+static void extensions_come_once_and_the_issuers_always(void **state)
+{
+	(void)state;
+	assert_int_equal(needed_with("/CN=a.example"), 1); /* the authority key identifier */
+	assert_int_equal(needed_with("/"), 2);             /* and the only names */
 }
 
 static void ends(struct tbsfix *f, X509 *x, uint64_t at)
