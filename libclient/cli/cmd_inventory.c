@@ -10,6 +10,7 @@
 #define EXPORT_ROWS 500u
 #define SCHEME "ecdsa-sha256"
 #define SIGNATURE_MAX 256u
+#define COPY_LINE_MAX (16u * 1024u * 1024u) /* no page that csm-server gives comes near it */
 
 /* ---- list ---- */
 
@@ -204,20 +205,42 @@ static int take_page(struct copy *c, const char *line, size_t n)
 	return r;
 }
 
+/* The next line, into b; CSM_ENOT_FOUND: there is none. Whose file it is is not known before its signature is checked. */
+static int read_line(const struct copy *c, FILE *f, struct csm_buf *b)
+{
+	uint8_t part[4096];
+	size_t n = 0;
+	int ch = 0, r = 0;
+
+	csm_buf_reset(b);
+	while (r == 0 && ch != '\n' && (ch = getc_unlocked(f)) != EOF) {
+		part[n++] = (uint8_t)ch;
+		if (ch == '\n' || n == sizeof(part)) {
+			r = csm_buf_put(b, part, n);
+			n = 0;
+		}
+	}
+	if (r == 0 && n > 0)
+		r = csm_buf_put(b, part, n);
+	if (r != 0)
+		return r == CSM_ETOO_LARGE ? bad(c, "it is longer than any page") : client_err_plain(r);
+	if (ferror(f))
+		return client_err_errno(CSM_ESYSTEM, c->path);
+	return b->len > 0 ? 0 : CSM_ENOT_FOUND;
+}
+
 static int take_file(struct copy *c, FILE *f)
 {
-	char *line = NULL;
-	size_t cap = 0;
-	ssize_t n;
-	int r = 0;
+	struct csm_buf line;
+	int r;
 
-	while (r == 0 && (n = getline(&line, &cap, f)) > 0)
-		r = take_page(c, line, (size_t)n);
-	if (r == 0 && ferror(f))
-		r = client_err_errno(CSM_ESYSTEM, c->path);
-	if (r == 0 && c->after != NULL)
-		r = bad(c, "the copy ends before its last page");
-	free(line);
+	csm_buf_init(&line, COPY_LINE_MAX, false);
+	while ((r = read_line(c, f, &line)) == 0)
+		if ((r = take_page(c, (const char *)csm_buf_ptr(&line), line.len)) != 0)
+			break;
+	if (r == CSM_ENOT_FOUND)
+		r = c->after != NULL ? bad(c, "the copy ends before its last page") : 0;
+	csm_buf_free(&line);
 	return r;
 }
 

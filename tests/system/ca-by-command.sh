@@ -197,6 +197,9 @@ for made in mixed changed without twice turned shorter longer; do
     grep -q "^csm: tampered: $made, line " err || fail "$made: $(cat err)"
     [ ! -e never ] || fail "$made: something was written"
 done
+head -c 20000000 /dev/zero | tr '\0' ' ' >long
+expect_exit 1 csm ca cert verify long --key signer.pem
+grep -q 'longer than any page' err || fail "a long line: $(cat err)"
 
 step "a list whose pages would be longer than an answer may be"
 ok csm token create --any-name --uses 80 -o many
