@@ -59,7 +59,7 @@ EXAMPLES = {
     "key.create": ({"key": "web:tls", "alg": "p256", "use": ["sign"], "request_id": "5f1c9a"}, INFO),
     "key.list": ({"namespace": "web", "limit": 2}, {"keys": [ITEM], "more": False}),
     "key.show": ({"key": "web:tls"}, {**INFO, "certificate": KEY_CERT}),
-    "key.public": ({"key": "web:tls"}, {"alg": "p256", "spki": SPKI, "public": PEM}),
+    "key.public": ({"key": "web:tls", "spki_sha256": INFO["spki_sha256"]}, {"alg": "p256", "spki": SPKI, "public": PEM}),
     "key.delete": ({"key": "web:tls", "request_id": "5f1c9b", "spki_sha256": INFO["spki_sha256"]}, {}),
     "key.import": ({"key": "web:tls", "wrapped": b"CSMWRAP\x01" + bytes(24), "request_id": "5f1ca2"},
                    {**INFO, "origin": "imported"}),

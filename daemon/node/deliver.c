@@ -334,7 +334,7 @@ static struct csm_str keep(struct csm_pool *pool, const char *s)
 
 void deliver_tell(struct deliver *d, struct csm_pool *pool, struct csm_msg_cert_info *info)
 {
-	char key[CSM_KEYREF_MAX + 1], text[512];
+	char key[CSM_KEYREF_MAX + 1], text[CSM_ERROR_TEXT_MAX];
 	size_t n = 0, well = 0;
 	uint64_t last = 0;
 
@@ -350,7 +350,7 @@ void deliver_tell(struct deliver *d, struct csm_pool *pool, struct csm_msg_cert_
 		last = t->delivered > last ? t->delivered : last;
 		if (t->error[0] == '\0' || info->delivery_error.n > 0)
 			continue;
-		(void)snprintf(text, sizeof(text), "%s: %s", t->name, t->why[0] != '\0' ? t->why : t->error);
+		csm_text_put(text, sizeof(text), "%s: %s", t->name, t->why[0] != '\0' ? t->why : t->error);
 		info->delivery_error = keep(pool, text);
 	}
 	pthread_mutex_unlock(&d->lock);

@@ -520,13 +520,13 @@ void do_KEY_SHOW(struct req *q)
 
 void do_KEY_PUBLIC(struct req *q)
 {
-	const struct csm_msg_key_req *m = q->params;
+	const struct csm_msg_key_public_req *m = q->params;
 	struct csm_msg_key_public_res res = {0};
 	char pem[KEYINFO_PEM_MAX];
 	struct key_found f;
 	int r;
 
-	if (key_look(q, m->key, KEY_ANY, &f) != 0)
+	if (key_look_before(q, m->key, m->spki_sha256, &f) != 0)
 		return;
 	res.alg = csm_str_of(csm_alg_name(f.rec.alg));
 	res.spki = f.rec.spki;

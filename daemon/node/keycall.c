@@ -99,6 +99,11 @@ int key_look(struct req *q, struct csm_str ref, struct csm_str want, struct key_
 	return look(q, ref, want, false, f);
 }
 
+int key_look_before(struct req *q, struct csm_str ref, struct csm_str want, struct key_found *f)
+{
+	return look(q, ref, want, true, f);
+}
+
 int key_find(struct req *q, struct csm_str ref, struct csm_str want, unsigned use, struct key_found *f)
 {
 	int r = look(q, ref, want, true, f);

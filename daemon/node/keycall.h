@@ -31,6 +31,8 @@ struct key_found {
 CSM_MUST int key_find(struct req *q, struct csm_str ref, struct csm_str want, unsigned use, struct key_found *f);
 /* Without a use: for show and public. */
 CSM_MUST int key_look(struct req *q, struct csm_str ref, struct csm_str want, struct key_found *f);
+/* Likewise, and as for key_find the one whose place another took is found while it is there: what tells a key, and changes nothing. */
+CSM_MUST int key_look_before(struct req *q, struct csm_str ref, struct csm_str want, struct key_found *f);
 #define KEY_ANY ((struct csm_str){NULL, 0})
 /* The scheme of the request, or the key's default; checked against the key. */
 CSM_MUST int key_scheme(struct req *q, const struct key_found *f, struct csm_str name, struct csm_scheme *ret);

@@ -120,6 +120,8 @@ static int export_reply(struct cli *cli, const struct csm_msg_cert_info *info, b
 	int r;
 
 	(void)snprintf(key, sizeof(key), "%s:%s", info->namespace.p, info->name.p);
+	if (info->chain.n == 0)
+		return client_err(CSM_ENOT_FOUND, "%s: no certificate has come yet: csm cert show tells why", key);
 	if ((r = csm_key_public(cli->csm, key, spki, &n)) != 0)
 		return r;
 	r = csm_certdir_make(info, (struct csm_bin){spki, n}, &d);

@@ -46,7 +46,7 @@ int cmd_key_show(struct cli *cli)
 
 int cmd_key_public(struct cli *cli)
 {
-	struct csm_msg_key_req req = {.key = csm_str_of(cli->arg[0])};
+	struct csm_msg_key_public_req req = {.key = csm_str_of(cli->arg[0])};
 	const struct csm_msg_key_public_res *res;
 	struct csm_reply *rep;
 	int r = client_call_new(cli->csm, CSM_M_KEY_PUBLIC, &req, &rep);

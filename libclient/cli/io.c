@@ -65,7 +65,7 @@ int parse_time(const char *what, const char *s, uint64_t *ret)
 		*ret = *s == '+' ? now + by : now - by;
 		return 0;
 	}
-	if (strchr(s, '-') == NULL)
+	if (*s != '\0' && s[strspn(s, "0123456789")] == '\0')
 		return parse_u64(what, s, INT64_MAX, ret);
 	if (!parse_date(s, ret))
 		return cli_usage("%s: not a time like 2026-01-02, 2026-01-02T03:04:05Z, +30d or -7d: %s", what, s);

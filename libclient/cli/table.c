@@ -249,10 +249,12 @@ const struct command cli_commands[] = {
 		"have the CA revoke a key's certificate, and renew it no more; the key stays", NULL, cmd_cert_revoke},
 	{"cert", "watch", "[KEY]...", 0, ARGS_ANY, SOCK_PUBLIC, 0, -1, "one object with key a line, as it happens",
 		"tell when certificates change, until interrupted",
-		"Prints the name of a key when its certificate has become another one; without KEY, of the caller's home namespace.",
+		"Prints the name of a key when its certificate has become another one; without KEY, of the caller's home namespace. "
+		"A KEY that does not exist yet is waited for.",
 		cmd_cert_watch},
 	{"cert", "list", "", 0, 0, SOCK_PUBLIC, OPT(O_NAMESPACE), -1,
-		"an array of objects with namespace, name, serial, subject, not_after, state and fingerprint",
+		"an array of objects with namespace, name, serial, subject, not_after, state, fingerprint, "
+		"and what else csm cert show has of it, without san, issuer and chain",
 		"list the certificates of a namespace", NULL, cmd_cert_list},
 	{"cert", "show", "KEY", 1, 1, SOCK_PUBLIC, OPT(O_PEM) | OPT(O_OUTPUT) | OUTPUT_PUBLIC, -1,
 		"an object with namespace, name, serial, subject, san, issuer, not_before, not_after, renew_at, state, last_error, "

@@ -92,7 +92,7 @@ int csm_key_show(struct csm *c, const char *key, struct csm_reply **ret)
 
 int csm_key_public(struct csm *c, const char *key, void *out, size_t *len)
 {
-	struct csm_msg_key_req req = {.key = csm_str_of(key)};
+	struct csm_msg_key_public_req req = {.key = csm_str_of(key)};
 	struct csm_reply rep;
 	int r = client_call(c, CSM_M_KEY_PUBLIC, &req, &rep);
 

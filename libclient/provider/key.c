@@ -124,21 +124,50 @@ static int kind_of(struct prov *p, const char *name, const EVP_PKEY *pub, enum k
 	return prov_err(p, CSM_EUNSUPPORTED, "%s: a key of this kind", name);
 }
 
-/* The public half, with its hash. */
-static int fetch_public(struct prov *p, const char *name, EVP_PKEY **ret, uint8_t hash[static CSM_KEYREF_HASH])
+static int other_key(struct prov *p, const char *name)
 {
-	uint8_t spki[CSM_PUBLIC_BYTES];
-	const unsigned char *at = spki;
-	size_t n = sizeof(spki);
-	int r = csm_key_public(p->csm, name, spki, &n);
+	return prov_err(p, CSM_ECONFLICT, "%s: this is another key than the one that the reference was made for", name);
+}
+
+/* Of just the key that a reference was made for, while it is there, also after a renewal for another key. */
+static int ask_public(struct prov *p, const char *name, const uint8_t *want, struct csm_reply **ret)
+{
+	char hex[2 * CSM_KEYREF_HASH + 1];
+	struct csm_request *req = NULL;
+	int r = csm_request_new("key.public", &req);
+
+	if (r == 0)
+		r = csm_request_str(req, "key", name);
+	if (r == 0 && want != NULL) {
+		csm_hex(want, CSM_KEYREF_HASH, hex);
+		r = csm_request_str(req, "spki_sha256", hex);
+	}
+	if (r == 0)
+		r = csm_call(p->csm, req, ret);
+	csm_request_free(req);
+	if (r == CSM_ECONFLICT && want != NULL)
+		return other_key(p, name);
+	return r == 0 ? 0 : prov_err_csm(p, r, name);
+}
+
+/* The public half, with its hash. want: of the key that is meant, or NULL. */
+static int fetch_public(struct prov *p, const char *name, const uint8_t *want, EVP_PKEY **ret, uint8_t hash[static CSM_KEYREF_HASH])
+{
+	struct csm_reply *reply = NULL;
+	const unsigned char *at;
+	const void *spki;
+	size_t n = 0;
+	int r = ask_public(p, name, want, &reply);
 
 	if (r != 0)
-		return prov_err_csm(p, r, name);
-	*ret = d2i_PUBKEY_ex(NULL, &at, (long)n, p->lib, NULL);
-	if (*ret == NULL)
-		return prov_err(p, CSM_EPROTOCOL, "%s: the public half is not understood", name);
-	csm_keyref_hash(spki, n, hash);
-	return 0;
+		return r;
+	spki = csm_view_bin(csm_reply_view(reply), "spki", &n);
+	at = spki;
+	*ret = spki != NULL ? d2i_PUBKEY_ex(NULL, &at, (long)n, p->lib, NULL) : NULL;
+	if (*ret != NULL)
+		csm_keyref_hash(spki, n, hash);
+	csm_reply_free(reply);
+	return *ret != NULL ? 0 : prov_err(p, CSM_EPROTOCOL, "%s: the public half is not understood", name);
 }
 
 int pkey_load(struct prov *p, const struct csm_ref *ref, const uint8_t *hash, struct pkey **ret)
@@ -153,11 +182,11 @@ int pkey_load(struct prov *p, const struct csm_ref *ref, const uint8_t *hash, st
 
 	r = whole_name(p, ref, &name);
 	if (r == 0)
-		r = fetch_public(p, name, &pub, is);
+		r = fetch_public(p, name, hash, &pub, is);
 	if (r == 0)
 		r = kind_of(p, name, pub, &kind);
 	if (r == 0 && hash != NULL && memcmp(hash, is, sizeof(is)) != 0)
-		r = prov_err(p, CSM_ECONFLICT, "%s: this is another key than the one that the reference was made for", name);
+		r = other_key(p, name);
 	if (r == 0)
 		r = csm_ref_parse(csm_str_of(name), &whole);
 	if (r == 0 && (key = pkey_new(p, kind)) == NULL)

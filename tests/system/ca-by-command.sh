@@ -120,7 +120,7 @@ found "end before a day" '' --expires-before "$(date -u -d tomorrow +%F)"
 found "end later" "a.example c.example" --expires-after "$(date -u -d tomorrow +%FT%TZ)" --san 'dns:*'
 found "issued later" "a.example c.example" --issued-after -1h --san 'dns:*'
 found "issued after now" '' --issued-after +1h
-for bad in "--expires-before 2026-02-31" "--expires-before soon" "--issued-after -7" "--limit 0" "--state odd" "--san dns:a --san dns:b" "--json --csv"; do
+for bad in "--expires-before 2026-02-31" "--expires-before soon" "--expires-before 31d" "--issued-after -7" "--limit 0" "--state odd" "--san dns:a --san dns:b" "--json --csv"; do
     # shellcheck disable=SC2086 # words
     expect_exit 2 csm ca cert list $bad
 done

@@ -5,6 +5,7 @@
 # bound: 120
 # coverage
 . "$(dirname "$0")/../lib/system.sh"
+. "$(dirname "$0")/../lib/programs.sh"
 in_node --backend soft --server
 
 restart() {
@@ -49,6 +50,16 @@ all=4
 responds() { [ "$(keys_now)" = "$all" ]; }
 await_that responds
 
+front_ends
+loads_as() { # DIGEST FILE: a program that starts now takes the reference for this key
+    OPENSSL_CONF=$openssl_cnf openssl pkey -in "$2" -pubout -outform DER -out public 2>refusal || return 1
+    expect_equal "the key of $2" "$(sha256sum <public | cut -d' ' -f1)" "$1"
+    OPENSSL_CONF=$openssl_cnf openssl dgst -sha256 -sign "$2" -out signature /dev/null
+    openssl pkey -pubin -inform DER -in public -out public.pem
+    ok openssl dgst -sha256 -verify public.pem -signature signature /dev/null
+}
+ok csm cert export web "$PWD/old"
+
 step "with it the next one is another key, with a certificate of its own; the one before signs meanwhile"
 printf '      renewal: {new_key: true, overlap: 3s}\n' >>"$node/csmd.yaml"
 restart
@@ -62,6 +73,8 @@ expect_equal "the certificate's key" "$(openssl x509 -in pair/cert.pem -noout -p
 sign_as web "$second" || fail "the new key does not sign"
 sign_as web "$first" || fail "the old key does not sign in the overlap"
 sign_in_parts web "$first" || fail "the old key does not sign in parts in the overlap"
+loads_as "$first" old/key.pem || fail "who starts with the old reference: $(cat refusal)"
+loads_as "$second" pair/key.pem || fail "who starts with the new reference: $(cat refusal)"
 csm cert show web >shown
 contains '^old_key_until: *20..-' shown || fail "until when the old key is there is not told: $(cat shown)"
 expect_equal "listed" "$(csm key list --json | json keys 2>/dev/null | grep -c before)" 0
@@ -91,6 +104,8 @@ step "and no more when it is over"
 gone() { ! sign_as web "$first" >refusal; }
 await_that gone
 expect_equal "why" "$(cat refusal)" conflict
+! loads_as "$first" old/key.pem || fail "the old reference is taken after the overlap"
+loads_as "$second" pair/key.pem || fail "the new reference: $(cat refusal)"
 sign_as web "$second" || fail "the new key does not sign"
 await_that keys_at_most "$((all + 1))"
 ok csm key delete other
@@ -157,10 +172,17 @@ expect_equal "the key" "$(spki web)" "$kept"
 expect_equal "keys" "$(keys_now)" "$((all + 1))"
 expect_exit 6 csm cert renew web
 expect_equal "keys" "$(keys_now)" "$((all + 1))"
+ok csm key create late
+csm cert enrol late --san dns:late.example.org --no-wait >/dev/null || fail "no enrolment begins"
+expect_exit 4 csm cert export late "$PWD/late"
+csm cert export late "$PWD/late" 2>refusal || true
+contains "no certificate has come yet" refusal || fail "what is not there yet: $(cat refusal)"
+[ ! -e late ] || fail "a folder is there"
+ok csm key delete late
 sed -i '/renewal: {new_key/d' "$node/csmd.yaml"
 node_server_start "$node" || fail "csm-server does not start"
 restart
-ok csm cert renew web
+await_that renewed
 expect_equal "the key" "$(spki web)" "$kept"
 await_that keys_at_most "$all"
 

@@ -311,10 +311,10 @@ grep -q "^$id .*hand\.example" listed || fail "not listed: $(cat listed)"
 csm ca request list --json >listed
 grep -q "\"$id\"" listed || fail 'not listed as JSON'
 expect_equal 'shown' "$(csm ca request show "$id" --json | json state)" waiting
-ok csm ca request approve "$id" $'as \u009b31magreed'
+ok csm ca request approve "$id" $'as \xc2\x9b31magreed'
 expect_exit 1 csm ca request deny "$id"
 expect_equal 'decided' "$(csm ca request show "$id" --json | json state) $(csm ca request show "$id" --json | json reason)" \
-    $'approved as \u009b31magreed'
+    $'approved as \xc2\x9b31magreed'
 csm ca request show "$id" >shown
 grep -q 'as ??31magreed' shown || fail "a terminal would act on it: $(od -c shown)"
 issue hand
