@@ -262,7 +262,7 @@ static void certify(struct round *w, bool faulty)
 {
 	struct csm_msg_cert_install_req m = {0};
 	struct csm_msg_key_public_res pub;
-	struct csm_msg_key_req key = {0};
+	struct csm_msg_key_public_req key = {0};
 	struct csm_msg_cert_info info;
 	uint8_t chain[4096];
 	struct names n;

@@ -32,7 +32,7 @@ static X509 *ca;
 /* A certificate for the key of that name, with its CA's behind it when `whole`. */
 static void make_for(const char *name, const char *subject, bool whole, struct csm_buf *out)
 {
-	struct csm_msg_key_req m = {.key = csm_str_of(name)};
+	struct csm_msg_key_public_req m = {.key = csm_str_of(name)};
 	struct csm_msg_key_public_res res;
 	EVP_PKEY *key;
 	X509 *x;
@@ -321,7 +321,7 @@ static void long_lists_come_in_pages(void **state)
 		n += (size_t)snprintf(san + n, sizeof(san) - n, "%sDNS:a-rather-long-name-of-a-host-%u.some.example.org",
 			i > 0 ? "," : "", i);
 	for (int i = 0; i < 40; i++) {
-		struct csm_msg_key_req m = {.key = {name, 0}};
+		struct csm_msg_key_public_req m = {.key = {name, 0}};
 		struct csm_msg_key_public_res res_key;
 
 		m.key.n = (size_t)snprintf(name, sizeof(name), "long%02d", i);

@@ -80,7 +80,7 @@ static void the_tag(void **state)
 {
 	static const uint8_t bytes[CSM_KEY_TAG_MAX + 1] = {0, 1, 0xff};
 	struct csm_msg_key_create_req m = {.key = CSM_STR("tagged"), .tag = {bytes, CSM_KEY_TAG_MAX}};
-	struct csm_msg_key_req q = {.key = CSM_STR("tagged")};
+	struct csm_msg_key_public_req q = {.key = CSM_STR("tagged")};
 	struct csm_msg_list_req all = {.after = CSM_STR("tagge"), .limit = {1, true}};
 	struct csm_msg_key_info info;
 	struct csm_msg_key_public_res public;
@@ -151,7 +151,7 @@ static void algorithms_of_the_soft_back_end(void **state)
 
 static void the_public_key(void **state)
 {
-	struct csm_msg_key_req m = {.key = CSM_STR("defaults")};
+	struct csm_msg_key_public_req m = {.key = CSM_STR("defaults")};
 	struct csm_msg_key_public_res res;
 	const uint8_t *at;
 	EVP_PKEY *k;
@@ -165,6 +165,12 @@ static void the_public_key(void **state)
 	assert_int_equal(EVP_PKEY_get_bits(k), 256);
 	EVP_PKEY_free(k);
 	assert_memory_equal(res.public.p, "-----BEGIN PUBLIC KEY-----\n", 27);
+	m.spki_sha256 = CSM_STR("0000000000000000000000000000000000000000000000000000000000000000");
+	assert_int_equal(fix_call(pub, "key.public", &m, &res), CSM_ECONFLICT);
+	m.spki_sha256.n--;
+	assert_int_equal(fix_call(pub, "key.public", &m, &res), CSM_EINVALID);
+	m.spki_sha256 = CSM_STR("");
+	m.spki_sha256.p = NULL;
 	m.key = CSM_STR("nope");
 	assert_int_equal(fix_call(pub, "key.public", &m, &res), CSM_ENOT_FOUND);
 }

@@ -359,7 +359,7 @@ static void decryption(void **state)
 
 static size_t spki_of(const char *key, uint8_t out[static 512])
 {
-	struct csm_msg_key_req m = {.key = csm_str_of(key)};
+	struct csm_msg_key_public_req m = {.key = csm_str_of(key)};
 	struct csm_msg_key_public_res res;
 
 	assert_int_equal(fix_call(pub, "key.public", &m, &res), 0);

@@ -350,7 +350,7 @@ static void homes(void **state)
 
 static void digests(void **state)
 {
-	struct csm_msg_key_req m = {.key = CSM_STR("x:k")};
+	struct csm_msg_key_public_req m = {.key = CSM_STR("x:k")};
 	struct csm_exe e = app;
 	struct csm_msg_ident_ask q = {0};
 	uint8_t nonce[16];
