@@ -229,7 +229,7 @@ for script in tests/lint/*.sh tests/vectors/*.py tests/interop/*.sh tests/intero
     [ -x "$script" ] && add_script "$script"
 done
 for linter in layers calls size words shell python; do
-    add together script "lint/$linter" 120 "scripts/lint.sh $linter"
+    add together script "lint/$linter" 600 "scripts/lint.sh $linter"
 done
 
 # ---- run, count ----------------------------------------------------------------
